@@ -1,0 +1,66 @@
+"""BitFit: only the bias vectors and the head train.
+
+Ben Zaken, Goldberg and Ravfogel, ACL 2022 (arXiv 2106.10199); authors' code benzakenelad/BitFit, 7ead19a.
+
+Where paper and code differ, and what is the default here:
+- the pooler's bias is not discussed in the paper and trained in the code: trained (`pooler=false` freezes it);
+- the code holds the learning rate constant; here the schedule is the budget's, the same for every
+  method (`budget.schedule=constant budget.warmup=0` is the code's);
+- the paper selects the best epoch on dev; here the protocol decides, the same for every method.
+Biases never decay: the loop keeps weight decay off every one-dimensional parameter.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from methods.method import LearningRate, Method, Setting
+from results.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+# Query projections and the feed-forward expansion, in the names of the architectures that have them.
+_QUERY = re.compile(r"(\.query|\.query_proj|\.q_lin)\.bias$|\.q_bias$")
+_INTERMEDIATE = re.compile(r"(\.intermediate\.dense|\.ffn|\.ffn\.lin1)\.bias$")
+
+
+def is_bias(name: str) -> bool:
+    """Tell whether a parameter is a bias vector; DeBERTa's first version calls two of them q_bias, v_bias."""
+    last = name.rsplit(".", 1)[-1]
+    return last in {"bias", "q_bias", "v_bias"}
+
+
+@dataclass(kw_only=True)
+class BitFit(Method):
+    """Freeze everything but the biases (all, or b_q and b_m2 of section 4) and the head.
+
+    An encoder without a matching bias is refused: only its head would train.
+    """
+
+    name: ClassVar[str] = "bitfit"
+    owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+
+    lr: LearningRate = 1e-3
+    subset: Literal["all", "query_intermediate"] = "all"
+    pooler: bool = True
+
+    def _selects(self, name: str) -> bool:
+        if not is_bias(name):
+            return False
+        if ".pooler." in f".{name}":
+            return self.pooler
+        return self.subset == "all" or bool(_QUERY.search(name) or _INTERMEDIATE.search(name))
+
+    def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
+        biases = {n for n, _ in model.named_parameters() if n not in setting.head and self._selects(n)}
+        if not {n for n in biases if ".pooler." not in f".{n}"}:
+            what = "bias" if self.subset == "all" else "query or intermediate bias"
+            raise UserError(
+                f"method=bitfit: {type(model).__name__} has no {what} in its encoder, so only the head"
+                " would train; use method=linear for that, or a model with biases such as minilm"
+            )
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in setting.head or name in biases)

@@ -1,0 +1,29 @@
+"""Linear probe: the encoder is frozen and only the head trains. The floor that a method must beat.
+
+The head is what the checkpoint did not hold: the classifier, and also a pooler that was initialised
+afresh. A pretrained pooler stays frozen. Dropout stays on in training, as for every method.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from methods.method import LearningRate, Method, Setting
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(kw_only=True)
+class Linear(Method):
+    """Freeze every pretrained parameter and train the head."""
+
+    name: ClassVar[str] = "linear"
+    owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+
+    lr: LearningRate = 1e-3
+
+    def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(name in setting.head)

@@ -1,0 +1,93 @@
+"""The hooks through which a method changes plain fine-tuning; each does nothing until overridden.
+
+A method is one dataclass whose fields are its options. Its module must not import torch at the top:
+a run that is already finished is recognised before torch is loaded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from annotated_types import Gt
+
+if TYPE_CHECKING:
+    import torch
+
+Batch = dict[str, "torch.Tensor"]
+ParameterGroup = dict[str, Any]
+TaskLoss = Callable[[Batch], "torch.Tensor"]
+LearningRate = Annotated[float, Gt(0)] | None
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a method may know when it prepares the model.
+
+    `head` names the parameters that the checkpoint did not hold (the classifier, and a pooler where
+    it was initialised afresh). `generator` is this method's own random stream, a CPU generator:
+    draws from it leave data order and dropout as they are.
+    """
+
+    head: frozenset[str]
+    generator: torch.Generator
+    num_labels: int
+    regression: bool
+    total_steps: int
+
+
+@dataclass(kw_only=True)
+class Method:
+    """Plain fine-tuning; subclasses override the hooks they need and say what they own.
+
+    `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
+    (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a change
+    of the method can change a score. `changes_start` is true when the logits before the first step
+    differ from the pretrained model's by design.
+    """
+
+    name: ClassVar[str] = ""
+    version: ClassVar[int] = 1
+    owns: ClassVar[frozenset[str]] = frozenset()
+    changes_start: ClassVar[bool] = False
+
+    lr: LearningRate = None
+
+    def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
+        """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""
+
+    def parameter_groups(
+        self, model: torch.nn.Module, groups: list[ParameterGroup]
+    ) -> list[ParameterGroup]:
+        """Return the optimizer's groups (dicts with params, lr, weight_decay), changed or as given."""
+        return groups
+
+    def before_training(
+        self, model: torch.nn.Module, batches: Iterable[Batch], task_loss: TaskLoss
+    ) -> None:
+        """See training batches before the first step; gradients are cleared afterwards."""
+
+    def loss(self, model: torch.nn.Module, batch: Batch, task_loss: TaskLoss) -> torch.Tensor:
+        """Return the loss of a batch as a scalar; called only for the method that owns "loss"."""
+        return task_loss(batch)
+
+    def after_backward(self, model: torch.nn.Module, step: int) -> None:
+        """Read or edit the complete gradients, before clipping. `step` counts from 0."""
+
+    def after_clipping(self, model: torch.nn.Module, step: int) -> None:
+        """Edit the clipped gradients, before the optimizer's moments see them."""
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        """Edit the weights after the optimizer's step."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that a resumed run needs, random streams included."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take back what `state_dict` returned."""
+
+    def report(self) -> dict[str, Any]:
+        """Return JSON-ready facts for the record, such as the share of masked entries."""
+        return {}

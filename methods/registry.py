@@ -1,0 +1,74 @@
+"""Finds methods by name: the modules of this package, then entry points of installed packages."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
+
+from methods.method import Method
+from results.errors import UserError, nearest
+
+ENTRY_POINT_GROUP = "tunebench.methods"
+
+
+@functools.cache
+def registered() -> Mapping[str, type[Method]]:
+    """Return every known method class by name; two of one name are an error that names both owners."""
+    found: dict[str, type[Method]] = {}
+
+    def add(cls: type[Method], owner: str) -> None:
+        if not (isinstance(cls, type) and issubclass(cls, Method) and cls.name):
+            raise UserError(f"{owner}: {cls!r} is not a Method with a name")
+        if cls.name in found:
+            other = found[cls.name].__module__
+            raise UserError(f"method '{cls.name}' is defined twice: in {other} and in {owner}")
+        found[cls.name] = cls
+
+    package = importlib.import_module("methods")
+    for module_info in pkgutil.iter_modules(package.__path__):
+        module = importlib.import_module(f"methods.{module_info.name}")
+        for value in list(vars(module).values()):
+            is_method = isinstance(value, type) and issubclass(value, Method) and value is not Method
+            if is_method and value.__module__ == module.__name__:
+                add(value, module.__name__)
+    for entry_point in entry_points(group=ENTRY_POINT_GROUP):
+        add(entry_point.load(), f"entry point {entry_point.value}")
+    return MappingProxyType(dict(sorted(found.items())))
+
+
+def method_class(name: str) -> type[Method]:
+    """Return the class of a method; an unknown name is a UserError with the nearest one."""
+    try:
+        return registered()[name]
+    except KeyError:
+        raise UserError(f"no method called '{name}'{nearest(name, registered())}") from None
+
+
+def default_options(cls: type[Method]) -> dict[str, Any]:
+    """Return a method's options at their defaults, as its configs/method/NAME.yaml would hold them."""
+    return {f.name: getattr(cls(), f.name) for f in dataclasses.fields(cls) if f.init}
+
+
+def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
+    """Say which of the methods cannot meet in one run, a sentence for each pair."""
+    decides = {
+        "parameters": "choose which parameters train",
+        "loss": "define the loss",
+        "head": "replace the head",
+    }
+    problems = []
+    for i, first in enumerate(methods):
+        for second in methods[i + 1 :]:
+            for resource in sorted(first.owns & second.owns):
+                what = decides.get(resource, f"own {resource}")
+                problems.append(
+                    f"method=[{first.name},{second.name}]: {first.name} and {second.name} both {what};"
+                    " keep one of them"
+                )
+    return problems

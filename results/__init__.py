@@ -1,0 +1,1 @@
+"""Records of runs, and what reads them: python -m results prints the comparison tables."""

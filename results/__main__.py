@@ -1,0 +1,50 @@
+"""python -m results [FOLDER]: print the tables of the records in a folder, or put them into a file."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from results.collect import tables
+from results.errors import UserError
+from results.record import read_all
+from results.table import render
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print or place the tables; return 0, or 2 after a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
+    parser.add_argument("folder", nargs="?", default="results/runs", type=Path, help="records (default: %(default)s)")
+    parser.add_argument("--format", choices=["text", "md"], default="text", help="default: %(default)s")
+    parser.add_argument("--into", type=Path, metavar="FILE", help="replace what stands between the tables marks of FILE")
+    asked = parser.parse_args(arguments)
+    try:
+        text = render(tables(read_all(asked.folder)), asked.format)
+        if asked.into is None:
+            print(text, end="")
+        else:
+            place(text, asked.into)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def place(text: str, path: Path) -> None:
+    """Replace what stands between the two marks of a file."""
+    try:
+        old = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--into {path}: {error.strerror}") from None
+    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
+        raise UserError(f"--into {path}: needs one line '{BEGIN}' and after it one line '{END}'")
+    head, rest = old.split(BEGIN)
+    tail = rest.split(END)[1]
+    path.write_text(f"{head}{BEGIN}\n{text}{END}{tail}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

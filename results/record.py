@@ -1,0 +1,166 @@
+"""The record of a run: one JSON file, written whole or not at all, readable for ever.
+
+Scores are fractions, times seconds, sizes bytes. A field that a later schema adds has a default, so
+older records stay readable; `schema_version` says which schema wrote a record.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from results.errors import UserError
+
+SCHEMA_VERSION = 1
+Status = Literal["finished", "diverged", "failed"]
+DONE: tuple[Status, ...] = ("finished", "diverged")
+
+
+@dataclass(kw_only=True)
+class Record:
+    """What one run was asked, what it found, and what it cost.
+
+    `scores` maps report split to metric to value, of the weights the protocol reports; `score` is the
+    task's one number. `evaluations` lists the report scores after each evaluation; `best_on_dev` is
+    the best of them, kept because papers print it, and never the headline. `predictions` holds for
+    each report split one prediction an example, and the gold `references` where there are any.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    run: str
+    status: Status
+    command: str
+    methods: list[str]
+    task: str
+    model: str
+    seed: int
+    budget: str
+    protocol: str
+    config: dict[str, Any]
+    data: dict[str, Any]
+    weights: dict[str, Any]
+    score: float | None = None
+    scores: dict[str, dict[str, float]] = field(default_factory=dict)
+    undefined: dict[str, list[str]] = field(default_factory=dict)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    best_on_dev: dict[str, Any] | None = None
+    selected: dict[str, Any] | None = None
+    predictions: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    method_reports: dict[str, dict[str, Any]] = field(default_factory=dict)
+    parameters: dict[str, int] = field(default_factory=dict)
+    stored_bytes: int | None = None
+    trained_sha256: str | None = None
+    steps: int | None = None
+    train_loss: float | None = None
+    train_seconds: float | None = None
+    eval_seconds: float | None = None
+    whole_seconds: float | None = None
+    tokens_per_second: float | None = None
+    real_token_share: float | None = None
+    peak_bytes: int | None = None
+    environment: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    start: str = ""
+    end: str = ""
+
+    def to_json(self) -> str:
+        """Return JSON with one field a line; nan and infinity are refused."""
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        lines = [
+            f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
+            for name, value in fields.items()
+        ]
+        return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def record_path(folder: Path, run: str) -> Path:
+    """Return where the record of a run lies."""
+    return folder / f"{run}.json"
+
+
+def from_mapping(content: Mapping[str, Any], where: str) -> Record:
+    """Build a record from parsed JSON of any schema up to this one; a newer one is a UserError."""
+    version = content.get("schema_version")
+    if not isinstance(version, int) or version < 1:
+        raise UserError(f"{where} is no record: schema_version={version!r}")
+    if version > SCHEMA_VERSION:
+        raise UserError(f"{where} has schema {version}; this version reads up to {SCHEMA_VERSION}: update tunebench")
+    known = {f.name for f in dataclasses.fields(Record)}
+    try:
+        return Record(**{k: v for k, v in content.items() if k in known})
+    except TypeError as error:
+        raise UserError(f"{where} is no complete record: {str(error).split('()')[-1].strip()}") from None
+
+
+def read(path: Path) -> Record:
+    """Read one record; a file that is no record is a UserError that names it."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read as a record: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is no record")
+    return from_mapping(content, str(path))
+
+
+def read_all(folder: Path) -> list[Record]:
+    """Read every record below a folder, in the order of their names."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of records; run something first, or name another folder")
+    return [read(path) for path in sorted(folder.rglob("*.json"))]
+
+
+def check_writable(folder: Path) -> None:
+    """Make the folder and try it before any work is done; a folder that cannot be written is a UserError."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder, prefix=".try-"):
+            pass
+    except OSError as error:
+        raise UserError(f"out={folder}: cannot be written ({error.strerror}); name another folder with out=") from None
+
+
+def write(record: Record, folder: Path) -> Path:
+    """Write a record beside its final place, flush it to the disk, and rename it.
+
+    When that fails, what stood there before is unharmed, and the record is kept in the system's
+    temporary folder if it can be; the UserError says where.
+    """
+    path = record_path(folder, record.run)
+    text = record.to_json()
+    try:
+        _write_whole(path, text)
+    except OSError as error:
+        kept = Path(tempfile.gettempdir()) / path.name
+        try:
+            _write_whole(kept, text)
+        except OSError:
+            raise UserError(f"the record could not be written to {path} ({error.strerror}), nor to {kept}") from None
+        raise UserError(
+            f"the record could not be written to {path} ({error.strerror}); it is kept at {kept}: move it when there is room"
+        ) from None
+    return path
+
+
+def _write_whole(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

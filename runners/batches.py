@@ -1,0 +1,90 @@
+"""Which examples share a batch, in which order, and how a batch is padded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from runners.seeds import derive
+from runners.tokens import Tokens
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Order:
+    """The training order: a pure function of the seed, so any step can be returned to.
+
+    Every epoch visits each of `rows` examples once, in a fresh permutation; the last batch of an
+    epoch may be smaller.
+    """
+
+    seed: int
+    rows: int
+    batch_size: int
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def epoch(self, epoch: int) -> NDArray[np.int64]:
+        """Return the permutation of one epoch, counted from 0."""
+        rng = np.random.Generator(np.random.PCG64(derive(self.seed, f"order {epoch}")))
+        return rng.permutation(self.rows)
+
+    def batches(self, first_step: int, last_step: int) -> Sequence[NDArray[np.int64]]:
+        """Return the example indices of the steps in [first_step, last_step), counted from 0."""
+        found = []
+        for epoch in range(first_step // self.steps_per_epoch, -(-last_step // self.steps_per_epoch)):
+            permutation = self.epoch(epoch)
+            for i in range(self.steps_per_epoch):
+                if first_step <= epoch * self.steps_per_epoch + i < last_step:
+                    found.append(permutation[i * self.batch_size : (i + 1) * self.batch_size])
+        return found
+
+
+def by_length(tokens: Tokens, batch_size: int) -> Sequence[NDArray[np.int64]]:
+    """Return batches for evaluation: longest first, so padding is least and memory peaks at once."""
+    order = np.argsort(-tokens.lengths, kind="stable")
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
+
+
+@dataclass(frozen=True)
+class Collator:
+    """Turns example indices into tensors padded to the longest example of the batch.
+
+    `pad_id` and `pad_left` come from the tokenizer; `labels` holds class indices or scores, or None.
+    """
+
+    tokens: Tokens
+    labels: NDArray[np.int64] | NDArray[np.float32] | None
+    pad_id: int
+    pad_left: bool = False
+
+    def __call__(self, indices: NDArray[np.int64]) -> dict[str, torch.Tensor]:
+        """Return input_ids, attention_mask, token_type_ids where the model has them (each [batch, length]), labels."""
+        import torch
+
+        offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]
+        shape = (len(indices), int(lengths.max()))
+        ids = np.full(shape, self.pad_id, dtype=np.int64)
+        mask = np.zeros(shape, dtype=np.int64)
+        types = None if self.tokens.token_type_ids is None else np.zeros(shape, dtype=np.int64)
+        for row, (i, length) in enumerate(zip(indices, lengths, strict=True)):
+            place = slice(shape[1] - length, None) if self.pad_left else slice(0, length)
+            source = slice(offsets[i], offsets[i + 1])
+            ids[row, place] = self.tokens.input_ids[source]
+            mask[row, place] = 1
+            if types is not None and self.tokens.token_type_ids is not None:
+                types[row, place] = self.tokens.token_type_ids[source]
+        batch = {"input_ids": torch.from_numpy(ids), "attention_mask": torch.from_numpy(mask)}
+        if types is not None:
+            batch["token_type_ids"] = torch.from_numpy(types)
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[indices])
+        return batch

@@ -1,0 +1,123 @@
+"""The command line: Hydra composes, errors become one line, each job becomes one run."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from methods.registry import default_options, registered
+from results.errors import UserError, nearest
+from runners.config import RunConfig, check
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+RunFunction = Callable[[RunConfig, Sequence[str]], int]
+
+
+def main(run: RunFunction) -> int:
+    """Compose what sys.argv asks for, run each job, and return the exit code.
+
+    0: every run finished; 1: a run failed or diverged; 2: the request was wrong; 130: interrupted.
+    """
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
+    codes: list[int] = []
+    arguments = sys.argv[1:]
+
+    @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
+    def job(composed: DictConfig) -> None:
+        codes.append(_guarded(lambda: run(check(_resolved(composed)), arguments), arguments))
+
+    def compose_and_run() -> int:
+        _offer_methods_without_yaml()
+        job()
+        return max(codes, default=0)
+
+    return _guarded(compose_and_run, arguments)
+
+
+def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
+    """Return what `act` returns, or the exit code of its failure, which is told on standard error."""
+    try:
+        return act()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except (HydraException, OmegaConfBaseException) as error:
+        print(f"error: {explain(error, arguments)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        return 1
+
+
+def _resolved(composed: DictConfig) -> dict[str, Any]:
+    container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    return {str(k): v for k, v in container.items()}
+
+
+def _offer_methods_without_yaml() -> None:
+    """Let method=NAME work for a registered method that ships no YAML (one file, or an entry point)."""
+    for name, cls in registered().items():
+        if not (CONFIGS / "method" / f"{name}.yaml").exists():
+            ConfigStore.instance().store(
+                group="method", name=name, node=default_options(cls), package=f"method.{name}"
+            )
+
+
+def explain(error: Exception, arguments: Sequence[str]) -> str:
+    """Put a composition error of Hydra's into one line: what was asked, what is wrong, what to type."""
+    text = str(error)
+    group = re.search(r"Could not find '([\w-]+)/(.+?)'\n", text)
+    if group:
+        kind, name = group.groups()
+        listed = text.split("Config search path")[0].split("Available options")[-1]
+        known = re.findall(r"^\t(\S+)$", listed, flags=re.MULTILINE)
+        if (kind, name) == ("task", "ax"):
+            return "no task called 'ax': it is a report-only split of task=mnli, reported with it"
+        return f"no {kind} called '{name}'{nearest(name, known)}"
+    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
+    if key:
+        name = key.group(1) or key.group(2)
+        return f"no key called '{name}'{nearest(name, known_keys(arguments))}"
+    parse = re.search(r"LexerNoViableAlt|no viable alternative|mismatched input|missing|extraneous", text)
+    if parse:
+        bad = next((a for a in arguments if a in text), " ".join(arguments))
+        return f"cannot read '{bad}' ({text.splitlines()[0]}); write KEY=VALUE, lists as 'KEY=[a,b]' in quotes"
+    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def known_keys(arguments: Sequence[str]) -> list[str]:
+    """Return every dotted key of the configuration that the group choices among the arguments lead to."""
+    groups = tuple(f"{p.name}=" for p in CONFIGS.iterdir() if p.is_dir())
+    choices = [a for a in arguments if a.startswith(groups)]
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        try:
+            composed = hydra.compose("config", overrides=choices)
+        except HydraException:
+            composed = hydra.compose("config")
+    keys: list[str] = []
+
+    def walk(node: Any, prefix: str) -> None:
+        for key, value in node.items():
+            keys.append(f"{prefix}{key}")
+            if isinstance(value, dict):
+                walk(value, f"{prefix}{key}.")
+
+    walk(OmegaConf.to_container(composed, resolve=False), "")
+    return keys
+
+

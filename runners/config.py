@@ -1,0 +1,284 @@
+"""The schema of a run's configuration, checked whole before anything is loaded.
+
+Values come from configs/*.yaml through Hydra; this module says what they may be and turns every
+problem found into one line. It imports neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_type_hints
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
+
+from methods.method import Method
+from methods.registry import composition_problems, method_class
+from results.errors import UserError, nearest
+
+Precision = Literal["fp32", "bf16"]
+Metric = Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson", "spearmanr"]
+CORRELATIONS = frozenset({"pearson", "spearmanr"})
+
+
+class Section(BaseModel):
+    """A part of the configuration: no unknown keys, no coerced types, no nan."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class LocalFiles(Section):
+    """Where a task's delimited text files lie, relative to data.dir; .csv is read with quotes, .tsv without."""
+
+    train: str
+    report: dict[str, str] = Field(min_length=1)
+    where_present: dict[str, str] = {}
+    header: bool = True
+    columns: dict[str, str | int] = {}
+    label_names: dict[str, str] = {}
+
+
+class HubFiles(Section):
+    """Where a task lies on the hub: data set, configuration, splits (another configuration's as config/split)."""
+
+    path: str
+    name: str | None = None
+    train: str = "train"
+    report: dict[str, str] = Field(min_length=1)
+    where_present: dict[str, str] = {}
+    columns: dict[str, str] = {}
+
+
+class Task(Section):
+    """What a task is: its text columns, labels by name, metrics, and where its data may come from."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    version: int = Field(default=1, ge=1)
+    kind: Literal["classification", "regression"] = "classification"
+    text: list[str] = Field(min_length=1, max_length=2)
+    labels: list[str] = []
+    positive_label: str | None = None
+    range: list[float] | None = Field(default=None, min_length=2, max_length=2)
+    metrics: list[Metric] = Field(min_length=1)
+    diagnostics: dict[str, list[Metric]] = {}
+    local: LocalFiles | None = None
+    hub: HubFiles | None = None
+    rows: dict[str, int] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        regression = self.kind == "regression"
+        wrong = [m for m in self.metrics if (m in CORRELATIONS) != regression]
+        if wrong:
+            raise ValueError(f"metrics {wrong} do not suit kind={self.kind}")
+        if regression and self.labels:
+            raise ValueError("labels are for kind=classification; a regression task has a range")
+        if not regression and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
+            raise ValueError("labels needs at least two different names")
+        if "f1" in self.metrics and (len(self.labels) != 2 or self.positive_label not in self.labels):
+            raise ValueError("metric f1 needs two labels and positive_label, one of them; else macro_f1")
+        unknown = sorted(set(self.local.label_names.values()) - set(self.labels)) if self.local else []
+        if unknown:
+            raise ValueError(f"local.label_names leads to {unknown}, which labels does not hold")
+        return self
+
+
+class Model(Section):
+    """Which pretrained encoder: a registry package, a local folder or a hub id; `lr` suits full fine-tuning."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    package: str | None = None
+    name_or_path: str | None = None
+    revision: str | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    lr: float = Field(gt=0)
+
+
+class Data(Section):
+    """Which source the task's data comes from, and how much of it is used."""
+
+    source: Literal["auto", "local", "hub", "embedded"]
+    dir: str | None = None
+    revision: str | None = None
+    train_size: int | None = Field(default=None, ge=2)
+    eval_size: int | None = Field(default=None, ge=2)
+    seed: int = Field(default=0, ge=0)
+    malformed_rows: Literal["error", "skip"] = "error"
+
+
+class Budget(Section):
+    """What every method may spend; `steps` counts optimizer steps and, when set, replaces `epochs`."""
+
+    name: str
+    epochs: int = Field(ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(ge=1)
+    eval_batch_size: int = Field(ge=1)
+    max_length: int = Field(ge=4)
+    schedule: Literal["linear", "constant"]
+    warmup: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    precision: Precision
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    evaluate: Literal["epoch", "end"] | int
+
+    @model_validator(mode="after")
+    def _evaluates(self) -> Budget:
+        if isinstance(self.evaluate, int) and self.evaluate < 1:
+            raise ValueError("evaluate must be epoch, end, or a number of steps ≥ 1")
+        return self
+
+
+class Protocol(Section):
+    """Which weights are reported: the last ones, or those best on a part cut from train."""
+
+    name: Literal["final", "select"]
+    fraction: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fraction_belongs_to_select(self) -> Protocol:
+        if (self.name == "select") != (self.fraction is not None):
+            raise ValueError("fraction is set for protocol=select and null for protocol=final")
+        return self
+
+
+class Settings(Section):
+    """Everything but the methods."""
+
+    task: Task
+    model: Model
+    data: Data
+    budget: Budget
+    protocol: Protocol
+    seed: int = Field(ge=0, lt=2**32)
+    lr: float | None = Field(default=None, gt=0)
+    precision: Precision | None = None
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    threads: int | None = Field(default=None, ge=1)
+    out: str
+    force: bool
+    save: bool
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A checked configuration: the settings and the methods in the order typed."""
+
+    settings: Settings
+    methods: tuple[Method, ...]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate: `lr=`, else that of the method which chooses the parameters, else of any, else the model's."""
+        if self.settings.lr is not None:
+            return self.settings.lr
+        ordered = sorted(self.methods, key=lambda m: "parameters" not in m.owns)
+        return next((m.lr for m in ordered if m.lr is not None), self.settings.model.lr)
+
+    @property
+    def precision(self) -> Precision:
+        """fp32 or bf16: `precision=`, else the budget's."""
+        return self.settings.precision or self.settings.budget.precision
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        return tuple(m.name for m in self.methods)
+
+    def method_options(self) -> list[dict[str, Any]]:
+        """Return name, version and options of each method, without the learning rate, which is resolved."""
+        listed = []
+        for method in self.methods:
+            options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init and f.name != "lr"}
+            listed.append({"name": method.name, "version": method.version, **options})
+        return listed
+
+
+def check(composed: Mapping[str, Any]) -> RunConfig:
+    """Turn a composed configuration into a RunConfig, or raise one UserError that names every problem."""
+    settings_input = {k: v for k, v in composed.items() if k not in ("method", "hydra")}
+    problems: list[str] = []
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(_use_named_weights(settings_input))
+    except ValidationError as error:
+        problems += _sentences(error, "", settings_input)
+    methods: list[Method] = []
+    named = composed.get("method") or {}
+    if not named:
+        problems.append("no method is named; use method=full, method=bitfit, method=[a,b]")
+    for name, options in named.items():
+        cls = method_class(str(name))
+        try:
+            methods.append(_build_method(cls, options or {}))
+        except ValidationError as error:
+            problems += _sentences(error, f"method.{name}.", options)
+    if not problems:
+        problems += composition_problems([type(m) for m in methods])
+    if problems or settings is None:
+        lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
+        raise UserError(lead + "; ".join(problems))
+    return RunConfig(settings, tuple(methods))
+
+
+def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
+    """Check options against the types of a method's dataclass, strictly, and return the method."""
+    hints = get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {f.name: (hints[f.name], getattr(cls, f.name, ...)) for f in dataclasses.fields(cls) if f.init}
+    schema = create_model(cls.__name__, __base__=Section, **fields)
+    checked = schema.model_validate(dict(options))
+    return cls(**{name: getattr(checked, name) for name in fields})
+
+
+def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Let `model.name_or_path=` on a packaged model mean that folder or hub id, with nothing else of the package."""
+    model = settings.get("model")
+    if not (isinstance(model, Mapping) and model.get("package") and model.get("name_or_path")):
+        return settings
+    path = str(model["name_or_path"])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
+    return {**settings, "model": {**model, "package": None, "sha256": None, "name": name}}
+
+
+def _sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
+    found = []
+    for item in error.errors():
+        # Union members appear in the location as type names; they say nothing to a user.
+        parts = [str(p) for p in item["loc"] if not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))]
+        key = prefix + ".".join(parts)
+        found.append(_sentence(key, item, given))
+    return list(dict.fromkeys(found))
+
+
+def _sentence(key: str, item: Mapping[str, Any], given: Any) -> str:
+    context = item.get("ctx", {})
+    value = item["input"]
+    kind = item["type"]
+    if kind in ("extra_forbidden", "unexpected_keyword_argument"):
+        return f"no key called '{key}'"
+    if kind in ("missing", "missing_argument"):
+        return f"{key} is missing"
+    if kind == "value_error":
+        return f"{key}: {context['error']}"
+    reasons = {
+        "greater_than": "must be > {gt}",
+        "greater_than_equal": "must be ≥ {ge}",
+        "less_than": "must be < {lt}",
+        "less_than_equal": "must be ≤ {le}",
+        "finite_number": "must be a finite number",
+        "float_type": "must be a number",
+        "int_type": "must be a whole number",
+        "int_from_float": "must be a whole number",
+        "bool_type": "must be true or false",
+        "string_type": "must be text",
+        "literal_error": "known: {expected}",
+        "string_pattern_mismatch": "must match {pattern}",
+    }
+    reason = reasons.get(kind, str(item["msg"])).format(**context)
+    if kind == "literal_error":
+        known = re.findall(r"'([^']*)'", context["expected"])
+        reason = nearest(str(value), known).lstrip("; ") if value is not None else reason
+        reason = f"{reason} known: {', '.join(known)}" if reason.startswith("did you") else reason
+    return f"{key}={value!r} ({reason})"

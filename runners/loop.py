@@ -1,0 +1,223 @@
+"""The one training loop. Methods change it through their hooks; nothing here knows a method's name."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from methods.method import Batch, Method
+from runners.batches import Collator, Order
+from runners.config import Budget
+from runners.seeds import derive
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+
+
+class Diverged(Exception):
+    """The training loss became nan or infinite at `step` (counted from 1)."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"the training loss was not finite at step {step}")
+        self.step = step
+
+
+def total_steps(budget: Budget, order: Order) -> int:
+    """Return the number of optimizer steps of a run."""
+    return budget.steps if budget.steps is not None else budget.epochs * order.steps_per_epoch
+
+
+def evaluation_steps(budget: Budget, order: Order) -> list[int]:
+    """Return the steps after which the model is evaluated; the last step is always among them."""
+    last = total_steps(budget, order)
+    if budget.evaluate == "end":
+        return [last]
+    every = order.steps_per_epoch if budget.evaluate == "epoch" else budget.evaluate
+    return sorted({*range(every, last + 1, every), last})
+
+
+def learning_rate_factor(budget: Budget, steps: int) -> Callable[[int], float]:
+    """Return the schedule: linear warm-up from 0, then linear decay to 0 or a constant 1."""
+    warmup = math.ceil(budget.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        if budget.schedule == "constant":
+            return 1.0
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return factor
+
+
+def plain_groups(model: torch.nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:
+    """Return AdamW's groups: decay on matrices, none on biases and normalisation gains."""
+    trainable = [p for p in model.parameters() if p.requires_grad]
+    matrices = [p for p in trainable if p.ndim > 1]
+    vectors = [p for p in trainable if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "lr": lr, "weight_decay": weight_decay},
+        {"params": vectors, "lr": lr, "weight_decay": 0.0},
+    ]
+    return [group for group in groups if group["params"]]
+
+
+@dataclass
+class Progress:
+    """What the loop has spent so far: seconds without evaluation, real tokens and padded places."""
+
+    train_seconds: float = 0.0
+    real_tokens: int = 0
+    padded_tokens: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+class Loop:
+    """Trains a prepared model, step by step, from any saved state.
+
+    `state_dict` holds all that the continuation depends on: trained tensors and buffers, optimizer,
+    schedule, the methods' state, the step and the global random streams (dropout). The data order is
+    a function of the seed and the step.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        methods: Sequence[Method],
+        collate: Collator,
+        order: Order,
+        budget: Budget,
+        lr: float,
+        accelerator: Accelerator,
+    ) -> None:
+        self.model, self.methods, self.collate = model, methods, collate
+        self.order, self.budget, self.accelerator = order, budget, accelerator
+        self.steps = total_steps(budget, order)
+        self.step = 0
+        self.progress = Progress()
+        groups = plain_groups(model, lr, budget.weight_decay)
+        for method in methods:
+            groups = method.parameter_groups(model, groups)
+        self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, learning_rate_factor(budget, self.steps)
+        )
+        self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
+        torch.manual_seed(derive(order.seed, "dropout"))
+
+    def task_loss(self, batch: Batch) -> torch.Tensor:
+        """Return the task's own loss of a batch: cross-entropy or squared error, in float32."""
+        with self.accelerator.autocast():
+            loss: torch.Tensor = self.model(**batch).loss
+        return loss.float()
+
+    def prepare_methods(self) -> None:
+        """Let methods see training batches before the first step; leaves weights, gradients and dropout's stream as they were."""
+        stream = torch.get_rng_state()
+        self.model.train()
+        for method in self.methods:
+            method.before_training(self.model, self._batches(0, self.order.steps_per_epoch), self.task_loss)
+        self.model.zero_grad(set_to_none=True)
+        torch.set_rng_state(stream)
+
+    def _batches(self, first: int, last: int) -> Iterator[Batch]:
+        for indices in self.order.batches(first, last):
+            batch = self.collate(indices)
+            self.progress.real_tokens += int(self.collate.tokens.lengths[indices].sum())
+            self.progress.padded_tokens += batch["input_ids"].numel()
+            yield {k: v.to(self.accelerator.device) for k, v in batch.items()}
+
+    def run(self, until: int, after_step: Callable[[int], None] = lambda step: None) -> None:
+        """Train up to step `until`; raise Diverged when the loss is not finite.
+
+        `after_step` is called with the number of steps done; time spent in it is not counted.
+        """
+        self.model.train()
+        pending: list[torch.Tensor] = []
+        start = time.perf_counter()
+        for batch in self._batches(self.step, until):
+            pending.append(self._take_step(batch))
+            if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
+                self._check(pending)
+                pending = []
+            self.progress.train_seconds += time.perf_counter() - start
+            after_step(self.step)
+            start = time.perf_counter()
+
+    def _take_step(self, batch: Batch) -> torch.Tensor:
+        if self._loss_owner is not None:
+            loss = self._loss_owner.loss(self.model, batch, self.task_loss)
+        else:
+            loss = self.task_loss(batch)
+        self.accelerator.backward(loss)
+        for method in self.methods:
+            method.after_backward(self.model, self.step)
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.accelerator.clip_grad_norm_(trained, self.budget.max_grad_norm)
+        for method in self.methods:
+            method.after_clipping(self.model, self.step)
+        self.optimizer.step()
+        for method in self.methods:
+            method.after_step(self.model, self.step)
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss.detach()
+
+    def _check(self, pending: list[torch.Tensor]) -> None:
+        losses = torch.stack(pending).tolist()
+        for i, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise Diverged(self.step - len(losses) + i + 1)
+        self.progress.losses += losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that the continuation depends on."""
+        trained = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        buffers = {n: b.detach().clone() for n, b in self.model.named_buffers()}
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        state = {
+            "step": self.step,
+            "trained": trained,
+            "buffers": buffers,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "methods": [method.state_dict() for method in self.methods],
+            "cpu_stream": torch.get_rng_state(),
+            "cuda_streams": cuda,
+        }
+        return _copied(state)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        state = _copied(state)
+        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in {**state["trained"], **state["buffers"]}.items():
+                own[name].copy_(tensor)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        for method, kept in zip(self.methods, state["methods"], strict=True):
+            method.load_state_dict(kept)
+        self.step = state["step"]
+        torch.set_rng_state(state["cpu_stream"])
+        if state["cuda_streams"]:
+            torch.cuda.set_rng_state_all(state["cuda_streams"])
+
+
+def _copied(value: Any) -> Any:
+    """Copy tensors inside nested dicts and lists, so a saved state does not change with the model."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(v) for v in value)
+    return value

@@ -1,0 +1,122 @@
+"""Loads a pretrained encoder with a task head, and says which parameters are the head."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from results.errors import UserError
+from runners.config import Task
+from runners.seeds import derive
+from runners.weights import OFFLINE, Weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in float32 on the CPU, its tokenizer, and the names of the parameters that are not pretrained."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    head: frozenset[str]
+
+
+def load_model(weights: Weights, task: Task, seed: int, max_length: int, dropout: float | None) -> Loaded:
+    """Load encoder and tokenizer; the head is drawn from the seed's own stream. Every failure is a UserError."""
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    shown = f"model {weights.name_or_path}"
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(weights.folder, **local)
+    except Exception as error:
+        raise UserError(f"{shown}: config.json is not one of a known model ({_first_line(error)}); {OFFLINE}") from None
+    names = task.labels or ["score"]
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    config.problem_type = "regression" if task.kind == "regression" else "single_label_classification"
+    set_dropout(config, dropout)
+    check_length(config, max_length, shown)
+    torch.manual_seed(derive(seed, "head"))
+    try:
+        model, info = AutoModelForSequenceClassification.from_pretrained(
+            weights.folder,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **local,
+        )
+    except Exception as error:
+        raise UserError(
+            f"{shown}: the weights in {weights.folder} cannot be loaded ({_first_line(error)});"
+            f" the file may be damaged or of another architecture; {OFFLINE}"
+        ) from None
+    head = head_names(model, set(info["missing_keys"]))
+    if info.get("mismatched_keys"):
+        raise UserError(f"{shown}: shapes in the weights do not fit config.json: {sorted(info['mismatched_keys'])[0]}")
+    pretrained = [n for n, _ in model.named_parameters() if n not in head]
+    if not pretrained:
+        raise UserError(f"{shown}: none of its weights belong to a {type(model).__name__}; {OFFLINE}")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(weights.folder, **local)
+    except Exception as error:
+        raise UserError(f"{shown}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE}") from None
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
+    return Loaded(model, tokenizer, head)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160] if text else ''}"
+
+
+def head_names(model: PreTrainedModel, missing: set[str]) -> frozenset[str]:
+    """Return the names of parameters outside the encoder, and of those in it that the checkpoint did not hold."""
+    encoder = model.base_model_prefix + "."
+    return frozenset(n for n, _ in model.named_parameters() if not n.startswith(encoder) or n in missing)
+
+
+def set_dropout(config: Any, dropout: float | None) -> None:
+    """Set every dropout rate the architecture has; None leaves the pretrained model's own."""
+    if dropout is None:
+        return
+    for name, value in list(config.to_dict().items()):
+        is_rate = isinstance(value, int | float) and not isinstance(value, bool)
+        if "dropout" in name and (is_rate or (value is None and name == "classifier_dropout")):
+            setattr(config, name, dropout)
+
+
+def check_length(config: Any, max_length: int, shown: str) -> None:
+    """Refuse a length that the position embeddings do not reach."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or limit <= 0:
+        return
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        limit -= config.pad_token_id + 1  # positions start after the padding index
+    if max_length > limit:
+        raise UserError(f"budget.max_length={max_length}: {shown} takes {limit} tokens at most; use budget.max_length={limit}")
+
+
+def count_parameters(model: Any, head: frozenset[str]) -> dict[str, int]:
+    """Count scalars: total, trainable, and trainable without the head; a shared tensor counts once."""
+    counts = {"total": 0, "trainable": 0, "trainable_without_head": 0}
+    for name, parameter in model.named_parameters():
+        counts["total"] += parameter.numel()
+        if parameter.requires_grad:
+            counts["trainable"] += parameter.numel()
+            counts["trainable_without_head"] += 0 if name in head else parameter.numel()
+    return counts
+
+
+def stored_bytes(model: Any) -> int:
+    """Return what must be kept to have the trained model again, given the pretrained one."""
+    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

@@ -1,0 +1,120 @@
+"""One run: check, name, skip if it is done, else train, and write the record."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from results import record as records
+from results.errors import UserError
+from results.record import Record
+from results.table import one_run
+from runners.config import RunConfig
+from runners.data import describe, load_task_data
+from runners.environment import set_threads
+from runners.examples import TaskData
+from runners.identity import run_name
+from runners.weights import Weights, find_weights
+
+FINISHED, NOT_FINISHED = 0, 1
+
+
+def run(config: RunConfig, arguments: Sequence[str]) -> int:
+    """Do one run, or print its stored result; return the exit code. Mistakes raise UserError, before training.
+
+    A failure while training becomes a record of status failed, a loss that is not finite one of
+    status diverged.
+    """
+    began = time.perf_counter()
+    settings = config.settings
+    folder = Path(settings.out)
+    records.check_writable(folder)
+    weights = find_weights(settings.model)
+    data = load_task_data(settings.task, settings.data, settings.protocol)
+    if data.source == "embedded":
+        say(f"DATA: EMBEDDED, generated English in the shape of {settings.task.name}, not GLUE ({data.reason})")
+    name = run_name(config, data, weights)
+    path = records.record_path(folder, name)
+    if path.exists() and not settings.force:
+        stored = records.read(path)
+        if stored.status in records.DONE:
+            print(one_run(stored))
+            print(f"stored result of {path}; force=true runs it again")
+            return FINISHED if stored.status == "finished" else NOT_FINISHED
+    set_threads(settings.threads)
+    blank = _blank_record(config, data, weights, name, arguments)
+    done = _train(config, data, weights, blank)
+    done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
+    written = records.write(done, folder)
+    print(one_run(done))
+    print(f"record: {written}")
+    return FINISHED if done.status == "finished" else NOT_FINISHED
+
+
+def say(line: str) -> None:
+    """Print a line about the course of a run, apart from its result."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _blank_record(
+    config: RunConfig, data: TaskData, weights: Weights, name: str, arguments: Sequence[str]
+) -> Record:
+    settings = config.settings
+    complete = data.complete or {}
+    return Record(
+        run=name,
+        status="failed",
+        command=shlex.join(["python", "run.py", *arguments]),
+        methods=list(config.method_names),
+        task=settings.task.name,
+        model=settings.model.name,
+        seed=settings.seed,
+        budget=settings.budget.name,
+        protocol=settings.protocol.name,
+        config={
+            **settings.model_dump(exclude={"out", "force", "save", "threads"}),
+            "method": config.method_options(),
+            "lr": config.lr,
+            "precision": config.precision,
+        },
+        data={
+            "source": data.source,
+            "reason": data.reason,
+            "revision": data.revision,
+            "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
+        },
+        weights={
+            "name_or_path": weights.name_or_path,
+            "revision": weights.revision,
+            "sha256": weights.sha256,
+            "files_sha256": weights.files_sha256,
+        },
+        start=_now(),
+    )
+
+
+def _train(config: RunConfig, data: TaskData, weights: Weights, blank: Record) -> Record:
+    """Return the record of the training; only a user's mistake and an interruption get past it."""
+    from runners.training import train_and_score
+
+    try:
+        return train_and_score(config, data, weights, blank)
+    except UserError:
+        raise
+    except Exception as error:
+        traceback.print_exc()
+        from runners.environment import commit
+
+        facts: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[:2000]}
+        return replace(blank, status="failed", error=facts, environment=blank.environment or commit())

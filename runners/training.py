@@ -1,0 +1,227 @@
+"""Trains and scores one checked configuration, and fills in its record."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.state import AcceleratorState
+
+from methods.method import Setting
+from results.record import Record
+from runners.batches import Collator, Order
+from runners.config import RunConfig
+from runners.environment import choose_device, describe_environment, make_deterministic, peak_bytes
+from runners.evaluation import predict
+from runners.examples import Split, TaskData
+from runners.loop import Diverged, Loop, evaluation_steps, total_steps
+from runners.metrics import headline, score_split
+from runners.models import Loaded, count_parameters, load_model, stored_bytes
+from runners.progress import Meter
+from runners.seeds import derive
+from runners.tokens import tokenize
+from runners.weights import Weights
+
+Scores = dict[str, dict[str, float]]
+
+
+def train_and_score(config: RunConfig, data: TaskData, weights: Weights, blank: Record) -> Record:
+    """Run a configuration from pretrained weights to scores; a loss that is not finite gives status diverged."""
+    accelerator = make_accelerator(choose_device(config.settings.device), config.precision)
+    make_deterministic()
+    device = str(accelerator.device)
+    environment = describe_environment(device, config.precision)
+    loop, collators, loaded = prepare(config, data, weights, accelerator)
+    filled = replace(
+        blank,
+        environment=environment,
+        parameters=count_parameters(loop.model, loaded.head),
+        stored_bytes=stored_bytes(loop.model),
+        steps=loop.steps,
+    )
+    scoring = _Scoring(config, data, collators, accelerator)
+    try:
+        filled = _train_evaluating(loop, scoring, config, filled)
+        status = "finished"
+    except Diverged as diverged:
+        status = "diverged"
+        filled.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
+    seconds = loop.progress.train_seconds
+    filled = replace(
+        filled,
+        status=status,
+        trained_sha256=trained_sha256(loop.model),
+        train_loss=float(np.mean(loop.progress.losses[-100:])) if loop.progress.losses else None,
+        train_seconds=round(seconds, 3),
+        eval_seconds=round(scoring.seconds, 3),
+        tokens_per_second=round(loop.progress.real_tokens / seconds, 1) if seconds else None,
+        real_token_share=round(loop.progress.real_tokens / max(1, loop.progress.padded_tokens), 4),
+        peak_bytes=peak_bytes(device),
+        method_reports={m.name: report for m in config.methods if (report := m.report())},
+    )
+    if config.settings.save and status == "finished":
+        save_trained(loop.model, Path(config.settings.out) / f"{filled.run}.safetensors")
+    return filled
+
+
+def make_accelerator(device: str, precision: str) -> Accelerator:
+    """Return accelerate's handle on one device; a handle of an earlier run in this process is dropped."""
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = "bf16" if precision == "bf16" else "no"
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats()
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+
+
+def prepare(
+    config: RunConfig, data: TaskData, weights: Weights, accelerator: Accelerator
+) -> tuple[Loop, dict[str, Collator], Loaded]:
+    """Load and tokenise, let the methods prepare the model, and return the loop before its first step."""
+    settings = config.settings
+    budget, task = settings.budget, settings.task
+    loaded = load_model(weights, task, settings.seed, budget.max_length, budget.dropout)
+    collators = {
+        name: _collator(split, loaded, weights, budget.max_length, task.kind == "regression")
+        for name, split in data.splits().items()
+    }
+    order = Order(settings.seed, len(data.train), budget.batch_size)
+    for method in config.methods:
+        setting = Setting(
+            head=loaded.head,
+            generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
+            num_labels=loaded.model.config.num_labels,
+            regression=task.kind == "regression",
+            total_steps=total_steps(budget, order),
+        )
+        method.prepare(loaded.model, setting)
+    loaded.model.to(accelerator.device)
+    loop = Loop(loaded.model, config.methods, collators["train"], order, budget, config.lr, accelerator)
+    loop.prepare_methods()
+    return loop, collators, loaded
+
+
+def _collator(split: Split, loaded: Loaded, weights: Weights, max_length: int, regression: bool) -> Collator:
+    tokens = tokenize(split, loaded.tokenizer, weights, max_length)
+    kind = np.float32 if regression else np.int64
+    labels = None if split.labels is None else np.asarray(split.labels, dtype=kind)
+    tokenizer = loaded.tokenizer
+    assert isinstance(tokenizer.pad_token_id, int)
+    return Collator(tokens, labels, tokenizer.pad_token_id, tokenizer.padding_side == "left")
+
+
+class _Scoring:
+    """Scores the model on named splits, and keeps the seconds and the last predictions."""
+
+    def __init__(
+        self, config: RunConfig, data: TaskData, collators: dict[str, Collator], accelerator: Accelerator
+    ) -> None:
+        self.task, self.budget = config.settings.task, config.settings.budget
+        self.data, self.collators, self.accelerator = data, collators, accelerator
+        self.seconds = 0.0
+        self.predictions: dict[str, dict[str, list[float]]] = {}
+        self.undefined: dict[str, list[str]] = {}
+
+    def __call__(self, model: torch.nn.Module, splits: list[str]) -> Scores:
+        start = time.perf_counter()
+        regression = self.task.kind == "regression"
+        found: Scores = {}
+        for name in splits:
+            split = self.data.splits()[name]
+            predicted = predict(model, self.collators[name], self.budget.eval_batch_size, regression, self.accelerator)
+            if not np.all(np.isfinite(predicted)):
+                raise Diverged(-1)
+            self.predictions[name] = {"predictions": _compact(predicted, regression)}
+            if split.labels is not None:
+                self.predictions[name]["references"] = list(split.labels)
+                found[name], undefined = score_split(self.task, name, predicted, split.labels)
+                self.undefined[name] = undefined
+        self.seconds += time.perf_counter() - start
+        return found
+
+
+def _compact(predicted: Any, regression: bool) -> list[float]:
+    return [float(f"{p:.7g}") for p in predicted] if regression else [int(p) for p in predicted]
+
+
+def _train_evaluating(loop: Loop, scoring: _Scoring, config: RunConfig, filled: Record) -> Record:
+    task, protocol = config.settings.task, config.settings.protocol
+    report = list(scoring.data.report)
+    due = evaluation_steps(config.settings.budget, loop.order)
+    evaluations: list[dict[str, Any]] = []
+    best_on_dev: dict[str, Any] | None = None
+    selected: dict[str, Any] | None = None
+    kept_state: dict[str, Any] = {}
+    meter = Meter(loop.steps)
+    for until in due:
+        loop.run(until, meter.step)
+        entry: dict[str, Any] = {"step": until, "epoch": round(until / loop.order.steps_per_epoch, 3)}
+        entry["train_loss"] = float(np.mean(loop.progress.losses[-(loop.order.steps_per_epoch) :]))
+        if protocol.name == "select":
+            part = scoring(loop.model, ["selection"])
+            entry["selection"] = part["selection"]
+            value = headline(task, part)
+            if selected is None or value > selected["score"]:
+                selected = {"step": until, "score": value, "scores": part["selection"]}
+                kept_state = loop.state_dict()
+        scores = scoring(loop.model, report)
+        entry["scores"] = scores
+        evaluations.append(entry)
+        value = headline(task, scores)
+        if best_on_dev is None or value > best_on_dev["score"]:
+            best_on_dev = {"step": until, "score": value, "scores": scores}
+        meter.evaluated(entry, value)
+    meter.close()
+    scores = evaluations[-1]["scores"]
+    if selected is not None and selected["step"] != due[-1]:
+        loop.load_state_dict(kept_state)
+        scores = scoring(loop.model, report)
+    return replace(
+        filled,
+        score=headline(task, scores),
+        scores=scores,
+        undefined={k: v for k, v in scoring.undefined.items() if v and k in report},
+        evaluations=evaluations,
+        best_on_dev=best_on_dev,
+        selected=selected,
+        predictions={k: v for k, v in scoring.predictions.items() if k in report},
+    )
+
+
+def trained_sha256(model: torch.nn.Module) -> str:
+    """Hash the trained tensors, by name and bytes; equal for two runs that agree to the bit."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.requires_grad:
+            digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
+            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_trained(model: torch.nn.Module, path: Path) -> None:
+    """Write the trained tensors (not the frozen ones) as safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    trained = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    temporary = path.with_suffix(".tmp")
+    try:
+        save_file(trained, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def load_trained(model: torch.nn.Module, path: Path) -> None:
+    """Put the tensors that `save_trained` wrote back into a model prepared by the same methods."""
+    from safetensors.torch import load_file
+
+    own = dict(model.named_parameters())
+    with torch.no_grad():
+        for name, tensor in load_file(path).items():
+            own[name].copy_(tensor)
