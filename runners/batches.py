@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,34 +18,43 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Order:
-    """The training order: a pure function of the seed, so any step can be returned to.
+    """The training order: a pure function of the seed and the lengths, so any step can be returned to.
 
-    Every epoch visits each of `rows` examples once, in a fresh permutation; the last batch of an
-    epoch may be smaller.
+    Every epoch visits each example once. A fresh permutation is cut into buckets of `bucket` batches;
+    inside a bucket, examples of like length share a batch, and the batches of the epoch are then
+    shuffled. `bucket` 1 is plain random order. `lengths` is in tokens, [rows]; one batch of an epoch
+    may be smaller than `batch_size`.
     """
 
     seed: int
-    rows: int
+    lengths: NDArray[np.int64]
     batch_size: int
+    bucket: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
-        return -(-self.rows // self.batch_size)
+        return -(-len(self.lengths) // self.batch_size)
 
-    def epoch(self, epoch: int) -> NDArray[np.int64]:
-        """Return the permutation of one epoch, counted from 0."""
+    def epoch(self, epoch: int) -> list[NDArray[np.int64]]:
+        """Return the batches of one epoch, counted from 0: example indices, each exactly once."""
         rng = np.random.Generator(np.random.PCG64(derive(self.seed, f"order {epoch}")))
-        return rng.permutation(self.rows)
+        permutation = rng.permutation(len(self.lengths))
+        if self.bucket > 1:
+            wide = self.bucket * self.batch_size
+            buckets = [permutation[i : i + wide] for i in range(0, len(permutation), wide)]
+            permutation = np.concatenate([b[np.argsort(self.lengths[b], kind="stable")] for b in buckets])
+        starts = range(0, len(permutation), self.batch_size)
+        batches = [permutation[i : i + self.batch_size] for i in starts]
+        return [batches[i] for i in rng.permutation(len(batches))] if self.bucket > 1 else batches
 
-    def batches(self, first_step: int, last_step: int) -> Sequence[NDArray[np.int64]]:
-        """Return the example indices of the steps in [first_step, last_step), counted from 0."""
-        found = []
-        for epoch in range(first_step // self.steps_per_epoch, -(-last_step // self.steps_per_epoch)):
-            permutation = self.epoch(epoch)
-            for i in range(self.steps_per_epoch):
-                if first_step <= epoch * self.steps_per_epoch + i < last_step:
-                    found.append(permutation[i * self.batch_size : (i + 1) * self.batch_size])
-        return found
+    def batches(self, first_step: int, last_step: int) -> Iterator[NDArray[np.int64]]:
+        """Yield the example indices of the steps in [first_step, last_step), counted from 0."""
+        step = first_step
+        while step < last_step:
+            epoch, start = divmod(step, self.steps_per_epoch)
+            for batch in self.epoch(epoch)[start : start + last_step - step]:
+                yield batch
+                step += 1
 
 
 def by_length(tokens: Tokens, batch_size: int) -> Sequence[NDArray[np.int64]]:

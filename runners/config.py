@@ -116,6 +116,7 @@ class Budget(Section):
     steps: int | None = Field(default=None, ge=1)
     batch_size: int = Field(ge=1)
     eval_batch_size: int = Field(ge=1)
+    length_bucket: int = Field(ge=1)
     max_length: int = Field(ge=4)
     schedule: Literal["linear", "constant"]
     warmup: float = Field(ge=0, lt=1)

@@ -55,6 +55,7 @@ def make_deterministic() -> None:
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides bugs, at a cost
     torch.backends.cudnn.benchmark = False
 
 

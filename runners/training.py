@@ -91,7 +91,8 @@ def prepare(
         name: _collator(split, loaded, weights, budget.max_length, task.kind == "regression")
         for name, split in data.splits().items()
     }
-    order = Order(settings.seed, len(data.train), budget.batch_size)
+    lengths = collators["train"].tokens.lengths
+    order = Order(settings.seed, lengths, budget.batch_size, budget.length_bucket)
     for method in config.methods:
         setting = Setting(
             head=loaded.head,

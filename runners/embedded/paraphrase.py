@@ -71,10 +71,17 @@ def _differently(first: str, make: Callable[[], str]) -> str:
 
 def _pair(words: Words, same: bool) -> tuple[str, str]:
     event = draw_event(words)
-    first = tell(words, event)
     if same:
+        # The words that mark a difference below occur in paraphrases too, so they give nothing away.
+        if words.rng.random() < 0.4:
+            event = replace(event, verbs=(event.other_verb,))
+        if words.rng.random() < 0.1:
+            first = _denied(tell(words, event))
+            return first, _differently(first, lambda: _denied(tell(words, event)))
+        first = tell(words, event)
         return first, _differently(first, lambda: tell(words, event))
-    change = words.rng.choices(["swap", "verb", "agent", "deny"], weights=[5, 3, 1, 1])[0]
+    first = tell(words, event)
+    change = words.rng.choices(["swap", "verb", "agent", "deny"], weights=[3, 4, 2, 1])[0]
     if change == "swap":
         return first, tell(words, _swapped(event))
     if change == "verb":
@@ -82,7 +89,11 @@ def _pair(words: Words, same: bool) -> tuple[str, str]:
     if change == "agent":
         pool = PEOPLE if event.agent in PEOPLE else COMPANIES
         return first, tell(words, replace(event, agent=words.pick_other(pool, event.agent)))
-    return first, sentence(f"it is not true that {tell(words, event)[:-1]}")
+    return first, _denied(tell(words, event))
+
+
+def _denied(told: str) -> str:
+    return sentence(f"it is not true that {told[:-1]}")
 
 
 def mrpc(words: Words, label: int) -> tuple[str, ...]:

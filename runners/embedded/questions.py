@@ -29,7 +29,7 @@ def qnli(words: Words, label: int) -> tuple[str, ...]:
         "why": f"because {words.pick(REASONS)}",
         "how": f"with the help of {helper}",
     }
-    asked = words.rng.choice([*details, "who", "whom"])
+    asked = words.rng.choice([*details, *details, "who", "whom"])
     kept = words.rng.sample(sorted(details), k=2)
     if asked in details:
         others = [d for d in details if d != asked]
