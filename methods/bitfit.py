@@ -1,9 +1,11 @@
 """BitFit: only the bias vectors and the head train.
 
-Ben Zaken, Goldberg and Ravfogel, ACL 2022 (arXiv 2106.10199); authors' code benzakenelad/BitFit, 7ead19a.
+Ben Zaken, Goldberg and Ravfogel, ACL 2022 (arXiv 2106.10199); authors' code benzakenelad/BitFit,
+7ead19a.
 
 Where paper and code differ, and what is the default here:
-- the pooler's bias is not discussed in the paper and trained in the code: trained (`pooler=false` freezes it);
+- the pooler's bias is not discussed in the paper and trained in the code: trained here
+  (`pooler=false` freezes it);
 - the code holds the learning rate constant; here the schedule is the budget's, the same for every
   method (`budget.schedule=constant budget.warmup=0` is the code's);
 - the paper selects the best epoch on dev; here the protocol decides, the same for every method.
@@ -22,13 +24,15 @@ from results.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-# Query projections and the feed-forward expansion, in the names of the architectures that have them.
+# Query projections and the feed-forward expansion, as the architectures name them.
 _QUERY = re.compile(r"(\.query|\.query_proj|\.q_lin)\.bias$|\.q_bias$")
 _INTERMEDIATE = re.compile(r"(\.intermediate\.dense|\.ffn|\.ffn\.lin1)\.bias$")
 
 
 def is_bias(name: str) -> bool:
-    """Tell whether a parameter is a bias vector; DeBERTa's first version calls two of them q_bias, v_bias."""
+    """Tell whether a parameter is a bias vector; DeBERTa's first version calls two of them q_bias,
+    v_bias.
+    """
     last = name.rsplit(".", 1)[-1]
     return last in {"bias", "q_bias", "v_bias"}
 
@@ -55,12 +59,15 @@ class BitFit(Method):
         return self.subset == "all" or bool(_QUERY.search(name) or _INTERMEDIATE.search(name))
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
-        biases = {n for n, _ in model.named_parameters() if n not in setting.head and self._selects(n)}
+        biases = {
+            n for n, _ in model.named_parameters() if n not in setting.head and self._selects(n)
+        }
         if not {n for n in biases if ".pooler." not in f".{n}"}:
             what = "bias" if self.subset == "all" else "query or intermediate bias"
             raise UserError(
-                f"method=bitfit: {type(model).__name__} has no {what} in its encoder, so only the head"
-                " would train; use method=linear for that, or a model with biases such as minilm"
+                f"method=bitfit: {type(model).__name__} has no {what} in its encoder, so only the"
+                " head would train; use method=linear for that, or a model with biases such as"
+                " minilm"
             )
         for name, parameter in model.named_parameters():
             parameter.requires_grad_(name in setting.head or name in biases)

@@ -42,7 +42,8 @@ class Method:
     """Plain fine-tuning; subclasses override the hooks they need and say what they own.
 
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
-    (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a change
+    (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a
+    change
     of the method can change a score. `changes_start` is true when the logits before the first step
     differ from the pretrained model's by design.
     """
@@ -60,7 +61,9 @@ class Method:
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
     ) -> list[ParameterGroup]:
-        """Return the optimizer's groups (dicts with params, lr, weight_decay), changed or as given."""
+        """Return the optimizer's groups (dicts with params, lr, weight_decay), changed or as
+        given.
+        """
         return groups
 
     def before_training(

@@ -19,7 +19,9 @@ ENTRY_POINT_GROUP = "tunebench.methods"
 
 @functools.cache
 def registered() -> Mapping[str, type[Method]]:
-    """Return every known method class by name; two of one name are an error that names both owners."""
+    """Return every known method class by name; two of one name are an error that names both
+    owners.
+    """
     found: dict[str, type[Method]] = {}
 
     def add(cls: type[Method], owner: str) -> None:
@@ -34,7 +36,9 @@ def registered() -> Mapping[str, type[Method]]:
     for module_info in pkgutil.iter_modules(package.__path__):
         module = importlib.import_module(f"methods.{module_info.name}")
         for value in list(vars(module).values()):
-            is_method = isinstance(value, type) and issubclass(value, Method) and value is not Method
+            is_method = (
+                isinstance(value, type) and issubclass(value, Method) and value is not Method
+            )
             if is_method and value.__module__ == module.__name__:
                 add(value, module.__name__)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
@@ -51,7 +55,9 @@ def method_class(name: str) -> type[Method]:
 
 
 def default_options(cls: type[Method]) -> dict[str, Any]:
-    """Return a method's options at their defaults, as its configs/method/NAME.yaml would hold them."""
+    """Return a method's options at their defaults, as its configs/method/NAME.yaml would hold
+    them.
+    """
     return {f.name: getattr(cls(), f.name) for f in dataclasses.fields(cls) if f.init}
 
 
@@ -68,7 +74,7 @@ def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
             for resource in sorted(first.owns & second.owns):
                 what = decides.get(resource, f"own {resource}")
                 problems.append(
-                    f"method=[{first.name},{second.name}]: {first.name} and {second.name} both {what};"
-                    " keep one of them"
+                    f"method=[{first.name},{second.name}]: {first.name} and {second.name} both"
+                    f" {what}; keep one of them"
                 )
     return problems

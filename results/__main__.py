@@ -1,4 +1,6 @@
-"""python -m results [FOLDER]: print the tables of the records in a folder, or put them into a file."""
+"""python -m results [FOLDER]: print the tables of the records in a folder, or put them into a
+file.
+"""
 
 from __future__ import annotations
 
@@ -17,9 +19,22 @@ BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
-    parser.add_argument("folder", nargs="?", default="results/runs", type=Path, help="records (default: %(default)s)")
-    parser.add_argument("--format", choices=["text", "md"], default="text", help="default: %(default)s")
-    parser.add_argument("--into", type=Path, metavar="FILE", help="replace what stands between the tables marks of FILE")
+    parser.add_argument(
+        "folder",
+        nargs="?",
+        default="results/runs",
+        type=Path,
+        help="records (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--format", choices=["text", "md"], default="text", help="default: %(default)s"
+    )
+    parser.add_argument(
+        "--into",
+        type=Path,
+        metavar="FILE",
+        help="replace what stands between the tables marks of FILE",
+    )
     asked = parser.parse_args(arguments)
     try:
         text = render(tables(read_all(asked.folder)), asked.format)

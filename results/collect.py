@@ -26,13 +26,22 @@ class Conditions:
 
     def heading(self) -> str:
         """Return the table's heading in words."""
-        source = "EMBEDDED data (generated, not GLUE)" if self.source == "embedded" else f"{self.source} data"
-        return f"{self.model} · {source} · budget {self.budget} · {self.precision} · protocol {self.protocol}"
+        source = (
+            "EMBEDDED data (generated, not GLUE)"
+            if self.source == "embedded"
+            else f"{self.source} data"
+        )
+        return (
+            f"{self.model} · {source} · budget {self.budget} · {self.precision} · protocol"
+            f" {self.protocol}"
+        )
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one method on one task: fractions, and `asked` counts the runs that did not finish too."""
+    """The runs of one method on one task: fractions, and `asked` counts the runs that did not
+    finish too.
+    """
 
     scores: tuple[float, ...]
     asked: int
@@ -60,7 +69,9 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Comparable runs: one row a method (and learning rate, where two were used), one column a task."""
+    """Comparable runs: one row a method (and learning rate, where two were used), one column a
+    task.
+    """
 
     conditions: Conditions
     tasks: tuple[str, ...]
@@ -85,7 +96,9 @@ def conditions(record: Record) -> Conditions:
 
 def describe_budget(budget: dict[str, object]) -> str:
     """Return a budget's name and the numbers that define it."""
-    length = f"{budget['steps']} steps" if budget["steps"] is not None else f"{budget['epochs']} epochs"
+    length = (
+        f"{budget['steps']} steps" if budget["steps"] is not None else f"{budget['epochs']} epochs"
+    )
     text = (
         f"{budget['name']} ({length}, batch {budget['batch_size']}, {budget['max_length']} tokens,"
         f" {budget['schedule']} with warm-up {budget['warmup']:g}"
@@ -104,13 +117,17 @@ def tables(records: Iterable[Record]) -> list[Table]:
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     for record in records:
         groups[conditions(record)].append(record)
-    return [_table(key, groups[key]) for key in sorted(groups, key=lambda c: (c.heading(), c.weights))]
+    return [
+        _table(key, groups[key]) for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
+    ]
 
 
 def _column(record: Record) -> tuple[str, str]:
     """Return the task, and what tells its data apart: contents of the splits."""
     splits = record.data["splits"]
-    return record.task, " ".join(f"{name}:{facts['sha256']}" for name, facts in sorted(splits.items()))
+    return record.task, " ".join(
+        f"{name}:{facts['sha256']}" for name, facts in sorted(splits.items())
+    )
 
 
 def _table(key: Conditions, records: Sequence[Record]) -> Table:
@@ -130,9 +147,14 @@ def _table(key: Conditions, records: Sequence[Record]) -> Table:
     labels = _row_labels(records)
     for record in records:
         by_row[labels[record.run]][names[_column(record)]].append(record)
-    rows_found = [_row(label, cells) for label, cells in sorted(by_row.items(), key=lambda kv: _method_rank(kv[0]))]
+    rows_found = [
+        _row(label, cells)
+        for label, cells in sorted(by_row.items(), key=lambda kv: _method_rank(kv[0]))
+    ]
     devices = tuple(sorted({_device(r) for r in records if r.environment.get("device")}))
-    return Table(key, tuple(names.values()), tuple(rows_found), dict(sorted(marks.items())), devices)
+    return Table(
+        key, tuple(names.values()), tuple(rows_found), dict(sorted(marks.items())), devices
+    )
 
 
 def _rank(task: str) -> tuple[int, str]:
@@ -144,12 +166,19 @@ def _method_rank(label: str) -> tuple[int, str]:
 
 
 def _row_labels(records: Sequence[Record]) -> dict[str, str]:
-    """Name each record's row: its methods, and every option or learning rate in which rows of one name differ."""
+    """Name each record's row: its methods, and every option or learning rate in which rows of one
+    name differ.
+    """
     variants: dict[str, set[str]] = defaultdict(set)
     detail = {}
     for record in records:
         name = "+".join(record.methods)
-        options = [f"{m['name']}.{k}={v}" for m in record.config["method"] for k, v in m.items() if k not in ("name",)]
+        options = [
+            f"{m['name']}.{k}={v}"
+            for m in record.config["method"]
+            for k, v in m.items()
+            if k not in ("name",)
+        ]
         detail[record.run] = [f"lr={record.config['lr']:g}", *options]
         variants[name].update(detail[record.run])
     labels = {}
@@ -165,7 +194,11 @@ def _row_labels(records: Sequence[Record]) -> dict[str, str]:
 def _row(label: str, by_task: dict[str, list[Record]]) -> Row:
     cells = {}
     for task, found in by_task.items():
-        finished = [r for r in sorted(found, key=lambda r: r.seed) if r.status == "finished" and r.score is not None]
+        finished = [
+            r
+            for r in sorted(found, key=lambda r: r.seed)
+            if r.status == "finished" and r.score is not None
+        ]
         seconds = [r.train_seconds for r in finished if r.train_seconds is not None]
         cells[task] = Cell(
             tuple(r.score for r in finished if r.score is not None),
@@ -175,7 +208,12 @@ def _row(label: str, by_task: dict[str, list[Record]]) -> Row:
     counted = [r.parameters for found in by_task.values() for r in found if r.parameters]
     share = [100 * p["trainable"] / p["total"] for p in counted]
     bare = [100 * p["trainable_without_head"] / p["total"] for p in counted]
-    return Row(label, cells, statistics.fmean(share) if share else None, statistics.fmean(bare) if bare else None)
+    return Row(
+        label,
+        cells,
+        statistics.fmean(share) if share else None,
+        statistics.fmean(bare) if bare else None,
+    )
 
 
 def _device(record: Record) -> str:

@@ -26,7 +26,8 @@ DONE: tuple[Status, ...] = ("finished", "diverged")
 class Record:
     """What one run was asked, what it found, and what it cost.
 
-    `scores` maps report split to metric to value, of the weights the protocol reports; `score` is the
+    `scores` maps report split to metric to value, of the weights the protocol reports; `score` is
+    the
     task's one number. `evaluations` lists the report scores after each evaluation; `best_on_dev` is
     the best of them, kept because papers print it, and never the headline. `predictions` holds for
     each report split one prediction an example, and the gold `references` where there are any.
@@ -90,12 +91,17 @@ def from_mapping(content: Mapping[str, Any], where: str) -> Record:
     if not isinstance(version, int) or version < 1:
         raise UserError(f"{where} is no record: schema_version={version!r}")
     if version > SCHEMA_VERSION:
-        raise UserError(f"{where} has schema {version}; this version reads up to {SCHEMA_VERSION}: update tunebench")
+        raise UserError(
+            f"{where} has schema {version}; this version reads up to {SCHEMA_VERSION}: update"
+            " tunebench"
+        )
     known = {f.name for f in dataclasses.fields(Record)}
     try:
         return Record(**{k: v for k, v in content.items() if k in known})
     except TypeError as error:
-        raise UserError(f"{where} is no complete record: {str(error).split('()')[-1].strip()}") from None
+        raise UserError(
+            f"{where} is no complete record: {str(error).split('()')[-1].strip()}"
+        ) from None
 
 
 def read(path: Path) -> Record:
@@ -112,18 +118,24 @@ def read(path: Path) -> Record:
 def read_all(folder: Path) -> list[Record]:
     """Read every record below a folder, in the order of their names."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder of records; run something first, or name another folder")
+        raise UserError(
+            f"{folder}: no such folder of records; run something first, or name another folder"
+        )
     return [read(path) for path in sorted(folder.rglob("*.json"))]
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder and try it before any work is done; a folder that cannot be written is a UserError."""
+    """Make the folder and try it before any work is done; a folder that cannot be written is a
+    UserError.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".try-"):
             pass
     except OSError as error:
-        raise UserError(f"out={folder}: cannot be written ({error.strerror}); name another folder with out=") from None
+        raise UserError(
+            f"out={folder}: cannot be written ({error.strerror}); name another folder with out="
+        ) from None
 
 
 def write(record: Record, folder: Path) -> Path:
@@ -141,9 +153,12 @@ def write(record: Record, folder: Path) -> Path:
         try:
             _write_whole(kept, text)
         except OSError:
-            raise UserError(f"the record could not be written to {path} ({error.strerror}), nor to {kept}") from None
+            raise UserError(
+                f"the record could not be written to {path} ({error.strerror}), nor to {kept}"
+            ) from None
         raise UserError(
-            f"the record could not be written to {path} ({error.strerror}); it is kept at {kept}: move it when there is room"
+            f"the record could not be written to {path} ({error.strerror}); it is kept at {kept}:"
+            " move it when there is room"
         ) from None
     return path
 
@@ -156,7 +171,7 @@ def _write_whole(path: Path, text: str) -> None:
             stream.write(text)
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     folder = os.open(path.parent, os.O_RDONLY)

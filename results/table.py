@@ -16,7 +16,10 @@ def one_run(record: Record) -> str:
     lines = [render(tables([record]), "text").rstrip()]
     for split, found in record.scores.items():
         undefined = record.undefined.get(split, [])
-        shown = [f"{k} {100 * v:.2f}" + (" (undefined, set to 0)" if k in undefined else "") for k, v in found.items()]
+        shown = [
+            f"{k} {100 * v:.2f}" + (" (undefined, set to 0)" if k in undefined else "")
+            for k, v in found.items()
+        ]
         lines.append(f"{split}: {', '.join(shown)}")
     for split in record.predictions:
         if split not in record.scores:
@@ -42,12 +45,19 @@ def _render_one(table: Table, form: Format) -> str:
     body = [_cells(row, table.tasks, average) for row in table.rows]
     lines = _markdown(heads, body) if form == "md" else _aligned(heads, body)
     title = f"**{table.conditions.heading()}**" if form == "md" else table.conditions.heading()
-    notes = ["Scores in percent, mean ± standard deviation over seeds; a task with two metrics shows their mean."]
+    notes = [
+        "Scores in percent, mean ± standard deviation over seeds; a task with two metrics shows"
+        " their mean."
+    ]
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
     if len(table.devices) == 1:
         notes.append(f"Seconds on {table.devices[0]}.")
     elif table.devices:
-        notes.append("Seconds come from different devices and are not comparable: " + "; ".join(table.devices) + ".")
+        notes.append(
+            "Seconds come from different devices and are not comparable: "
+            + "; ".join(table.devices)
+            + "."
+        )
     separator = "<br>\n" if form == "md" else "\n"
     return f"{title}\n\n" + "\n".join(lines) + "\n\n" + separator.join(notes) + "\n"
 
@@ -55,11 +65,17 @@ def _render_one(table: Table, form: Format) -> str:
 def _cells(row: Row, tasks: Sequence[str], average: bool) -> list[str]:
     shown = [row.method, *(_score(row.cells.get(task)) for task in tasks)]
     if average:
-        means = [cell.mean for task in tasks if (cell := row.cells.get(task)) and cell.mean is not None]
+        means = [
+            cell.mean for task in tasks if (cell := row.cells.get(task)) and cell.mean is not None
+        ]
         whole = len(means) == len(tasks)
         shown.append(f"{100 * sum(means) / len(means):.1f}" if whole else "–")
     counts = {_count(cell) for cell in row.cells.values()}
-    shown.append(counts.pop() if len(counts) == 1 else " ".join(_count(row.cells[t]) if t in row.cells else "0" for t in tasks))
+    shown.append(
+        counts.pop()
+        if len(counts) == 1
+        else " ".join(_count(row.cells[t]) if t in row.cells else "0" for t in tasks)
+    )
     for share in (row.trainable_share, row.trainable_share_without_head):
         shown.append("–" if share is None else f"{share:.3g}" if share < 99.95 else "100")
     seconds = [c.train_seconds for c in row.cells.values() if c.train_seconds is not None]
@@ -83,7 +99,10 @@ def _aligned(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(len(line[i]) for line in (heads, *body)) for i in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
-        first, *rest = (c.ljust(w) if i == 0 else c.rjust(w) for i, (c, w) in enumerate(zip(cells, widths, strict=True)))
+        first, *rest = (
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
         return "  ".join([first, *rest]).rstrip()
 
     return [line(heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]

@@ -15,14 +15,19 @@ from runners.tokens import Tokens
 if TYPE_CHECKING:
     import torch
 
+Labels = NDArray[np.int64] | NDArray[np.float32]
+
 
 @dataclass(frozen=True)
 class Order:
-    """The training order: a pure function of the seed and the lengths, so any step can be returned to.
+    """The training order: a pure function of the seed and the lengths, so any step can be returned
+    to.
 
-    Every epoch visits each example once. A fresh permutation is cut into buckets of `bucket` batches;
+    Every epoch visits each example once. A fresh permutation is cut into buckets of `bucket`
+    batches;
     inside a bucket, examples of like length share a batch, and the batches of the epoch are then
-    shuffled. `bucket` 1 is plain random order. `lengths` is in tokens, [rows]; one batch of an epoch
+    shuffled. `bucket` 1 is plain random order. `lengths` is in tokens, [rows]; one batch of an
+    epoch
     may be smaller than `batch_size`.
     """
 
@@ -42,7 +47,9 @@ class Order:
         if self.bucket > 1:
             wide = self.bucket * self.batch_size
             buckets = [permutation[i : i + wide] for i in range(0, len(permutation), wide)]
-            permutation = np.concatenate([b[np.argsort(self.lengths[b], kind="stable")] for b in buckets])
+            permutation = np.concatenate(
+                [b[np.argsort(self.lengths[b], kind="stable")] for b in buckets]
+            )
         starts = range(0, len(permutation), self.batch_size)
         batches = [permutation[i : i + self.batch_size] for i in starts]
         return [batches[i] for i in rng.permutation(len(batches))] if self.bucket > 1 else batches
@@ -58,7 +65,9 @@ class Order:
 
 
 def by_length(tokens: Tokens, batch_size: int) -> Sequence[NDArray[np.int64]]:
-    """Return batches for evaluation: longest first, so padding is least and memory peaks at once."""
+    """Return batches for evaluation: longest first, so padding is least and memory peaks at
+    once.
+    """
     order = np.argsort(-tokens.lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -67,16 +76,19 @@ def by_length(tokens: Tokens, batch_size: int) -> Sequence[NDArray[np.int64]]:
 class Collator:
     """Turns example indices into tensors padded to the longest example of the batch.
 
-    `pad_id` and `pad_left` come from the tokenizer; `labels` holds class indices or scores, or None.
+    `pad_id` and `pad_left` come from the tokenizer; `labels` holds class indices or scores, or
+    None.
     """
 
     tokens: Tokens
-    labels: NDArray[np.int64] | NDArray[np.float32] | None
+    labels: Labels | None
     pad_id: int
     pad_left: bool = False
 
     def __call__(self, indices: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Return input_ids, attention_mask, token_type_ids where the model has them (each [batch, length]), labels."""
+        """Return input_ids, attention_mask, token_type_ids where the model has them (each [batch,
+        length]), labels.
+        """
         import torch
 
         offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]

@@ -46,7 +46,9 @@ def main(run: RunFunction) -> int:
 
 
 def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
-    """Return what `act` returns, or the exit code of its failure, which is told on standard error."""
+    """Return what `act` returns, or the exit code of its failure, which is told on standard
+    error.
+    """
     try:
         return act()
     except UserError as error:
@@ -70,7 +72,9 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 
 
 def _offer_methods_without_yaml() -> None:
-    """Let method=NAME work for a registered method that ships no YAML (one file, or an entry point)."""
+    """Let method=NAME work for a registered method that ships no YAML (one file, or an entry
+    point).
+    """
     for name, cls in registered().items():
         if not (CONFIGS / "method" / f"{name}.yaml").exists():
             ConfigStore.instance().store(
@@ -79,7 +83,9 @@ def _offer_methods_without_yaml() -> None:
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """Put a composition error of Hydra's into one line: what was asked, what is wrong, what to type."""
+    """Put a composition error of Hydra's into one line: what was asked, what is wrong, what to
+    type.
+    """
     text = str(error)
     group = re.search(r"Could not find '([\w-]+)/(.+?)'\n", text)
     if group:
@@ -93,15 +99,22 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if key:
         name = key.group(1) or key.group(2)
         return f"no key called '{name}'{nearest(name, known_keys(arguments))}"
-    parse = re.search(r"LexerNoViableAlt|no viable alternative|mismatched input|missing|extraneous", text)
+    parse = re.search(
+        r"LexerNoViableAlt|no viable alternative|mismatched input|missing|extraneous", text
+    )
     if parse:
         bad = next((a for a in arguments if a in text), " ".join(arguments))
-        return f"cannot read '{bad}' ({text.splitlines()[0]}); write KEY=VALUE, lists as 'KEY=[a,b]' in quotes"
+        return (
+            f"cannot read '{bad}' ({text.splitlines()[0]}); write KEY=VALUE, lists as 'KEY=[a,b]'"
+            " in quotes"
+        )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
 
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
-    """Return every dotted key of the configuration that the group choices among the arguments lead to."""
+    """Return every dotted key of the configuration that the group choices among the arguments lead
+    to.
+    """
     groups = tuple(f"{p.name}=" for p in CONFIGS.iterdir() if p.is_dir())
     choices = [a for a in arguments if a.startswith(groups)]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
@@ -119,5 +132,3 @@ def known_keys(arguments: Sequence[str]) -> list[str]:
 
     walk(OmegaConf.to_container(composed, resolve=False), "")
     return keys
-
-

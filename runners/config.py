@@ -30,7 +30,9 @@ class Section(BaseModel):
 
 
 class LocalFiles(Section):
-    """Where a task's delimited text files lie, relative to data.dir; .csv is read with quotes, .tsv without."""
+    """Where a task's delimited text files lie, relative to data.dir; .csv is read with quotes, .tsv
+    without.
+    """
 
     train: str
     report: dict[str, str] = Field(min_length=1)
@@ -41,7 +43,9 @@ class LocalFiles(Section):
 
 
 class HubFiles(Section):
-    """Where a task lies on the hub: data set, configuration, splits (another configuration's as config/split)."""
+    """Where a task lies on the hub: data set, configuration, splits (another configuration's as
+    config/split).
+    """
 
     path: str
     name: str | None = None
@@ -52,7 +56,9 @@ class HubFiles(Section):
 
 
 class Task(Section):
-    """What a task is: its text columns, labels by name, metrics, and where its data may come from."""
+    """What a task is: its text columns, labels by name, metrics, and where its data may come
+    from.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     version: int = Field(default=1, ge=1)
@@ -77,16 +83,24 @@ class Task(Section):
             raise ValueError("labels are for kind=classification; a regression task has a range")
         if not regression and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise ValueError("labels needs at least two different names")
-        if "f1" in self.metrics and (len(self.labels) != 2 or self.positive_label not in self.labels):
-            raise ValueError("metric f1 needs two labels and positive_label, one of them; else macro_f1")
-        unknown = sorted(set(self.local.label_names.values()) - set(self.labels)) if self.local else []
+        if "f1" in self.metrics and (
+            len(self.labels) != 2 or self.positive_label not in self.labels
+        ):
+            raise ValueError(
+                "metric f1 needs two labels and positive_label, one of them; else macro_f1"
+            )
+        unknown = (
+            sorted(set(self.local.label_names.values()) - set(self.labels)) if self.local else []
+        )
         if unknown:
             raise ValueError(f"local.label_names leads to {unknown}, which labels does not hold")
         return self
 
 
 class Model(Section):
-    """Which pretrained encoder: a registry package, a local folder or a hub id; `lr` suits full fine-tuning."""
+    """Which pretrained encoder: a registry package, a local folder or a hub id; `lr` suits full
+    fine-tuning.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     package: str | None = None
@@ -109,7 +123,9 @@ class Data(Section):
 
 
 class Budget(Section):
-    """What every method may spend; `steps` counts optimizer steps and, when set, replaces `epochs`."""
+    """What every method may spend; `steps` counts optimizer steps and, when set, replaces
+    `epochs`.
+    """
 
     name: str
     epochs: int = Field(ge=1)
@@ -173,7 +189,9 @@ class RunConfig:
 
     @property
     def lr(self) -> float:
-        """The learning rate: `lr=`, else that of the method which chooses the parameters, else of any, else the model's."""
+        """The learning rate: `lr=`, else that of the method which chooses the parameters, else of
+        any, else the model's.
+        """
         if self.settings.lr is not None:
             return self.settings.lr
         ordered = sorted(self.methods, key=lambda m: "parameters" not in m.owns)
@@ -189,16 +207,24 @@ class RunConfig:
         return tuple(m.name for m in self.methods)
 
     def method_options(self) -> list[dict[str, Any]]:
-        """Return name, version and options of each method, without the learning rate, which is resolved."""
+        """Return name, version and options of each method, without the learning rate, which is
+        resolved.
+        """
         listed = []
         for method in self.methods:
-            options = {f.name: getattr(method, f.name) for f in dataclasses.fields(method) if f.init and f.name != "lr"}
+            options = {
+                f.name: getattr(method, f.name)
+                for f in dataclasses.fields(method)
+                if f.init and f.name != "lr"
+            }
             listed.append({"name": method.name, "version": method.version, **options})
         return listed
 
 
 def check(composed: Mapping[str, Any]) -> RunConfig:
-    """Turn a composed configuration into a RunConfig, or raise one UserError that names every problem."""
+    """Turn a composed configuration into a RunConfig, or raise one UserError that names every
+    problem.
+    """
     settings_input = {k: v for k, v in composed.items() if k not in ("method", "hydra")}
     problems: list[str] = []
     settings: Settings | None = None
@@ -227,19 +253,27 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
 def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
     """Check options against the types of a method's dataclass, strictly, and return the method."""
     hints = get_type_hints(cls, include_extras=True)
-    fields: dict[str, Any] = {f.name: (hints[f.name], getattr(cls, f.name, ...)) for f in dataclasses.fields(cls) if f.init}
+    fields: dict[str, Any] = {
+        f.name: (hints[f.name], getattr(cls, f.name, ...))
+        for f in dataclasses.fields(cls)
+        if f.init
+    }
     schema = create_model(cls.__name__, __base__=Section, **fields)
     checked = schema.model_validate(dict(options))
     return cls(**{name: getattr(checked, name) for name in fields})
 
 
 def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """Let `model.name_or_path=` on a packaged model mean that folder or hub id, with nothing else of the package."""
+    """Let `model.name_or_path=` on a packaged model mean that folder or hub id, with nothing else
+    of the package.
+    """
     model = settings.get("model")
     if not (isinstance(model, Mapping) and model.get("package") and model.get("name_or_path")):
         return settings
     path = str(model["name_or_path"])
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
+    name = (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
+    )
     return {**settings, "model": {**model, "package": None, "sha256": None, "name": name}}
 
 
@@ -247,7 +281,11 @@ def _sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
     found = []
     for item in error.errors():
         # Union members appear in the location as type names; they say nothing to a user.
-        parts = [str(p) for p in item["loc"] if not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))]
+        parts = [
+            str(p)
+            for p in item["loc"]
+            if not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))
+        ]
         key = prefix + ".".join(parts)
         found.append(_sentence(key, item, given))
     return list(dict.fromkeys(found))

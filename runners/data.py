@@ -14,7 +14,9 @@ from runners.local_data import read_local
 
 
 def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
-    """Read, check, draw and cut the splits of a run; the same configuration gives the same splits."""
+    """Read, check, draw and cut the splits of a run; the same configuration gives the same
+    splits.
+    """
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":
@@ -32,7 +34,9 @@ def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
         train = draw(train, data.train_size, data.seed, task, "data.train_size")
         check_split(train, task, f"data.train_size={data.train_size}")
     if data.eval_size is not None:
-        report = {k: draw(v, data.eval_size, data.seed, task, "data.eval_size") for k, v in report.items()}
+        report = {
+            k: draw(v, data.eval_size, data.seed, task, "data.eval_size") for k, v in report.items()
+        }
     complete = {
         name: flag and len(split) == full[name]
         for (name, flag), split in zip(complete.items(), (train, *report.values()), strict=True)
@@ -43,7 +47,9 @@ def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
 
 
 def choose_source(task: Task, data: Data) -> tuple[str, str]:
-    """Return the source that is used and why: local if configured, else the hub if it answers, else embedded."""
+    """Return the source that is used and why: local if configured, else the hub if it answers, else
+    embedded.
+    """
     if data.source != "auto":
         _check_possible(task, data.source)
         return data.source, f"data={data.source}"
@@ -56,7 +62,8 @@ def choose_source(task: Task, data: Data) -> tuple[str, str]:
         return "hub", "the hub answered"
     if task.name not in embedded_tasks():
         raise UserError(
-            f"task={task.name}: no data: data.dir is not set and {silence}; set data.dir=FOLDER (or GLUE_DIR)"
+            f"task={task.name}: no data: data.dir is not set and {silence}; set data.dir=FOLDER (or"
+            " GLUE_DIR)"
         )
     return "embedded", f"neither data.dir nor GLUE_DIR is set and {silence}"
 
@@ -75,7 +82,9 @@ def local_folder(task: Task, data: Data) -> Path:
 
 
 def _stands_alone(task: Task) -> bool:
-    """A task with files of its own and no other source: its paths are absolute or relative to here."""
+    """A task with files of its own and no other source: its paths are absolute or relative to
+    here.
+    """
     return task.local is not None and task.hub is None and task.name not in embedded_tasks()
 
 
@@ -87,7 +96,9 @@ def _check_possible(task: Task, source: str) -> None:
     }
     if not has[source]:
         able = [f"data={name}" for name, possible in has.items() if possible]
-        raise UserError(f"data={source}: task {task.name} has no such source; use {' or '.join(able)}")
+        raise UserError(
+            f"data={source}: task {task.name} has no such source; use {' or '.join(able)}"
+        )
 
 
 def describe(split: Split, complete: bool | None) -> dict[str, object]:

@@ -1,4 +1,6 @@
-"""Builds the embedded data of a task: seeded, without repeats, classes in turn, part of dev's words unseen."""
+"""Builds the embedded data of a task: seeded, without repeats, classes in turn, part of dev's words
+unseen.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,11 @@ from runners.embedded.sentiment import sst2
 from runners.examples import Label, Split
 
 VERSION = 1  # part of the seed: raising it makes other data
-TRAIN_ROWS = {"sst2": 1200, "cola": 3000, "wnli": 1000}  # of the others 1,600; cola's sentences are short
+TRAIN_ROWS = {
+    "sst2": 1200,
+    "cola": 3000,
+    "wnli": 1000,
+}  # of the others 1,600; cola's sentences are short
 DEV_ROWS = 400
 UNSEEN = 0.5  # share of dev's content words that training never holds
 
@@ -58,10 +64,14 @@ def read_embedded(task: Task) -> tuple[Split, dict[str, Split]]:
     unseen = {"validation": UNSEEN}
     if task.name == "mnli":  # mismatched and ax: every content word that has unseen ones is unseen
         unseen = {"validation_matched": UNSEEN, "validation_mismatched": 1.0, "ax": 1.0}
-    return train, {name: _split(task, name, DEV_ROWS, share, taken) for name, share in unseen.items()}
+    return train, {
+        name: _split(task, name, DEV_ROWS, share, taken) for name, share in unseen.items()
+    }
 
 
-def _split(task: Task, name: str, rows: int, unseen: float | None, taken: set[tuple[str, ...]]) -> Split:
+def _split(
+    task: Task, name: str, rows: int, unseen: float | None, taken: set[tuple[str, ...]]
+) -> Split:
     rng = random.Random(f"tunebench embedded {VERSION} {task.name} {name}")
     words = Words(rng, unseen)
     classes = _STSB_GRADES if task.name == "stsb" else len(_LABELS[task.name])

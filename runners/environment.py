@@ -39,13 +39,17 @@ def choose_device(asked: str) -> str:
         return "cuda:0" if count else "cpu"
     if asked == "mps":
         if not torch.backends.mps.is_available():
-            raise UserError("device=mps: this machine has no Apple GPU that torch can use; use device=cpu")
+            raise UserError(
+                "device=mps: this machine has no Apple GPU that torch can use; use device=cpu"
+            )
         return asked
     if asked.startswith("cuda"):
         index = int(asked.partition(":")[2] or 0)
         if index >= count:
             found = f"{count} GPU{'s' if count != 1 else ''}"
-            raise UserError(f"device={asked}: torch sees {found} here; use device=cpu or device=auto")
+            raise UserError(
+                f"device={asked}: torch sees {found} here; use device=cpu or device=auto"
+            )
         return f"cuda:{index}"
     return "cpu"
 
@@ -55,7 +59,8 @@ def make_deterministic() -> None:
     import torch
 
     torch.use_deterministic_algorithms(True, warn_only=True)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # only hides bugs, at a cost
+    # Filling fresh memory only makes bugs visible, and costs a write of every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
 
 
@@ -97,12 +102,18 @@ def cpu_name() -> str:
 
 
 def commit() -> dict[str, Any]:
-    """Return the code's commit and whether it was changed since; records and boards do not count as code."""
+    """Return the code's commit and whether it was changed since; records and boards do not count as
+    code.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(_ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True
+                ["git", "-C", str(_ROOT), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
             )
         except (OSError, subprocess.SubprocessError):
             return None
@@ -114,7 +125,7 @@ def commit() -> dict[str, Any]:
 
 
 def peak_bytes(device: str) -> int:
-    """Return the peak memory of this process: on the GPU if it trains there, else resident memory."""
+    """Return this process's peak memory: the GPU's if it trains there, else what was resident."""
     if device.startswith("cuda"):
         import torch
 

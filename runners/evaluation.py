@@ -15,7 +15,11 @@ if TYPE_CHECKING:
 
 
 def predict(
-    model: torch.nn.Module, collate: Collator, batch_size: int, regression: bool, accelerator: Accelerator
+    model: torch.nn.Module,
+    collate: Collator,
+    batch_size: int,
+    regression: bool,
+    accelerator: Accelerator,
 ) -> NDArray[np.float64]:
     """Return one prediction an example, [rows]: the class index, or the score of a regression.
 
@@ -26,7 +30,9 @@ def predict(
     found = np.empty(len(collate.tokens), dtype=np.float64)
     with torch.inference_mode():
         for indices in by_length(collate.tokens, batch_size):
-            batch = {k: v.to(accelerator.device) for k, v in collate(indices).items() if k != "labels"}
+            batch = {
+                k: v.to(accelerator.device) for k, v in collate(indices).items() if k != "labels"
+            }
             with accelerator.autocast():
                 logits = model(**batch).logits.float()
             values = logits.squeeze(-1) if regression else logits.argmax(dim=-1)

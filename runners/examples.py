@@ -18,9 +18,11 @@ Label = int | float
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in their order: one tuple of texts each, and a label each (None for an unlabelled split).
+    """Examples in their order: one tuple of texts each, and a label each (None for an unlabelled
+    split).
 
-    A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed rows
+    A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
+    rows
     that were left out on request.
     """
 
@@ -49,7 +51,9 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """All splits of one run. `reason` says why this source was taken; `revision` is the hub's commit."""
+    """All splits of one run. `reason` says why this source was taken; `revision` is the hub's
+    commit.
+    """
 
     source: str
     reason: str
@@ -69,16 +73,21 @@ def draw(split: Split, size: int, seed: int, task: Task, key: str) -> Split:
     """Draw `size` examples, classes balanced as far as each has enough, in the split's own order.
 
     A class with too few examples gives all it has and the others fill the place. A larger split
-    drawn with the same seed holds the smaller one's examples. Raises UserError when `size` is too large.
+    drawn with the same seed holds the smaller one's examples. Raises UserError when `size` is too
+    large.
     """
     if size > len(split):
-        raise UserError(f"{key}={size}: {task.name}'s {split.name} has {len(split)} examples; ask for fewer")
+        raise UserError(
+            f"{key}={size}: {task.name}'s {split.name} has {len(split)} examples; ask for fewer"
+        )
     chosen = balanced_order(split, random.Random(f"{seed}:{split.name}"), task)[:size]
     return split.take(sorted(chosen))
 
 
 def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
-    """Return all indices, shuffled, each class in turn while it lasts (plain shuffle where there are no classes)."""
+    """Return all indices, shuffled, each class in turn while it lasts (plain shuffle where there
+    are no classes).
+    """
     indices = list(range(len(split)))
     rng.shuffle(indices)
     if split.labels is None or task.kind == "regression":
@@ -91,21 +100,29 @@ def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
 
 
 def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple[Split, Split]:
-    """Cut a seeded part of train for selection, each class by its share; return the rest and the part."""
+    """Cut a seeded part of train for selection, each class by its share; return the rest and the
+    part.
+    """
     groups: dict[Label, list[int]] = defaultdict(list)
     for i in range(len(train)):
-        groups[0 if train.labels is None or task.kind == "regression" else train.labels[i]].append(i)
+        groups[0 if train.labels is None or task.kind == "regression" else train.labels[i]].append(
+            i
+        )
     rng = random.Random(f"{seed}:selection")
     part: set[int] = set()
     for label in sorted(groups):
         members = groups[label]
         part.update(rng.sample(members, max(1, round(fraction * len(members)))))
     rest = [i for i in range(len(train)) if i not in part]
-    missing = {} if task.kind == "regression" else set(groups) - {train.labels[i] for i in rest if train.labels}
+    missing = (
+        {}
+        if task.kind == "regression"
+        else set(groups) - {train.labels[i] for i in rest if train.labels}
+    )
     if not rest or missing:
         raise UserError(
-            f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training examples;"
-            " use a smaller fraction or protocol=final"
+            f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training"
+            " examples; use a smaller fraction or protocol=final"
         )
     return train.take(rest), replace(train.take(sorted(part)), name="selection")
 

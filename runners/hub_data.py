@@ -1,4 +1,6 @@
-"""Reads a task from the hub's data sets, through the datasets library, and says which commit was read."""
+"""Reads a task from the hub's data sets, through the datasets library, and says which commit was
+read.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ ANSWER_SECONDS = 3.0
 
 
 def hub_answers(path: str) -> str | None:
-    """Ask the hub for a data set's page; return None if it answered, else the reason in a few words."""
+    """Ask the hub for a data set's page; return None if it answered, else the reason in a few
+    words.
+    """
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:
@@ -66,7 +70,8 @@ def _commit(path: str, revision: str | None) -> str | None:
         where = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
         raise UserError(
             f"data=hub: {path} at revision {revision or 'main'} could not be reached at {where}"
-            f" ({type(error).__name__}: {reason}); works offline: data=embedded, or data=local data.dir=FOLDER"
+            f" ({type(error).__name__}: {reason}); works offline: data=embedded, or data=local"
+            " data.dir=FOLDER"
         ) from None
 
 
@@ -80,7 +85,9 @@ def _read(task: Task, config: str | None, source: str, name: str, commit: str | 
     columns = {c: task.hub.columns.get(c, c) for c in (*task.text, "label")}
     for column in columns.values():
         if column not in table.column_names:
-            raise UserError(f"{where} has no column '{column}'{nearest(column, table.column_names)}")
+            raise UserError(
+                f"{where} has no column '{column}'{nearest(column, table.column_names)}"
+            )
     texts = tuple(zip(*(table[columns[c]] for c in task.text), strict=True))
     raw = list(table[columns["label"]])
     return Split(name, texts, _labels(raw, table.features[columns["label"]], task, where, name))
@@ -100,8 +107,14 @@ def _labels(
                 raise UserError(f"{where} row {row}: {value!r} is not a score of this task")
             labels.append(float(value))
             continue
-        name = names[value] if names and isinstance(value, int) and 0 <= value < len(names) else str(value)
+        name = (
+            names[value]
+            if names and isinstance(value, int) and 0 <= value < len(names)
+            else str(value)
+        )
         if name not in task.labels:
-            raise UserError(f"{where} row {row}: {value!r} is not a label of this task; known: {task.labels}")
+            raise UserError(
+                f"{where} row {row}: {value!r} is not a label of this task; known: {task.labels}"
+            )
         labels.append(task.labels.index(name))
     return tuple(labels)

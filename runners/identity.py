@@ -14,7 +14,9 @@ from runners.config import RunConfig
 from runners.examples import TaskData
 from runners.weights import Weights
 
-HARNESS_VERSION = 1  # raised when a change of the loop, the batches or the metrics can change a score
+HARNESS_VERSION = (
+    1  # raised when a change of the loop, the batches or the metrics can change a score
+)
 
 
 def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, Any]:
@@ -31,7 +33,18 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
         "precision": config.precision,
         "budget": budget,
         "protocol": settings.protocol.model_dump(),
-        "task": task.model_dump(include={"name", "version", "kind", "text", "labels", "positive_label", "metrics", "diagnostics"}),
+        "task": task.model_dump(
+            include={
+                "name",
+                "version",
+                "kind",
+                "text",
+                "labels",
+                "positive_label",
+                "metrics",
+                "diagnostics",
+            }
+        ),
         "source": data.source,
         "splits": {name: split.sha256() for name, split in data.splits().items()},
         "weights": weights.sha256,
@@ -45,5 +58,11 @@ def run_name(config: RunConfig, data: TaskData, weights: Weights) -> str:
     text = json.dumps(identity(config, data, weights), sort_keys=True, ensure_ascii=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     settings = config.settings
-    parts = [settings.task.name, "+".join(config.method_names), settings.model.name, f"s{settings.seed}", digest]
+    parts = [
+        settings.task.name,
+        "+".join(config.method_names),
+        settings.model.name,
+        f"s{settings.seed}",
+        digest,
+    ]
     return ".".join(parts)

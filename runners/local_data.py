@@ -1,6 +1,7 @@
 """Reads a task from delimited text files: GLUE's TSV layout, or a user's own TSV and CSV.
 
-GLUE's TSV fields are never quoted, so quotes are text there; lines end at a newline and nowhere else
+GLUE's TSV fields are never quoted, so quotes are text there; lines end at a newline and nowhere
+else
 (some sentences hold other line separators); a byte-order mark is dropped. A .csv follows RFC 4180.
 """
 
@@ -19,7 +20,9 @@ from runners.examples import Label, Split
 
 
 def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, dict[str, Split]]:
-    """Return train and report splits read below `folder`; any fault is a UserError with file and line."""
+    """Return train and report splits read below `folder`; any fault is a UserError with file and
+    line.
+    """
     files = task.local
     assert files is not None
     train = read_file(task, files, folder / files.train, "train", skip_malformed)
@@ -47,7 +50,11 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
         names, width = None, len(first.fields)
         rows = _chain(first, rows)
     columns = {name: files.columns.get(name, name) for name in (*task.text, "label")}
-    places = {name: _place(column, names, width, where, name) for name, column in columns.items() if name != "label"}
+    places = {
+        name: _place(column, names, width, where, name)
+        for name, column in columns.items()
+        if name != "label"
+    }
     label_place = None
     if split not in task.diagnostics or (names and columns["label"] in names):
         label_place = _place(columns["label"], names, width, where, "label")
@@ -60,8 +67,9 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
                 skipped += 1
                 continue
             raise UserError(
-                f"{where} line {row.line} has {len(row.fields)} fields, expected {width}; the file may be"
-                " cut off (data.malformed_rows=skip leaves such rows out and records how many)"
+                f"{where} line {row.line} has {len(row.fields)} fields, expected {width}; the file"
+                " may be cut off (data.malformed_rows=skip leaves such rows out and records how"
+                " many)"
             )
         texts.append(tuple(row.fields[places[name]] for name in task.text))
         if label_place is not None:
@@ -93,7 +101,9 @@ def _rows(path: Path, where: str) -> Iterator[_Row]:
     except UnicodeDecodeError as error:
         raise UserError(f"{where} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
     if "\0" in text:
-        raise UserError(f"{where} holds a NUL byte at character {text.index(chr(0))}; it is damaged or no text")
+        raise UserError(
+            f"{where} holds a NUL byte at character {text.index(chr(0))}; it is damaged or no text"
+        )
     if path.suffix.lower() == ".csv":
         reader = csv.reader(io.StringIO(text, newline=""), strict=True)
         try:
@@ -112,10 +122,14 @@ def _rows(path: Path, where: str) -> Iterator[_Row]:
 def _place(column: str | int, names: list[str] | None, width: int, where: str, role: str) -> int:
     if isinstance(column, int):
         if not 0 <= column < width:
-            raise UserError(f"{where} has {width} columns, so {role} cannot be column {column} (counted from 0)")
+            raise UserError(
+                f"{where} has {width} columns, so {role} cannot be column {column} (counted from 0)"
+            )
         return column
     if names is None:
-        raise UserError(f"{where} has no header (local.header=false): give local.columns.{role} as a number")
+        raise UserError(
+            f"{where} has no header (local.header=false): give local.columns.{role} as a number"
+        )
     if column not in names:
         raise UserError(f"{where} has no column '{column}'{nearest(column, names)}")
     return names.index(column)

@@ -1,4 +1,6 @@
-"""The one training loop. Methods change it through their hooks; nothing here knows a method's name."""
+"""The one training loop. Methods change it through their hooks; nothing here knows a method's
+name.
+"""
 
 from __future__ import annotations
 
@@ -22,10 +24,10 @@ CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits fo
 
 
 class Diverged(Exception):
-    """The training loss became nan or infinite at `step` (counted from 1)."""
+    """Something became nan or infinite, seen at `step` (counted from 1)."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"the training loss was not finite at step {step}")
+    def __init__(self, what: str, step: int) -> None:
+        super().__init__(f"{what} was not finite at step {step}")
         self.step = step
 
 
@@ -83,7 +85,8 @@ class Loop:
     """Trains a prepared model, step by step, from any saved state.
 
     `state_dict` holds all that the continuation depends on: trained tensors and buffers, optimizer,
-    schedule, the methods' state, the step and the global random streams (dropout). The data order is
+    schedule, the methods' state, the step and the global random streams (dropout). The data order
+    is
     a function of the seed and the step.
     """
 
@@ -119,11 +122,15 @@ class Loop:
         return loss.float()
 
     def prepare_methods(self) -> None:
-        """Let methods see training batches before the first step; leaves weights, gradients and dropout's stream as they were."""
+        """Let methods see training batches before the first step; leaves weights, gradients and
+        dropout's stream as they were.
+        """
         stream = torch.get_rng_state()
         self.model.train()
         for method in self.methods:
-            method.before_training(self.model, self._batches(0, self.order.steps_per_epoch), self.task_loss)
+            method.before_training(
+                self.model, self._batches(0, self.order.steps_per_epoch), self.task_loss
+            )
         self.model.zero_grad(set_to_none=True)
         torch.set_rng_state(stream)
 
@@ -175,12 +182,14 @@ class Loop:
         losses = torch.stack(pending).tolist()
         for i, loss in enumerate(losses):
             if not math.isfinite(loss):
-                raise Diverged(self.step - len(losses) + i + 1)
+                raise Diverged("the training loss", self.step - len(losses) + i + 1)
         self.progress.losses += losses
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the continuation depends on."""
-        trained = {n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad}
+        trained = {
+            n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
+        }
         buffers = {n: b.detach().clone() for n, b in self.model.named_buffers()}
         cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
         state = {
@@ -193,7 +202,8 @@ class Loop:
             "cpu_stream": torch.get_rng_state(),
             "cuda_streams": cuda,
         }
-        return _copied(state)
+        copied: dict[str, Any] = _copied(state)
+        return copied
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
@@ -213,7 +223,9 @@ class Loop:
 
 
 def _copied(value: Any) -> Any:
-    """Copy tensors inside nested dicts and lists, so a saved state does not change with the model."""
+    """Copy tensors inside nested dicts and lists, so a saved state does not change with the
+    model.
+    """
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

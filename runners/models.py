@@ -16,32 +16,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in float32 on the CPU, its tokenizer, and the names of the parameters that are not pretrained."""
+    """A model in float32 on the CPU, its tokenizer, and the names of the parameters that are not
+    pretrained.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head: frozenset[str]
 
 
-def load_model(weights: Weights, task: Task, seed: int, max_length: int, dropout: float | None) -> Loaded:
-    """Load encoder and tokenizer; the head is drawn from the seed's own stream. Every failure is a UserError."""
+def load_model(
+    weights: Weights, task: Task, seed: int, max_length: int, dropout: float | None
+) -> Loaded:
+    """Load encoder and tokenizer; the head is drawn from the seed's own stream. Every failure is a
+    UserError.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
     from transformers.utils import logging
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     shown = f"model {weights.name_or_path}"
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
         config = AutoConfig.from_pretrained(weights.folder, **local)
     except Exception as error:
-        raise UserError(f"{shown}: config.json is not one of a known model ({_first_line(error)}); {OFFLINE}") from None
+        raise UserError(
+            f"{shown}: config.json is not one of a known model ({_first_line(error)}); {OFFLINE}"
+        ) from None
     names = task.labels or ["score"]
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}
-    config.problem_type = "regression" if task.kind == "regression" else "single_label_classification"
+    config.problem_type = (
+        "regression" if task.kind == "regression" else "single_label_classification"
+    )
     set_dropout(config, dropout)
     check_length(config, max_length, shown)
     torch.manual_seed(derive(seed, "head"))
@@ -61,14 +71,21 @@ def load_model(weights: Weights, task: Task, seed: int, max_length: int, dropout
         ) from None
     head = head_names(model, set(info["missing_keys"]))
     if info.get("mismatched_keys"):
-        raise UserError(f"{shown}: shapes in the weights do not fit config.json: {sorted(info['mismatched_keys'])[0]}")
+        raise UserError(
+            f"{shown}: shapes in the weights do not fit config.json:"
+            f" {sorted(info['mismatched_keys'])[0]}"
+        )
     pretrained = [n for n, _ in model.named_parameters() if n not in head]
     if not pretrained:
-        raise UserError(f"{shown}: none of its weights belong to a {type(model).__name__}; {OFFLINE}")
+        raise UserError(
+            f"{shown}: none of its weights belong to a {type(model).__name__}; {OFFLINE}"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(weights.folder, **local)
     except Exception as error:
-        raise UserError(f"{shown}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE}") from None
+        raise UserError(
+            f"{shown}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE}"
+        ) from None
     if tokenizer.pad_token_id is None:
         raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
     return Loaded(model, tokenizer, head)
@@ -80,9 +97,13 @@ def _first_line(error: Exception) -> str:
 
 
 def head_names(model: PreTrainedModel, missing: set[str]) -> frozenset[str]:
-    """Return the names of parameters outside the encoder, and of those in it that the checkpoint did not hold."""
+    """Return the names of parameters outside the encoder, and of those in it that the checkpoint
+    did not hold.
+    """
     encoder = model.base_model_prefix + "."
-    return frozenset(n for n, _ in model.named_parameters() if not n.startswith(encoder) or n in missing)
+    return frozenset(
+        n for n, _ in model.named_parameters() if not n.startswith(encoder) or n in missing
+    )
 
 
 def set_dropout(config: Any, dropout: float | None) -> None:
@@ -103,11 +124,16 @@ def check_length(config: Any, max_length: int, shown: str) -> None:
     if config.model_type in ("roberta", "xlm-roberta", "camembert"):
         limit -= config.pad_token_id + 1  # positions start after the padding index
     if max_length > limit:
-        raise UserError(f"budget.max_length={max_length}: {shown} takes {limit} tokens at most; use budget.max_length={limit}")
+        raise UserError(
+            f"budget.max_length={max_length}: {shown} takes {limit} tokens at most; use"
+            f" budget.max_length={limit}"
+        )
 
 
 def count_parameters(model: Any, head: frozenset[str]) -> dict[str, int]:
-    """Count scalars: total, trainable, and trainable without the head; a shared tensor counts once."""
+    """Count scalars: total, trainable, and trainable without the head; a shared tensor counts
+    once.
+    """
     counts = {"total": 0, "trainable": 0, "trainable_without_head": 0}
     for name, parameter in model.named_parameters():
         counts["total"] += parameter.numel()

@@ -26,7 +26,10 @@ class Meter:
             f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in found.items())
             for split, found in entry["scores"].items()
         )
-        line = f"step {entry['step']}/{self.steps}  epoch {entry['epoch']:g}  loss {entry['train_loss']:.4f}  {metrics}"
+        line = (
+            f"step {entry['step']}/{self.steps}  epoch {entry['epoch']:g}  loss"
+            f" {entry['train_loss']:.4f}  {metrics}"
+        )
         tqdm.write(line, file=sys.stderr)
 
     def close(self) -> None:

@@ -27,7 +27,8 @@ FINISHED, NOT_FINISHED = 0, 1
 
 
 def run(config: RunConfig, arguments: Sequence[str]) -> int:
-    """Do one run, or print its stored result; return the exit code. Mistakes raise UserError, before training.
+    """Do one run, or print its stored result; return the exit code. Mistakes raise UserError,
+    before training.
 
     A failure while training becomes a record of status failed, a loss that is not finite one of
     status diverged.
@@ -39,7 +40,10 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     weights = find_weights(settings.model)
     data = load_task_data(settings.task, settings.data, settings.protocol)
     if data.source == "embedded":
-        say(f"DATA: EMBEDDED, generated English in the shape of {settings.task.name}, not GLUE ({data.reason})")
+        say(
+            f"DATA: EMBEDDED, generated English in the shape of {settings.task.name}, not GLUE"
+            f" ({data.reason})"
+        )
     name = run_name(config, data, weights)
     path = records.record_path(folder, name)
     if path.exists() and not settings.force:
@@ -117,4 +121,6 @@ def _train(config: RunConfig, data: TaskData, weights: Weights, blank: Record) -
         from runners.environment import commit
 
         facts: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[:2000]}
-        return replace(blank, status="failed", error=facts, environment=blank.environment or commit())
+        return replace(
+            blank, status="failed", error=facts, environment=blank.environment or commit()
+        )

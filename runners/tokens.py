@@ -1,6 +1,7 @@
 """Tokenises a split once, keeps it unpadded, and re-uses it by content.
 
-A cached file is named by a hash of the tokenizer's files, the library's version, the length limit and
+A cached file is named by a hash of the tokenizer's files, the library's version, the length limit
+and
 the texts, so it can never be stale; it is written whole or not at all.
 """
 
@@ -48,15 +49,21 @@ class Tokens:
 
 
 def cache_folder() -> Path:
-    """Return where tokenised data is kept: TUNEBENCH_CACHE, else tunebench/ in the user's cache folder."""
+    """Return where tokenised data is kept: TUNEBENCH_CACHE, else tunebench/ in the user's cache
+    folder.
+    """
     named = os.environ.get("TUNEBENCH_CACHE")
     if named:
         return Path(named).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunebench"
 
 
-def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int) -> Tokens:
-    """Return the tokens of a split, each example cut to `max_length` (the longer text of a pair first)."""
+def tokenize(
+    split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
+) -> Tokens:
+    """Return the tokens of a split, each example cut to `max_length` (the longer text of a pair
+    first).
+    """
     key = _key(split, tokenizer, weights, max_length)
     path = cache_folder() / f"tokens-{key}.npz"
     cached = _read(path)
@@ -72,13 +79,17 @@ def tokenize(split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights,
             return_attention_mask=False,
         )
     except Exception as error:
-        raise UserError(f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}") from error
+        raise UserError(
+            f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
+        ) from error
     tokens = _lay_out(encoded)
     _write(path, tokens)
     return tokens
 
 
-def _key(split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int) -> str:
+def _key(
+    split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
+) -> str:
     import tokenizers
     import transformers
 
@@ -93,7 +104,9 @@ def _lay_out(encoded: Any) -> Tokens:
     np.cumsum([len(row) for row in ids], out=offsets[1:])
 
     def flat(rows: list[list[int]], dtype: Any) -> NDArray[Any]:
-        return np.fromiter((value for row in rows for value in row), dtype=dtype, count=int(offsets[-1]))
+        return np.fromiter(
+            (value for row in rows for value in row), dtype=dtype, count=int(offsets[-1])
+        )
 
     types = flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None
     return Tokens(flat(ids, np.int32), types, offsets)
@@ -102,7 +115,7 @@ def _lay_out(encoded: Any) -> Tokens:
 def _read(path: Path) -> Tokens | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
-            types = stored["token_type_ids"] if "token_type_ids" in stored else None
+            types = stored.get("token_type_ids")
             tokens = Tokens(stored["input_ids"], types, stored["offsets"])
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None  # absent or damaged: it is made again
@@ -110,7 +123,9 @@ def _read(path: Path) -> Tokens | None:
 
 
 def _write(path: Path, tokens: Tokens) -> None:
-    """Keep the tokens for the next run; a cache that cannot be written costs time and nothing else."""
+    """Keep the tokens for the next run; a cache that cannot be written costs time and nothing
+    else.
+    """
     arrays: dict[str, NDArray[Any]] = {"input_ids": tokens.input_ids, "offsets": tokens.offsets}
     if tokens.token_type_ids is not None:
         arrays["token_type_ids"] = tokens.token_type_ids
@@ -119,6 +134,6 @@ def _write(path: Path, tokens: Tokens) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as stream:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
-        os.replace(temporary, path)
+        temporary.replace(path)
     except OSError:
         temporary.unlink(missing_ok=True)

@@ -14,8 +14,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from methods.method import Setting
-from results.record import Record
-from runners.batches import Collator, Order
+from results.record import Record, Status
+from runners.batches import Collator, Labels, Order
 from runners.config import RunConfig
 from runners.environment import choose_device, describe_environment, make_deterministic, peak_bytes
 from runners.evaluation import predict
@@ -32,7 +32,9 @@ Scores = dict[str, dict[str, float]]
 
 
 def train_and_score(config: RunConfig, data: TaskData, weights: Weights, blank: Record) -> Record:
-    """Run a configuration from pretrained weights to scores; a loss that is not finite gives status diverged."""
+    """Run a configuration from pretrained weights to scores; a loss that is not finite gives status
+    diverged.
+    """
     accelerator = make_accelerator(choose_device(config.settings.device), config.precision)
     make_deterministic()
     device = str(accelerator.device)
@@ -46,9 +48,9 @@ def train_and_score(config: RunConfig, data: TaskData, weights: Weights, blank: 
         steps=loop.steps,
     )
     scoring = _Scoring(config, data, collators, accelerator)
+    status: Status = "finished"
     try:
         filled = _train_evaluating(loop, scoring, config, filled)
-        status = "finished"
     except Diverged as diverged:
         status = "diverged"
         filled.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
@@ -71,7 +73,9 @@ def train_and_score(config: RunConfig, data: TaskData, weights: Weights, blank: 
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
-    """Return accelerate's handle on one device; a handle of an earlier run in this process is dropped."""
+    """Return accelerate's handle on one device; a handle of an earlier run in this process is
+    dropped.
+    """
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "bf16" if precision == "bf16" else "no"
     if device.startswith("cuda"):
@@ -83,7 +87,9 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 def prepare(
     config: RunConfig, data: TaskData, weights: Weights, accelerator: Accelerator
 ) -> tuple[Loop, dict[str, Collator], Loaded]:
-    """Load and tokenise, let the methods prepare the model, and return the loop before its first step."""
+    """Load and tokenise, let the methods prepare the model, and return the loop before its first
+    step.
+    """
     settings = config.settings
     budget, task = settings.budget, settings.task
     loaded = load_model(weights, task, settings.seed, budget.max_length, budget.dropout)
@@ -97,21 +103,28 @@ def prepare(
         setting = Setting(
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
-            num_labels=loaded.model.config.num_labels,
+            num_labels=max(1, len(task.labels)),
             regression=task.kind == "regression",
             total_steps=total_steps(budget, order),
         )
         method.prepare(loaded.model, setting)
     loaded.model.to(accelerator.device)
-    loop = Loop(loaded.model, config.methods, collators["train"], order, budget, config.lr, accelerator)
+    loop = Loop(
+        loaded.model, config.methods, collators["train"], order, budget, config.lr, accelerator
+    )
     loop.prepare_methods()
     return loop, collators, loaded
 
 
-def _collator(split: Split, loaded: Loaded, weights: Weights, max_length: int, regression: bool) -> Collator:
+def _collator(
+    split: Split, loaded: Loaded, weights: Weights, max_length: int, regression: bool
+) -> Collator:
     tokens = tokenize(split, loaded.tokenizer, weights, max_length)
-    kind = np.float32 if regression else np.int64
-    labels = None if split.labels is None else np.asarray(split.labels, dtype=kind)
+    labels: Labels | None = None
+    if split.labels is not None and regression:
+        labels = np.asarray(split.labels, dtype=np.float32)
+    elif split.labels is not None:
+        labels = np.asarray(split.labels, dtype=np.int64)
     tokenizer = loaded.tokenizer
     assert isinstance(tokenizer.pad_token_id, int)
     return Collator(tokens, labels, tokenizer.pad_token_id, tokenizer.padding_side == "left")
@@ -121,7 +134,11 @@ class _Scoring:
     """Scores the model on named splits, and keeps the seconds and the last predictions."""
 
     def __init__(
-        self, config: RunConfig, data: TaskData, collators: dict[str, Collator], accelerator: Accelerator
+        self,
+        config: RunConfig,
+        data: TaskData,
+        collators: dict[str, Collator],
+        accelerator: Accelerator,
     ) -> None:
         self.task, self.budget = config.settings.task, config.settings.budget
         self.data, self.collators, self.accelerator = data, collators, accelerator
@@ -129,15 +146,21 @@ class _Scoring:
         self.predictions: dict[str, dict[str, list[float]]] = {}
         self.undefined: dict[str, list[str]] = {}
 
-    def __call__(self, model: torch.nn.Module, splits: list[str]) -> Scores:
+    def __call__(self, model: torch.nn.Module, splits: list[str], step: int) -> Scores:
         start = time.perf_counter()
         regression = self.task.kind == "regression"
         found: Scores = {}
         for name in splits:
             split = self.data.splits()[name]
-            predicted = predict(model, self.collators[name], self.budget.eval_batch_size, regression, self.accelerator)
+            predicted = predict(
+                model,
+                self.collators[name],
+                self.budget.eval_batch_size,
+                regression,
+                self.accelerator,
+            )
             if not np.all(np.isfinite(predicted)):
-                raise Diverged(-1)
+                raise Diverged(f"a prediction on {name}", step)
             self.predictions[name] = {"predictions": _compact(predicted, regression)}
             if split.labels is not None:
                 self.predictions[name]["references"] = list(split.labels)
@@ -155,23 +178,26 @@ def _train_evaluating(loop: Loop, scoring: _Scoring, config: RunConfig, filled: 
     task, protocol = config.settings.task, config.settings.protocol
     report = list(scoring.data.report)
     due = evaluation_steps(config.settings.budget, loop.order)
-    evaluations: list[dict[str, Any]] = []
+    evaluations = filled.evaluations  # filled as it grows: a run that diverges keeps what it had
     best_on_dev: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     kept_state: dict[str, Any] = {}
     meter = Meter(loop.steps)
     for until in due:
         loop.run(until, meter.step)
-        entry: dict[str, Any] = {"step": until, "epoch": round(until / loop.order.steps_per_epoch, 3)}
+        entry: dict[str, Any] = {
+            "step": until,
+            "epoch": round(until / loop.order.steps_per_epoch, 3),
+        }
         entry["train_loss"] = float(np.mean(loop.progress.losses[-(loop.order.steps_per_epoch) :]))
         if protocol.name == "select":
-            part = scoring(loop.model, ["selection"])
+            part = scoring(loop.model, ["selection"], until)
             entry["selection"] = part["selection"]
             value = headline(task, part)
             if selected is None or value > selected["score"]:
                 selected = {"step": until, "score": value, "scores": part["selection"]}
                 kept_state = loop.state_dict()
-        scores = scoring(loop.model, report)
+        scores = scoring(loop.model, report, until)
         entry["scores"] = scores
         evaluations.append(entry)
         value = headline(task, scores)
@@ -182,13 +208,12 @@ def _train_evaluating(loop: Loop, scoring: _Scoring, config: RunConfig, filled: 
     scores = evaluations[-1]["scores"]
     if selected is not None and selected["step"] != due[-1]:
         loop.load_state_dict(kept_state)
-        scores = scoring(loop.model, report)
+        scores = scoring(loop.model, report, loop.step)
     return replace(
         filled,
         score=headline(task, scores),
         scores=scores,
         undefined={k: v for k, v in scoring.undefined.items() if v and k in report},
-        evaluations=evaluations,
         best_on_dev=best_on_dev,
         selected=selected,
         predictions={k: v for k, v in scoring.predictions.items() if k in report},
@@ -209,7 +234,9 @@ def save_trained(model: torch.nn.Module, path: Path) -> None:
     """Write the trained tensors (not the frozen ones) as safetensors, whole or not at all."""
     from safetensors.torch import save_file
 
-    trained = {n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad}
+    trained = {
+        n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad
+    }
     temporary = path.with_suffix(".tmp")
     try:
         save_file(trained, temporary)

@@ -58,8 +58,8 @@ def find_weights(model: Model) -> Weights:
     sha256 = _hash_weights(files)
     if model.sha256 and sha256 != model.sha256:
         raise UserError(
-            f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256};"
-            " the file is damaged or another one: install it again, or name it by model.name_or_path="
+            f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256}; the file"
+            " is damaged or another one: install it again, or name it by model.name_or_path="
         )
     return Weights(folder, shown, revision, sha256, _hash_texts(folder))
 
@@ -80,7 +80,9 @@ def _package_folder(model: Model) -> Path:
 
 def _weight_files(folder: Path, shown: str) -> list[Path]:
     if not (folder / "config.json").is_file():
-        raise UserError(f"model {shown}: {folder} holds no config.json, so it is no pretrained model")
+        raise UserError(
+            f"model {shown}: {folder} holds no config.json, so it is no pretrained model"
+        )
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     if (folder / _INDEX).is_file():
@@ -123,7 +125,9 @@ def _hash_texts(folder: Path) -> str:
 
 
 def _from_hub(repo: str, revision: str | None) -> tuple[Path, str]:
-    """Fetch (or find in the hub's own cache) a model's safetensors; return its folder and commit."""
+    """Fetch (or find in the hub's own cache) a model's safetensors; return its folder and
+    commit.
+    """
     from huggingface_hub import constants, snapshot_download
 
     def fetch(wanted: str | None) -> Path:
@@ -139,12 +143,13 @@ def _from_hub(repo: str, revision: str | None) -> tuple[Path, str]:
         where = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError(
-            f"model {repo} could not be fetched from {where} ({type(error).__name__}: {reason}); {OFFLINE}"
+            f"model {repo} could not be fetched from {where} ({type(error).__name__}: {reason});"
+            f" {OFFLINE}"
         ) from None
     if not _has_weights(folder):
         raise UserError(
-            f"model {repo}: revision {revision or 'main'} holds no {_SINGLE} and pickles are not read;"
-            f" name a revision that does (model.revision=refs/pr/N); {OFFLINE}"
+            f"model {repo}: revision {revision or 'main'} holds no {_SINGLE} and pickles are not"
+            f" read; name a revision that does (model.revision=refs/pr/N); {OFFLINE}"
         )
     return folder, folder.name
 
@@ -154,7 +159,9 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _safetensors_revision(repo: str) -> str | None:
-    """Return the hub's own conversion of a repository whose main branch holds pickles only, if there is one."""
+    """Return the hub's own conversion of a repository whose main branch holds pickles only, if
+    there is one.
+    """
     from huggingface_hub import HfApi
 
     for discussion in HfApi().get_repo_discussions(

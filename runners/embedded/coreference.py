@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from runners.embedded.lexicon import ANIMATE, PEOPLE, PLACES, THINGS, Words, sentence
 
-# Text with a first and a second party and the clause about "they"; True when the first party is meant.
+# A text about two parties, the clause about one of them, and whether the first is meant.
 _SCHEMAS = [
     ("the {a} did not fit into the {b} because it was too big", "too big", True),
     ("the {a} did not fit into the {b} because it was too small", "too small", False),
@@ -34,6 +34,10 @@ def wnli(words: Words, label: int) -> tuple[str, ...]:
         text = f"in the {words.pick(PLACES)} , {text}"
         said = {True: f"the {a} was {clause}", False: f"the {b} was {clause}"}
     else:
-        a, b = words.two(PEOPLE) if words.rng.random() < 0.5 else words.two([f"the {one}" for one, _ in ANIMATE])
+        a, b = (
+            words.two(PEOPLE)
+            if words.rng.random() < 0.5
+            else words.two([f"the {one}" for one, _ in ANIMATE])
+        )
         said = {True: f"{a} {clause}", False: f"{b} {clause}"}
     return sentence(text.format(a=a, b=b)), sentence(said[first_meant == bool(label)])

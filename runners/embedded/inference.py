@@ -1,4 +1,6 @@
-"""Embedded mnli, its diagnostic set ax, and rte: quantifiers, negation, hypernyms, conjunction, who did what."""
+"""Embedded mnli, its diagnostic set ax, and rte: quantifiers, negation, hypernyms, conjunction, who
+did what.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +8,9 @@ from collections.abc import Callable
 
 from runners.embedded.lexicon import (
     COLOURS,
-    PERSONAL_EVENTS,
     KINDS,
     PEOPLE,
+    PERSONAL_EVENTS,
     PLACES,
     REASONS,
     STATES,
@@ -35,13 +37,18 @@ def _kinds(words: Words, label: int) -> Pair:
             NEUTRAL: (broad, special),
             CONTRADICTION: words.rng.choice([(special, denied), (denied, special)]),
         }[label]
-    none_broad, none_special = f"there is no {general} in the {place}", f"there is no {specific} in the {place}"
+    none_broad, none_special = (
+        f"there is no {general} in the {place}",
+        f"there is no {specific} in the {place}",
+    )
     return {
         ENTAILMENT: (none_broad, none_special),
         NEUTRAL: (none_special, none_broad),
         CONTRADICTION: words.rng.choice(
-            [(none_broad, f"there is {article(specific)} in the {place}"),
-             (f"there is {article(specific)} in the {place}", none_broad)]
+            [
+                (none_broad, f"there is {article(specific)} in the {place}"),
+                (f"there is {article(specific)} in the {place}", none_broad),
+            ]
         ),
     }[label]
 
@@ -58,7 +65,11 @@ def _quantifiers(words: Words, label: int) -> Pair:
     not_all = f"not all the {noun} in the {place} are {state}"
     return words.rng.choice(
         {
-            ENTAILMENT: [(every, some), (none, not_all), (every, f"no {noun} in the {place} are {opposite}")],
+            ENTAILMENT: [
+                (every, some),
+                (none, not_all),
+                (every, f"no {noun} in the {place} are {opposite}"),
+            ],
             NEUTRAL: [(some, every), (not_all, none), (some, not_all)],
             CONTRADICTION: [(every, not_all), (none, some), (some, none), (not_all, every)],
         }[label]
@@ -74,15 +85,29 @@ def _states(words: Words, label: int) -> Pair:
     negated = f"the {noun} is not {opposite} but {state}"
     return words.rng.choice(
         {
-            ENTAILMENT: [(negated, f"the {noun} is {state}"), (negated, f"the {noun} is not {opposite}"),
-                         (f"the {colour} {noun} is {state} and {other_state}", f"the {noun} is {other_state}"),
-                         (f"the {noun} is {state}", f"the {noun} is not {opposite}")],
-            NEUTRAL: [(f"the {noun} is {state}", f"the {noun} is {other_state}"),
-                      (f"the {noun} is {state} or {other_state}", f"the {noun} is {other_state}"),
-                      (f"the {noun} is {state}", f"the {noun} is not {other_state}"),
-                      (f"{words.pick(PEOPLE)} thinks that the {noun} is {state}", f"the {noun} is {state}")],
-            CONTRADICTION: [(negated, f"the {noun} is {opposite}"), (f"the {noun} is {state}", f"the {noun} is {opposite}"),
-                            (negated, f"the {noun} is not {state}")],
+            ENTAILMENT: [
+                (negated, f"the {noun} is {state}"),
+                (negated, f"the {noun} is not {opposite}"),
+                (
+                    f"the {colour} {noun} is {state} and {other_state}",
+                    f"the {noun} is {other_state}",
+                ),
+                (f"the {noun} is {state}", f"the {noun} is not {opposite}"),
+            ],
+            NEUTRAL: [
+                (f"the {noun} is {state}", f"the {noun} is {other_state}"),
+                (f"the {noun} is {state} or {other_state}", f"the {noun} is {other_state}"),
+                (f"the {noun} is {state}", f"the {noun} is not {other_state}"),
+                (
+                    f"{words.pick(PEOPLE)} thinks that the {noun} is {state}",
+                    f"the {noun} is {state}",
+                ),
+            ],
+            CONTRADICTION: [
+                (negated, f"the {noun} is {opposite}"),
+                (f"the {noun} is {state}", f"the {noun} is {opposite}"),
+                (negated, f"the {noun} is not {state}"),
+            ],
         }[label]
     )
 
@@ -93,16 +118,29 @@ def _roles(words: Words, label: int) -> Pair:
     verb = words.rng.choice(same)
     active, passive = f"{agent} {verb} {patient}", f"{patient} was {participle(verb)} by {agent}"
     told = active if words.rng.random() < 0.5 else passive
-    swapped = words.rng.choice([f"{patient} {verb} {agent}", f"{agent} was {participle(verb)} by {patient}"])
+    swapped = words.rng.choice(
+        [f"{patient} {verb} {agent}", f"{agent} was {participle(verb)} by {patient}"]
+    )
     return words.rng.choice(
         {
-            ENTAILMENT: [(told, passive if told == active else active), (told, f"{agent} {verb} someone"),
-                         (told, f"someone {verb} {patient}"), (told, f"{agent} {words.rng.choice(same)} {patient}")],
-            NEUTRAL: [(told, swapped), (told, f"{agent} {verb} {patient} because {words.pick(REASONS)}"),
-                      (f"{agent} wanted to see the person that {verb} {patient}", active),
-                      (told, f"{patient} {other} {agent}")],
-            CONTRADICTION: [(told, f"{agent} never {verb} {patient}"), (told, f"nobody {verb} {patient}"),
-                            (f"nobody {verb} {patient}", active), (told, f"it is not true that {passive}")],
+            ENTAILMENT: [
+                (told, passive if told == active else active),
+                (told, f"{agent} {verb} someone"),
+                (told, f"someone {verb} {patient}"),
+                (told, f"{agent} {words.rng.choice(same)} {patient}"),
+            ],
+            NEUTRAL: [
+                (told, swapped),
+                (told, f"{agent} {verb} {patient} because {words.pick(REASONS)}"),
+                (f"{agent} wanted to see the person that {verb} {patient}", active),
+                (told, f"{patient} {other} {agent}"),
+            ],
+            CONTRADICTION: [
+                (told, f"{agent} never {verb} {patient}"),
+                (told, f"nobody {verb} {patient}"),
+                (f"nobody {verb} {patient}", active),
+                (told, f"it is not true that {passive}"),
+            ],
         }[label]
     )
 
@@ -114,10 +152,19 @@ def _numbers(words: Words, label: int) -> Pair:
     exact = f"{name} owns exactly {high} {noun}"
     return words.rng.choice(
         {
-            ENTAILMENT: [(exact, f"{name} owns more than {low} {noun}"), (exact, f"{name} owns {noun}")],
-            NEUTRAL: [(f"{name} owns {noun}", exact), (f"{name} owns more than {low} {noun}", f"{name} owns exactly {high + 1} {noun}")],
-            CONTRADICTION: [(exact, f"{name} owns exactly {low} {noun}"), (exact, f"{name} owns no {noun}"),
-                            (f"{name} owns no {noun}", f"{name} owns {noun}")],
+            ENTAILMENT: [
+                (exact, f"{name} owns more than {low} {noun}"),
+                (exact, f"{name} owns {noun}"),
+            ],
+            NEUTRAL: [
+                (f"{name} owns {noun}", exact),
+                (f"{name} owns more than {low} {noun}", f"{name} owns exactly {high + 1} {noun}"),
+            ],
+            CONTRADICTION: [
+                (exact, f"{name} owns exactly {low} {noun}"),
+                (exact, f"{name} owns no {noun}"),
+                (f"{name} owns no {noun}", f"{name} owns {noun}"),
+            ],
         }[label]
     )
 
@@ -125,8 +172,14 @@ def _numbers(words: Words, label: int) -> Pair:
 def _conjunction(words: Words, label: int) -> Pair:
     first, second = words.two(PEOPLE)
     place = words.pick(PLACES)
-    both, either = f"both {first} and {second} went to the {place}", f"{first} or {second} went to the {place}"
-    one, neither = f"{second} went to the {place}", f"neither {first} nor {second} went to the {place}"
+    both, either = (
+        f"both {first} and {second} went to the {place}",
+        f"{first} or {second} went to the {place}",
+    )
+    one, neither = (
+        f"{second} went to the {place}",
+        f"neither {first} nor {second} went to the {place}",
+    )
     stayed = f"{second} did not go to the {place}"
     return words.rng.choice(
         {
@@ -137,7 +190,14 @@ def _conjunction(words: Words, label: int) -> Pair:
     )
 
 
-_PHENOMENA: list[Callable[[Words, int], Pair]] = [_kinds, _quantifiers, _states, _roles, _numbers, _conjunction]
+_PHENOMENA: list[Callable[[Words, int], Pair]] = [
+    _kinds,
+    _quantifiers,
+    _states,
+    _roles,
+    _numbers,
+    _conjunction,
+]
 
 
 def mnli(words: Words, label: int) -> tuple[str, ...]:

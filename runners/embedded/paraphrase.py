@@ -1,4 +1,6 @@
-"""Embedded mrpc, qqp and stsb: the same event told twice, or another one told in nearly the same words."""
+"""Embedded mrpc, qqp and stsb: the same event told twice, or another one told in nearly the same
+words.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ from runners.embedded.lexicon import (
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what to whom, where and when; `verbs` are the words for it, `other_verb` is no word for it."""
+    """Who did what to whom, where and when; `verbs` are the words for it, `other_verb` is no word
+    for it.
+    """
 
     agent: str
     patient: str
@@ -36,7 +40,11 @@ def draw_event(words: Words) -> Event:
     people = words.rng.random() < 0.5
     agent, patient = words.two(PEOPLE if people else COMPANIES)
     verbs, other = words.pick(PERSONAL_EVENTS if people else CORPORATE_EVENTS)
-    time = f"on {words.rng.choice(DAYS)}" if words.rng.random() < 0.5 else f"in {words.rng.choice(MONTHS)}"
+    time = (
+        f"on {words.rng.choice(DAYS)}"
+        if words.rng.random() < 0.5
+        else f"in {words.rng.choice(MONTHS)}"
+    )
     return Event(agent, patient, verbs, other, f"in {words.pick(CITIES)}", time)
 
 
@@ -72,7 +80,7 @@ def _differently(first: str, make: Callable[[], str]) -> str:
 def _pair(words: Words, same: bool) -> tuple[str, str]:
     event = draw_event(words)
     if same:
-        # The words that mark a difference below occur in paraphrases too, so they give nothing away.
+        # Words that mark a difference below occur in paraphrases too and give nothing away.
         if words.rng.random() < 0.4:
             event = replace(event, verbs=(event.other_verb,))
         if words.rng.random() < 0.1:
@@ -104,18 +112,32 @@ def mrpc(words: Words, label: int) -> tuple[str, ...]:
 def _ask(words: Words, event: Event, slot: str) -> str:
     verb = words.rng.choice(event.verbs)
     passive = words.rng.random() < 0.5
-    done = f"{event.patient} was {participle(verb)} by {event.agent}" if passive else f"{event.agent} {verb} {event.patient}"
+    done = (
+        f"{event.patient} was {participle(verb)} by {event.agent}"
+        if passive
+        else f"{event.agent} {verb} {event.patient}"
+    )
     if slot == "time":
         ask = words.rng.choice(["When was it that", "On what date was it that", "Do you know when"])
         return f"{ask} {done} {event.place}?"
     if slot == "place":
-        ask = words.rng.choice(["Where was it that", "In which city was it that", "Do you know where"])
+        ask = words.rng.choice(
+            ["Where was it that", "In which city was it that", "Do you know where"]
+        )
         return f"{ask} {done} {event.time}?"
-    where, when = (event.place, event.time) if words.rng.random() < 0.5 else (event.time, event.place)
+    where, when = (
+        (event.place, event.time) if words.rng.random() < 0.5 else (event.time, event.place)
+    )
     if slot == "agent":
-        done = f"was {event.patient} {participle(verb)} by" if passive else verb + f" {event.patient}"
+        done = (
+            f"was {event.patient} {participle(verb)} by" if passive else verb + f" {event.patient}"
+        )
     else:
-        done = f"was {participle(verb)} by {event.agent}" if passive else f"was it that {event.agent} {verb}"
+        done = (
+            f"was {participle(verb)} by {event.agent}"
+            if passive
+            else f"was it that {event.agent} {verb}"
+        )
     return f"Who {done} {where} {when}?"
 
 
@@ -138,7 +160,9 @@ _COSTS = {"time": 0.6, "place": 0.8, "patient": 1.2, "agent": 1.2, "verb": 1.6, 
 
 
 def stsb(words: Words, label: int) -> tuple[tuple[str, ...], float]:
-    """Return two sentences and their similarity from 0 to 5; `label` 0 to 5 says how many details differ."""
+    """Return two sentences and their similarity from 0 to 5; `label` 0 to 5 says how many details
+    differ.
+    """
     event = draw_event(words)
     changes = words.rng.sample(sorted(_COSTS), k=min(label, len(_COSTS)))
     other, score = event, 5.0
@@ -146,7 +170,14 @@ def stsb(words: Words, label: int) -> tuple[tuple[str, ...], float]:
     for change in sorted(changes):
         score -= _COSTS[change]
         if change == "time":
-            other = replace(other, time=f"in {words.rng.choice(MONTHS)}" if event.time.startswith("on") else f"on {words.rng.choice(DAYS)}")
+            other = replace(
+                other,
+                time=(
+                    f"in {words.rng.choice(MONTHS)}"
+                    if event.time.startswith("on")
+                    else f"on {words.rng.choice(DAYS)}"
+                ),
+            )
         elif change == "place":
             other = replace(other, place=f"in {words.pick_other(CITIES, event.place[3:])}")
         elif change == "verb":
@@ -156,5 +187,6 @@ def stsb(words: Words, label: int) -> tuple[tuple[str, ...], float]:
         else:
             taken = {event.agent, event.patient, other.agent, other.patient}
             name = next(n for n in iter(lambda: words.pick(pool), None) if n not in taken)
-            other = replace(other, **{change: name})
+            as_agent = change == "agent"
+            other = replace(other, agent=name) if as_agent else replace(other, patient=name)
     return (tell(words, event), tell(words, other)), round(max(0.0, score), 3)

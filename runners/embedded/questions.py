@@ -1,4 +1,6 @@
-"""Embedded qnli: a sentence about the event a question asks for, with or without the detail asked for."""
+"""Embedded qnli: a sentence about the event a question asks for, with or without the detail asked
+for.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,17 @@ def qnli(words: Words, label: int) -> tuple[str, ...]:
     people = words.rng.random() < 0.6
     agent, patient = words.two(PEOPLE if people else COMPANIES)
     verb = words.rng.choice(words.pick(PERSONAL_EVENTS if people else CORPORATE_EVENTS)[0])
-    helper = next(name for name in iter(lambda: words.pick(PEOPLE), None) if name not in (agent, patient))
+    helper = next(
+        name for name in iter(lambda: words.pick(PEOPLE), None) if name not in (agent, patient)
+    )
     details = {
-        "when": words.rng.choice([f"on {words.rng.choice(DAYS)}", f"in {words.rng.choice(MONTHS)}", f"in {words.rng.randint(1850, 2020)}"]),
+        "when": words.rng.choice(
+            [
+                f"on {words.rng.choice(DAYS)}",
+                f"in {words.rng.choice(MONTHS)}",
+                f"in {words.rng.randint(1850, 2020)}",
+            ]
+        ),
         "where": f"in {words.pick(CITIES)}",
         "why": f"because {words.pick(REASONS)}",
         "how": f"with the help of {helper}",
@@ -42,9 +52,15 @@ def qnli(words: Words, label: int) -> tuple[str, ...]:
         "who": f"Who {verb} {patient}?",
         "whom": f"Who was {participle(verb)} by {agent}?",
     }[asked]
-    if asked in ("who", "whom") and label == 1:  # the same words with the roles turned do not answer it
+    if (
+        asked in ("who", "whom") and label == 1
+    ):  # the same words with the roles turned do not answer it
         agent, patient = patient, agent
-    core = f"{agent} {verb} {patient}" if words.rng.random() < 0.5 else f"{patient} was {participle(verb)} by {agent}"
+    core = (
+        f"{agent} {verb} {patient}"
+        if words.rng.random() < 0.5
+        else f"{patient} was {participle(verb)} by {agent}"
+    )
     words.rng.shuffle(kept)
     tail = " ".join(details[k] for k in kept)
     if "why" in kept:  # the clause with a verb of its own comes last

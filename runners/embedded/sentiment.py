@@ -1,4 +1,6 @@
-"""Embedded sst2: a review's verdict, where negation and contrast decide and either word may occur."""
+"""Embedded sst2: a review's verdict, where negation and contrast decide and either word may
+occur.
+"""
 
 from __future__ import annotations
 

@@ -33,9 +33,13 @@ KNOWN = ("accuracy", "f1", "macro_f1", "matthews_correlation", *_CORRELATIONS)
 
 
 def score(
-    names: Sequence[str], predictions: Sequence[float], references: Sequence[float], positive: int = 1
+    names: Sequence[str],
+    predictions: Sequence[float],
+    references: Sequence[float],
+    positive: int = 1,
 ) -> tuple[dict[str, float], list[str]]:
-    """Return each named metric as a fraction, and the names of those whose value was undefined and set to 0.
+    """Return each named metric as a fraction, and the names of those whose value was undefined and
+    set to 0.
 
     Labels are class indices, `positive` the one whose F1 is meant; correlations take scores.
     """
@@ -44,14 +48,18 @@ def score(
 
     predicted, gold = np.asarray(predictions), np.asarray(references)
     if predicted.shape != gold.shape or predicted.ndim != 1 or not len(gold):
-        raise ValueError(f"need as many predictions as references, got {predicted.shape} and {gold.shape}")
+        raise ValueError(
+            f"need as many predictions as references, got {predicted.shape} and {gold.shape}"
+        )
     constant = bool(np.all(predicted == predicted[0]) or np.all(gold == gold[0]))
     found: dict[str, float] = {}
     for name in names:
         if name == "accuracy":
             value = sklearn.metrics.accuracy_score(gold, predicted)
         elif name == "f1":
-            value = sklearn.metrics.f1_score(gold == positive, predicted == positive, zero_division=0.0)
+            value = sklearn.metrics.f1_score(
+                gold == positive, predicted == positive, zero_division=0.0
+            )
         elif name == "macro_f1":
             value = sklearn.metrics.f1_score(gold, predicted, average="macro", zero_division=0.0)
         elif name == "matthews_correlation":
@@ -71,13 +79,19 @@ class GlueMetrics(evaluate.Metric):  # type: ignore[misc]
 
     def _info(self) -> evaluate.MetricInfo:
         if self.config_name not in _OF_TASK and self.config_name not in KNOWN:
-            raise ValueError(f"config_name {self.config_name!r} is unknown; known: {[*_OF_TASK, *KNOWN]}")
+            raise ValueError(
+                f"config_name {self.config_name!r} is unknown; known: {[*_OF_TASK, *KNOWN]}"
+            )
         kind = "float32" if set(self._names()) & set(_CORRELATIONS) else "int64"
         return evaluate.MetricInfo(
             description="GLUE's metrics by their official names.",
             citation="Wang et al. 2019, GLUE, arXiv 1804.07461",
-            inputs_description="predictions and references: class indices, or scores for correlations",
-            features=datasets.Features({"predictions": datasets.Value(kind), "references": datasets.Value(kind)}),
+            inputs_description=(
+                "predictions and references: class indices, or scores for correlations"
+            ),
+            features=datasets.Features(
+                {"predictions": datasets.Value(kind), "references": datasets.Value(kind)}
+            ),
             format="numpy",
         )
 

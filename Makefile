@@ -1,0 +1,40 @@
+# The project's vocabulary. Every target sets up .venv first if it is not there.
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin/python
+
+.PHONY: setup demo test check lint smoke tables clean
+
+setup: $(VENV)/.done
+
+$(VENV)/.done: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "tunebench needs Python 3.11 or newer: make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(RUN) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+# The main job. HF_HUB_OFFLINE keeps it at the embedded data, the same on every machine and done in a minute.
+demo: setup
+	HF_HUB_OFFLINE=1 $(RUN) run.py method=bitfit task=sst2
+
+test: setup
+	$(RUN) -m pytest
+
+lint: setup
+	$(RUN) -m ruff format --check .
+	$(RUN) -m ruff check .
+	$(RUN) -m mypy
+
+check: lint test
+
+# The whole path in a few steps; its scores say nothing.
+smoke: setup
+	HF_HUB_OFFLINE=1 $(RUN) run.py budget=smoke task=rte data.eval_size=40 out=$$(mktemp -d)
+
+# The tables of the records in results/runs, written where they are shown.
+tables: setup
+	$(RUN) -m results --format md --into README.md
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
