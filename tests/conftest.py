@@ -1,0 +1,127 @@
+"""No test reaches the network; each has caches and records of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+
+import hydra
+import pytest
+from omegaconf import OmegaConf
+
+from runners.command import CONFIGS, main
+from runners.config import RunConfig, check
+from runners.run import run
+from tests.tiny import save_tiny
+
+ROOT = Path(__file__).resolve().parent.parent
+REAL_GLUE = Path(os.environ.pop("GLUE_DIR", None) or ROOT.parent / "shared" / "data" / "glue")
+
+
+class NetworkBlocked(RuntimeError):
+    """A test tried to reach something beyond this machine."""
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    connect, lookup = socket.socket.connect, socket.getaddrinfo
+
+    def local_only(self: socket.socket, address: Any) -> None:
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1"):
+            raise NetworkBlocked(f"blocked: {address}")
+        connect(self, address)
+
+    def local_names(host: Any, *rest: Any, **more: Any) -> Any:
+        if host not in ("127.0.0.1", "localhost", "::1", None):
+            raise socket.gaierror(f"blocked: {host}")
+        return lookup(host, *rest, **more)
+
+    monkeypatch.setattr(socket.socket, "connect", local_only)
+    monkeypatch.setattr(socket, "getaddrinfo", local_names)
+    yield
+
+
+@pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def _own_caches(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
+    monkeypatch.setenv("TUNEBENCH_CACHE", str(_cache))
+    monkeypatch.delenv("GLUE_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function from an architecture's name to the folder of a tiny model of it."""
+    base, made = tmp_path_factory.mktemp("models"), {}
+
+    def folder(architecture: str) -> Path:
+        if architecture not in made:
+            made[architecture] = save_tiny(architecture, base / architecture)
+        return made[architecture]
+
+    return folder
+
+
+@pytest.fixture
+def real_glue() -> Path:
+    """Return the folder of real GLUE data; the test is skipped where there is none."""
+    if not (REAL_GLUE / "MRPC" / "train.tsv").is_file():
+        pytest.skip(f"no real GLUE data at {REAL_GLUE}: set GLUE_DIR")
+    return REAL_GLUE
+
+
+def configure(*overrides: str) -> RunConfig:
+    """Compose and check a configuration as run.py does."""
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        composed = hydra.compose("config", overrides=list(overrides))
+    container = OmegaConf.to_container(composed, resolve=True)
+    assert isinstance(container, dict)
+    return check({str(k): v for k, v in container.items()})
+
+
+@dataclass
+class Outcome:
+    """What a command did: its exit code and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Outcome]
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Return a function that runs run.py's main with arguments, records going to a folder of the test's."""
+
+    def call(*arguments: str) -> Outcome:
+        given = list(arguments)
+        if not any(a.startswith("out=") for a in given):
+            given.append(f"out={tmp_path / 'runs'}")
+        monkeypatch.setattr(sys, "argv", ["run.py", *given])
+        capfd.readouterr()
+        code = main(run)
+        out, err = capfd.readouterr()
+        return Outcome(code, out, err)
+
+    return call
+
+
+SMALL = ("data=embedded", "data.train_size=48", "data.eval_size=24", "budget=smoke", "device=cpu")
+
+
+def tiny(folder: Path, *more: str) -> list[str]:
+    """Return the arguments of a run that takes a second: a tiny model, few examples, few steps."""
+    return [*SMALL, f"model.name_or_path={folder}", *more]

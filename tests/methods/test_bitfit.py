@@ -1,0 +1,191 @@
+"""BitFit trains exactly the biases that the paper counts, and does with them what bias tuning does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+from methods.bitfit import BitFit, is_bias
+from methods.method import Setting
+from results.errors import UserError
+from runners.models import head_names
+from tests.tiny import TEXTS
+
+
+def _on_meta(config: transformers.PretrainedConfig) -> transformers.PreTrainedModel:
+    config.num_labels = 2
+    with torch.device("meta"):
+        return transformers.AutoModelForSequenceClassification.from_config(config)
+
+
+def _setting(model: Any) -> Setting:
+    return Setting(
+        head=head_names(model, set()),
+        generator=torch.Generator(),
+        num_labels=2,
+        regression=False,
+        total_steps=1,
+    )
+
+
+def _trained(model: Any, **options: Any) -> dict[str, int]:
+    setting = _setting(model)
+    BitFit(**options).prepare(model, setting)
+    return {
+        n: p.numel()
+        for n, p in model.named_parameters()
+        if p.requires_grad and n not in setting.head
+    }
+
+
+_LARGE = {
+    "hidden_size": 1024,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+    "intermediate_size": 4096,
+}
+BERT_BASE = transformers.BertConfig()
+BERT_LARGE = transformers.BertConfig(**_LARGE)
+ROBERTA_BASE = transformers.RobertaConfig(vocab_size=50265, type_vocab_size=1)
+ROBERTA_LARGE = transformers.RobertaConfig(vocab_size=50265, type_vocab_size=1, **_LARGE)
+ELECTRA_BASE = transformers.ElectraConfig(
+    embedding_size=768, hidden_size=768, intermediate_size=3072, num_attention_heads=12
+)
+
+
+@pytest.mark.parametrize(
+    ("config", "options", "count"),
+    [
+        (BERT_BASE, {}, 102_912),
+        (BERT_LARGE, {}, 272_384),
+        (ROBERTA_BASE, {}, 102_144),
+        (ROBERTA_LARGE, {}, 271_360),
+        (ELECTRA_BASE, {}, 102_144),
+        (BERT_BASE, {"pooler": False}, 102_912 - 768),
+        # The subset of the paper without the pooler's bias, which the authors' code adds.
+        (BERT_BASE, {"subset": "query_intermediate", "pooler": False}, 46_080),
+        (BERT_LARGE, {"subset": "query_intermediate", "pooler": False}, 122_880),
+        (ROBERTA_BASE, {"subset": "query_intermediate"}, 46_080),
+        (ELECTRA_BASE, {"subset": "query_intermediate"}, 46_080),
+    ],
+)
+def test_bias_counts_are_the_papers(
+    config: transformers.PretrainedConfig, options: dict[str, Any], count: int
+) -> None:
+    assert sum(_trained(_on_meta(config), **options).values()) == count
+
+
+def test_deberta_v3_bias_count() -> None:
+    config = transformers.DebertaV2Config(
+        vocab_size=128_100,
+        hidden_size=768,
+        num_hidden_layers=12,
+        num_attention_heads=12,
+        intermediate_size=3072,
+        relative_attention=True,
+        position_buckets=256,
+        norm_rel_ebd="layer_norm",
+        share_att_key=True,
+        pos_att_type=["p2c", "c2p"],
+        position_biased_input=False,
+        type_vocab_size=0,
+    )
+    model = _on_meta(config)
+    # Biases inside the encoder; its pooler (768) stands outside it and is part of the head.
+    assert sum(_trained(model).values()) == 103_680 - 768
+    assert "pooler.dense.bias" in head_names(model, set())
+
+
+def test_subset_trains_exactly_query_and_intermediate_biases() -> None:
+    names = set(_trained(_on_meta(BERT_BASE), subset="query_intermediate"))
+    layers = [f"bert.encoder.layer.{i}" for i in range(12)]
+    expected = {f"{layer}.attention.self.query.bias" for layer in layers}
+    expected |= {f"{layer}.intermediate.dense.bias" for layer in layers}
+    assert names == expected | {"bert.pooler.dense.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "bias"),
+    [
+        ("a.query.bias", True),
+        ("a.in_proj.q_bias", True),
+        ("a.v_bias", True),
+        ("encoder.relative_attention_bias.weight", False),
+        ("a.bias.weight", False),
+    ],
+)
+def test_a_bias_is_told_by_its_whole_last_name(name: str, bias: bool) -> None:
+    assert is_bias(name) is bias
+
+
+def test_encoder_without_biases_is_refused() -> None:
+    model = _on_meta(transformers.ModernBertConfig())
+    with pytest.raises(UserError, match="has no bias in its encoder.*method=linear"):
+        BitFit().prepare(model, _setting(model))
+
+
+def _batch(folder: Path) -> dict[str, torch.Tensor]:
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    return {**batch, "labels": torch.tensor([0, 1, 0, 1, 1])}
+
+
+@pytest.mark.parametrize("architecture", ["bert", "roberta"])
+def test_gradient_of_the_key_bias_is_zero(
+    architecture: str, tiny_folder: Callable[[str], Path]
+) -> None:
+    folder = tiny_folder(architecture)
+    model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).double().eval()
+    BitFit().prepare(model, _setting(model))
+    model(**_batch(folder)).loss.backward()
+    gradients = {n: p.grad.abs().max().item() for n, p in model.named_parameters() if p.grad is not None}
+    for name, size in gradients.items():
+        if ".key.bias" in name:
+            assert size < 1e-6 * gradients[name.replace("key", "query")]
+
+
+def test_linear_biases_train_as_pefts_beft_does(tiny_folder: Callable[[str], Path]) -> None:
+    """peft adds a zero vector to each linear layer's output: the same function as moving its bias."""
+    import peft
+
+    folder = tiny_folder("bert")
+    batch = _batch(folder)
+
+    def load() -> Any:
+        torch.manual_seed(0)
+        return transformers.AutoModelForSequenceClassification.from_pretrained(
+            folder, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0
+        )
+
+    def train(model: Any, parameters: list[torch.nn.Parameter]) -> torch.Tensor:
+        optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0)
+        for _ in range(5):
+            optimizer.zero_grad()
+            model(**batch).loss.backward()
+            optimizer.step()
+        with torch.no_grad():
+            return model(**batch).logits
+
+    ours = load().train()
+    BitFit().prepare(ours, _setting(ours))
+    linear = [
+        p
+        for n, p in ours.named_parameters()
+        if p.requires_grad and "LayerNorm" not in n and not n.startswith("classifier")
+    ]
+    start = ours(**batch).logits.detach()
+    ours_after = train(ours, linear)
+    config = peft.BeftConfig(target_modules=["query", "key", "value", "dense"])
+    theirs = peft.get_peft_model(load(), config).train()
+    added = [p for p in theirs.parameters() if p.requires_grad]
+    assert sum(p.numel() for p in added) == sum(p.numel() for p in linear)
+    theirs_after = train(theirs, added)
+    assert not torch.allclose(ours_after, start, atol=1e-3)
+    # b + v rounds otherwise than a bias that moved, and Adam turns a key bias's rounding noise into
+    # steps of lr that the softmax cancels; what is left is rounding.
+    assert torch.allclose(ours_after, theirs_after, atol=2e-5)

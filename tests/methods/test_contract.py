@@ -1,0 +1,188 @@
+"""What every method promises, tested for each registered one and for a third party's."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+
+from methods.method import Method, Setting
+from methods.registry import registered
+from runners.config import RunConfig
+from runners.data import load_task_data
+from runners.loop import Loop
+from runners.models import Loaded, load_model
+from runners.training import (
+    load_trained,
+    make_accelerator,
+    make_deterministic,
+    prepare,
+    save_trained,
+    trained_sha256,
+)
+from runners.weights import find_weights
+from tests.conftest import configure, tiny
+
+
+@dataclass(kw_only=True)
+class Shake(Method):
+    """A third party's method: noise on the gradients from its own stream, which a checkpoint must keep."""
+
+    name: ClassVar[str] = "shake"
+    owns: ClassVar[frozenset[str]] = frozenset()
+    strength: float = 0.1
+
+    def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
+        self.generator = setting.generator
+
+    def after_clipping(self, model: torch.nn.Module, step: int) -> None:
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                noise = torch.randn(parameter.grad.shape, generator=self.generator)
+                parameter.grad.add_(noise, alpha=self.strength)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"stream": self.generator.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator.set_state(state["stream"])
+
+
+METHODS = [*registered(), "shake"]
+
+
+def _config(method: str, folder: Path, *more: str) -> RunConfig:
+    if method != "shake":
+        return configure(*tiny(folder, f"method={method}", "task=mrpc", *more))
+    config = configure(*tiny(folder, "method=full", "task=mrpc", *more))
+    return dataclasses.replace(config, methods=(*config.methods, Shake()))
+
+
+def _prepared(config: RunConfig) -> tuple[Loop, Loaded]:
+    weights = find_weights(config.settings.model)
+    data = load_task_data(config.settings.task, config.settings.data, config.settings.protocol)
+    make_deterministic()
+    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config.precision))
+    return loop, loaded
+
+
+def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    return {n: p.detach().clone() for n, p in model.named_parameters()}
+
+
+@pytest.fixture
+def folder(tiny_folder: Callable[[str], Path]) -> Path:
+    return tiny_folder("bert")
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_logits_before_the_first_step_are_the_base_models(method: str, folder: Path) -> None:
+    config = _config(method, folder)
+    loop, _ = _prepared(config)
+    if any(m.changes_start for m in config.methods):
+        pytest.skip(f"{method} declares another start")
+    settings = config.settings
+    base = load_model(
+        find_weights(settings.model), settings.task, settings.seed, settings.budget.max_length, None
+    ).model
+    batch = loop.collate(next(iter(loop.order.batches(0, 1))))
+    base.eval(), loop.model.eval()
+    with torch.no_grad():
+        assert torch.equal(base(**batch).logits, loop.model(**batch).logits)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_only_declared_parameters_move_and_all_of_them_do(method: str, folder: Path) -> None:
+    loop, _ = _prepared(_config(method, folder, "budget.steps=5"))
+    before = _tensors(loop.model)
+    declared = {n for n, p in loop.model.named_parameters() if p.requires_grad}
+    loop.run(5)
+    moved = {n for n, p in _tensors(loop.model).items() if not torch.equal(p, before[n])}
+    assert moved <= declared
+    # Tokens and positions that no example holds keep their rows; every declared tensor moves somewhere.
+    assert declared - moved == set()
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_equal_seeds_agree_bitwise_and_two_seeds_differ(method: str, folder: Path) -> None:
+    hashes = []
+    for seed in (1, 1, 2):
+        loop, _ = _prepared(_config(method, folder, f"seed={seed}"))
+        loop.run(loop.steps)
+        hashes.append(trained_sha256(loop.model))
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_saved_and_loaded_model_gives_the_same_logits(method: str, folder: Path, tmp_path: Path) -> None:
+    trained, _ = _prepared(_config(method, folder))
+    trained.run(trained.steps)
+    save_trained(trained.model, tmp_path / "trained.safetensors")
+    fresh, _ = _prepared(_config(method, folder))
+    batch = fresh.collate(next(iter(fresh.order.batches(0, 1))))
+    trained.model.eval(), fresh.model.eval()
+    with torch.no_grad():
+        after_training = trained.model(**batch).logits
+        assert not torch.equal(fresh.model(**batch).logits, after_training)
+        load_trained(fresh.model, tmp_path / "trained.safetensors")
+        assert torch.equal(fresh.model(**batch).logits, after_training)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_resumed_training_equals_uninterrupted_training(
+    method: str, folder: Path, tmp_path: Path
+) -> None:
+    config = ("budget.steps=9", "data.train_size=40")  # 5 steps an epoch: the cut is inside the second
+    whole, _ = _prepared(_config(method, folder, *config))
+    whole.run(9)
+    first, _ = _prepared(_config(method, folder, *config))
+    first.run(6)
+    torch.save(first.state_dict(), tmp_path / "state")
+    first.run(9)  # what happens after the save must not reach into it
+    torch.manual_seed(99)
+    second, _ = _prepared(_config(method, folder, *config))
+    second.load_state_dict(torch.load(tmp_path / "state", weights_only=False))
+    second.run(9)
+    assert trained_sha256(second.model) == trained_sha256(whole.model) == trained_sha256(first.model)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_method_leaves_the_global_random_stream_alone(method: str, folder: Path) -> None:
+    plain, _ = _prepared(_config("full", folder))
+    after_plain = torch.get_rng_state()
+    loop, _ = _prepared(_config(method, folder))
+    assert torch.equal(torch.get_rng_state(), after_plain)
+    loop.run(2)
+    drawn = torch.get_rng_state()
+    torch.set_rng_state(after_plain)
+    plain.run(2)
+    assert torch.equal(torch.get_rng_state(), drawn)
+    plain_order = [b.tolist() for b in plain.order.batches(0, 6)]
+    assert plain_order == [b.tolist() for b in loop.order.batches(0, 6)]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_head_starts_the_same_for_every_method(method: str, folder: Path) -> None:
+    plain, loaded = _prepared(_config("full", folder))
+    loop, _ = _prepared(_config(method, folder))
+    ours = _tensors(loop.model)
+    assert loaded.head
+    assert all(torch.equal(p, ours[n]) for n, p in _tensors(plain.model).items() if n in loaded.head)
+
+
+def test_strength_zero_is_plain_fine_tuning_bitwise(folder: Path) -> None:
+    plain, _ = _prepared(_config("full", folder))
+    plain.run(plain.steps)
+    hashes = {}
+    for strength in (0.0, 0.1):
+        config = configure(*tiny(folder, "method=full", "task=mrpc"))
+        config = dataclasses.replace(config, methods=(*config.methods, Shake(strength=strength)))
+        loop, _ = _prepared(config)
+        loop.run(loop.steps)
+        hashes[strength] = trained_sha256(loop.model)
+    assert hashes[0.0] == trained_sha256(plain.model) != hashes[0.1]

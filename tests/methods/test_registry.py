@@ -1,0 +1,98 @@
+"""Methods are found by name, wherever they come from, and refuse each other by name."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+from methods import registry
+from methods.method import Method
+from methods.registry import composition_problems, default_options, method_class, registered
+from results.errors import UserError
+from tests.conftest import ROOT, Cli, configure
+from tests.methods.test_contract import Shake
+
+YAML = {path.stem: path for path in (ROOT / "configs" / "method").glob("*.yaml")}
+
+
+def test_registered_methods_and_yaml_files_are_the_same() -> None:
+    assert set(YAML) == set(registered())
+
+
+@pytest.mark.parametrize("name", sorted(YAML))
+def test_yaml_holds_exactly_the_options_of_the_dataclass_at_their_defaults(name: str) -> None:
+    cls = method_class(name)
+    written = OmegaConf.load(YAML[name])
+    assert set(written) == set(default_options(cls))
+    checked = configure(f"method={name}").methods[0]
+    defaults = default_options(cls)
+    assert {k: getattr(checked, k) for k in defaults if k != "lr"} == {
+        k: v for k, v in defaults.items() if k != "lr"
+    }
+    assert YAML[name].read_text().startswith(f"# @package method.{name}\n")
+
+
+@pytest.mark.parametrize("name", sorted(YAML))
+def test_method_is_a_single_file_of_its_name(name: str) -> None:
+    assert method_class(name).__module__ == f"methods.{name}"
+
+
+def test_method_modules_do_not_import_torch() -> None:
+    code = "import sys; from methods.registry import registered; registered(); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
+
+
+def test_unknown_method_names_the_nearest(cli: Cli) -> None:
+    with pytest.raises(UserError, match=r"no method called 'bitft'; did you mean bitfit\?"):
+        method_class("bitft")
+
+
+def test_two_methods_that_choose_the_parameters_are_refused_by_name() -> None:
+    problems = composition_problems([method_class("full"), method_class("bitfit")])
+    assert problems == [
+        "method=[full,bitfit]: full and bitfit both choose which parameters train; keep one of them"
+    ]
+    assert composition_problems([method_class("bitfit"), Shake]) == []
+
+
+@pytest.fixture
+def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    point = EntryPoint("shake", "tests.methods.test_contract:Shake", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    registered.cache_clear()
+    yield
+    registered.cache_clear()
+
+
+def test_installed_package_brings_a_method_without_yaml(
+    _installed: None, cli: Cli, tiny_folder, tmp_path: Path
+) -> None:
+    from tests.conftest import tiny
+
+    assert registered()["shake"] is Shake
+    done = cli(*tiny(tiny_folder("bert"), "method=[shake,bitfit]", "method.shake.strength=0.5"))
+    assert done.code == 0, done.err
+    assert "shake+bitfit" in done.out
+
+
+def test_two_owners_of_one_name_are_both_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Copy(Method):
+        name = "bitfit"
+
+    class Point:
+        value = "other_package:BitFit"
+
+        def load(self) -> type[Method]:
+            return Copy
+
+    monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
+    registered.cache_clear()
+    with pytest.raises(UserError, match=r"'bitfit' is defined twice: in methods\.bitfit and .*other_package"):
+        registered()
+    registered.cache_clear()

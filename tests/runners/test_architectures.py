@@ -1,0 +1,79 @@
+"""Every method works on every architecture, or refuses it in a sentence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods.registry import registered
+from results import record as records
+from runners.batches import Collator
+from runners.models import load_model
+from runners.tokens import tokenize
+from runners.examples import Split
+from runners.weights import find_weights
+from tests.conftest import Cli, configure, tiny
+from tests.tiny import ARCHITECTURES, TEXTS
+
+REFUSED = {("bitfit", "modernbert"): "has no bias in its encoder"}
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("method", registered())
+def test_method_trains_or_refuses_each_architecture(
+    method: str, architecture: str, tiny_folder: Callable[[str], Path], cli: Cli, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = cli(*tiny(tiny_folder(architecture), f"method={method}", "task=rte", f"out={out}"))
+    reason = REFUSED.get((method, architecture))
+    if reason is not None:
+        assert done.code == 2
+        assert reason in done.err
+        assert list(out.iterdir()) == []
+        return
+    assert done.code == 0, done.err
+    [record] = records.read_all(out)
+    counted = record.parameters
+    assert 0 < counted["trainable"] <= counted["total"]
+    assert counted["trainable_without_head"] < counted["trainable"]
+    assert (counted["trainable_without_head"] == 0) == (method == "linear")
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_padding_does_not_change_logits(
+    architecture: str, tiny_folder: Callable[[str], Path]
+) -> None:
+    settings = configure(*tiny(tiny_folder(architecture), "task=rte")).settings
+    weights = find_weights(settings.model)
+    loaded = load_model(weights, settings.task, 0, 48, None)
+    pairs = tuple((a, b) for a, b in zip(TEXTS, TEXTS[1:] + ["dogs"], strict=True))
+    tokens = tokenize(Split("train", pairs, None), loaded.tokenizer, weights, 48)
+    assert len(set(tokens.lengths.tolist())) > 1
+    collate = Collator(tokens, None, loaded.tokenizer.pad_token_id)
+    model = loaded.model.eval()
+    with torch.no_grad():
+        together = model(**collate(torch.arange(len(pairs)).numpy())).logits
+        for i in range(len(pairs)):
+            alone = model(**collate(torch.tensor([i]).numpy())).logits
+            assert torch.allclose(together[i], alone[0], atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_batches_equal_what_the_tokenizer_itself_returns(
+    architecture: str, tiny_folder: Callable[[str], Path]
+) -> None:
+    settings = configure(*tiny(tiny_folder(architecture), "task=rte")).settings
+    weights = find_weights(settings.model)
+    loaded = load_model(weights, settings.task, 0, 12, None)
+    first, second = TEXTS[:3], TEXTS[2:5]
+    split = Split("train", tuple(zip(first, second, strict=True)), (0, 1, 0))
+    tokens = tokenize(split, loaded.tokenizer, weights, 12)
+    ours = Collator(tokens, None, loaded.tokenizer.pad_token_id)(torch.arange(3).numpy())
+    theirs = loaded.tokenizer(
+        first, second, truncation=True, max_length=12, padding="longest", return_tensors="pt"
+    )
+    assert set(ours) == set(theirs)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
