@@ -1,0 +1,86 @@
+"""The embedded data is reproducible, honest about unseen words, and not solved by counting words."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.linear_model import LogisticRegression
+
+from results import record as records
+from runners.embedded_data import embedded_tasks, read_embedded
+from runners.examples import Split
+from runners.glue_metrics.glue_metrics import score
+from tests.conftest import Cli, configure
+
+TASKS = sorted(embedded_tasks())
+CHANCE = {"cola": 0.0, "sst2": 0.5, "mrpc": 0.5, "stsb": 0.0, "qqp": 0.5, "mnli": 1 / 3, "qnli": 0.5, "rte": 0.5}
+BEYOND_WORDS = ("sst2", "mnli", "qnli", "mrpc", "cola")
+
+
+def _read(name: str) -> tuple[Split, dict[str, Split]]:
+    return read_embedded(configure(f"task={name}").settings.task)
+
+
+def _words(split: Split) -> set[str]:
+    return set(re.findall(r"[a-z]+", " ".join(t for texts in split.texts for t in texts).lower()))
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_data_is_the_same_every_time(name: str) -> None:
+    first, second = _read(name), _read(name)
+    assert first[0].sha256() == second[0].sha256()
+    assert {k: v.sha256() for k, v in first[1].items()} == {k: v.sha256() for k, v in second[1].items()}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_sizes_labels_and_repeats(name: str) -> None:
+    train, report = _read(name)
+    assert len(train) >= 1000
+    assert all(len(split) >= 400 for split in report.values())
+    texts = [t for split in (train, *report.values()) for t in split.texts]
+    assert len(texts) == len(set(texts))
+    for split in (train, *report.values()):
+        assert split.labels is not None
+        if name == "stsb":
+            assert min(split.labels) >= 0
+            assert max(split.labels) == 5
+        else:
+            counts = [split.labels.count(label) for label in set(split.labels)]
+            assert max(counts) - min(counts) <= 1
+    if name == "mnli":
+        assert set(report) == {"validation_matched", "validation_mismatched", "ax"}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_a_good_part_of_devs_words_is_unseen_in_train(name: str) -> None:
+    train, report = _read(name)
+    dev = _words(next(iter(report.values())))
+    assert len(dev - _words(train)) >= 0.15 * len(dev)
+
+
+def _tfidf_score(name: str) -> float:
+    """TF-IDF of words and word pairs over the example's texts, with logistic regression."""
+    task = configure(f"task={name}").settings.task
+    train, report = _read(name)
+    dev = next(iter(report.values()))
+    vectors = TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True)
+    x = vectors.fit_transform([" ".join(texts) for texts in train.texts])
+    model = LogisticRegression(max_iter=2000).fit(x, train.labels)
+    predicted = model.predict(vectors.transform([" ".join(texts) for texts in dev.texts]))
+    positive = task.labels.index(task.positive_label) if task.positive_label else 1
+    found, _ = score(task.metrics, predicted, dev.labels or (), positive)
+    return sum(found.values()) / len(found)
+
+
+@pytest.mark.parametrize("name", CHANCE)
+def test_fine_tuning_learns_what_counting_words_does_not(name: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("method=full", f"task={name}", "data=embedded", "budget.evaluate=end")
+    assert done.code == 0, done.err
+    [record] = records.read_all(tmp_path / "runs")
+    assert record.score is not None
+    assert record.score >= CHANCE[name] + 0.15
+    if name in BEYOND_WORDS:
+        assert record.score >= _tfidf_score(name) + 0.10

@@ -1,0 +1,123 @@
+"""GLUE's TSV layout is read with its traps, and a user's own files with no code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results import record as records
+from runners.config import Task
+from runners.local_data import read_file, read_local
+from tests.conftest import Cli, configure
+
+
+def _task(name: str) -> Task:
+    return configure(f"task={name}").settings.task
+
+
+def test_quotes_separators_and_a_byte_order_mark_are_text(tmp_path: Path) -> None:
+    folder = tmp_path / "MRPC"
+    folder.mkdir()
+    header = "\ufeffQuality\t#1 ID\t#2 ID\t#1 String\t#2 String\n"
+    rows = ['1\t1\t2\t"Open quote\tline\u2028 separator\n', "0\t3\t4\tnext\x85line\tform\x0cfeed\n"]
+    for name in ("train.tsv", "dev.tsv"):
+        (folder / name).write_text(header + "".join(rows), encoding="utf-8")
+    train, _ = read_local(_task("mrpc"), tmp_path, skip_malformed=False)
+    assert train.texts == (('"Open quote', "line\u2028 separator"), ("next\x85line", "form\x0cfeed"))
+    assert train.labels == (1, 0)
+
+
+def test_windows_line_ends_and_a_missing_last_newline(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_bytes(b"sentence\tlabel\r\ngood\t1\r\nbad\t0")
+    task = _task("sst2")
+    assert task.local is not None
+    split = read_file(task, task.local, path, "train", False)
+    assert split.texts == (("good",), ("bad",))
+    assert split.labels == (1, 0)
+
+
+def test_labels_go_by_name_whatever_their_order_in_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text("label\tx\tsentence2\tsentence1\nnot_entailment\t-\tb\ta\nentailment\t-\td\tc\n")
+    task = _task("rte")
+    assert task.local is not None
+    split = read_file(task, task.local, path, "train", False)
+    assert split.texts == (("a", "b"), ("c", "d"))
+    assert split.labels == (1, 0)
+
+
+def test_malformed_rows_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "train.tsv"
+    path.write_text("sentence\tlabel\ngood\t1\nno label\nbad\t0\n")
+    task = _task("sst2")
+    assert task.local is not None
+    split = read_file(task, task.local, path, "train", skip_malformed=True)
+    assert (len(split), split.skipped_rows) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("name", "train", "report"),
+    [
+        ("cola", 8551, {"validation": 1043}),
+        ("sst2", 67349, {"validation": 872}),
+        ("stsb", 5749, {"validation": 1500}),
+        ("rte", 2490, {"validation": 277}),
+        ("wnli", 635, {"validation": 71}),
+        ("qnli", 8999, {"validation": 5463}),
+        ("qqp", 8999, {"validation": 1000}),
+        ("mnli", 8999, {"validation_matched": 1000, "ax": 1104}),
+    ],
+)
+@pytest.mark.real_data
+def test_real_files_have_their_rows(
+    name: str, train: int, report: dict[str, int], real_glue: Path
+) -> None:
+    found, splits = read_local(_task(name), real_glue, skip_malformed=False)
+    assert len(found) == train
+    assert {k: len(v) for k, v in splits.items()} == report
+    assert all((v.labels is None) == (k == "ax") for k, v in splits.items())
+
+
+_ROWS = [("the match was won", "sport"), ("the goal, late", "sport"), ('he said "vote"', "politics"), ("a law", "politics")]
+
+
+def _own_yaml(folder: Path, suffix: str) -> Path:
+    configs = folder / "my_configs"
+    (configs / "task").mkdir(parents=True)
+    (configs / "task" / "topics.yaml").write_text(
+        "name: topics\n"
+        "text: [headline]\n"
+        "labels: [politics, sport]\n"
+        "metrics: [accuracy, macro_f1]\n"
+        "local:\n"
+        f"  train: {folder}/train.{suffix}\n"
+        f"  report: {{validation: {folder}/dev.{suffix}}}\n"
+        "  columns: {headline: title, label: topic}\n"
+    )
+    return configs
+
+
+@pytest.mark.parametrize("suffix", ["tsv", "csv"])
+def test_users_own_task_is_one_yaml_and_no_code(
+    suffix: str, cli: Cli, tmp_path: Path, tiny_folder
+) -> None:
+    import csv
+
+    for name in ("train", "dev"):
+        with (tmp_path / f"{name}.{suffix}").open("w", newline="") as stream:
+            if suffix == "csv":
+                csv.writer(stream).writerows([("id", "title", "topic"), *((i, *r) for i, r in enumerate(_ROWS))])
+            else:
+                stream.writelines("\t".join(r) + "\n" for r in [("title", "topic"), *_ROWS])
+    configs = _own_yaml(tmp_path, suffix)
+    done = cli(
+        "--config-dir", str(configs), "task=topics", "budget=smoke", f"model.name_or_path={tiny_folder('bert')}"
+    )
+    assert done.code == 0, done.err
+    [record] = records.read_all(tmp_path / "runs")
+    assert set(record.scores["validation"]) == {"accuracy", "macro_f1"}
+    assert record.data["source"] == "local"
+    assert record.predictions["validation"]["references"] == [1, 1, 0, 0]
+    assert record.data["splits"]["train"]["rows"] == 4

@@ -1,0 +1,173 @@
+"""The loop does what a dozen plain lines of torch do, and calls each hook when it should."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from transformers import get_linear_schedule_with_warmup
+
+from methods.full import Full
+from methods.method import Batch, Method, TaskLoss
+from runners.batches import Order
+from runners.config import Budget
+from runners.data import load_task_data
+from runners.loop import Loop, evaluation_steps, learning_rate_factor, total_steps
+from runners.seeds import derive
+from runners.training import make_accelerator, prepare
+from runners.weights import find_weights
+from tests.conftest import configure, tiny
+
+
+def _loop(folder: Path, *more: str, methods: tuple[Method, ...] = ()) -> Loop:
+    config = configure(*tiny(folder, "task=mrpc", *more))
+    data = load_task_data(config.settings.task, config.settings.data, config.settings.protocol)
+    weights = find_weights(config.settings.model)
+    object.__setattr__(config, "methods", (*config.methods, *methods))
+    loop, _, _ = prepare(config, data, weights, make_accelerator("cpu", config.precision))
+    return loop
+
+
+def test_training_equals_plain_torch_line_by_line(tiny_folder: Callable[[str], Path]) -> None:
+    """An independent loop: torch's optimizer (not fused), transformers' schedule, torch's clipping."""
+    options = ("budget.steps=6", "budget.weight_decay=0.1", "budget.max_grad_norm=0.05", "lr=1e-3")
+    ours, plain = (_loop(tiny_folder("bert"), *options) for _ in range(2))
+    model = plain.model.train()
+    no_decay = [p for n, p in model.named_parameters() if n.endswith("bias") or "LayerNorm" in n]
+    decay = [p for p in model.parameters() if all(p is not q for q in no_decay)]
+    optimizer = torch.optim.AdamW(
+        [{"params": decay, "weight_decay": 0.1}, {"params": no_decay, "weight_decay": 0.0}],
+        lr=1e-3,
+        foreach=False,
+    )
+    schedule = get_linear_schedule_with_warmup(optimizer, 2, 6)  # 0.25 of 6 steps, rounded up
+    torch.manual_seed(derive(42, "dropout"))
+    losses = []
+    for indices in plain.order.batches(0, 6):
+        loss = model(**plain.collate(indices)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        losses.append(loss.item())
+    torch.manual_seed(derive(42, "dropout"))
+    ours.run(6)
+    assert ours.progress.losses == pytest.approx(losses, abs=1e-6)
+    theirs = dict(model.named_parameters())
+    for name, parameter in ours.model.named_parameters():
+        if "key.bias" not in name:  # its gradient is rounding noise, which Adam blows up
+            assert torch.allclose(parameter, theirs[name], atol=2e-5), name
+
+
+@dataclass(kw_only=True)
+class Probe(Method):
+    """Writes down what it sees at each hook; owns the loss and doubles it."""
+
+    name: ClassVar[str] = "probe"
+    owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    seen: list[tuple[str, Any]] = field(default_factory=list)
+
+    def _norm(self, model: torch.nn.Module) -> float:
+        grads = [p.grad for p in model.parameters() if p.grad is not None]
+        return float(torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))) if grads else 0.0
+
+    def before_training(self, model: torch.nn.Module, batches: Iterable[Batch], task_loss: TaskLoss) -> None:
+        first = next(iter(batches))
+        task_loss(first).backward()
+        self.seen.append(("before_training", first["labels"].shape[0]))
+
+    def parameter_groups(self, model: torch.nn.Module, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        return [{**group, "lr": 0.5} for group in groups]
+
+    def loss(self, model: torch.nn.Module, batch: Batch, task_loss: TaskLoss) -> torch.Tensor:
+        self.seen.append(("loss", self._norm(model)))
+        return 2 * task_loss(batch)
+
+    def after_backward(self, model: torch.nn.Module, step: int) -> None:
+        self.seen.append(("after_backward", self._norm(model)))
+
+    def after_clipping(self, model: torch.nn.Module, step: int) -> None:
+        self.seen.append(("after_clipping", self._norm(model)))
+        for parameter in model.parameters():
+            if parameter.grad is not None:
+                parameter.grad.zero_()
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        self.seen.append(("after_step", step))
+
+    def report(self) -> dict[str, Any]:
+        return {"hooks": len(self.seen)}
+
+
+def test_hooks_are_called_in_order_and_act(tiny_folder: Callable[[str], Path]) -> None:
+    probe = Probe()
+    loop = _loop(tiny_folder("bert"), "budget.max_grad_norm=0.01", methods=(probe,))
+    plain = _loop(tiny_folder("bert"))
+    assert {group["lr"] for group in loop.optimizer.param_groups} <= {0.0, 0.5}
+    before = {n: p.detach().clone() for n, p in loop.model.named_parameters()}
+    torch.manual_seed(5)
+    loop.run(2)
+    names = [name for name, _ in probe.seen]
+    step = ["loss", "after_backward", "after_clipping", "after_step"]
+    assert names == ["before_training", *step, *step]
+    values = dict(probe.seen[1:5])
+    assert values["loss"] == 0.0  # gradients of before_training are gone
+    assert values["after_backward"] > 0.01
+    assert values["after_clipping"] == pytest.approx(0.01, rel=1e-3)
+    # The gradients were zeroed after clipping, before the moments: nothing may move.
+    assert all(torch.equal(p, before[n]) for n, p in loop.model.named_parameters())
+    torch.manual_seed(5)
+    plain.run(1)
+    assert loop.progress.losses[0] == pytest.approx(2 * plain.progress.losses[0], rel=1e-6)
+
+
+def test_seeing_batches_before_training_leaves_dropout_as_it_was(
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    loop = _loop(tiny_folder("bert"), methods=(Probe(),))
+    state = torch.get_rng_state()
+    _loop(tiny_folder("bert"))
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def _budget(**values: Any) -> Budget:
+    plain = configure("budget=default").settings.budget
+    return plain.model_copy(update=values)
+
+
+def test_schedules_have_their_published_shape() -> None:
+    linear = learning_rate_factor(_budget(warmup=0.1), 100)
+    assert [linear(s) for s in (0, 5, 10, 55, 100)] == [0.0, 0.5, 1.0, 0.5, 0.0]
+    constant = learning_rate_factor(_budget(warmup=0.0, schedule="constant"), 100)
+    assert [constant(s) for s in (0, 50, 99)] == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("values", "steps", "due"),
+    [
+        ({"epochs": 3, "evaluate": "epoch"}, 30, [10, 20, 30]),
+        ({"epochs": 3, "evaluate": "end"}, 30, [30]),
+        ({"epochs": 1, "evaluate": 4}, 10, [4, 8, 10]),
+        ({"steps": 25, "evaluate": "epoch"}, 25, [10, 20, 25]),
+    ],
+)
+def test_steps_and_evaluations_follow_the_budget(
+    values: dict[str, Any], steps: int, due: list[int]
+) -> None:
+    import numpy as np
+
+    order = Order(0, np.ones(100, dtype=np.int64), 10)
+    assert total_steps(_budget(**values), order) == steps
+    assert evaluation_steps(_budget(**values), order) == due
+
+
+def test_weight_decay_spares_vectors(tiny_folder: Callable[[str], Path]) -> None:
+    loop = _loop(tiny_folder("bert"), "budget.weight_decay=0.1")
+    for group in loop.optimizer.param_groups:
+        assert all((p.ndim > 1) == (group["weight_decay"] == 0.1) for p in group["params"])
+    assert isinstance(loop.methods[0], Full)
