@@ -19,7 +19,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """
     names = sorted(set(known))
     tails = [name for name in names if name.rsplit(".", 1)[-1] == word]
-    close = tails or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
+    longer = sorted((name for name in names if name.startswith(word)), key=len)
+    close = tails or longer[:1] or difflib.get_close_matches(word, names, n=1, cutoff=0.6)
     if not close:
         by_tail = {name.rsplit(".", 1)[-1]: name for name in names}
         match = difflib.get_close_matches(word.rsplit(".", 1)[-1], by_tail, n=1, cutoff=0.75)

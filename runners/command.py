@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -87,11 +88,11 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     type.
     """
     text = str(error)
-    group = re.search(r"Could not find '([\w-]+)/(.+?)'\n", text)
+    group = re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text)
     if group:
         kind, name = group.groups()
-        listed = text.split("Config search path")[0].split("Available options")[-1]
-        known = re.findall(r"^\t(\S+)$", listed, flags=re.MULTILINE)
+        listed = re.findall(r"^\t(\S+)$", text.split("Config search path")[0], flags=re.MULTILINE)
+        known = listed or list(registered() if kind == "method" else _shipped(kind))
         if (kind, name) == ("task", "ax"):
             return "no task called 'ax': it is a report-only split of task=mnli, reported with it"
         return f"no {kind} called '{name}'{nearest(name, known)}"
@@ -99,16 +100,27 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if key:
         name = key.group(1) or key.group(2)
         return f"no key called '{name}'{nearest(name, known_keys(arguments))}"
-    parse = re.search(
-        r"LexerNoViableAlt|no viable alternative|mismatched input|missing|extraneous", text
-    )
-    if parse:
-        bad = next((a for a in arguments if a in text), " ".join(arguments))
+    unreadable = [a for a in arguments if not _is_readable(a)]
+    if unreadable:
         return (
-            f"cannot read '{bad}' ({text.splitlines()[0]}); write KEY=VALUE, lists as 'KEY=[a,b]'"
-            " in quotes"
+            f"cannot read '{unreadable[0]}' ({text.splitlines()[0]}); write KEY=VALUE, and lists in"
+            " quotes as 'KEY=[a,b]'"
         )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _shipped(group: str) -> list[str]:
+    return [path.stem for path in (CONFIGS / group).glob("*.yaml")]
+
+
+def _is_readable(argument: str) -> bool:
+    if argument.startswith("-"):
+        return True
+    try:
+        OverridesParser.create().parse_override(argument)
+    except HydraException:
+        return False
+    return True
 
 
 def known_keys(arguments: Sequence[str]) -> list[str]:

@@ -302,10 +302,10 @@ def _sentence(key: str, item: Mapping[str, Any], given: Any) -> str:
     if kind == "value_error":
         return f"{key}: {context['error']}"
     reasons = {
-        "greater_than": "must be > {gt}",
-        "greater_than_equal": "must be ≥ {ge}",
-        "less_than": "must be < {lt}",
-        "less_than_equal": "must be ≤ {le}",
+        "greater_than": "must be > {gt:g}",
+        "greater_than_equal": "must be ≥ {ge:g}",
+        "less_than": "must be < {lt:g}",
+        "less_than_equal": "must be ≤ {le:g}",
         "finite_number": "must be a finite number",
         "float_type": "must be a number",
         "int_type": "must be a whole number",

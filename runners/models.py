@@ -143,6 +143,11 @@ def count_parameters(model: Any, head: frozenset[str]) -> dict[str, int]:
     return counts
 
 
+def count_embeddings(model: Any) -> int:
+    """Return how many token ids the model has embeddings for."""
+    return int(model.get_input_embeddings().weight.shape[0])
+
+
 def stored_bytes(model: Any) -> int:
     """Return what must be kept to have the trained model again, given the pretrained one."""
     return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

@@ -14,6 +14,7 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 
 from methods.method import Setting
+from results.errors import UserError
 from results.record import Record, Status
 from runners.batches import Collator, Labels, Order
 from runners.config import RunConfig
@@ -22,7 +23,7 @@ from runners.evaluation import predict
 from runners.examples import Split, TaskData
 from runners.loop import Diverged, Loop, evaluation_steps, total_steps
 from runners.metrics import headline, score_split
-from runners.models import Loaded, count_parameters, load_model, stored_bytes
+from runners.models import Loaded, count_embeddings, count_parameters, load_model, stored_bytes
 from runners.progress import Meter
 from runners.seeds import derive
 from runners.tokens import tokenize
@@ -120,6 +121,13 @@ def _collator(
     split: Split, loaded: Loaded, weights: Weights, max_length: int, regression: bool
 ) -> Collator:
     tokens = tokenize(split, loaded.tokenizer, weights, max_length)
+    highest = int(tokens.input_ids.max())
+    rows = count_embeddings(loaded.model)
+    if highest >= rows:
+        raise UserError(
+            f"model {weights.name_or_path}: its tokenizer gives token ids up to {highest}, its"
+            f" embedding has {rows} rows; the two do not belong together"
+        )
     labels: Labels | None = None
     if split.labels is not None and regression:
         labels = np.asarray(split.labels, dtype=np.float32)

@@ -10,6 +10,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,14 @@ from runners.config import Model
 
 OFFLINE = "works offline: model=minilm, or a local folder as model.name_or_path=FOLDER"
 _SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "tokenizer.model",
+)
 _HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
 _HUB_IGNORED = ["*/*", "onnx*", "openvino*", "tf_*", "flax_*", "rust_*"]
 
@@ -55,6 +64,11 @@ def find_weights(model: Model) -> Weights:
         else:
             folder, revision = _from_hub(shown, model.revision)
     files = _weight_files(folder, shown)
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        # transformers would make up a tokenizer without words, and every text would look alike.
+        raise UserError(
+            f"model {shown}: {folder} holds no tokenizer; save the model's own beside it"
+        )
     sha256 = _hash_weights(files)
     if model.sha256 and sha256 != model.sha256:
         raise UserError(
@@ -129,6 +143,10 @@ def _from_hub(repo: str, revision: str | None) -> tuple[Path, str]:
     commit.
     """
     from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
 
     def fetch(wanted: str | None) -> Path:
         options: dict[str, Any] = {"allow_patterns": _HUB_FILES, "ignore_patterns": _HUB_IGNORED}

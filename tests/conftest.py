@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,14 @@ class NetworkBlocked(RuntimeError):
 
 
 @pytest.fixture(autouse=True)
-def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect, lookup = socket.socket.connect, socket.getaddrinfo
 
     def local_only(self: socket.socket, address: Any) -> None:
-        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1"):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in (
+            "127.0.0.1",
+            "::1",
+        ):
             raise NetworkBlocked(f"blocked: {address}")
         connect(self, address)
 
@@ -46,7 +49,6 @@ def _no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket.socket, "connect", local_only)
     monkeypatch.setattr(socket, "getaddrinfo", local_names)
-    yield
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +106,9 @@ Cli = Callable[..., Outcome]
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Return a function that runs run.py's main with arguments, records going to a folder of the test's."""
+    """Return a function that runs run.py's main with arguments, records going to a folder of
+    the test's.
+    """
 
     def call(*arguments: str) -> Outcome:
         given = list(arguments)

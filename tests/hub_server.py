@@ -68,7 +68,10 @@ class _Handler(BaseHTTPRequestHandler):
             inner = {str(e["path"])[len(prefix) :].partition("/") for e in below}
             folders = sorted({head for head, slash, _ in inner if slash})
             below = [e for e in below if "/" not in str(e["path"])[len(prefix) :]]
-            below += [{"type": "directory", "path": prefix + f, "oid": "0" * 40, "size": 0} for f in folders]
+            below += [
+                {"type": "directory", "path": prefix + f, "oid": "0" * 40, "size": 0}
+                for f in folders
+            ]
         self._json(below) if below else self._missing()
 
     def _answer(self, with_body: bool) -> None:
@@ -85,7 +88,13 @@ class _Handler(BaseHTTPRequestHandler):
                 self._json({"discussions": [], "count": 0, "start": 0})
             elif not rest or rest[0] == "revision":
                 siblings = [{"rfilename": e["path"]} for e in self._tree(folder)]
-                facts = {"id": repo, "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
+                facts = {
+                    "id": repo,
+                    "sha": COMMIT,
+                    "siblings": siblings,
+                    "private": False,
+                    "tags": [],
+                }
                 self._json({**facts, "gated": False, "disabled": False, "downloads": 0, "likes": 0})
             else:
                 self._missing()
@@ -122,7 +131,9 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _missing(self) -> None:
         self.send_response(404)
-        self.send_header("X-Error-Code", "EntryNotFound" if "resolve" in self.path else "RepoNotFound")
+        self.send_header(
+            "X-Error-Code", "EntryNotFound" if "resolve" in self.path else "RepoNotFound"
+        )
         self.send_header("Content-Length", "0")
         self.end_headers()
 

@@ -1,4 +1,6 @@
-"""Tiny random models of every supported architecture, with tokenizers, saved as users save theirs."""
+"""Tiny random models of every supported architecture, with tokenizers, saved as users save
+theirs.
+"""
 
 from __future__ import annotations
 
@@ -88,7 +90,9 @@ def _wordpiece(architecture: str) -> transformers.PreTrainedTokenizerFast:
 
 
 def _sentencepiece(folder: Path) -> int:
-    """Write an spm.model as DeBERTa-v3's repositories hold it, without tokenizer.json; return its size."""
+    """Write an spm.model as DeBERTa-v3's repositories hold it, without tokenizer.json; return
+    its size.
+    """
     import sentencepiece
 
     corpus = folder / "corpus"
@@ -123,11 +127,21 @@ def save_tiny(architecture: str, folder: Path, pretrained_head: bool = False) ->
     else:
         vocab_size = len(vocabulary())
         _wordpiece(architecture).save_pretrained(folder)
-    ids = {"pad_token_id": 0, "cls_token_id": 2, "sep_token_id": 3, "bos_token_id": 2, "eos_token_id": 3}
+    ids = {
+        "pad_token_id": 0,
+        "cls_token_id": 2,
+        "sep_token_id": 3,
+        "bos_token_id": 2,
+        "eos_token_id": 3,
+    }
     config = getattr(transformers, config_name)(vocab_size=vocab_size, **ids, **sizes)
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        auto = transformers.AutoModelForSequenceClassification if pretrained_head else transformers.AutoModel
+        auto = (
+            transformers.AutoModelForSequenceClassification
+            if pretrained_head
+            else transformers.AutoModel
+        )
         model = auto.from_config(config)
         with torch.no_grad():  # zero biases would hide a method that forgets them
             for parameter in model.parameters():

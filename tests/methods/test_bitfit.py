@@ -1,4 +1,6 @@
-"""BitFit trains exactly the biases that the paper counts, and does with them what bias tuning does."""
+"""BitFit trains exactly the biases that the paper counts, and does with them what bias tuning
+does.
+"""
 
 from __future__ import annotations
 
@@ -125,7 +127,7 @@ def test_a_bias_is_told_by_its_whole_last_name(name: str, bias: bool) -> None:
 
 def test_encoder_without_biases_is_refused() -> None:
     model = _on_meta(transformers.ModernBertConfig())
-    with pytest.raises(UserError, match="has no bias in its encoder.*method=linear"):
+    with pytest.raises(UserError, match=r"has no bias in its encoder.*method=linear"):
         BitFit().prepare(model, _setting(model))
 
 
@@ -143,14 +145,18 @@ def test_gradient_of_the_key_bias_is_zero(
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).double().eval()
     BitFit().prepare(model, _setting(model))
     model(**_batch(folder)).loss.backward()
-    gradients = {n: p.grad.abs().max().item() for n, p in model.named_parameters() if p.grad is not None}
+    gradients = {
+        n: p.grad.abs().max().item() for n, p in model.named_parameters() if p.grad is not None
+    }
     for name, size in gradients.items():
         if ".key.bias" in name:
             assert size < 1e-6 * gradients[name.replace("key", "query")]
 
 
 def test_linear_biases_train_as_pefts_beft_does(tiny_folder: Callable[[str], Path]) -> None:
-    """peft adds a zero vector to each linear layer's output: the same function as moving its bias."""
+    """peft adds a zero vector to each linear layer's output: the same function as moving its
+    bias.
+    """
     import peft
 
     folder = tiny_folder("bert")

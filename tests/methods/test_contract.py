@@ -31,7 +31,9 @@ from tests.conftest import configure, tiny
 
 @dataclass(kw_only=True)
 class Shake(Method):
-    """A third party's method: noise on the gradients from its own stream, which a checkpoint must keep."""
+    """A third party's method: noise on the gradients from its own stream, which a checkpoint
+    must keep.
+    """
 
     name: ClassVar[str] = "shake"
     owns: ClassVar[frozenset[str]] = frozenset()
@@ -104,7 +106,6 @@ def test_only_declared_parameters_move_and_all_of_them_do(method: str, folder: P
     loop.run(5)
     moved = {n for n, p in _tensors(loop.model).items() if not torch.equal(p, before[n])}
     assert moved <= declared
-    # Tokens and positions that no example holds keep their rows; every declared tensor moves somewhere.
     assert declared - moved == set()
 
 
@@ -119,7 +120,9 @@ def test_equal_seeds_agree_bitwise_and_two_seeds_differ(method: str, folder: Pat
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_saved_and_loaded_model_gives_the_same_logits(method: str, folder: Path, tmp_path: Path) -> None:
+def test_saved_and_loaded_model_gives_the_same_logits(
+    method: str, folder: Path, tmp_path: Path
+) -> None:
     trained, _ = _prepared(_config(method, folder))
     trained.run(trained.steps)
     save_trained(trained.model, tmp_path / "trained.safetensors")
@@ -137,7 +140,10 @@ def test_saved_and_loaded_model_gives_the_same_logits(method: str, folder: Path,
 def test_resumed_training_equals_uninterrupted_training(
     method: str, folder: Path, tmp_path: Path
 ) -> None:
-    config = ("budget.steps=9", "data.train_size=40")  # 5 steps an epoch: the cut is inside the second
+    config = (
+        "budget.steps=9",
+        "data.train_size=40",
+    )  # 5 steps an epoch: the cut is inside the second
     whole, _ = _prepared(_config(method, folder, *config))
     whole.run(9)
     first, _ = _prepared(_config(method, folder, *config))
@@ -148,7 +154,9 @@ def test_resumed_training_equals_uninterrupted_training(
     second, _ = _prepared(_config(method, folder, *config))
     second.load_state_dict(torch.load(tmp_path / "state", weights_only=False))
     second.run(9)
-    assert trained_sha256(second.model) == trained_sha256(whole.model) == trained_sha256(first.model)
+    assert (
+        trained_sha256(second.model) == trained_sha256(whole.model) == trained_sha256(first.model)
+    )
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -172,7 +180,9 @@ def test_head_starts_the_same_for_every_method(method: str, folder: Path) -> Non
     loop, _ = _prepared(_config(method, folder))
     ours = _tensors(loop.model)
     assert loaded.head
-    assert all(torch.equal(p, ours[n]) for n, p in _tensors(plain.model).items() if n in loaded.head)
+    assert all(
+        torch.equal(p, ours[n]) for n, p in _tensors(plain.model).items() if n in loaded.head
+    )
 
 
 def test_strength_zero_is_plain_fine_tuning_bitwise(folder: Path) -> None:

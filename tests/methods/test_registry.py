@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -43,7 +44,10 @@ def test_method_is_a_single_file_of_its_name(name: str) -> None:
 
 
 def test_method_modules_do_not_import_torch() -> None:
-    code = "import sys; from methods.registry import registered; registered(); print('torch' in sys.modules)"
+    code = (
+        "import sys; from methods.registry import registered; registered();"
+        "print('torch' in sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "False", done.stderr
 
@@ -62,7 +66,7 @@ def test_two_methods_that_choose_the_parameters_are_refused_by_name() -> None:
 
 
 @pytest.fixture
-def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
+def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     point = EntryPoint("shake", "tests.methods.test_contract:Shake", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
     registered.cache_clear()
@@ -70,8 +74,9 @@ def _installed(monkeypatch: pytest.MonkeyPatch) -> None:
     registered.cache_clear()
 
 
+@pytest.mark.usefixtures("installed")
 def test_installed_package_brings_a_method_without_yaml(
-    _installed: None, cli: Cli, tiny_folder, tmp_path: Path
+    cli: Cli, tiny_folder: Callable[[str], Path]
 ) -> None:
     from tests.conftest import tiny
 
@@ -93,6 +98,8 @@ def test_two_owners_of_one_name_are_both_named(monkeypatch: pytest.MonkeyPatch) 
 
     monkeypatch.setattr(registry, "entry_points", lambda group: [Point()])
     registered.cache_clear()
-    with pytest.raises(UserError, match=r"'bitfit' is defined twice: in methods\.bitfit and .*other_package"):
+    with pytest.raises(
+        UserError, match=r"'bitfit' is defined twice: in methods\.bitfit and .*other_package"
+    ):
         registered()
     registered.cache_clear()

@@ -11,9 +11,9 @@ import torch
 from methods.registry import registered
 from results import record as records
 from runners.batches import Collator
+from runners.examples import Split
 from runners.models import load_model
 from runners.tokens import tokenize
-from runners.examples import Split
 from runners.weights import find_weights
 from tests.conftest import Cli, configure, tiny
 from tests.tiny import ARCHITECTURES, TEXTS
@@ -49,7 +49,7 @@ def test_padding_does_not_change_logits(
     settings = configure(*tiny(tiny_folder(architecture), "task=rte")).settings
     weights = find_weights(settings.model)
     loaded = load_model(weights, settings.task, 0, 48, None)
-    pairs = tuple((a, b) for a, b in zip(TEXTS, TEXTS[1:] + ["dogs"], strict=True))
+    pairs = tuple((a, b) for a, b in zip(TEXTS, [*TEXTS[1:], "dogs"], strict=True))
     tokens = tokenize(Split("train", pairs, None), loaded.tokenizer, weights, 48)
     assert len(set(tokens.lengths.tolist())) > 1
     collate = Collator(tokens, None, loaded.tokenizer.pad_token_id)

@@ -1,4 +1,6 @@
-"""The embedded data is reproducible, honest about unseen words, and not solved by counting words."""
+"""The embedded data is reproducible, honest about unseen words, and not solved by counting
+words.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,16 @@ from runners.glue_metrics.glue_metrics import score
 from tests.conftest import Cli, configure
 
 TASKS = sorted(embedded_tasks())
-CHANCE = {"cola": 0.0, "sst2": 0.5, "mrpc": 0.5, "stsb": 0.0, "qqp": 0.5, "mnli": 1 / 3, "qnli": 0.5, "rte": 0.5}
+CHANCE = {
+    "cola": 0.0,
+    "sst2": 0.5,
+    "mrpc": 0.5,
+    "stsb": 0.0,
+    "qqp": 0.5,
+    "mnli": 1 / 3,
+    "qnli": 0.5,
+    "rte": 0.5,
+}
 BEYOND_WORDS = ("sst2", "mnli", "qnli", "mrpc", "cola")
 
 
@@ -32,7 +43,9 @@ def _words(split: Split) -> set[str]:
 def test_data_is_the_same_every_time(name: str) -> None:
     first, second = _read(name), _read(name)
     assert first[0].sha256() == second[0].sha256()
-    assert {k: v.sha256() for k, v in first[1].items()} == {k: v.sha256() for k, v in second[1].items()}
+    assert {k: v.sha256() for k, v in first[1].items()} == {
+        k: v.sha256() for k, v in second[1].items()
+    }
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -76,7 +89,9 @@ def _tfidf_score(name: str) -> float:
 
 
 @pytest.mark.parametrize("name", CHANCE)
-def test_fine_tuning_learns_what_counting_words_does_not(name: str, cli: Cli, tmp_path: Path) -> None:
+def test_fine_tuning_learns_what_counting_words_does_not(
+    name: str, cli: Cli, tmp_path: Path
+) -> None:
     done = cli("method=full", f"task={name}", "data=embedded", "budget.evaluate=end")
     assert done.code == 0, done.err
     [record] = records.read_all(tmp_path / "runs")

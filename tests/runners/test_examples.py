@@ -23,7 +23,10 @@ def _split(counts: tuple[int, ...]) -> Split:
 def test_subset_is_balanced_where_possible() -> None:
     drawn = draw(_split((500, 300, 5)), 60, 0, TASK, "data.train_size")
     assert sorted(Counter(drawn.labels or ()).values()) == [5, 27, 28]
-    assert sorted(Counter(draw(_split((500, 300, 200)), 60, 0, TASK, "k").labels or ()).values()) == [20] * 3
+    assert (
+        sorted(Counter(draw(_split((500, 300, 200)), 60, 0, TASK, "k").labels or ()).values())
+        == [20] * 3
+    )
 
 
 def test_subset_depends_on_its_seed_alone_and_smaller_ones_are_inside_larger_ones() -> None:
@@ -57,7 +60,9 @@ def test_selection_that_empties_a_class_is_refused() -> None:
 def test_every_run_seed_gets_the_same_subset() -> None:
     hashes = set()
     for seed in (1, 2):
-        settings = configure("task=rte", "data=embedded", "data.train_size=20", f"seed={seed}").settings
+        settings = configure(
+            "task=rte", "data=embedded", "data.train_size=20", f"seed={seed}"
+        ).settings
         data = load_task_data(settings.task, settings.data, Protocol(name="final"))
         hashes.add(data.train.sha256())
         assert data.complete == {"train": False, "validation": False}

@@ -25,7 +25,9 @@ _MNLI = ("entailment", "neutral", "contradiction")
 
 
 def _write_glue(folder: Path) -> None:
-    """Write rte, mnli and ax as nyu-mll/glue holds them: parquet files and a card that lists them."""
+    """Write rte, mnli and ax as nyu-mll/glue holds them: parquet files and a card that lists
+    them.
+    """
     names = {"rte": ["entailment", "not_entailment"], "mnli": list(_MNLI), "ax": list(_MNLI)}
     splits = {
         "rte": ["train", "validation"],
@@ -38,7 +40,9 @@ def _write_glue(folder: Path) -> None:
         card += [f"- config_name: {config}", "  data_files:"]
         for split in found:
             rows = 60 if split == "train" else 12
-            labels = [-1] * rows if config == "ax" else [i % len(names[config]) for i in range(rows)]
+            labels = (
+                [-1] * rows if config == "ax" else [i % len(names[config]) for i in range(rows)]
+            )
             features = datasets.Features(
                 {
                     first: datasets.Value("string"),
@@ -150,7 +154,9 @@ def test_mnli_reports_both_splits_and_the_unlabelled_diagnostics(hub: Hub) -> No
 
 
 def test_a_pinned_revision_is_asked_for(hub: Hub) -> None:
-    done = hub.run("task=rte", "data=embedded", "model.name_or_path=org/tiny-bert", f"model.revision={COMMIT}")
+    done = hub.run(
+        "task=rte", "data=embedded", "model.name_or_path=org/tiny-bert", f"model.revision={COMMIT}"
+    )
     assert done.returncode == 0, done.stderr
     assert any(COMMIT in line for line in hub.log)
     assert _only(hub).weights["revision"] == COMMIT

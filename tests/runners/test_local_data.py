@@ -24,7 +24,10 @@ def test_quotes_separators_and_a_byte_order_mark_are_text(tmp_path: Path) -> Non
     for name in ("train.tsv", "dev.tsv"):
         (folder / name).write_text(header + "".join(rows), encoding="utf-8")
     train, _ = read_local(_task("mrpc"), tmp_path, skip_malformed=False)
-    assert train.texts == (('"Open quote', "line\u2028 separator"), ("next\x85line", "form\x0cfeed"))
+    assert train.texts == (
+        ('"Open quote', "line\u2028 separator"),
+        ("next\x85line", "form\x0cfeed"),
+    )
     assert train.labels == (1, 0)
 
 
@@ -40,7 +43,9 @@ def test_windows_line_ends_and_a_missing_last_newline(tmp_path: Path) -> None:
 
 def test_labels_go_by_name_whatever_their_order_in_the_file(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
-    path.write_text("label\tx\tsentence2\tsentence1\nnot_entailment\t-\tb\ta\nentailment\t-\td\tc\n")
+    path.write_text(
+        "label\tx\tsentence2\tsentence1\nnot_entailment\t-\tb\ta\nentailment\t-\td\tc\n"
+    )
     task = _task("rte")
     assert task.local is not None
     split = read_file(task, task.local, path, "train", False)
@@ -80,7 +85,12 @@ def test_real_files_have_their_rows(
     assert all((v.labels is None) == (k == "ax") for k, v in splits.items())
 
 
-_ROWS = [("the match was won", "sport"), ("the goal, late", "sport"), ('he said "vote"', "politics"), ("a law", "politics")]
+_ROWS = [
+    ("the match was won", "sport"),
+    ("the goal, late", "sport"),
+    ('he said "vote"', "politics"),
+    ("a law", "politics"),
+]
 
 
 def _own_yaml(folder: Path, suffix: str) -> Path:
@@ -108,12 +118,18 @@ def test_users_own_task_is_one_yaml_and_no_code(
     for name in ("train", "dev"):
         with (tmp_path / f"{name}.{suffix}").open("w", newline="") as stream:
             if suffix == "csv":
-                csv.writer(stream).writerows([("id", "title", "topic"), *((i, *r) for i, r in enumerate(_ROWS))])
+                csv.writer(stream).writerows(
+                    [("id", "title", "topic"), *((i, *r) for i, r in enumerate(_ROWS))]
+                )
             else:
                 stream.writelines("\t".join(r) + "\n" for r in [("title", "topic"), *_ROWS])
     configs = _own_yaml(tmp_path, suffix)
     done = cli(
-        "--config-dir", str(configs), "task=topics", "budget=smoke", f"model.name_or_path={tiny_folder('bert')}"
+        "--config-dir",
+        str(configs),
+        "task=topics",
+        "budget=smoke",
+        f"model.name_or_path={tiny_folder('bert')}",
     )
     assert done.code == 0, done.err
     [record] = records.read_all(tmp_path / "runs")

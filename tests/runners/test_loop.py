@@ -33,7 +33,9 @@ def _loop(folder: Path, *more: str, methods: tuple[Method, ...] = ()) -> Loop:
 
 
 def test_training_equals_plain_torch_line_by_line(tiny_folder: Callable[[str], Path]) -> None:
-    """An independent loop: torch's optimizer (not fused), transformers' schedule, torch's clipping."""
+    """An independent loop: torch's optimizer (not fused), transformers' schedule, torch's
+    clipping.
+    """
     options = ("budget.steps=6", "budget.weight_decay=0.1", "budget.max_grad_norm=0.05", "lr=1e-3")
     ours, plain = (_loop(tiny_folder("bert"), *options) for _ in range(2))
     model = plain.model.train()
@@ -74,14 +76,22 @@ class Probe(Method):
 
     def _norm(self, model: torch.nn.Module) -> float:
         grads = [p.grad for p in model.parameters() if p.grad is not None]
-        return float(torch.linalg.vector_norm(torch.stack([g.norm() for g in grads]))) if grads else 0.0
+        return (
+            float(torch.linalg.vector_norm(torch.stack([g.norm() for g in grads])))
+            if grads
+            else 0.0
+        )
 
-    def before_training(self, model: torch.nn.Module, batches: Iterable[Batch], task_loss: TaskLoss) -> None:
+    def before_training(
+        self, model: torch.nn.Module, batches: Iterable[Batch], task_loss: TaskLoss
+    ) -> None:
         first = next(iter(batches))
         task_loss(first).backward()
         self.seen.append(("before_training", first["labels"].shape[0]))
 
-    def parameter_groups(self, model: torch.nn.Module, groups: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    def parameter_groups(
+        self, model: torch.nn.Module, groups: list[dict[str, Any]]
+    ) -> list[dict[str, Any]]:
         return [{**group, "lr": 0.5} for group in groups]
 
     def loss(self, model: torch.nn.Module, batch: Batch, task_loss: TaskLoss) -> torch.Tensor:
@@ -129,7 +139,7 @@ def test_hooks_are_called_in_order_and_act(tiny_folder: Callable[[str], Path]) -
 def test_seeing_batches_before_training_leaves_dropout_as_it_was(
     tiny_folder: Callable[[str], Path],
 ) -> None:
-    loop = _loop(tiny_folder("bert"), methods=(Probe(),))
+    _loop(tiny_folder("bert"), methods=(Probe(),))
     state = torch.get_rng_state()
     _loop(tiny_folder("bert"))
     assert torch.equal(torch.get_rng_state(), state)

@@ -1,0 +1,146 @@
+"""Tables compare only what may be compared, and count what did not finish."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.__main__ import BEGIN, END, main
+from results.collect import tables
+from results.record import Record, read, write
+from results.table import render
+from tests.conftest import ROOT
+
+_BASE = read(Path(__file__).parent / "golden" / "schema_1.json")
+
+
+def _record(
+    method: str = "full", task: str = "mrpc", seed: int = 1, score: float | None = 0.5, **more: Any
+) -> Record:
+    config = {**_BASE.config, "method": [{"name": method, "version": 1}], **more.pop("config", {})}
+    data = more.pop("data", _BASE.data)
+    status = more.pop("status", "finished")
+    record = dataclasses.replace(
+        _BASE,
+        methods=[method],
+        task=task,
+        seed=seed,
+        score=score,
+        status=status,
+        config=config,
+        data=data,
+        **more,
+    )
+    record.run = f"{task}.{method}.{seed}.{abs(hash(repr(dataclasses.astuple(record))))}"
+    return record
+
+
+def test_cell_is_mean_and_sample_standard_deviation_over_seeds() -> None:
+    [table] = tables([_record(seed=s, score=v) for s, v in ((1, 0.80), (2, 0.82), (3, 0.87))])
+    cell = table.rows[0].cells["mrpc"]
+    assert cell.mean == pytest.approx(0.83)
+    assert cell.sd == pytest.approx(0.036056, abs=1e-6)
+    assert "83.0 ± 3.6" in render([table], "text")
+
+
+def test_failed_seed_shows_and_is_never_averaged_away() -> None:
+    found = [_record(seed=s) for s in range(1, 5)]
+    found.append(_record(seed=5, score=None, status="diverged"))
+    text = render(tables(found), "text")
+    assert "4/5" in text
+    only_failed = render(tables([_record(score=None, status="failed")]), "text")
+    assert "failed" in only_failed
+    assert "0/1" in only_failed
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"data": {**_BASE.data, "source": "local"}},
+        {"config": {"precision": "bf16"}},
+        {"config": {"budget": {**_BASE.config["budget"], "steps": 9}}},
+        {"protocol": "select", "config": {"protocol": {"name": "select", "fraction": 0.1}}},
+        {"model": "other"},
+        {"weights": {**_BASE.weights, "sha256": "0" * 64}},
+    ],
+)
+def test_what_may_not_be_compared_is_never_in_one_table(other: dict[str, Any]) -> None:
+    found = tables([_record(), _record("bitfit", **other)])
+    assert [len(t.rows) for t in found] == [1, 1]
+
+
+def test_two_subsets_of_one_task_have_columns_of_their_own() -> None:
+    splits = {name: {**facts, "sha256": "1" * 64} for name, facts in _BASE.data["splits"].items()}
+    [table] = tables([_record(), _record(seed=2, data={**_BASE.data, "splits": splits})])
+    assert table.tasks == ("mrpc", "mrpc#2")
+
+
+def test_two_learning_rates_are_two_rows() -> None:
+    [table] = tables([_record(), _record(seed=2), _record(config={"lr": 0.5})])
+    assert [r.method for r in table.rows] == ["full (lr=0.0001)", "full (lr=0.5)"]
+
+
+def test_subset_of_real_data_is_marked() -> None:
+    splits = {k: {**v, "complete": False} for k, v in _BASE.data["splits"].items()}
+    data = {**_BASE.data, "source": "local", "splits": splits}
+    assert "mrpc: subset: train 48, validation 4" in render(tables([_record(data=data)]), "text")
+
+
+def test_average_is_shown_only_for_a_full_row() -> None:
+    found = [
+        _record(task="mrpc", score=0.8),
+        _record(task="cola", score=0.4),
+        _record("bitfit", score=0.7),
+    ]
+    lines = render(tables(found), "md").splitlines()
+    [full] = [line for line in lines if line.startswith("| full")]
+    [bitfit] = [line for line in lines if line.startswith("| bitfit")]
+    assert "| 60.0 |" in full
+    assert bitfit.count("–") == 2  # no cola, no average
+
+
+def test_same_records_give_the_same_text_in_any_order() -> None:
+    found = [_record(m, t, s) for m in ("full", "bitfit") for t in ("mrpc", "cola") for s in (1, 2)]
+    assert render(tables(found), "md") == render(tables(found[::-1]), "md")
+
+
+def test_times_of_different_devices_are_marked() -> None:
+    other = {**_BASE.environment, "device_name": "another processor"}
+    text = render(tables([_record(), _record("bitfit", environment=other)]), "text")
+    assert "not comparable" in text
+
+
+def test_command_prints_and_places_tables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(_record(), tmp_path / "runs")
+    page = tmp_path / "page.md"
+    page.write_text(f"before\n{BEGIN}\nold\n{END}\nafter\n")
+    assert main([str(tmp_path / "runs"), "--format", "md", "--into", str(page)]) == 0
+    text = page.read_text()
+    assert text.startswith("before\n")
+    assert text.endswith("after\n")
+    assert "old" not in text
+    assert "| full |" in text
+    assert main([str(tmp_path / "runs"), "--format", "md", "--into", str(page)]) == 0
+    assert page.read_text() == text
+    page.write_text("no marks")
+    assert main([str(tmp_path / "runs"), "--into", str(page)]) == 2
+    assert main([str(tmp_path / "none")]) == 2
+    assert "no such folder of records" in capsys.readouterr().err
+
+
+def test_results_import_no_runner() -> None:
+    code = (
+        "import sys, results.__main__;"
+        "print([m for m in sys.modules if m.startswith(('runners', 'torch'))])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,302 @@
+"""One run leaves one record; the same run again is recognised; what goes wrong is recorded too."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods.full import Full
+from methods.registry import registered
+from results import record as records
+from runners.data import load_task_data
+from runners.identity import run_name
+from runners.weights import find_weights
+from tests.conftest import ROOT, SMALL, Cli, configure, tiny
+
+TinyFolder = Callable[[str], Path]
+
+
+def _records(tmp_path: Path) -> list[records.Record]:
+    return records.read_all(tmp_path / "runs")
+
+
+def _name(*overrides: str) -> str:
+    config = configure(*overrides)
+    settings = config.settings
+    data = load_task_data(settings.task, settings.data, settings.protocol)
+    return run_name(config, data, find_weights(settings.model))
+
+
+def test_record_holds_what_was_asked_found_and_spent(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    done = cli(*tiny(tiny_folder("bert"), "method=bitfit", "task=mrpc", "seed=3"))
+    assert done.code == 0, done.err
+    [record] = _records(tmp_path)
+    assert (record.status, record.schema_version) == ("finished", 1)
+    assert (record.methods, record.task, record.seed) == (["bitfit"], "mrpc", 3)
+    assert record.command.startswith("python run.py data=embedded")
+    assert set(record.scores["validation"]) == {"accuracy", "f1"}
+    assert record.score == pytest.approx(sum(record.scores["validation"].values()) / 2)
+    kept = record.predictions["validation"]
+    assert len(kept["predictions"]) == len(kept["references"]) == 24
+    agree = [p == r for p, r in zip(kept["predictions"], kept["references"], strict=True)]
+    assert record.scores["validation"]["accuracy"] == pytest.approx(sum(agree) / 24)
+    assert record.data["source"] == "embedded"
+    assert record.data["splits"]["train"]["rows"] == 48
+    assert len(record.data["splits"]["train"]["sha256"]) == 64
+    assert record.config["lr"] == 1e-3
+    assert record.config["method"] == [
+        {"name": "bitfit", "version": 1, "subset": "all", "pooler": True}
+    ]
+    assert record.stored_bytes == 4 * record.parameters["trainable"]
+    facts = record.environment
+    assert {"commit", "dirty", "device", "threads", "precision", "deterministic"} <= set(facts)
+    assert facts["libraries"]["torch"]
+    for seconds in (record.train_seconds, record.eval_seconds, record.whole_seconds):
+        assert seconds is not None
+        assert seconds > 0
+    assert record.start <= record.end
+    assert record.peak_bytes is not None
+    assert record.evaluations[-1]["scores"] == record.scores
+    assert "EMBEDDED" in done.err
+    assert "EMBEDDED" in done.out
+
+
+def test_the_same_command_prints_the_stored_result_and_force_runs_again(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    first = cli(*arguments)
+    [path] = (tmp_path / "runs").iterdir()
+    written = path.stat().st_mtime_ns
+    second = cli(*arguments)
+    assert second.code == 0
+    assert "stored result" in second.out
+    assert path.stat().st_mtime_ns == written
+    assert first.out.splitlines()[:5] == second.out.splitlines()[:5]
+    third = cli(*arguments, "force=true")
+    assert "stored result" not in third.out
+    assert path.stat().st_mtime_ns > written
+
+
+def test_two_processes_agree_to_the_bit(tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    found = []
+    for name in ("a", "b"):
+        command = [
+            sys.executable,
+            "run.py",
+            *tiny(tiny_folder("bert"), "task=stsb", f"out={tmp_path / name}"),
+        ]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+        [record] = records.read_all(tmp_path / name)
+        found.append(record)
+    first, second = found
+    timeless = ("whole_seconds", "train_seconds", "eval_seconds", "tokens_per_second", "peak_bytes")
+    different = {
+        f
+        for f in vars(first)
+        if f not in (*timeless, "start", "end") and getattr(first, f) != getattr(second, f)
+    }
+    assert different == {"command"}  # it names the output folder
+    assert first.trained_sha256 == second.trained_sha256
+
+
+def test_name_ignores_what_cannot_change_a_score(tiny_folder: TinyFolder) -> None:
+    base = tiny(tiny_folder("bert"), "method=bitfit", "task=rte")
+    name = _name(*base)
+    assert name.startswith("rte.bitfit.bert.s42.")
+    for same in (
+        "out=/elsewhere",
+        "threads=1",
+        "lr=0.001",
+        "budget.name=other",
+        "save=true",
+        "budget.epochs=9",
+    ):
+        assert _name(*base, same) == name, same  # epochs: the smoke budget counts steps
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "seed=1",
+        "lr=2e-3",
+        "budget.batch_size=4",
+        "budget.dropout=0",
+        "precision=bf16",
+        "method.bitfit.subset=query_intermediate",
+        "data.train_size=20",
+        "data.eval_size=20",
+        "data.seed=1",
+        "protocol=select",
+        "budget.warmup=0",
+        "method=linear",
+        "task=wnli",
+        "budget.length_bucket=1",
+    ],
+)
+def test_name_changes_with_what_can_change_a_score(change: str, tiny_folder: TinyFolder) -> None:
+    base = tiny(tiny_folder("bert"), "method=bitfit", "task=rte")
+    assert _name(*base, change) != _name(*base)
+
+
+def test_name_changes_with_the_methods_version_and_the_weights(
+    tiny_folder: TinyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = tiny(tiny_folder("bert"), "task=rte")
+    before = _name(*base)
+    assert _name(*tiny(tiny_folder("electra"), "task=rte")).split(".")[-1] != before.split(".")[-1]
+    monkeypatch.setattr(Full, "version", 2)
+    assert _name(*base) != before
+
+
+def test_loss_that_becomes_nan_is_a_diverged_record(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def poison(self: Full, model: torch.nn.Module, step: int) -> None:
+        if step == 1:
+            next(iter(model.parameters())).data.fill_(float("nan"))
+
+    monkeypatch.setattr(Full, "after_step", poison)
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    done = cli(*arguments)
+    assert done.code == 1
+    assert "DIVERGED" in done.out
+    [record] = _records(tmp_path)
+    assert record.status == "diverged"
+    assert record.error is not None
+    assert record.error["step"] == 3
+    assert record.score is None
+    again = cli(*arguments)
+    assert again.code == 1
+    assert "stored result" in again.out
+
+
+def test_failed_run_exits_nonzero_and_leaves_a_record(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Full, model: torch.nn.Module, step: int) -> None:
+        raise RuntimeError("out of memory, say")
+
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    with monkeypatch.context() as patched:
+        patched.setattr(Full, "after_step", fail)
+        done = cli(*arguments)
+    assert done.code == 1
+    [record] = _records(tmp_path)
+    assert record.status == "failed"
+    assert record.error == {"type": "RuntimeError", "message": "out of memory, say"}
+    assert record.config["task"]["name"] == "rte"
+    assert cli(*arguments).code == 0  # a failed run is run again, and replaces its record
+    assert [r.status for r in _records(tmp_path)] == ["finished"]
+
+
+def test_interruption_leaves_no_record_and_its_own_exit_code(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(self: Full, model: torch.nn.Module, step: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Full, "after_step", interrupt)
+    done = cli(*tiny(tiny_folder("bert"), "task=rte"))
+    assert done.code == 130
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_select_reports_the_weights_best_on_the_part_cut_from_train(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    options = (
+        "protocol=select",
+        "protocol.fraction=0.5",
+        "budget.steps=12",
+        "budget.evaluate=2",
+        "lr=0.02",
+    )
+    done = cli(*tiny(tiny_folder("bert"), "task=mrpc", *options))
+    assert done.code == 0, done.err
+    [record] = _records(tmp_path)
+    assert (
+        record.data["splits"]["train"]["rows"] == record.data["splits"]["selection"]["rows"] == 24
+    )
+    assert len(record.evaluations) == 6
+    parts = [sum(e["selection"].values()) / 2 for e in record.evaluations]
+    assert record.selected is not None
+    assert record.selected["score"] == pytest.approx(max(parts))
+    chosen = record.evaluations[parts.index(max(parts))]
+    assert record.selected["step"] == chosen["step"]
+    assert record.scores == chosen["scores"]
+    assert record.best_on_dev is not None
+    assert record.best_on_dev["score"] >= (record.score or 0)
+
+
+def test_best_on_dev_is_recorded_and_is_not_the_headline(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    options = ("budget.steps=20", "budget.evaluate=1", "lr=0.05", "budget.schedule=constant")
+    cli(*tiny(tiny_folder("bert"), "task=mrpc", *options))
+    [record] = _records(tmp_path)
+    values = [sum(e["scores"]["validation"].values()) / 2 for e in record.evaluations]
+    assert len(values) == 20
+    assert record.best_on_dev is not None
+    assert record.best_on_dev["score"] == pytest.approx(max(values))
+    assert record.score == pytest.approx(values[-1])
+    assert max(values) > values[-1]  # else this run shows nothing
+
+
+def test_multirun_reaches_the_same_code(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "method=glob(*)", "seed=1,2"))
+    assert done.code == 0, done.err
+    assert {(r.methods[0], r.seed) for r in _records(tmp_path)} == {
+        (m, s) for m in registered() for s in (1, 2)
+    }
+
+
+def test_bf16_runs_and_differs_from_fp32(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    for precision in ("fp32", "bf16"):
+        assert cli(*tiny(tiny_folder("bert"), "task=rte", f"precision={precision}")).code == 0
+    first, second = _records(tmp_path)
+    assert first.trained_sha256 != second.trained_sha256
+    assert {first.environment["precision"], second.environment["precision"]} == {"fp32", "bf16"}
+
+
+def test_save_writes_the_trained_tensors(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    done = cli(*tiny(tiny_folder("bert"), "method=bitfit", "task=rte", "save=true"))
+    assert done.code == 0, done.err
+    [record] = _records(tmp_path)
+    with safe_open(tmp_path / "runs" / f"{record.run}.safetensors", "pt") as stored:
+        names = set(stored.keys())
+        scalars = sum(stored.get_tensor(n).numel() for n in names)
+    assert scalars == record.parameters["trainable"]
+    assert all(n.endswith(".bias") or n.startswith("classifier.") for n in names)
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_budgets_dropout_reaches_every_layer(dropout: float, tiny_folder: TinyFolder) -> None:
+    from runners.models import load_model
+    from tests.tiny import ARCHITECTURES
+
+    for architecture in ARCHITECTURES:
+        settings = configure(*tiny(tiny_folder(architecture), "task=rte")).settings
+        model = load_model(find_weights(settings.model), settings.task, 0, 48, dropout).model
+        rates = [m.p for m in model.modules() if isinstance(m, torch.nn.Dropout)]
+        assert rates or architecture == "modernbert"
+        assert set(rates) <= {dropout}, architecture
+
+
+def test_packaged_encoder_is_checked_and_runs(cli: Cli, tmp_path: Path) -> None:
+    done = cli(*SMALL, "method=linear", "task=rte", "budget.steps=1")
+    assert done.code == 0, done.err
+    [record] = _records(tmp_path)
+    assert record.weights["sha256"].startswith("53aa51172d142c89")
+    assert record.parameters["total"] == 22_713_986  # 22,713,216 and a head of 2 x 384 + 2
+    assert record.parameters["trainable"] == 770
+    assert record.parameters["trainable_without_head"] == 0

@@ -1,0 +1,51 @@
+"""A run starts fast: what is imported before the skip check, and how long the first step takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+HEAVY = (
+    "torch",
+    "transformers",
+    "datasets",
+    "evaluate",
+    "accelerate",
+    "sklearn",
+    "scipy",
+    "peft",
+    "pandas",
+)
+
+
+def test_finished_run_is_recognised_before_torch_is_imported(tiny_folder, tmp_path: Path) -> None:
+    from tests.conftest import tiny
+
+    arguments = tiny(tiny_folder("bert"), "task=rte", f"out={tmp_path}")
+    command = [sys.executable, "run.py", *arguments]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    code = (
+        "import runpy, sys\n"
+        f"sys.argv = ['run.py', *{arguments!r}]\n"
+        "try:\n"
+        "    runpy.run_path('run.py', run_name='__main__')\n"
+        "except SystemExit as done:\n"
+        "    assert not done.code\n"
+        f"print('HEAVY', [m for m in {HEAVY!r} if m in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert "stored result" in done.stdout, done.stderr
+    assert "HEAVY []" in done.stdout
+
+
+def test_wrong_word_is_answered_before_torch_is_imported() -> None:
+    start = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "run.py", "method=bitft"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 2
+    assert time.monotonic() - start < 5
