@@ -54,7 +54,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             return FINISHED if stored.status == "finished" else NOT_FINISHED
     set_threads(settings.threads)
     blank = _blank_record(config, data, weights, name, arguments)
-    done = _train(config, data, weights, blank)
+    done = _train(config, data, weights, blank, began)
     done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
     written = records.write(done, folder)
     print(one_run(done))
@@ -108,12 +108,14 @@ def _blank_record(
     )
 
 
-def _train(config: RunConfig, data: TaskData, weights: Weights, blank: Record) -> Record:
+def _train(
+    config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
+) -> Record:
     """Return the record of the training; only a user's mistake and an interruption get past it."""
     from runners.training import train_and_score
 
     try:
-        return train_and_score(config, data, weights, blank)
+        return train_and_score(config, data, weights, blank, began)
     except UserError:
         raise
     except Exception as error:

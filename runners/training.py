@@ -32,7 +32,9 @@ from runners.weights import Weights
 Scores = dict[str, dict[str, float]]
 
 
-def train_and_score(config: RunConfig, data: TaskData, weights: Weights, blank: Record) -> Record:
+def train_and_score(
+    config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
+) -> Record:
     """Run a configuration from pretrained weights to scores; a loss that is not finite gives status
     diverged.
     """
@@ -47,6 +49,7 @@ def train_and_score(config: RunConfig, data: TaskData, weights: Weights, blank: 
         parameters=count_parameters(loop.model, loaded.head),
         stored_bytes=stored_bytes(loop.model),
         steps=loop.steps,
+        startup_seconds=round(time.perf_counter() - began, 3),
     )
     scoring = _Scoring(config, data, collators, accelerator)
     status: Status = "finished"

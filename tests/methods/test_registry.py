@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from methods import registry
@@ -72,6 +73,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registered.cache_clear()
     yield
     registered.cache_clear()
+    ConfigStore.instance().repo.get("method", {}).pop("shake.yaml", None)
 
 
 @pytest.mark.usefixtures("installed")

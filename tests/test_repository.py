@@ -1,0 +1,122 @@
+"""What the README says works, and the tree keeps to the house rules."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+
+from results.__main__ import BEGIN, END
+from results.collect import tables
+from results.record import read_all
+from results.table import render
+from runners.config import Task
+from tests.conftest import ROOT, Cli, tiny
+
+README = (ROOT / "README.md").read_text()
+_CONSOLE = "\n".join(re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL))
+COMMANDS = [line.partition("  #")[0].strip() for line in _CONSOLE.splitlines() if line.strip()]
+RUNS = [c for c in COMMANDS if c.startswith("python run.py")]
+INLINE = re.findall(r"`(python run\.py [^`]*task=[^`]*)`", README)
+
+
+@pytest.mark.parametrize("command", RUNS)
+def test_every_run_in_the_readme_runs(
+    command: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    """Each command as it stands, with a tiny model and few steps added."""
+    arguments = shlex.split(command)[2:]
+    named = {a.split("=")[0] for a in arguments}
+    small = [a for a in tiny(tiny_folder("bert"), "budget.steps=2") if a.split("=")[0] not in named]
+    if "data=local" in arguments:
+        small = [a for a in small if a != "data=embedded"]
+        folder = next(a for a in arguments if a.startswith("data.dir=")).removeprefix("data.dir=")
+        if not (ROOT / folder).is_dir():
+            pytest.skip(f"no data at {folder}")
+        arguments = [a if not a.startswith("data.dir=") else f"data.dir={ROOT / folder}" for a in arguments]
+    done = cli(*arguments, *small)
+    assert done.code == 0, done.err
+    assert read_all(tmp_path / "runs")
+
+
+def test_readme_names_commands_that_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = [c.split()[1] for c in COMMANDS if c.startswith("make ")]
+    assert {"demo", "test"} <= set(targets)
+    assert all(re.search(rf"^{t}:", makefile, flags=re.MULTILINE) for t in targets)
+    assert RUNS
+    assert INLINE
+
+
+def test_demo_is_the_main_job_and_ci_runs_the_tests() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    assert "run.py method=bitfit task=sst2\n" in makefile
+    assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_yaml_and_python_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
+    [example] = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
+    assert Task.model_validate(yaml.safe_load(example)).labels == ["politics", "sport"]
+    [method] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+    space: dict[str, type] = {"__name__": "norms_example"}
+    exec(compile(method, "README.md", "exec"), space)
+    import torch
+
+    from methods.method import Setting
+
+    model = torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(2), "dense": torch.nn.Linear(2, 2)})
+    head = frozenset({"dense.bias"})
+    space["Norms"]().prepare(model, Setting(head, torch.Generator(), 2, False, 1))
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained == {"norm.weight", "norm.bias", "dense.bias"}
+
+
+def test_readme_lists_every_choice() -> None:
+    for group in ("method", "task", "model", "data", "budget", "protocol"):
+        for path in (ROOT / "configs" / group).glob("*.yaml"):
+            assert f"`{path.stem}`" in README, f"{group}={path.stem}"
+
+
+def test_readme_shows_the_tables_of_the_committed_records() -> None:
+    shown = README.split(BEGIN)[1].split(END)[0]
+    assert shown == "\n" + render(tables(read_all(ROOT / "results" / "runs")), "md")
+
+
+def _tracked() -> list[Path]:
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    return [ROOT / name for name in listed if (ROOT / name).is_file()]
+
+
+def test_source_files_stay_small() -> None:
+    large = [p.name for p in _tracked() if p.suffix == ".py" and p.stat().st_size > 20_000]
+    assert large == []
+
+
+def test_packages_keep_their_direction() -> None:
+    for path in (ROOT / "results").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) (runners|methods)\b", path.read_text(), re.MULTILINE), path
+    for path in (ROOT / "methods").rglob("*.py"):
+        assert not re.search(r"^\s*(from|import) runners\b", path.read_text(), re.MULTILINE), path
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")), ids=lambda p: p.stem)
+def test_shipped_config_is_named_after_its_file(path: Path) -> None:
+    content = yaml.safe_load(path.read_text())
+    if path.parent.name in ("task", "model", "budget", "protocol"):
+        assert content["name"] == path.stem
+
+
+def test_constraints_pin_every_dependency() -> None:
+    project = (ROOT / "pyproject.toml").read_text()
+    names = re.findall(r'^    "([A-Za-z0-9-]+)>=', project, flags=re.MULTILINE)
+    pins = (ROOT / "constraints.txt").read_text().lower()
+    assert len(names) > 10
+    assert all(re.search(rf"^{name.lower()}==", pins, flags=re.MULTILINE) for name in names)
+    assert "torch==2.13.0" in pins
