@@ -7,6 +7,7 @@ the texts, so it can never be stale; it is written whole or not at all.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import zipfile
@@ -136,4 +137,5 @@ def _write(path: Path, tokens: Tokens) -> None:
             np.savez(stream, **arrays)  # type: ignore[arg-type]
         temporary.replace(path)
     except OSError:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 import subprocess
@@ -38,7 +39,9 @@ def test_every_run_in_the_readme_runs(
         folder = next(a for a in arguments if a.startswith("data.dir=")).removeprefix("data.dir=")
         if not (ROOT / folder).is_dir():
             pytest.skip(f"no data at {folder}")
-        arguments = [a if not a.startswith("data.dir=") else f"data.dir={ROOT / folder}" for a in arguments]
+        arguments = [
+            a if not a.startswith("data.dir=") else f"data.dir={ROOT / folder}" for a in arguments
+        ]
     done = cli(*arguments, *small)
     assert done.code == 0, done.err
     assert read_all(tmp_path / "runs")
@@ -59,19 +62,22 @@ def test_demo_is_the_main_job_and_ci_runs_the_tests() -> None:
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_yaml_and_python_examples_of_the_readme_are_valid(tmp_path: Path) -> None:
+def test_yaml_and_python_examples_of_the_readme_are_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     [example] = re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL)
     assert Task.model_validate(yaml.safe_load(example)).labels == ["politics", "sport"]
     [method] = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
-    space: dict[str, type] = {"__name__": "norms_example"}
-    exec(compile(method, "README.md", "exec"), space)
+    (tmp_path / "norms_example.py").write_text(method)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    norms = importlib.import_module("norms_example").Norms
     import torch
 
     from methods.method import Setting
 
     model = torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(2), "dense": torch.nn.Linear(2, 2)})
     head = frozenset({"dense.bias"})
-    space["Norms"]().prepare(model, Setting(head, torch.Generator(), 2, False, 1))
+    norms().prepare(model, Setting(head, torch.Generator(), 2, False, 1))
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained == {"norm.weight", "norm.bias", "dense.bias"}
 
@@ -101,7 +107,9 @@ def test_source_files_stay_small() -> None:
 
 def test_packages_keep_their_direction() -> None:
     for path in (ROOT / "results").rglob("*.py"):
-        assert not re.search(r"^\s*(from|import) (runners|methods)\b", path.read_text(), re.MULTILINE), path
+        assert not re.search(
+            r"^\s*(from|import) (runners|methods)\b", path.read_text(), re.MULTILINE
+        ), path
     for path in (ROOT / "methods").rglob("*.py"):
         assert not re.search(r"^\s*(from|import) runners\b", path.read_text(), re.MULTILINE), path
 

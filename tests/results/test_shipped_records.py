@@ -1,0 +1,52 @@
+"""The committed records are what the README says they are: clean, real, and of enough quality."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from results.record import Record, read_all
+from runners.metrics import headline
+from tests.conftest import ROOT, configure
+
+RECORDS = read_all(ROOT / "results" / "runs")
+# The task's one number that full fine-tuning at seed 42 must reach on real data.
+REACHED = {"mrpc": 0.79, "stsb": 0.80, "cola": 0.24, "rte": 0.54}
+
+
+def _find(method: str, task: str) -> Record:
+    [found] = [r for r in RECORDS if (r.methods, r.task, r.seed) == ([method], task, 42)]
+    return found
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.run)
+def test_record_is_of_committed_code_and_names_no_machines_path(record: Record) -> None:
+    assert record.status == "finished"
+    assert record.environment["dirty"] is False
+    assert re.fullmatch(r"[0-9a-f]{40}", record.environment["commit"])
+    assert record.data["source"] == "local"
+    assert not re.search(r'"/|"[A-Z]:\\', record.to_json())
+
+
+@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.run)
+def test_scores_follow_from_the_predictions_in_the_record(record: Record) -> None:
+    from runners.glue_metrics.glue_metrics import score
+
+    task = configure(f"task={record.task}").settings.task
+    for split, found in record.scores.items():
+        kept = record.predictions[split]
+        assert score(list(found), kept["predictions"], kept["references"])[0] == pytest.approx(
+            found, abs=1e-6
+        )
+    assert record.score == pytest.approx(headline(task, record.scores))
+
+
+@pytest.mark.parametrize("task", REACHED)
+def test_full_fine_tuning_reaches_what_a_stock_run_reaches(task: str) -> None:
+    assert (_find("full", task).score or 0) >= REACHED[task]
+
+
+@pytest.mark.parametrize("task", ["mrpc", "stsb", "cola"])
+def test_bitfit_beats_the_linear_probe(task: str) -> None:
+    assert (_find("bitfit", task).score or 0) > (_find("linear", task).score or 0)
