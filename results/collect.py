@@ -218,5 +218,5 @@ def _row(label: str, by_task: dict[str, list[Record]]) -> Row:
 
 def _device(record: Record) -> str:
     facts = record.environment
-    threads = f", {facts['threads']} threads" if facts["device"] == "cpu" else ""
+    threads = f", {facts['threads']} thread(s)" if facts["device"] == "cpu" else ""
     return f"{facts['device_name']}{threads}"

@@ -10,7 +10,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
@@ -98,8 +98,10 @@ class Task(Section):
 
 
 class Model(Section):
-    """Which pretrained encoder: a registry package, a local folder or a hub id; `lr` suits full
-    fine-tuning.
+    """Which pretrained encoder: a registry package, a local folder or a hub id.
+
+    `lr` holds the learning rates that suit methods on this encoder; `full` is always there, and is
+    also what a method without a rate of its own gets.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -107,7 +109,13 @@ class Model(Section):
     name_or_path: str | None = None
     revision: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    lr: float = Field(gt=0)
+    lr: dict[str, Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _names_the_baselines_rate(self) -> Model:
+        if "full" not in self.lr:
+            raise ValueError("lr needs the rate of full fine-tuning, as model.lr.full")
+        return self
 
 
 class Data(Section):
@@ -195,7 +203,7 @@ class RunConfig:
         if self.settings.lr is not None:
             return self.settings.lr
         ordered = sorted(self.methods, key=lambda m: "parameters" not in m.owns)
-        return next((m.lr for m in ordered if m.lr is not None), self.settings.model.lr)
+        return next((m.lr for m in ordered if m.lr is not None), self.settings.model.lr["full"])
 
     @property
     def precision(self) -> Precision:

@@ -122,17 +122,18 @@ class Loop:
         return loss.float()
 
     def prepare_methods(self) -> None:
-        """Let methods see training batches before the first step; leaves weights, gradients and
-        dropout's stream as they were.
+        """Let methods see training batches before the first step.
+
+        Gradients, dropout's stream and the count of tokens are afterwards as they were.
         """
-        stream = torch.get_rng_state()
+        device = self.accelerator.device
         self.model.train()
-        for method in self.methods:
-            method.before_training(
-                self.model, self._batches(0, self.order.steps_per_epoch), self.task_loss
-            )
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for method in self.methods:
+                epoch = self._batches(0, self.order.steps_per_epoch)
+                method.before_training(self.model, epoch, self.task_loss)
         self.model.zero_grad(set_to_none=True)
-        torch.set_rng_state(stream)
+        self.progress = Progress()
 
     def _batches(self, first: int, last: int) -> Iterator[Batch]:
         for indices in self.order.batches(first, last):

@@ -69,16 +69,18 @@ def load_model(
             f"{shown}: the weights in {weights.folder} cannot be loaded ({_first_line(error)});"
             f" the file may be damaged or of another architecture; {OFFLINE}"
         ) from None
-    head = head_names(model, set(info["missing_keys"]))
+    missing = set(info["missing_keys"])
+    lost = sorted(n for n in missing if n.startswith(model.base_model_prefix) and "pooler" not in n)
+    if lost:
+        raise UserError(
+            f"{shown}: {len(lost)} of the encoder's tensors are not in {weights.folder}, such as"
+            f" {lost[0]}; the file is of another model, or was cut down; {OFFLINE}"
+        )
+    head = head_names(model, missing)
     if info.get("mismatched_keys"):
         raise UserError(
             f"{shown}: shapes in the weights do not fit config.json:"
             f" {sorted(info['mismatched_keys'])[0]}"
-        )
-    pretrained = [n for n, _ in model.named_parameters() if n not in head]
-    if not pretrained:
-        raise UserError(
-            f"{shown}: none of its weights belong to a {type(model).__name__}; {OFFLINE}"
         )
     try:
         tokenizer = AutoTokenizer.from_pretrained(weights.folder, **local)

@@ -211,6 +211,14 @@ def _short_vocabulary(folder: Path) -> None:
     (folder / "config.json").write_text(json.dumps({**config, "vocab_size": 50}))
 
 
+def _lost_tensor(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(folder / "model.safetensors")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors")
+
+
 @pytest.mark.parametrize(
     ("harm", "said"),
     [
@@ -227,6 +235,7 @@ def _short_vocabulary(folder: Path) -> None:
         (_missing_shard, "lacks model-00001-of-00001.safetensors"),
         (lambda f: [p.unlink() for p in f.glob("token*")], "holds no tokenizer"),
         (_short_vocabulary, "token ids up to"),
+        (_lost_tensor, "1 of the encoder's tensors are not in"),
     ],
 )
 def test_damaged_model_folder_is_refused(
