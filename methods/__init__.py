@@ -1,3 +1,1 @@
-"""Fine-tuning methods, one file each: what the method changes about plain fine-tuning, and nothing
-else.
-"""
+"""Fine-tuning methods, one file each: what a method changes about plain fine-tuning."""

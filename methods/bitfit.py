@@ -30,9 +30,7 @@ _INTERMEDIATE = re.compile(r"(\.intermediate\.dense|\.ffn|\.ffn\.lin1)\.bias$")
 
 
 def is_bias(name: str) -> bool:
-    """Tell whether a parameter is a bias vector; DeBERTa's first version calls two of them q_bias,
-    v_bias.
-    """
+    """Tell whether a parameter is a bias vector; DeBERTa's first version has q_bias, v_bias."""
     last = name.rsplit(".", 1)[-1]
     return last in {"bias", "q_bias", "v_bias"}
 

@@ -61,9 +61,7 @@ class Method:
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
     ) -> list[ParameterGroup]:
-        """Return the optimizer's groups (dicts with params, lr, weight_decay), changed or as
-        given.
-        """
+        """Return the optimizer's groups (params, lr, weight_decay), changed or as given."""
         return groups
 
     def before_training(

@@ -19,9 +19,7 @@ ENTRY_POINT_GROUP = "tunebench.methods"
 
 @functools.cache
 def registered() -> Mapping[str, type[Method]]:
-    """Return every known method class by name; two of one name are an error that names both
-    owners.
-    """
+    """Return every known method class by name; a name defined twice is an error."""
     found: dict[str, type[Method]] = {}
 
     def add(cls: type[Method], owner: str) -> None:
@@ -55,9 +53,7 @@ def method_class(name: str) -> type[Method]:
 
 
 def default_options(cls: type[Method]) -> dict[str, Any]:
-    """Return a method's options at their defaults, as its configs/method/NAME.yaml would hold
-    them.
-    """
+    """Return a method's options at their defaults, as its YAML would hold them."""
     return {f.name: getattr(cls(), f.name) for f in dataclasses.fields(cls) if f.init}
 
 

@@ -1,6 +1,4 @@
-"""python -m results [FOLDER]: print the tables of the records in a folder, or put them into a
-file.
-"""
+"""Print the tables of the records in a folder, or put them into a file."""
 
 from __future__ import annotations
 

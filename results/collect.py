@@ -39,9 +39,7 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one method on one task: fractions, and `asked` counts the runs that did not
-    finish too.
-    """
+    """The runs of one method on one task: fractions; `asked` counts unfinished runs too."""
 
     scores: tuple[float, ...]
     asked: int
@@ -69,9 +67,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Comparable runs: one row a method (and learning rate, where two were used), one column a
-    task.
-    """
+    """Comparable runs: a row for each method and its options, a column for each task."""
 
     conditions: Conditions
     tasks: tuple[str, ...]
@@ -166,9 +162,7 @@ def _method_rank(label: str) -> tuple[int, str]:
 
 
 def _row_labels(records: Sequence[Record]) -> dict[str, str]:
-    """Name each record's row: its methods, and every option or learning rate in which rows of one
-    name differ.
-    """
+    """Name each record's row: its methods, and the options in which rows of one name differ."""
     variants: dict[str, set[str]] = defaultdict(set)
     detail = {}
     for record in records:

@@ -7,9 +7,7 @@ from collections.abc import Iterable
 
 
 class UserError(Exception):
-    """A mistake its user can mend: what was asked, what is wrong, what to type instead; exit code
-    2.
-    """
+    """A mistake its user can mend: what was asked, what is wrong, what to type instead."""
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -127,9 +127,7 @@ def read_all(folder: Path) -> list[Record]:
 
 
 def check_writable(folder: Path) -> None:
-    """Make the folder and try it before any work is done; a folder that cannot be written is a
-    UserError.
-    """
+    """Make the folder and try to write; a folder that cannot be written is a UserError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".try-"):

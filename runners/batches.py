@@ -20,8 +20,7 @@ Labels = NDArray[np.int64] | NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Order:
-    """The training order: a pure function of the seed and the lengths, so any step can be returned
-    to.
+    """The training order: a function of seed and lengths, so any step can be returned to.
 
     Every epoch visits each example once. A fresh permutation is cut into buckets of `bucket`
     batches;
@@ -65,9 +64,7 @@ class Order:
 
 
 def by_length(tokens: Tokens, batch_size: int) -> Sequence[NDArray[np.int64]]:
-    """Return batches for evaluation: longest first, so padding is least and memory peaks at
-    once.
-    """
+    """Return batches for evaluation, longest examples first: little padding, early peak."""
     order = np.argsort(-tokens.lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
@@ -86,9 +83,7 @@ class Collator:
     pad_left: bool = False
 
     def __call__(self, indices: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Return input_ids, attention_mask, token_type_ids where the model has them (each [batch,
-        length]), labels.
-        """
+        """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
         import torch
 
         offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]

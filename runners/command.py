@@ -43,13 +43,15 @@ def main(run: RunFunction) -> int:
         job()
         return max(codes, default=0)
 
-    return _guarded(compose_and_run, arguments)
+    try:
+        return _guarded(compose_and_run, arguments)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
-    """Return what `act` returns, or the exit code of its failure, which is told on standard
-    error.
-    """
+    """Return what `act` returns, or the exit code of its failure, told on standard error."""
     try:
         return act()
     except UserError as error:
@@ -58,9 +60,6 @@ def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {explain(error, arguments)}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
     except Exception:
         traceback.print_exc()
         return 1
@@ -73,9 +72,7 @@ def _resolved(composed: DictConfig) -> dict[str, Any]:
 
 
 def _offer_methods_without_yaml() -> None:
-    """Let method=NAME work for a registered method that ships no YAML (one file, or an entry
-    point).
-    """
+    """Let method=NAME work for a method without YAML: one file, or an entry point."""
     for name, cls in registered().items():
         if not (CONFIGS / "method" / f"{name}.yaml").exists():
             ConfigStore.instance().store(
@@ -84,9 +81,7 @@ def _offer_methods_without_yaml() -> None:
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """Put a composition error of Hydra's into one line: what was asked, what is wrong, what to
-    type.
-    """
+    """Put an error of Hydra's into one line: what was asked, what is wrong, what to type."""
     text = str(error)
     group = re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text)
     if group:
@@ -124,9 +119,7 @@ def _is_readable(argument: str) -> bool:
 
 
 def known_keys(arguments: Sequence[str]) -> list[str]:
-    """Return every dotted key of the configuration that the group choices among the arguments lead
-    to.
-    """
+    """Return every dotted key of the configuration that the arguments' choices lead to."""
     groups = tuple(f"{p.name}=" for p in CONFIGS.iterdir() if p.is_dir())
     choices = [a for a in arguments if a.startswith(groups)]
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):

@@ -30,9 +30,7 @@ class Section(BaseModel):
 
 
 class LocalFiles(Section):
-    """Where a task's delimited text files lie, relative to data.dir; .csv is read with quotes, .tsv
-    without.
-    """
+    """Where a task's files lie, relative to data.dir; .csv is read with quotes, .tsv without."""
 
     train: str
     report: dict[str, str] = Field(min_length=1)
@@ -43,9 +41,7 @@ class LocalFiles(Section):
 
 
 class HubFiles(Section):
-    """Where a task lies on the hub: data set, configuration, splits (another configuration's as
-    config/split).
-    """
+    """Where a task lies on the hub; another configuration's split is CONFIGURATION/SPLIT."""
 
     path: str
     name: str | None = None
@@ -56,9 +52,7 @@ class HubFiles(Section):
 
 
 class Task(Section):
-    """What a task is: its text columns, labels by name, metrics, and where its data may come
-    from.
-    """
+    """What a task is: its text columns, labels by name, metrics, and sources."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     version: int = Field(default=1, ge=1)
@@ -131,9 +125,7 @@ class Data(Section):
 
 
 class Budget(Section):
-    """What every method may spend; `steps` counts optimizer steps and, when set, replaces
-    `epochs`.
-    """
+    """What every method may spend; `steps`, when set, replaces `epochs`."""
 
     name: str
     epochs: int = Field(ge=1)
@@ -197,9 +189,7 @@ class RunConfig:
 
     @property
     def lr(self) -> float:
-        """The learning rate: `lr=`, else that of the method which chooses the parameters, else of
-        any, else the model's.
-        """
+        """The learning rate: `lr=`, else the parameter method's, any method's, the model's."""
         if self.settings.lr is not None:
             return self.settings.lr
         ordered = sorted(self.methods, key=lambda m: "parameters" not in m.owns)
@@ -215,9 +205,7 @@ class RunConfig:
         return tuple(m.name for m in self.methods)
 
     def method_options(self) -> list[dict[str, Any]]:
-        """Return name, version and options of each method, without the learning rate, which is
-        resolved.
-        """
+        """Return name, version and options of each method; the learning rate stands apart."""
         listed = []
         for method in self.methods:
             options = {
@@ -230,9 +218,7 @@ class RunConfig:
 
 
 def check(composed: Mapping[str, Any]) -> RunConfig:
-    """Turn a composed configuration into a RunConfig, or raise one UserError that names every
-    problem.
-    """
+    """Turn a composed configuration into a RunConfig; one UserError names every problem."""
     settings_input = {k: v for k, v in composed.items() if k not in ("method", "hydra")}
     problems: list[str] = []
     settings: Settings | None = None
@@ -272,9 +258,7 @@ def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
 
 
 def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """Let `model.name_or_path=` on a packaged model mean that folder or hub id, with nothing else
-    of the package.
-    """
+    """Let `model.name_or_path=` on a packaged model replace the package altogether."""
     model = settings.get("model")
     if not (isinstance(model, Mapping) and model.get("package") and model.get("name_or_path")):
         return settings

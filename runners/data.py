@@ -14,9 +14,7 @@ from runners.local_data import read_local
 
 
 def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
-    """Read, check, draw and cut the splits of a run; the same configuration gives the same
-    splits.
-    """
+    """Read, check, draw and cut the splits of a run."""
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":
@@ -47,9 +45,7 @@ def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
 
 
 def choose_source(task: Task, data: Data) -> tuple[str, str]:
-    """Return the source that is used and why: local if configured, else the hub if it answers, else
-    embedded.
-    """
+    """Return the source and why: local if configured, else a hub that answers, else embedded."""
     if data.source != "auto":
         _check_possible(task, data.source)
         return data.source, f"data={data.source}"
@@ -82,9 +78,7 @@ def local_folder(task: Task, data: Data) -> Path:
 
 
 def _stands_alone(task: Task) -> bool:
-    """A task with files of its own and no other source: its paths are absolute or relative to
-    here.
-    """
+    """Tell whether a task has only files of its own: paths are absolute or relative to here."""
     return task.local is not None and task.hub is None and task.name not in embedded_tasks()
 
 

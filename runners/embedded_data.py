@@ -1,6 +1,4 @@
-"""Builds the embedded data of a task: seeded, without repeats, classes in turn, part of dev's words
-unseen.
-"""
+"""Builds the embedded data: seeded, no repeats, classes in turn, some of dev's words unseen."""
 
 from __future__ import annotations
 

@@ -102,9 +102,7 @@ def cpu_name() -> str:
 
 
 def commit() -> dict[str, Any]:
-    """Return the code's commit and whether it was changed since; records and boards do not count as
-    code.
-    """
+    """Return the code's commit and whether it was changed since; records are not code."""
 
     def git(*arguments: str) -> str | None:
         try:

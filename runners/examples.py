@@ -18,8 +18,7 @@ Label = int | float
 
 @dataclass(frozen=True)
 class Split:
-    """Examples in their order: one tuple of texts each, and a label each (None for an unlabelled
-    split).
+    """Examples in their order: a tuple of texts each, and a label each or none at all.
 
     A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
     rows
@@ -51,9 +50,7 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """All splits of one run. `reason` says why this source was taken; `revision` is the hub's
-    commit.
-    """
+    """All splits of one run; `reason` says why this source, `revision` is the hub's commit."""
 
     source: str
     reason: str
@@ -85,9 +82,7 @@ def draw(split: Split, size: int, seed: int, task: Task, key: str) -> Split:
 
 
 def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
-    """Return all indices, shuffled, each class in turn while it lasts (plain shuffle where there
-    are no classes).
-    """
+    """Return all indices, shuffled, each class in turn while it lasts."""
     indices = list(range(len(split)))
     rng.shuffle(indices)
     if split.labels is None or task.kind == "regression":
@@ -100,9 +95,7 @@ def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
 
 
 def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple[Split, Split]:
-    """Cut a seeded part of train for selection, each class by its share; return the rest and the
-    part.
-    """
+    """Cut a seeded part of train, each class by its share; return the rest and the part."""
     groups: dict[Label, list[int]] = defaultdict(list)
     for i in range(len(train)):
         groups[0 if train.labels is None or task.kind == "regression" else train.labels[i]].append(

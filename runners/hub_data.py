@@ -1,6 +1,4 @@
-"""Reads a task from the hub's data sets, through the datasets library, and says which commit was
-read.
-"""
+"""Reads a task from the hub, through the datasets library, and says which commit was read."""
 
 from __future__ import annotations
 
@@ -17,9 +15,7 @@ ANSWER_SECONDS = 3.0
 
 
 def hub_answers(path: str) -> str | None:
-    """Ask the hub for a data set's page; return None if it answered, else the reason in a few
-    words.
-    """
+    """Ask the hub for a data set; return None if it answered, else the reason."""
     from huggingface_hub import constants
 
     if constants.HF_HUB_OFFLINE:

@@ -20,9 +20,7 @@ from runners.examples import Label, Split
 
 
 def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, dict[str, Split]]:
-    """Return train and report splits read below `folder`; any fault is a UserError with file and
-    line.
-    """
+    """Return train and report splits read below `folder`; a fault is named with file and line."""
     files = task.local
     assert files is not None
     train = read_file(task, files, folder / files.train, "train", skip_malformed)

@@ -1,6 +1,4 @@
-"""The one training loop. Methods change it through their hooks; nothing here knows a method's
-name.
-"""
+"""The one training loop; methods change it through their hooks."""
 
 from __future__ import annotations
 
@@ -224,9 +222,7 @@ class Loop:
 
 
 def _copied(value: Any) -> Any:
-    """Copy tensors inside nested dicts and lists, so a saved state does not change with the
-    model.
-    """
+    """Copy tensors inside nested dicts and lists."""
     if isinstance(value, torch.Tensor):
         return value.detach().clone()
     if isinstance(value, dict):

@@ -13,9 +13,7 @@ from runners.config import Task
 def score_split(
     task: Task, split: str, predictions: NDArray[np.float64], references: Sequence[float]
 ) -> tuple[dict[str, float], list[str]]:
-    """Return the split's metrics by official name, as fractions, and the names of undefined ones
-    (set to 0).
-    """
+    """Return the split's metrics by official name, and the names of undefined ones (set to 0)."""
     from runners.glue_metrics.glue_metrics import score
 
     names = task.diagnostics.get(split, list(task.metrics))
@@ -24,8 +22,6 @@ def score_split(
 
 
 def headline(task: Task, scores: dict[str, dict[str, float]]) -> float:
-    """Return the task's one number: the mean of its metrics, averaged over report splits,
-    diagnostics left out.
-    """
+    """Return the task's one number: mean of its metrics, then over splits without diagnostics."""
     means = [sum(m.values()) / len(m) for name, m in scores.items() if name not in task.diagnostics]
     return sum(means) / len(means)

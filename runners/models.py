@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in float32 on the CPU, its tokenizer, and the names of the parameters that are not
-    pretrained.
-    """
+    """A model in float32 on the CPU, its tokenizer, and the names of its fresh parameters."""
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
@@ -28,8 +26,9 @@ class Loaded:
 def load_model(
     weights: Weights, task: Task, seed: int, max_length: int, dropout: float | None
 ) -> Loaded:
-    """Load encoder and tokenizer; the head is drawn from the seed's own stream. Every failure is a
-    UserError.
+    """Load encoder and tokenizer; the head is drawn from the seed's own stream.
+
+    Every failure is a UserError.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -99,9 +98,7 @@ def _first_line(error: Exception) -> str:
 
 
 def head_names(model: PreTrainedModel, missing: set[str]) -> frozenset[str]:
-    """Return the names of parameters outside the encoder, and of those in it that the checkpoint
-    did not hold.
-    """
+    """Return the names of parameters outside the encoder, and of those the checkpoint lacks."""
     encoder = model.base_model_prefix + "."
     return frozenset(
         n for n, _ in model.named_parameters() if not n.startswith(encoder) or n in missing
@@ -133,9 +130,7 @@ def check_length(config: Any, max_length: int, shown: str) -> None:
 
 
 def count_parameters(model: Any, head: frozenset[str]) -> dict[str, int]:
-    """Count scalars: total, trainable, and trainable without the head; a shared tensor counts
-    once.
-    """
+    """Count scalars: total, trainable, trainable without the head; shared tensors count once."""
     counts = {"total": 0, "trainable": 0, "trainable_without_head": 0}
     for name, parameter in model.named_parameters():
         counts["total"] += parameter.numel()

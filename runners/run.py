@@ -27,8 +27,9 @@ FINISHED, NOT_FINISHED = 0, 1
 
 
 def run(config: RunConfig, arguments: Sequence[str]) -> int:
-    """Do one run, or print its stored result; return the exit code. Mistakes raise UserError,
-    before training.
+    """Do one run, or print its stored result; return the exit code.
+
+    Mistakes raise UserError, before training.
 
     A failure while training becomes a record of status failed, a loss that is not finite one of
     status diverged.

@@ -50,9 +50,7 @@ class Tokens:
 
 
 def cache_folder() -> Path:
-    """Return where tokenised data is kept: TUNEBENCH_CACHE, else tunebench/ in the user's cache
-    folder.
-    """
+    """Return where tokenised data is kept: TUNEBENCH_CACHE, else the user's cache folder."""
     named = os.environ.get("TUNEBENCH_CACHE")
     if named:
         return Path(named).expanduser()
@@ -62,9 +60,7 @@ def cache_folder() -> Path:
 def tokenize(
     split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
 ) -> Tokens:
-    """Return the tokens of a split, each example cut to `max_length` (the longer text of a pair
-    first).
-    """
+    """Return the tokens of a split, examples cut to `max_length` (a pair's longer text first)."""
     key = _key(split, tokenizer, weights, max_length)
     path = cache_folder() / f"tokens-{key}.npz"
     cached = _read(path)
@@ -124,9 +120,7 @@ def _read(path: Path) -> Tokens | None:
 
 
 def _write(path: Path, tokens: Tokens) -> None:
-    """Keep the tokens for the next run; a cache that cannot be written costs time and nothing
-    else.
-    """
+    """Keep the tokens for the next run; a cache that cannot be written costs only time."""
     arrays: dict[str, NDArray[Any]] = {"input_ids": tokens.input_ids, "offsets": tokens.offsets}
     if tokens.token_type_ids is not None:
         arrays["token_type_ids"] = tokens.token_type_ids

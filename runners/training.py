@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from safetensors import SafetensorError
 
 from methods.method import Setting
 from results.errors import UserError
@@ -35,9 +37,7 @@ Scores = dict[str, dict[str, float]]
 def train_and_score(
     config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
 ) -> Record:
-    """Run a configuration from pretrained weights to scores; a loss that is not finite gives status
-    diverged.
-    """
+    """Run a configuration from pretrained weights to scores, or to divergence."""
     accelerator = make_accelerator(choose_device(config.settings.device), config.precision)
     make_deterministic()
     device = str(accelerator.device)
@@ -72,14 +72,16 @@ def train_and_score(
         method_reports={m.name: report for m in config.methods if (report := m.report())},
     )
     if config.settings.save and status == "finished":
-        save_trained(loop.model, Path(config.settings.out) / f"{filled.run}.safetensors")
+        path = Path(config.settings.out) / f"{filled.run}.safetensors"
+        try:
+            save_trained(loop.model, path)
+        except (OSError, SafetensorError) as error:  # the scores must not be lost with the tensors
+            print(f"warning: {path} could not be written ({error})", file=sys.stderr)
     return filled
 
 
 def make_accelerator(device: str, precision: str) -> Accelerator:
-    """Return accelerate's handle on one device; a handle of an earlier run in this process is
-    dropped.
-    """
+    """Return accelerate's handle on one device, in place of an earlier run's."""
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "bf16" if precision == "bf16" else "no"
     if device.startswith("cuda"):
@@ -91,9 +93,7 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 def prepare(
     config: RunConfig, data: TaskData, weights: Weights, accelerator: Accelerator
 ) -> tuple[Loop, dict[str, Collator], Loaded]:
-    """Load and tokenise, let the methods prepare the model, and return the loop before its first
-    step.
-    """
+    """Load, tokenise, let the methods prepare; return the loop before its first step."""
     settings = config.settings
     budget, task = settings.budget, settings.task
     loaded = load_model(weights, task, settings.seed, budget.max_length, budget.dropout)

@@ -139,9 +139,7 @@ def _hash_texts(folder: Path) -> str:
 
 
 def _from_hub(repo: str, revision: str | None) -> tuple[Path, str]:
-    """Fetch (or find in the hub's own cache) a model's safetensors; return its folder and
-    commit.
-    """
+    """Fetch a model's safetensors, or find them in the hub's cache; return folder and commit."""
     from huggingface_hub import constants, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
@@ -177,9 +175,7 @@ def _has_weights(folder: Path) -> bool:
 
 
 def _safetensors_revision(repo: str) -> str | None:
-    """Return the hub's own conversion of a repository whose main branch holds pickles only, if
-    there is one.
-    """
+    """Return the revision of the hub's conversion of a repository that holds pickles only."""
     from huggingface_hub import HfApi
 
     for discussion in HfApi().get_repo_discussions(

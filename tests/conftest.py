@@ -106,9 +106,7 @@ Cli = Callable[..., Outcome]
 
 @pytest.fixture
 def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Return a function that runs run.py's main with arguments, records going to a folder of
-    the test's.
-    """
+    """Return a function that runs run.py's main, with records in a folder of the test's."""
 
     def call(*arguments: str) -> Outcome:
         given = list(arguments)

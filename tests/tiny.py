@@ -1,6 +1,4 @@
-"""Tiny random models of every supported architecture, with tokenizers, saved as users save
-theirs.
-"""
+"""Tiny random models of every architecture, with tokenizers, saved as users save theirs."""
 
 from __future__ import annotations
 
@@ -90,9 +88,7 @@ def _wordpiece(architecture: str) -> transformers.PreTrainedTokenizerFast:
 
 
 def _sentencepiece(folder: Path) -> int:
-    """Write an spm.model as DeBERTa-v3's repositories hold it, without tokenizer.json; return
-    its size.
-    """
+    """Write an spm.model without tokenizer.json, as DeBERTa-v3 has it; return its size."""
     import sentencepiece
 
     corpus = folder / "corpus"

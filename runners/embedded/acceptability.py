@@ -1,6 +1,4 @@
-"""Embedded cola: agreement, reflexives, auxiliaries, questions, objects and word order, right or
-wrong.
-"""
+"""Embedded cola: agreement, reflexives, auxiliaries, questions, objects and word order."""
 
 from __future__ import annotations
 

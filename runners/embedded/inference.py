@@ -1,6 +1,4 @@
-"""Embedded mnli, its diagnostic set ax, and rte: quantifiers, negation, hypernyms, conjunction, who
-did what.
-"""
+"""Embedded mnli, ax and rte: quantifiers, negation, hypernyms, conjunction, who did what."""
 
 from __future__ import annotations
 

@@ -19,9 +19,7 @@ class Words:
     unseen: float | None = None
 
     def pick(self, words: Sequence[T]) -> T:
-        """Draw one word; `unseen` None draws from the training part, else that share from the
-        rest.
-        """
+        """Draw one word, from the training part or, by the share `unseen`, from the rest."""
         seen = [w for i, w in enumerate(words) if i % 3 != 2]
         if self.unseen is None:
             return self.rng.choice(seen)
@@ -205,9 +203,7 @@ def fix_articles(text: str) -> str:
 
 
 def sentence(text: str) -> str:
-    """Capitalise the first letter, collapse spaces and end with a full stop unless there is a
-    mark.
-    """
+    """Capitalise, collapse spaces, and end with a full stop unless there is a mark."""
     text = fix_articles(text)
     text = text[0].upper() + text[1:]
     return text if text[-1] in ".?!" else text + "."

@@ -1,6 +1,4 @@
-"""Embedded mrpc, qqp and stsb: the same event told twice, or another one told in nearly the same
-words.
-"""
+"""Embedded mrpc, qqp and stsb: one event told twice, or another in nearly the same words."""
 
 from __future__ import annotations
 
@@ -23,9 +21,7 @@ from runners.embedded.lexicon import (
 
 @dataclass(frozen=True)
 class Event:
-    """Who did what to whom, where and when; `verbs` are the words for it, `other_verb` is no word
-    for it.
-    """
+    """Who did what to whom, where and when; `other_verb` is another deed than `verbs`."""
 
     agent: str
     patient: str
@@ -160,9 +156,7 @@ _COSTS = {"time": 0.6, "place": 0.8, "patient": 1.2, "agent": 1.2, "verb": 1.6, 
 
 
 def stsb(words: Words, label: int) -> tuple[tuple[str, ...], float]:
-    """Return two sentences and their similarity from 0 to 5; `label` 0 to 5 says how many details
-    differ.
-    """
+    """Return two sentences and their similarity, 0 to 5; `label` is how many details differ."""
     event = draw_event(words)
     changes = words.rng.sample(sorted(_COSTS), k=min(label, len(_COSTS)))
     other, score = event, 5.0

@@ -1,6 +1,4 @@
-"""Embedded qnli: a sentence about the event a question asks for, with or without the detail asked
-for.
-"""
+"""Embedded qnli: a sentence with or without the detail that the question asks for."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Embedded sst2: a review's verdict, where negation and contrast decide and either word may
-occur.
-"""
+"""Embedded sst2: a review's verdict, decided by negation and contrast."""
 
 from __future__ import annotations
 

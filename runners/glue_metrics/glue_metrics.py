@@ -38,8 +38,9 @@ def score(
     references: Sequence[float],
     positive: int = 1,
 ) -> tuple[dict[str, float], list[str]]:
-    """Return each named metric as a fraction, and the names of those whose value was undefined and
-    set to 0.
+    """Return each named metric as a fraction, and the names of those that were undefined.
+
+    An undefined one is 0.
 
     Labels are class indices, `positive` the one whose F1 is meant; correlations take scores.
     """

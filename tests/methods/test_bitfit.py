@@ -1,6 +1,4 @@
-"""BitFit trains exactly the biases that the paper counts, and does with them what bias tuning
-does.
-"""
+"""BitFit trains exactly the biases that the paper counts, as bias tuning does."""
 
 from __future__ import annotations
 
@@ -154,9 +152,7 @@ def test_gradient_of_the_key_bias_is_zero(
 
 
 def test_linear_biases_train_as_pefts_beft_does(tiny_folder: Callable[[str], Path]) -> None:
-    """peft adds a zero vector to each linear layer's output: the same function as moving its
-    bias.
-    """
+    """peft adds a zero vector to each linear output: the same function as moving its bias."""
     import peft
 
     folder = tiny_folder("bert")

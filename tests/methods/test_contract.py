@@ -31,9 +31,7 @@ from tests.conftest import configure, tiny
 
 @dataclass(kw_only=True)
 class Shake(Method):
-    """A third party's method: noise on the gradients from its own stream, which a checkpoint
-    must keep.
-    """
+    """A third party's method: noise on the gradients, from a stream that a checkpoint keeps."""
 
     name: ClassVar[str] = "shake"
     owns: ClassVar[frozenset[str]] = frozenset()

@@ -270,9 +270,7 @@ def test_gpu_that_is_not_there_is_refused(cli: Cli, tiny_folder: Callable[[str],
 def test_full_disk_loses_nothing(
     cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The record cannot be written at its place: what stood there stays, and it is kept
-    elsewhere.
-    """
+    """The record cannot be written: what stood there stays, and it is kept elsewhere."""
     arguments = tiny(tiny_folder("bert"), "task=rte")
     assert cli(*arguments).code == 0
     [path] = (tmp_path / "runs").iterdir()

@@ -1,6 +1,4 @@
-"""The embedded data is reproducible, honest about unseen words, and not solved by counting
-words.
-"""
+"""The embedded data is reproducible, and is not solved by counting words."""
 
 from __future__ import annotations
 

@@ -25,9 +25,7 @@ _MNLI = ("entailment", "neutral", "contradiction")
 
 
 def _write_glue(folder: Path) -> None:
-    """Write rte, mnli and ax as nyu-mll/glue holds them: parquet files and a card that lists
-    them.
-    """
+    """Write rte, mnli and ax as nyu-mll/glue holds them: parquet files and a card."""
     names = {"rte": ["entailment", "not_entailment"], "mnli": list(_MNLI), "ax": list(_MNLI)}
     splits = {
         "rte": ["train", "validation"],

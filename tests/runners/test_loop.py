@@ -33,9 +33,7 @@ def _loop(folder: Path, *more: str, methods: tuple[Method, ...] = ()) -> Loop:
 
 
 def test_training_equals_plain_torch_line_by_line(tiny_folder: Callable[[str], Path]) -> None:
-    """An independent loop: torch's optimizer (not fused), transformers' schedule, torch's
-    clipping.
-    """
+    """An independent loop: unfused optimizer, transformers' schedule, torch's clipping."""
     options = ("budget.steps=6", "budget.weight_decay=0.1", "budget.max_grad_norm=0.05", "lr=1e-3")
     ours, plain = (_loop(tiny_folder("bert"), *options) for _ in range(2))
     model = plain.model.train()

@@ -204,8 +204,9 @@ def test_interruption_leaves_no_record_and_its_own_exit_code(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Full, "after_step", interrupt)
-    done = cli(*tiny(tiny_folder("bert"), "task=rte"))
+    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "seed=1,2"))
     assert done.code == 130
+    assert done.err.count("EMBEDDED") == 1  # the second job of the sweep was not begun
     assert list((tmp_path / "runs").iterdir()) == []
 
 
@@ -264,6 +265,21 @@ def test_bf16_runs_and_differs_from_fp32(cli: Cli, tiny_folder: TinyFolder, tmp_
     first, second = _records(tmp_path)
     assert first.trained_sha256 != second.trained_sha256
     assert {first.environment["precision"], second.environment["precision"]} == {"fp32", "bf16"}
+
+
+def test_tensors_that_cannot_be_saved_do_not_cost_the_record(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    done = cli(*tiny(tiny_folder("bert"), "task=rte", "save=true"))
+    assert done.code == 0
+    assert "warning: " in done.err
+    assert "No space left" in done.err
+    assert [r.status for r in _records(tmp_path)] == ["finished"]
+    assert len(list((tmp_path / "runs").iterdir())) == 1
 
 
 def test_save_writes_the_trained_tensors(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
