@@ -26,7 +26,6 @@ def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
     for split in (train, *report.values()):
         check_split(split, task, f"{source} {split.name}")
     full = {split.name: len(split) for split in (train, *report.values())}
-    complete = {name: task.rows.get(name) == rows for name, rows in full.items()}
     selection = None
     if data.train_size is not None:
         train = draw(train, data.train_size, data.seed, task, "data.train_size")
@@ -36,8 +35,8 @@ def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
             k: draw(v, data.eval_size, data.seed, task, "data.eval_size") for k, v in report.items()
         }
     complete = {
-        name: flag and len(split) == full[name]
-        for (name, flag), split in zip(complete.items(), (train, *report.values()), strict=True)
+        split.name: len(split) == task.rows.get(split.name, full[split.name])
+        for split in (train, *report.values())
     }
     if protocol.fraction is not None:
         train, selection = cut_selection(train, protocol.fraction, data.seed, task)

@@ -50,7 +50,11 @@ class Split:
 
 @dataclass(frozen=True)
 class TaskData:
-    """All splits of one run; `reason` says why this source, `revision` is the hub's commit."""
+    """All splits of one run; `reason` says why this source, `revision` is the hub's commit.
+
+    `complete` tells for each split whether it has the rows of the published one; where none is
+    published, whether all rows there are were taken.
+    """
 
     source: str
     reason: str

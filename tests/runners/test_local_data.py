@@ -137,3 +137,5 @@ def test_users_own_task_is_one_yaml_and_no_code(
     assert record.data["source"] == "local"
     assert record.predictions["validation"]["references"] == [1, 1, 0, 0]
     assert record.data["splits"]["train"]["rows"] == 4
+    assert record.data["splits"]["train"]["complete"] is True
+    assert "subset" not in done.out
