@@ -43,9 +43,8 @@ class Method:
 
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
     (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a
-    change
-    of the method can change a score. `changes_start` is true when the logits before the first step
-    differ from the pretrained model's by design.
+    change of the method can change a score. `changes_start` is true when the logits before the
+    first step differ from the pretrained model's by design.
     """
 
     name: ClassVar[str] = ""

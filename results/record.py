@@ -27,11 +27,11 @@ class Record:
     """What one run was asked, what it found, and what it cost.
 
     `scores` maps report split to metric to value, of the weights the protocol reports; `score` is
-    the
-    task's one number. `evaluations` lists the report scores after each evaluation; `best_on_dev` is
-    the best of them, kept because papers print it, and never the headline. `startup_seconds` pass
-    before the first step, `whole_seconds` before the record is written. `predictions` holds for
-    each report split one prediction an example, and the gold `references` where there are any.
+    the task's one number. `evaluations` lists the report scores after each evaluation;
+    `best_on_dev` is the best of them, kept because papers print it, and never the headline.
+    `startup_seconds` pass before the first step, `whole_seconds` before the record is written.
+    `predictions` holds for each report split one prediction an example, and the gold `references`
+    where there are any.
     """
 
     schema_version: int = SCHEMA_VERSION

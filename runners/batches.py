@@ -15,6 +15,7 @@ from runners.tokens import Tokens
 if TYPE_CHECKING:
     import torch
 
+BUCKETS = 16  # at least so many in an epoch
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
@@ -23,11 +24,10 @@ class Order:
     """The training order: a function of seed and lengths, so any step can be returned to.
 
     Every epoch visits each example once. A fresh permutation is cut into buckets of `bucket`
-    batches;
-    inside a bucket, examples of like length share a batch, and the batches of the epoch are then
-    shuffled. `bucket` 1 is plain random order. `lengths` is in tokens, [rows]; one batch of an
-    epoch
-    may be smaller than `batch_size`.
+    batches; inside a bucket, examples of like length share a batch, and the batches of the epoch
+    are then shuffled. An epoch has at least BUCKETS buckets, so that small sets too mix their
+    batches anew in each epoch; `bucket` 1 is plain random order. `lengths` is in tokens, [rows];
+    one batch of an epoch may be smaller than `batch_size`.
     """
 
     seed: int
@@ -43,15 +43,16 @@ class Order:
         """Return the batches of one epoch, counted from 0: example indices, each exactly once."""
         rng = np.random.Generator(np.random.PCG64(derive(self.seed, f"order {epoch}")))
         permutation = rng.permutation(len(self.lengths))
-        if self.bucket > 1:
-            wide = self.bucket * self.batch_size
+        bucket = min(self.bucket, self.steps_per_epoch // BUCKETS)
+        if bucket > 1:
+            wide = bucket * self.batch_size
             buckets = [permutation[i : i + wide] for i in range(0, len(permutation), wide)]
             permutation = np.concatenate(
                 [b[np.argsort(self.lengths[b], kind="stable")] for b in buckets]
             )
         starts = range(0, len(permutation), self.batch_size)
         batches = [permutation[i : i + self.batch_size] for i in starts]
-        return [batches[i] for i in rng.permutation(len(batches))] if self.bucket > 1 else batches
+        return [batches[i] for i in rng.permutation(len(batches))] if bucket > 1 else batches
 
     def batches(self, first_step: int, last_step: int) -> Iterator[NDArray[np.int64]]:
         """Yield the example indices of the steps in [first_step, last_step), counted from 0."""

@@ -21,8 +21,7 @@ class Split:
     """Examples in their order: a tuple of texts each, and a label each or none at all.
 
     A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
-    rows
-    that were left out on request.
+    rows that were left out on request.
     """
 
     name: str

@@ -1,8 +1,8 @@
 """Reads a task from delimited text files: GLUE's TSV layout, or a user's own TSV and CSV.
 
 GLUE's TSV fields are never quoted, so quotes are text there; lines end at a newline and nowhere
-else
-(some sentences hold other line separators); a byte-order mark is dropped. A .csv follows RFC 4180.
+else (some sentences hold other line separators); a byte-order mark is dropped. A .csv follows RFC
+4180.
 """
 
 from __future__ import annotations

@@ -82,10 +82,9 @@ class Progress:
 class Loop:
     """Trains a prepared model, step by step, from any saved state.
 
-    `state_dict` holds all that the continuation depends on: trained tensors and buffers, optimizer,
-    schedule, the methods' state, the step and the global random streams (dropout). The data order
-    is
-    a function of the seed and the step.
+    `state_dict` holds all that the continuation depends on: trained tensors and buffers,
+    optimizer, schedule, the methods' state, the step and the global random streams (dropout). The
+    data order is a function of the seed and the step.
     """
 
     def __init__(

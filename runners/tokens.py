@@ -1,8 +1,7 @@
 """Tokenises a split once, keeps it unpadded, and re-uses it by content.
 
 A cached file is named by a hash of the tokenizer's files, the library's version, the length limit
-and
-the texts, so it can never be stale; it is written whole or not at all.
+and the texts, so it can never be stale; it is written whole or not at all.
 """
 
 from __future__ import annotations
