@@ -79,7 +79,8 @@ def _cells(row: Row, tasks: Sequence[str], average: bool) -> list[str]:
     for share in (row.trainable_share, row.trainable_share_without_head):
         shown.append("–" if share is None else f"{share:.3g}" if share < 99.95 else "100")
     seconds = [c.train_seconds for c in row.cells.values() if c.train_seconds is not None]
-    shown.append(f"{sum(seconds):.0f}" if seconds else "–")
+    # A sum over some of the tasks would make a row with a gap look cheap.
+    shown.append(f"{sum(seconds):.0f}" if len(seconds) == len(tasks) else "–")
     return shown
 
 

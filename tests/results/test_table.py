@@ -101,7 +101,7 @@ def test_average_is_shown_only_for_a_full_row() -> None:
     [full] = [line for line in lines if line.startswith("| full")]
     [bitfit] = [line for line in lines if line.startswith("| bitfit")]
     assert "| 60.0 |" in full
-    assert bitfit.count("–") == 2  # no cola, no average
+    assert bitfit.count("–") == 3  # no cola, no average, no sum of seconds
 
 
 def test_same_records_give_the_same_text_in_any_order() -> None:
