@@ -182,7 +182,7 @@ class _Scoring:
 
 
 def _compact(predicted: Any, regression: bool) -> list[float]:
-    return [float(f"{p:.7g}") for p in predicted] if regression else [int(p) for p in predicted]
+    return [float(f"{p:.9g}") for p in predicted] if regression else [int(p) for p in predicted]
 
 
 def _train_evaluating(loop: Loop, scoring: _Scoring, config: RunConfig, filled: Record) -> Record:
