@@ -251,12 +251,18 @@ def test_best_on_dev_is_recorded_and_is_not_the_headline(
     assert max(values) > values[-1]  # else this run shows nothing
 
 
-def test_multirun_reaches_the_same_code(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
+def test_multirun_reaches_the_same_code(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
     done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "method=glob(*)", "seed=1,2"))
     assert done.code == 0, done.err
     assert {(r.methods[0], r.seed) for r in _records(tmp_path)} == {
         (m, s) for m in registered() for s in (1, 2)
     }
+    assert list((tmp_path / "here").iterdir()) == []
 
 
 def test_bf16_runs_and_differs_from_fp32(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
