@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from results.record import Record, read
 from runners.command import CONFIGS, main
 from runners.config import RunConfig, check
 from runners.run import run
@@ -119,6 +121,14 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
         return Outcome(code, out, err)
 
     return call
+
+
+def committed_records() -> list[Record]:
+    """Return the records that the repository holds, not those that runs on this machine added."""
+    listed = subprocess.run(
+        ["git", "ls-files", "results/runs"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [read(ROOT / name) for name in sorted(listed.stdout.split()) if name.endswith(".json")]
 
 
 SMALL = ("data=embedded", "data.train_size=48", "data.eval_size=24", "budget=smoke", "device=cpu")

@@ -17,7 +17,7 @@ from results.collect import tables
 from results.record import read_all
 from results.table import render
 from runners.config import Task
-from tests.conftest import ROOT, Cli, tiny
+from tests.conftest import ROOT, Cli, committed_records, tiny
 
 README = (ROOT / "README.md").read_text()
 _CONSOLE = "\n".join(re.findall(r"```console\n(.*?)```", README, flags=re.DOTALL))
@@ -90,7 +90,7 @@ def test_readme_lists_every_choice() -> None:
 
 def test_readme_shows_the_tables_of_the_committed_records() -> None:
     shown = README.split(BEGIN)[1].split(END)[0]
-    assert shown == "\n" + render(tables(read_all(ROOT / "results" / "runs")), "md")
+    assert shown == "\n" + render(tables(committed_records()), "md")
 
 
 def _tracked() -> list[Path]:
