@@ -95,7 +95,8 @@ class Model(Section):
     """Which pretrained encoder: a registry package, a local folder or a hub id.
 
     `lr` holds the learning rates that suit methods on this encoder; `full` is always there, and is
-    also what a method without a rate of its own gets.
+    also what a method without a rate of its own gets. `untrained` names modules that the checkpoint
+    holds but that no training ever reached: they are drawn anew and belong to the head.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -103,6 +104,7 @@ class Model(Section):
     name_or_path: str | None = None
     revision: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    untrained: list[str] = []
     lr: dict[str, Annotated[float, Field(gt=0)]]
 
     @model_validator(mode="after")
@@ -266,7 +268,10 @@ def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
     name = (
         re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
     )
-    return {**settings, "model": {**model, "package": None, "sha256": None, "name": name}}
+    return {
+        **settings,
+        "model": {**model, "package": None, "sha256": None, "untrained": [], "name": name},
+    }
 
 
 def _sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:

@@ -58,7 +58,7 @@ def make_deterministic() -> None:
     """Ask torch for deterministic kernels; an operation that has none warns and runs."""
     import torch
 
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without inductor
     # Filling fresh memory only makes bugs visible, and costs a write of every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,11 +25,17 @@ class Loaded:
 
 
 def load_model(
-    weights: Weights, task: Task, seed: int, max_length: int, dropout: float | None
+    weights: Weights,
+    task: Task,
+    seed: int,
+    max_length: int,
+    dropout: float | None,
+    untrained: Sequence[str] = (),
 ) -> Loaded:
     """Load encoder and tokenizer; the head is drawn from the seed's own stream.
 
-    Every failure is a UserError.
+    The head is what lies outside the encoder, what the checkpoint lacks, and the modules named in
+    `untrained`. Every failure is a UserError.
     """
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
@@ -75,7 +82,7 @@ def load_model(
             f"{shown}: {len(lost)} of the encoder's tensors are not in {weights.folder}, such as"
             f" {lost[0]}; the file is of another model, or was cut down; {OFFLINE}"
         )
-    head = head_names(model, missing)
+    head = head_names(model, missing | draw_anew(model, untrained, shown))
     if info.get("mismatched_keys"):
         raise UserError(
             f"{shown}: shapes in the weights do not fit config.json:"
@@ -103,6 +110,24 @@ def head_names(model: PreTrainedModel, missing: set[str]) -> frozenset[str]:
     return frozenset(
         n for n, _ in model.named_parameters() if not n.startswith(encoder) or n in missing
     )
+
+
+def draw_anew(model: PreTrainedModel, modules: Sequence[str], shown: str) -> set[str]:
+    """Initialise the named modules as if the checkpoint lacked them; return their parameters.
+
+    A name that is not one of the model's modules is a UserError.
+    """
+    drawn: set[str] = set()
+    known = dict(model.named_modules())
+    for name in modules:
+        if not name or name not in known:
+            raise UserError(f"{shown}: model.untrained={name!r} is not one of its modules")
+        for parameter_name, parameter in known[name].named_parameters():
+            parameter._is_hf_initialized = False  # else transformers keeps what it has read
+            drawn.add(f"{name}.{parameter_name}")
+        for module in known[name].modules():
+            model._init_weights(module)  # type: ignore[no-untyped-call]
+    return drawn
 
 
 def set_dropout(config: Any, dropout: float | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import sys
 import time
@@ -43,6 +44,8 @@ def train_and_score(
     device = str(accelerator.device)
     environment = describe_environment(device, config.precision)
     loop, collators, loaded = prepare(config, data, weights, accelerator)
+    gc.freeze()  # what was imported stays for good: the collector need not look at it again
+    gc.enable()
     filled = replace(
         blank,
         environment=environment,
@@ -96,7 +99,14 @@ def prepare(
     """Load, tokenise, let the methods prepare; return the loop before its first step."""
     settings = config.settings
     budget, task = settings.budget, settings.task
-    loaded = load_model(weights, task, settings.seed, budget.max_length, budget.dropout)
+    loaded = load_model(
+        weights,
+        task,
+        settings.seed,
+        budget.max_length,
+        budget.dropout,
+        settings.model.untrained,
+    )
     collators = {
         name: _collator(split, loaded, weights, budget.max_length, task.kind == "regression")
         for name, split in data.splits().items()

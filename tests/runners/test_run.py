@@ -341,5 +341,6 @@ def test_packaged_encoder_is_checked_and_runs(cli: Cli, tmp_path: Path) -> None:
     [record] = _records(tmp_path)
     assert record.weights["sha256"].startswith("53aa51172d142c89")
     assert record.parameters["total"] == 22_713_986  # 22,713,216 and a head of 2 x 384 + 2
-    assert record.parameters["trainable"] == 770
+    # The untrained pooler (384 x 384 + 384) is part of the head.
+    assert record.parameters["trainable"] == 770 + 147_840
     assert record.parameters["trainable_without_head"] == 0
