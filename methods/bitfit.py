@@ -15,6 +15,7 @@ Biases never decay: the loop keeps weight decay off every one-dimensional parame
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -39,6 +40,8 @@ def is_bias(name: str) -> bool:
 class BitFit(Method):
     """Freeze everything but the biases (all, or b_q and b_m2 of section 4) and the head.
 
+    `layers` lists the encoder layers whose biases train, from 0; null means all, and the
+    embeddings' normalisation as well.
     An encoder without a matching bias is refused: only its head would train.
     """
 
@@ -48,6 +51,22 @@ class BitFit(Method):
     lr: LearningRate = 1e-3
     subset: Literal["all", "query_intermediate"] = "all"
     pooler: bool = True
+    layers: list[int] | None = None
+
+    def _chosen_layers(self, model: torch.nn.Module) -> Callable[[str], bool]:
+        """Return a test on parameter names: in one of `layers`, or in the pooler."""
+        if self.layers is None:
+            return lambda name: True
+        from methods.surgery import places
+
+        found = {layer.index: layer.name for layer in places.layers(model, "bitfit")}
+        wrong = [i for i in self.layers if i not in found]
+        if wrong or not self.layers:
+            raise UserError(
+                f"method.bitfit.layers={self.layers}: this encoder has layers 0 to {max(found)}"
+            )
+        chosen = tuple(f"{found[i]}." for i in self.layers)
+        return lambda name: name.startswith(chosen) or ".pooler." in f".{name}"
 
     def _selects(self, name: str) -> bool:
         if not is_bias(name):
@@ -57,8 +76,11 @@ class BitFit(Method):
         return self.subset == "all" or bool(_QUERY.search(name) or _INTERMEDIATE.search(name))
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
+        inside = self._chosen_layers(model)
         biases = {
-            n for n, _ in model.named_parameters() if n not in setting.head and self._selects(n)
+            n
+            for n, _ in model.named_parameters()
+            if n not in setting.head and self._selects(n) and inside(n)
         }
         if not {n for n in biases if ".pooler." not in f".{n}"}:
             what = "bias" if self.subset == "all" else "query or intermediate bias"

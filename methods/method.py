@@ -6,8 +6,8 @@ a run that is already finished is recognised before torch is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Gt
@@ -35,6 +35,18 @@ class Setting:
     num_labels: int
     regression: bool
     total_steps: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What is kept of trained parameters that serve training only.
+
+    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards.
+    """
+
+    replaced: frozenset[str] = frozenset()
+    kept: Mapping[str, torch.Tensor] = field(default_factory=dict)
 
 
 @dataclass(kw_only=True)
@@ -87,6 +99,21 @@ class Method:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take back what `state_dict` returned."""
+
+    def fold(self, model: torch.nn.Module) -> Folded:
+        """Say which trained parameters need not be kept, such as an MLP that makes a prefix."""
+        return Folded()
+
+    def unfold(self, model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+        """Take back the tensors that `fold` kept, into a freshly prepared model."""
+
+    def peft_config(self) -> Any:
+        """Return peft's configuration of what `prepare` did; None where peft has no such method."""
+        return None
+
+    def drawings(self) -> dict[str, bytes]:
+        """Return pictures of what was learned, by file name; written beside the record."""
+        return {}
 
     def report(self) -> dict[str, Any]:
         """Return JSON-ready facts for the record, such as the share of masked entries."""

@@ -179,7 +179,8 @@ class Settings(Section):
     threads: int | None = Field(default=None, ge=1)
     out: str
     force: bool
-    save: bool
+    save: Literal["delta"] | None
+    eval: str | None
 
 
 @dataclass(frozen=True)

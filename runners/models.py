@@ -154,22 +154,6 @@ def check_length(config: Any, max_length: int, shown: str) -> None:
         )
 
 
-def count_parameters(model: Any, head: frozenset[str]) -> dict[str, int]:
-    """Count scalars: total, trainable, trainable without the head; shared tensors count once."""
-    counts = {"total": 0, "trainable": 0, "trainable_without_head": 0}
-    for name, parameter in model.named_parameters():
-        counts["total"] += parameter.numel()
-        if parameter.requires_grad:
-            counts["trainable"] += parameter.numel()
-            counts["trainable_without_head"] += 0 if name in head else parameter.numel()
-    return counts
-
-
 def count_embeddings(model: Any) -> int:
     """Return how many token ids the model has embeddings for."""
     return int(model.get_input_embeddings().weight.shape[0])
-
-
-def stored_bytes(model: Any) -> int:
-    """Return what must be kept to have the trained model again, given the pretrained one."""
-    return sum(p.numel() * p.element_size() for p in model.parameters() if p.requires_grad)

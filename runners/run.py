@@ -36,6 +36,10 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     """
     began = time.perf_counter()
     settings = config.settings
+    if settings.eval is not None:
+        from runners.score import score
+
+        return score(settings.eval, config, arguments)
     folder = Path(settings.out)
     records.check_writable(folder)
     weights = find_weights(settings.model)
@@ -88,7 +92,7 @@ def _blank_record(
         budget=settings.budget.name,
         protocol=settings.protocol.name,
         config={
-            **settings.model_dump(exclude={"out", "force", "save", "threads"}),
+            **settings.model_dump(exclude={"out", "force", "save", "eval", "threads"}),
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,

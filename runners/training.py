@@ -16,19 +16,19 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from safetensors import SafetensorError
 
-from methods.method import Setting
 from results.errors import UserError
 from results.record import Record, Status
 from runners.batches import Collator, Labels, Order
+from runners.build import apply_methods, count_parameters, load_pretrained, stored_bytes
 from runners.config import RunConfig
+from runners.delta import save_delta
 from runners.environment import choose_device, describe_environment, make_deterministic, peak_bytes
 from runners.evaluation import predict
 from runners.examples import Split, TaskData
 from runners.loop import Diverged, Loop, evaluation_steps, total_steps
 from runners.metrics import headline, score_split
-from runners.models import Loaded, count_embeddings, count_parameters, load_model, stored_bytes
+from runners.models import Loaded, count_embeddings
 from runners.progress import Meter
-from runners.seeds import derive
 from runners.tokens import tokenize
 from runners.weights import Weights
 
@@ -49,12 +49,12 @@ def train_and_score(
     filled = replace(
         blank,
         environment=environment,
-        parameters=count_parameters(loop.model, loaded.head),
-        stored_bytes=stored_bytes(loop.model),
+        parameters=count_parameters(loop.model, loaded.head, config.methods),
+        stored_bytes=stored_bytes(loop.model, config.methods),
         steps=loop.steps,
         startup_seconds=round(time.perf_counter() - began, 3),
     )
-    scoring = _Scoring(config, data, collators, accelerator)
+    scoring = Scoring(config, data, collators, accelerator)
     status: Status = "finished"
     try:
         filled = _train_evaluating(loop, scoring, config, filled)
@@ -74,12 +74,8 @@ def train_and_score(
         peak_bytes=peak_bytes(device),
         method_reports={m.name: report for m in config.methods if (report := m.report())},
     )
-    if config.settings.save and status == "finished":
-        path = Path(config.settings.out) / f"{filled.run}.safetensors"
-        try:
-            save_trained(loop.model, path)
-        except (OSError, SafetensorError) as error:  # the scores must not be lost with the tensors
-            print(f"warning: {path} could not be written ({error})", file=sys.stderr)
+    if status == "finished":
+        _write_beside(config, loop, loaded, weights, filled.run)
     return filled
 
 
@@ -97,37 +93,29 @@ def prepare(
     config: RunConfig, data: TaskData, weights: Weights, accelerator: Accelerator
 ) -> tuple[Loop, dict[str, Collator], Loaded]:
     """Load, tokenise, let the methods prepare; return the loop before its first step."""
-    settings = config.settings
-    budget, task = settings.budget, settings.task
-    loaded = load_model(
-        weights,
-        task,
-        settings.seed,
-        budget.max_length,
-        budget.dropout,
-        settings.model.untrained,
-    )
-    collators = {
-        name: _collator(split, loaded, weights, budget.max_length, task.kind == "regression")
-        for name, split in data.splits().items()
-    }
+    settings, budget = config.settings, config.settings.budget
+    loaded = load_pretrained(config, weights)
+    collators = make_collators(config, data, loaded, weights)
     lengths = collators["train"].tokens.lengths
     order = Order(settings.seed, lengths, budget.batch_size, budget.length_bucket)
-    for method in config.methods:
-        setting = Setting(
-            head=loaded.head,
-            generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
-            num_labels=max(1, len(task.labels)),
-            regression=task.kind == "regression",
-            total_steps=total_steps(budget, order),
-        )
-        method.prepare(loaded.model, setting)
+    apply_methods(config, loaded, total_steps(budget, order))
     loaded.model.to(accelerator.device)
     loop = Loop(
         loaded.model, config.methods, collators["train"], order, budget, config.lr, accelerator
     )
     loop.prepare_methods()
     return loop, collators, loaded
+
+
+def make_collators(
+    config: RunConfig, data: TaskData, loaded: Loaded, weights: Weights
+) -> dict[str, Collator]:
+    """Tokenise every split, or take the tokens from the cache."""
+    length, regression = config.settings.budget.max_length, config.settings.task.kind
+    return {
+        name: _collator(split, loaded, weights, length, regression == "regression")
+        for name, split in data.splits().items()
+    }
 
 
 def _collator(
@@ -151,7 +139,7 @@ def _collator(
     return Collator(tokens, labels, tokenizer.pad_token_id, tokenizer.padding_side == "left")
 
 
-class _Scoring:
+class Scoring:
     """Scores the model on named splits, and keeps the seconds and the last predictions."""
 
     def __init__(
@@ -195,7 +183,7 @@ def _compact(predicted: Any, regression: bool) -> list[float]:
     return [float(f"{p:.9g}") for p in predicted] if regression else [int(p) for p in predicted]
 
 
-def _train_evaluating(loop: Loop, scoring: _Scoring, config: RunConfig, filled: Record) -> Record:
+def _train_evaluating(loop: Loop, scoring: Scoring, config: RunConfig, filled: Record) -> Record:
     task, protocol = config.settings.task, config.settings.protocol
     report = list(scoring.data.report)
     due = evaluation_steps(config.settings.budget, loop.order)
@@ -251,26 +239,17 @@ def trained_sha256(model: torch.nn.Module) -> str:
     return digest.hexdigest()
 
 
-def save_trained(model: torch.nn.Module, path: Path) -> None:
-    """Write the trained tensors (not the frozen ones) as safetensors, whole or not at all."""
-    from safetensors.torch import save_file
-
-    trained = {
-        n: p.detach().cpu().contiguous() for n, p in model.named_parameters() if p.requires_grad
-    }
-    temporary = path.with_suffix(".tmp")
+def _write_beside(
+    config: RunConfig, loop: Loop, loaded: Loaded, weights: Weights, run: str
+) -> None:
+    """Write drawings and delta; the scores must not be lost with them, so failing only warns."""
+    path = Path(config.settings.out) / run
     try:
-        save_file(trained, temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def load_trained(model: torch.nn.Module, path: Path) -> None:
-    """Put the tensors that `save_trained` wrote back into a model prepared by the same methods."""
-    from safetensors.torch import load_file
-
-    own = dict(model.named_parameters())
-    with torch.no_grad():
-        for name, tensor in load_file(path).items():
-            own[name].copy_(tensor)
+        for method in config.methods:
+            for name, content in method.drawings().items():
+                path.with_name(f"{run}.{name}").write_bytes(content)
+        if config.settings.save == "delta":
+            path = path.with_name(f"{run}.delta")
+            save_delta(path, loop.model, loaded.head, config, weights, run)
+    except (OSError, SafetensorError) as error:
+        print(f"warning: {path} could not be written ({error})", file=sys.stderr)

@@ -134,6 +134,20 @@ def committed_records() -> list[Record]:
 SMALL = ("data=embedded", "data.train_size=48", "data.eval_size=24", "budget=smoke", "device=cpu")
 
 
+# What fits an encoder of width 32; every other method is tested at its defaults.
+NARROW = {
+    "adapter": {"size": 8},
+    "compacter": {"reduction": 4},
+    "unipelt": {"size": 8, "projection_size": 16},
+}
+
+
+def narrow(method: str) -> list[str]:
+    """Return the arguments that choose a method with options that fit a tiny model."""
+    options = NARROW.get(method, {})
+    return [f"method={method}", *(f"method.{method}.{k}={v}" for k, v in options.items())]
+
+
 def tiny(folder: Path, *more: str) -> list[str]:
     """Return the arguments of a run that takes a second: a tiny model, few examples, few steps."""
     return [*SMALL, f"model.name_or_path={folder}", *more]

@@ -77,7 +77,7 @@ def test_yaml_and_python_examples_of_the_readme_are_valid(
 
     model = torch.nn.ModuleDict({"norm": torch.nn.LayerNorm(2), "dense": torch.nn.Linear(2, 2)})
     head = frozenset({"dense.bias"})
-    norms().prepare(model, Setting(head, torch.Generator(), 2, False, 1))
+    norms().prepare(model, Setting(head, torch.Generator(), 2, False, 1, 48))
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained == {"norm.weight", "norm.bias", "dense.bias"}
 

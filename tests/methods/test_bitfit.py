@@ -30,6 +30,7 @@ def _setting(model: Any) -> Setting:
         num_labels=2,
         regression=False,
         total_steps=1,
+        max_length=48,
     )
 
 

@@ -1,0 +1,49 @@
+"""Prompt tuning: learned vectors before the word embeddings, through peft.
+
+Lester et al., EMNLP 2021 (arXiv 2104.08691). As in peft, the vectors stand before the first token:
+a head that reads position 0 therefore reads the first virtual token, not [CLS], and positions of
+real tokens are shifted, so that `length` fewer tokens fit. The paper reads a language-model head
+instead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from methods.method import LearningRate, Method, Setting
+
+
+@dataclass(kw_only=True)
+class Prompt(Method):
+    """Prepend `length` learned vectors to the embedded text; train these and the head."""
+
+    name: ClassVar[str] = "prompt"
+    owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
+
+    lr: LearningRate = 1e-2
+    length: Annotated[int, Ge(1)] = 10
+
+    def prepare(self, model: Any, setting: Setting) -> None:
+        from peft import PromptTuningConfig, PromptTuningInit, TaskType
+
+        from methods.surgery import tuners
+
+        tuners.check_room(model, "prompt", self.length, setting)
+        words = model.get_input_embeddings()
+        self.config = PromptTuningConfig(
+            task_type=TaskType.SEQ_CLS,
+            num_virtual_tokens=self.length,
+            token_dim=words.embedding_dim,
+            num_transformer_submodules=1,
+            num_attention_heads=model.config.num_attention_heads,
+            num_layers=model.config.num_hidden_layers,
+            prompt_tuning_init=PromptTuningInit.RANDOM,
+        )
+        tuners.attach_prompt(model, self.config, setting)
+
+    def peft_config(self) -> Any:
+        return self.config

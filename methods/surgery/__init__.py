@@ -1,0 +1,1 @@
+"""Modules that methods insert, and the places in an encoder where they go; needs torch."""

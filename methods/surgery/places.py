@@ -1,0 +1,190 @@
+"""Where the parts of an encoder layer are, in each architecture that can be operated on.
+
+Hooks, not replaced modules, do the surgery: pretrained parameters keep their names, and no method
+depends on which attention kernel runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from results.errors import UserError
+
+
+@dataclass(frozen=True)
+class Places:
+    """Names inside one layer; `None` where the architecture has no such module.
+
+    `attention` and `ffn` are the modules whose outputs are the two branches just before each is
+    added to its residual (after dropout where there is one). `ffn_input` is the module whose first
+    input is the input of the feed-forward branch. `last_norm` normalises the sum of feed-forward
+    branch and residual (post-LN architectures only). `core` is the module that calls the
+    attention kernel.
+    """
+
+    layers: str
+    core: str
+    query: str | None
+    key: str | None
+    value: str | None
+    attention: str
+    ffn_input: str
+    expansion: str
+    activation: str
+    contraction: str
+    ffn: str
+    last_norm: str | None
+
+
+_BERT = Places(
+    layers="encoder.layer",
+    core="attention.self",
+    query="attention.self.query",
+    key="attention.self.key",
+    value="attention.self.value",
+    attention="attention.output.dropout",
+    ffn_input="intermediate",
+    expansion="intermediate.dense",
+    activation="intermediate.intermediate_act_fn",
+    contraction="output.dense",
+    ffn="output.dropout",
+    last_norm="output.LayerNorm",
+)
+_DEBERTA = Places(
+    **{
+        **vars(_BERT),
+        "query": "attention.self.query_proj",
+        "key": "attention.self.key_proj",
+        "value": "attention.self.value_proj",
+    }
+)
+_ALBERT = Places(
+    layers="encoder.albert_layer_groups",
+    core="attention",
+    query="attention.query",
+    key="attention.key",
+    value="attention.value",
+    attention="attention.output_dropout",
+    ffn_input="ffn",
+    expansion="ffn",
+    activation="activation",
+    contraction="ffn_output",
+    ffn="ffn_output",
+    last_norm="full_layer_layer_norm",
+)
+_DISTILBERT = Places(
+    layers="transformer.layer",
+    core="attention",
+    query="attention.q_lin",
+    key="attention.k_lin",
+    value="attention.v_lin",
+    attention="attention.out_lin",
+    ffn_input="ffn",
+    expansion="ffn.lin1",
+    activation="ffn.activation",
+    contraction="ffn.lin2",
+    ffn="ffn",
+    last_norm="output_layer_norm",
+)
+_MODERNBERT = Places(
+    layers="layers",
+    core="attn",
+    query=None,  # one matrix for the three
+    key=None,
+    value=None,
+    attention="attn.out_drop",
+    ffn_input="mlp",
+    expansion="mlp.Wi",
+    activation="mlp.act",
+    contraction="mlp.Wo",
+    ffn="mlp",
+    last_norm=None,  # normalises before each branch
+)
+PLACES = {
+    "bert": _BERT,
+    "roberta": _BERT,
+    "xlm-roberta": _BERT,
+    "camembert": _BERT,
+    "electra": _BERT,
+    "deberta-v2": _DEBERTA,
+    "albert": _ALBERT,
+    "distilbert": _DISTILBERT,
+    "modernbert": _MODERNBERT,
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One encoder layer: its index, its full name in the model, and its places."""
+
+    index: int
+    name: str
+    module: nn.Module
+    places: Places
+
+    def at(self, place: str) -> nn.Module:
+        """Return the module at a place of this layer."""
+        name = getattr(self.places, place)
+        assert name is not None
+        return self.module.get_submodule(name)
+
+    def full_name(self, place: str) -> str:
+        """Return a place's name from the model's root."""
+        return f"{self.name}.{getattr(self.places, place)}"
+
+
+def layers(model: Any, method: str, needs: Sequence[str] = ()) -> list[Layer]:
+    """Return the encoder's layers, first to last (ALBERT's shared layers once each).
+
+    An architecture that is not known, or lacks a place in `needs`, is a UserError.
+    """
+    kind = model.config.model_type
+    if kind not in PLACES:
+        raise UserError(
+            f"method={method}: it is not known where a {kind} model has its layers; known are"
+            f" {', '.join(PLACES)}; use method=full, linear or bitfit"
+        )
+    places = PLACES[kind]
+    why = {
+        "last_norm": "has no normalisation after its feed-forward branch",
+        "query": "has one matrix for queries, keys and values",
+        "key": "has one matrix for queries, keys and values",
+        "value": "has one matrix for queries, keys and values",
+    }
+    for place in needs:
+        if getattr(places, place) is None:
+            raise UserError(f"method={method}: {kind} {why.get(place, 'has no ' + place)}")
+    prefix = f"{model.base_model_prefix}.{places.layers}"
+    return [Layer(i, name, module, places) for i, (name, module) in enumerate(_each(model, prefix))]
+
+
+def _each(model: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
+    for i, module in enumerate(model.get_submodule(prefix).children()):
+        inner = getattr(module, "albert_layers", None)
+        if inner is None:
+            yield f"{prefix}.{i}", module
+        else:
+            for j, shared in enumerate(inner):
+                yield f"{prefix}.{i}.albert_layers.{j}", shared
+
+
+def hidden_size(model: Any) -> int:
+    """Return the width of the encoder's hidden states."""
+    return int(model.config.hidden_size)
+
+
+def layer_norms(model: Any) -> Iterator[nn.Parameter]:
+    """Yield the gains and biases of every layer normalisation inside the encoder."""
+    for module in model.base_model.modules():
+        if isinstance(module, nn.LayerNorm):
+            yield from module.parameters()
+
+
+def freeze_all_but_head(model: nn.Module, head: frozenset[str]) -> None:
+    """Let only the head train; what a method adds later trains by itself."""
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in head)

@@ -1,0 +1,152 @@
+"""Puts peft's layers into a model in place: the model stays the one that the loop calls."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import nn
+
+from methods.method import Folded, Setting
+from methods.surgery.places import freeze_all_but_head
+from results.errors import UserError
+
+
+@contextmanager
+def own_stream(setting: Setting) -> Iterator[None]:
+    """Let code that draws from torch's global stream draw from the method's instead."""
+    seed = int(torch.randint(2**62, (), generator=setting.generator))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def inside_layers(layers: str, names: Sequence[str]) -> str:
+    """Return peft's pattern for these modules of every layer, and of nothing outside the layers."""
+    inner = "|".join(re.escape(name) for name in names)
+    return rf".*\.{re.escape(layers)}\.\d+\.(?:albert_layers\.\d+\.)?(?:{inner})"
+
+
+def inject(model: Any, config: Any, setting: Setting) -> None:
+    """Wrap the targeted matrices in peft's layers; these and the head train."""
+    from peft import inject_adapter_in_model
+
+    freeze_all_but_head(model, setting.head)
+    with own_stream(setting):
+        inject_adapter_in_model(config, model)
+    for name, parameter in model.named_parameters():
+        if name in setting.head:
+            parameter.requires_grad_(True)
+
+
+def check_room(model: Any, method: str, length: int, setting: Setting) -> None:
+    """Refuse a text length that, with virtual tokens in front, exceeds the position embeddings."""
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or model.config.model_type in ("deberta-v2", "modernbert"):
+        return  # relative positions
+    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        limit -= model.config.pad_token_id + 1
+    if setting.max_length + length > limit:
+        raise UserError(
+            f"method={method}: {length} virtual tokens and budget.max_length={setting.max_length}"
+            f" are more than the {limit} positions of this model; use"
+            f" budget.max_length={limit - length}"
+        )
+
+
+def attach_prefix(model: Any, config: Any, setting: Setting) -> None:
+    """Give the model a prefix in every layer, made by peft's encoder on each forward pass."""
+    freeze_all_but_head(model, setting.head)
+    with own_stream(setting):
+        model.add_module("prompt_encoder", _KeptPrefix(config))
+    model.register_forward_pre_hook(_Prefixed(config), with_kwargs=True)
+
+
+def attach_prompt(model: Any, config: Any, setting: Setting) -> None:
+    """Put peft's virtual tokens before the embedded text on each forward pass."""
+    from peft import PromptEmbedding
+
+    freeze_all_but_head(model, setting.head)
+    with own_stream(setting):
+        encoder = PromptEmbedding(config, model.get_input_embeddings())  # type: ignore[no-untyped-call]
+        model.add_module("prompt_encoder", encoder)
+    model.register_forward_pre_hook(_prompted, with_kwargs=True)
+
+
+class _KeptPrefix(nn.Module):
+    """peft's PrefixEncoder, and the tensor that is kept of it: (length, 2 · layers · width)."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        from peft import PrefixEncoder
+
+        self.made_by = PrefixEncoder(config)  # type: ignore[no-untyped-call]
+        self.register_buffer("places", torch.arange(config.num_virtual_tokens), persistent=False)
+        self.folded: torch.Tensor | None = None
+
+    def forward(self) -> torch.Tensor:
+        if self.folded is not None:
+            return self.folded
+        with torch.autocast(self.made_by.embedding.weight.device.type, enabled=False):
+            made: torch.Tensor = self.made_by(self.places)
+        return made
+
+    def fold(self) -> Folded:
+        """Name the MLP's parameters, and the tensor that replaces them."""
+        names = {f"prompt_encoder.{n}" for n, _ in self.named_parameters()}
+        with torch.no_grad():
+            return Folded(frozenset(names), {"prompt_embeddings": self().detach().clone()})
+
+    def unfold(self, tensors: dict[str, torch.Tensor]) -> None:
+        """Use the kept tensor from now on."""
+        self.folded = tensors["prompt_embeddings"]
+
+
+class _Prefixed:
+    """Adds the cache that holds the prefix, and its visible columns, to a forward call."""
+
+    def __init__(self, config: Any) -> None:
+        self.shape = (
+            config.num_virtual_tokens,
+            2 * config.num_layers,
+            config.num_attention_heads,
+            config.token_dim // config.num_attention_heads,
+        )
+
+    def __call__(self, model: Any, inputs: Any, named: dict[str, Any]) -> Any:
+        from transformers import DynamicCache
+
+        size = len(named["input_ids"])
+        made = model.prompt_encoder().view(self.shape).permute(1, 2, 0, 3).unsqueeze(1)
+        pairs = made.expand(-1, size, -1, -1, -1)
+        cache = DynamicCache()
+        for index in range(len(pairs) // 2):
+            cache.update(pairs[2 * index], pairs[2 * index + 1], index)
+        return inputs, {
+            **named,
+            "past_key_values": cache,
+            "attention_mask": _widened(named["attention_mask"], self.shape[0]),
+        }
+
+
+def _prompted(model: Any, inputs: Any, named: dict[str, Any]) -> Any:
+    named = dict(named)
+    input_ids = named.pop("input_ids")
+    words = model.get_input_embeddings()(input_ids)
+    encoder = model.prompt_encoder
+    length = encoder.embedding.num_embeddings
+    places = torch.arange(length, device=input_ids.device)
+    prompts = encoder(places).to(words.dtype).unsqueeze(0).expand(len(input_ids), -1, -1)
+    named["inputs_embeds"] = torch.cat([prompts, words], dim=1)
+    named["attention_mask"] = _widened(named["attention_mask"], length)
+    types = named.get("token_type_ids")
+    if types is not None:
+        named["token_type_ids"] = torch.cat([types.new_zeros(len(types), length), types], dim=1)
+    return inputs, named
+
+
+def _widened(mask: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.cat([mask.new_ones(len(mask), length), mask], dim=1)

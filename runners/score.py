@@ -1,0 +1,55 @@
+"""Scores a trained model that `save=delta` wrote: `python run.py eval=FOLDER`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results import record as records
+from runners.config import RunConfig
+from runners.data import load_task_data
+
+if TYPE_CHECKING:
+    from runners.training import Scoring
+
+
+def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
+    """Print the scores of a stored delta on its task's report splits; return the exit code.
+
+    The task, model and budget are the stored run's; device and threads, and data or
+    model.name_or_path where they are typed, are the command's.
+    """
+    from runners.delta import load_delta
+    from runners.environment import choose_device, make_deterministic, set_threads
+    from runners.training import Scoring, make_accelerator, make_collators
+
+    set_threads(asked.settings.threads)
+    typed = [a for a in arguments if a.startswith("model.name_or_path=")]
+    path = typed[-1].partition("=")[2] if typed else None
+    delta = load_delta(folder, model_path=path)
+    settings = delta.config.settings
+    if any(a.startswith(("data=", "data.")) for a in arguments):
+        settings = settings.model_copy(update={"data": asked.settings.data})
+    config = dataclasses.replace(delta.config, settings=settings)
+    data = load_task_data(settings.task, settings.data, settings.protocol)
+    accelerator = make_accelerator(choose_device(asked.settings.device), config.precision)
+    make_deterministic()
+    collators = make_collators(config, data, delta.loaded, delta.weights)
+    model = delta.loaded.model.to(accelerator.device)
+    scoring = Scoring(config, data, collators, accelerator)
+    for split, found in scoring(model, list(data.report), 0).items():
+        print(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in found.items()))
+    print(f"delta of run {delta.run}, data {data.source}{_compared(folder, delta.run, scoring)}")
+    return 0
+
+
+def _compared(folder: str, run: str, scoring: Scoring) -> str:
+    """Say whether the run's record, where it lies beside the delta, holds the same predictions."""
+    path = records.record_path(Path(folder).parent, run)
+    if not path.is_file():
+        return ""
+    stored = records.read(path).predictions
+    same = stored == scoring.predictions
+    return "; predictions equal the record's" if same else "; predictions differ from the record's"
