@@ -123,7 +123,8 @@ def read_all(folder: Path) -> list[Record]:
         raise UserError(
             f"{folder}: no such folder of records; run something first, or name another folder"
         )
-    return [read(path) for path in sorted(folder.rglob("*.json"))]
+    found = sorted(folder.rglob("*.json"))
+    return [read(path) for path in found if path.parent.suffix != ".delta"]
 
 
 def check_writable(folder: Path) -> None:

@@ -144,3 +144,17 @@ def save_tiny(architecture: str, folder: Path, pretrained_head: bool = False) ->
                 parameter.add_(0.02 * torch.randn_like(parameter))
     model.save_pretrained(folder)
     return folder
+
+
+def tiny_batch(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the texts as one padded batch with labels, for a two-class model."""
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    batch = tokenizer(TEXTS, padding=True, return_tensors="pt")
+    return {**batch, "labels": torch.tensor([0, 1, 0, 1, 1])}
+
+
+def tiny_model(folder: Path, **changes: Any) -> Any:
+    """Return the two-class model of a tiny folder in evaluation mode, its head from one seed."""
+    torch.manual_seed(0)
+    auto = transformers.AutoModelForSequenceClassification
+    return auto.from_pretrained(folder, **changes).eval()

@@ -11,52 +11,28 @@ import torch
 import transformers
 
 from methods.bitfit import BitFit, is_bias
-from methods.method import Setting
 from results.errors import UserError
 from runners.models import head_names
+from tests.shapes import (
+    BERT_BASE,
+    BERT_LARGE,
+    ELECTRA_BASE,
+    ROBERTA_BASE,
+    ROBERTA_LARGE,
+    on_meta,
+    setting_of,
+)
 from tests.tiny import TEXTS
 
 
-def _on_meta(config: transformers.PretrainedConfig) -> transformers.PreTrainedModel:
-    config.num_labels = 2
-    with torch.device("meta"):
-        return transformers.AutoModelForSequenceClassification.from_config(config)
-
-
-def _setting(model: Any) -> Setting:
-    return Setting(
-        head=head_names(model, set()),
-        generator=torch.Generator(),
-        num_labels=2,
-        regression=False,
-        total_steps=1,
-        max_length=48,
-    )
-
-
 def _trained(model: Any, **options: Any) -> dict[str, int]:
-    setting = _setting(model)
+    setting = setting_of(model)
     BitFit(**options).prepare(model, setting)
     return {
         n: p.numel()
         for n, p in model.named_parameters()
         if p.requires_grad and n not in setting.head
     }
-
-
-_LARGE = {
-    "hidden_size": 1024,
-    "num_hidden_layers": 24,
-    "num_attention_heads": 16,
-    "intermediate_size": 4096,
-}
-BERT_BASE = transformers.BertConfig()
-BERT_LARGE = transformers.BertConfig(**_LARGE)
-ROBERTA_BASE = transformers.RobertaConfig(vocab_size=50265, type_vocab_size=1)
-ROBERTA_LARGE = transformers.RobertaConfig(vocab_size=50265, type_vocab_size=1, **_LARGE)
-ELECTRA_BASE = transformers.ElectraConfig(
-    embedding_size=768, hidden_size=768, intermediate_size=3072, num_attention_heads=12
-)
 
 
 @pytest.mark.parametrize(
@@ -78,7 +54,7 @@ ELECTRA_BASE = transformers.ElectraConfig(
 def test_bias_counts_are_the_papers(
     config: transformers.PretrainedConfig, options: dict[str, Any], count: int
 ) -> None:
-    assert sum(_trained(_on_meta(config), **options).values()) == count
+    assert sum(_trained(on_meta(config), **options).values()) == count
 
 
 def test_deberta_v3_bias_count() -> None:
@@ -96,14 +72,14 @@ def test_deberta_v3_bias_count() -> None:
         position_biased_input=False,
         type_vocab_size=0,
     )
-    model = _on_meta(config)
+    model = on_meta(config)
     # Biases inside the encoder; its pooler (768) stands outside it and is part of the head.
     assert sum(_trained(model).values()) == 103_680 - 768
     assert "pooler.dense.bias" in head_names(model, set())
 
 
 def test_subset_trains_exactly_query_and_intermediate_biases() -> None:
-    names = set(_trained(_on_meta(BERT_BASE), subset="query_intermediate"))
+    names = set(_trained(on_meta(BERT_BASE), subset="query_intermediate"))
     layers = [f"bert.encoder.layer.{i}" for i in range(12)]
     expected = {f"{layer}.attention.self.query.bias" for layer in layers}
     expected |= {f"{layer}.intermediate.dense.bias" for layer in layers}
@@ -125,9 +101,9 @@ def test_a_bias_is_told_by_its_whole_last_name(name: str, bias: bool) -> None:
 
 
 def test_encoder_without_biases_is_refused() -> None:
-    model = _on_meta(transformers.ModernBertConfig())
+    model = on_meta(transformers.ModernBertConfig())
     with pytest.raises(UserError, match=r"has no bias in its encoder.*method=linear"):
-        BitFit().prepare(model, _setting(model))
+        BitFit().prepare(model, setting_of(model))
 
 
 def _batch(folder: Path) -> dict[str, torch.Tensor]:
@@ -142,7 +118,7 @@ def test_gradient_of_the_key_bias_is_zero(
 ) -> None:
     folder = tiny_folder(architecture)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(folder).double().eval()
-    BitFit().prepare(model, _setting(model))
+    BitFit().prepare(model, setting_of(model))
     model(**_batch(folder)).loss.backward()
     gradients = {
         n: p.grad.abs().max().item() for n, p in model.named_parameters() if p.grad is not None
@@ -175,7 +151,7 @@ def test_linear_biases_train_as_pefts_beft_does(tiny_folder: Callable[[str], Pat
             return model(**batch).logits
 
     ours = load().train()
-    BitFit().prepare(ours, _setting(ours))
+    BitFit().prepare(ours, setting_of(ours))
     linear = [
         p
         for n, p in ours.named_parameters()
