@@ -32,9 +32,10 @@ check: lint test
 smoke: setup
 	HF_HUB_OFFLINE=1 $(RUN) run.py budget=smoke task=rte data.eval_size=40 out=$$(mktemp -d)
 
-# The tables of the records in results/runs, written where they are shown.
+# The tables of the records in results/runs and of the methods, written where they are shown.
 tables: setup
 	$(RUN) -m results --format md --into README.md
+	$(RUN) -m runners.catalogue --into README.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

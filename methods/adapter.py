@@ -37,6 +37,8 @@ class Adapter(Method):
     """
 
     name: ClassVar[str] = "adapter"
+    paper: ClassVar[str] = "Houlsby et al. 2019; Pfeiffer et al. 2021; He et al. 2022"
+    trains: ClassVar[str] = "bottlenecks after attention and feed-forward, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
 

@@ -46,6 +46,8 @@ class BitFit(Method):
     """
 
     name: ClassVar[str] = "bitfit"
+    paper: ClassVar[str] = "Ben Zaken et al. 2022"
+    trains: ClassVar[str] = "biases; `subset=query_intermediate`, `layers=[…]`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     lr: LearningRate = 1e-3

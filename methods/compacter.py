@@ -28,6 +28,8 @@ class Compacter(Method):
     """
 
     name: ClassVar[str] = "compacter"
+    paper: ClassVar[str] = "Karimi Mahabadi et al. 2021"
+    trains: ClassVar[str] = "Kronecker bottlenecks, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
 

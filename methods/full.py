@@ -19,6 +19,8 @@ class Full(Method):
     """Train every parameter of encoder and head."""
 
     name: ClassVar[str] = "full"
+    paper: ClassVar[str] = "Devlin et al. 2019"
+    trains: ClassVar[str] = "everything"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:

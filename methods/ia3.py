@@ -21,6 +21,8 @@ class Ia3(Method):
     """
 
     name: ClassVar[str] = "ia3"
+    paper: ClassVar[str] = "Liu et al. 2022"
+    trains: ClassVar[str] = "scales of keys, values and feed-forward"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     lr: LearningRate = 3e-3

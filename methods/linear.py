@@ -20,6 +20,8 @@ class Linear(Method):
     """Freeze every pretrained parameter and train the head."""
 
     name: ClassVar[str] = "linear"
+    paper: ClassVar[str] = "–"
+    trains: ClassVar[str] = "nothing"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     lr: LearningRate = 1e-3

@@ -21,6 +21,8 @@ class LnTuning(Method):
     """Freeze everything but the LayerNorms of the encoder and the head."""
 
     name: ClassVar[str] = "ln_tuning"
+    paper: ClassVar[str] = "Zhao et al. 2023"
+    trains: ClassVar[str] = "LayerNorms"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     lr: LearningRate = 1e-3

@@ -24,6 +24,8 @@ class Lora(Method):
     """
 
     name: ClassVar[str] = "lora"
+    paper: ClassVar[str] = "Hu et al. 2022"
+    trains: ClassVar[str] = "low-rank updates of queries and values; `targets=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
 
     lr: LearningRate = 1e-3

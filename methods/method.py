@@ -56,10 +56,13 @@ class Method:
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
     (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a
     change of the method can change a score. `changes_start` is true when the logits before the
-    first step differ from the pretrained model's by design.
+    first step differ from the pretrained model's by design. `paper` and `trains` (what trains,
+    besides the head) are for the table of methods.
     """
 
     name: ClassVar[str] = ""
+    paper: ClassVar[str] = "–"
+    trains: ClassVar[str] = "–"
     version: ClassVar[int] = 1
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False

@@ -22,6 +22,8 @@ class Prefix(Method):
     """Prepend `length` learned key-value pairs in every layer; train these and the head."""
 
     name: ClassVar[str] = "prefix"
+    paper: ClassVar[str] = "Li and Liang 2021"
+    trains: ClassVar[str] = "10 keys and values in every layer; `length=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # a prefix takes attention, whatever it holds
 

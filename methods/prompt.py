@@ -21,6 +21,8 @@ class Prompt(Method):
     """Prepend `length` learned vectors to the embedded text; train these and the head."""
 
     name: ClassVar[str] = "prompt"
+    paper: ClassVar[str] = "Lester et al. 2021"
+    trains: ClassVar[str] = "10 vectors before the text; `length=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
 

@@ -37,6 +37,8 @@ class Raft(Method):
     """Replace every feed-forward activation by a rational one of its own."""
 
     name: ClassVar[str] = "raft"
+    paper: ClassVar[str] = "Fang et al. 2023"
+    trains: ClassVar[str] = "everything, and rational activations; `train=coefficients`, `bitfit`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # the fit is not GELU itself
 

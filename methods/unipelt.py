@@ -35,6 +35,8 @@ class Unipelt(Method):
     """Insert gated sub-modules, named by the letters of `variant`; train these and the head."""
 
     name: ClassVar[str] = "unipelt"
+    paper: ClassVar[str] = "Mao et al. 2022"
+    trains: ClassVar[str] = "gated adapter, prefix and LoRA; `variant=AP`, `APL`, `APLB`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # prefix and adapter start near the pretrained model
 

@@ -46,17 +46,17 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def place(text: str, path: Path) -> None:
+def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the two marks of a file."""
     try:
         old = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"--into {path}: {error.strerror}") from None
-    if old.count(BEGIN) != 1 or old.count(END) != 1 or old.index(BEGIN) > old.index(END):
-        raise UserError(f"--into {path}: needs one line '{BEGIN}' and after it one line '{END}'")
-    head, rest = old.split(BEGIN)
-    tail = rest.split(END)[1]
-    path.write_text(f"{head}{BEGIN}\n{text}{END}{tail}", encoding="utf-8")
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
+    head, rest = old.split(begin)
+    tail = rest.split(end)[1]
+    path.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
 
 
 if __name__ == "__main__":

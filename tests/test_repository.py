@@ -88,6 +88,12 @@ def test_readme_lists_every_choice() -> None:
             assert f"`{path.stem}`" in README, f"{group}={path.stem}"
 
 
+def test_readme_shows_the_table_of_the_registered_methods() -> None:
+    from runners.catalogue import BEGIN, END, table
+
+    assert README.split(BEGIN)[1].split(END)[0] == "\n" + table()
+
+
 def test_readme_shows_the_tables_of_the_committed_records() -> None:
     shown = README.split(BEGIN)[1].split(END)[0]
     assert shown == "\n" + render(tables(committed_records()), "md")

@@ -12,6 +12,7 @@ import transformers
 
 from methods.bitfit import BitFit, is_bias
 from results.errors import UserError
+from runners.catalogue import shape
 from runners.models import head_names
 from tests.shapes import (
     BERT_BASE,
@@ -58,21 +59,7 @@ def test_bias_counts_are_the_papers(
 
 
 def test_deberta_v3_bias_count() -> None:
-    config = transformers.DebertaV2Config(
-        vocab_size=128_100,
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        relative_attention=True,
-        position_buckets=256,
-        norm_rel_ebd="layer_norm",
-        share_att_key=True,
-        pos_att_type=["p2c", "c2p"],
-        position_biased_input=False,
-        type_vocab_size=0,
-    )
-    model = on_meta(config)
+    model = on_meta(shape("DeBERTa-v2"))
     # Biases inside the encoder; its pooler (768) stands outside it and is part of the head.
     assert sum(_trained(model).values()) == 103_680 - 768
     assert "pooler.dense.bias" in head_names(model, set())

@@ -10,7 +10,9 @@ import peft
 import pytest
 import torch
 
+from methods.full import Full
 from methods.ia3 import Ia3
+from methods.linear import Linear
 from methods.ln_tuning import LnTuning
 from methods.lora import Lora
 from methods.method import Method
@@ -37,6 +39,8 @@ Folder = Callable[[str], Path]
         (Prefix(projection=True), 184_320, 491_520),
         (Prompt(), 7_680, 10_240),
         (LnTuning(), 38_400, 100_352),
+        (Full(), 109_482_240, 335_141_888),
+        (Linear(), 0, 0),
     ],
 )
 def test_counts_are_the_published_ones(method: Method, base: int, large: int) -> None:

@@ -1,0 +1,143 @@
+"""The table of methods, made from the registry: `python -m runners.catalogue --into README.md`."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from methods.method import Method, Setting
+from methods.registry import composition_problems, registered
+from results.__main__ import place
+from results.errors import UserError
+from runners.build import count_parameters
+from runners.models import head_names
+
+BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
+# The shapes of public base models; names of transformers' configuration classes and their values.
+SHAPES: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
+    {
+        "BERT": ("BertConfig", {}),
+        "RoBERTa": ("RobertaConfig", {"vocab_size": 50265, "type_vocab_size": 1}),
+        "ELECTRA": (
+            "ElectraConfig",
+            {"embedding_size": 768, "hidden_size": 768}
+            | {"intermediate_size": 3072, "num_attention_heads": 12},
+        ),
+        "DeBERTa-v2": (
+            "DebertaV2Config",
+            {
+                "vocab_size": 128_100,
+                "hidden_size": 768,
+                "num_hidden_layers": 12,
+                "num_attention_heads": 12,
+                "intermediate_size": 3072,
+                "relative_attention": True,
+                "position_buckets": 256,
+                "norm_rel_ebd": "layer_norm",
+                "share_att_key": True,
+                "pos_att_type": ["p2c", "c2p"],
+                "position_biased_input": False,
+                "type_vocab_size": 0,
+            },
+        ),
+        "ALBERT": (
+            "AlbertConfig",
+            {"hidden_size": 768, "num_attention_heads": 12} | {"intermediate_size": 3072},
+        ),
+        "DistilBERT": ("DistilBertConfig", {}),
+        "ModernBERT": ("ModernBertConfig", {}),
+    }
+)
+
+
+def shape(name: str, **changes: Any) -> Any:
+    """Return the configuration of a shape, for two classes."""
+    import transformers
+
+    kind, values = SHAPES[name]
+    return getattr(transformers, kind)(**{**values, **changes}, num_labels=2)
+
+
+def on_meta(config: Any) -> Any:
+    """Return a model for classification on the meta device: names and sizes, no weights."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    with torch.device("meta"):
+        return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+
+
+def setting_of(model: Any, max_length: int = 128) -> Setting:
+    """Return a setting in which what lies outside the encoder is the head."""
+    import torch
+
+    return Setting(
+        head=head_names(model, set()),
+        generator=torch.Generator().manual_seed(0),
+        num_labels=2,
+        regression=False,
+        total_steps=1,
+        max_length=max_length,
+    )
+
+
+def counted(config: Any, method: Method) -> dict[str, int]:
+    """Return the parameter counts of a method on a shape."""
+    model = on_meta(config)
+    setting = setting_of(model)
+    method.prepare(model, setting)
+    return count_parameters(model, setting.head, (method,))
+
+
+def table() -> str:
+    """Return the methods as a Markdown table, one row each."""
+    lines = [
+        "| `method=` | paper | what trains, besides the head | parameters on bert-base |"
+        " architectures | combines with |",
+        "|---|---|---|---:|---|---|",
+    ]
+    for name, cls in registered().items():
+        counts: dict[str, dict[str, int]] = {}
+        for architecture in SHAPES:
+            try:
+                counts[architecture] = counted(shape(architecture), cls())
+            except UserError:
+                continue
+        missing = [a for a in SHAPES if a not in counts]
+        where = "all" if not missing else f"not {', '.join(missing)}"
+        bert = counts["BERT"]
+        number = f"{bert['trainable_without_head']:,}"
+        if bert["training_only"]:
+            number += f" (and {bert['training_only']:,} while training)"
+        others = [
+            f"`{other}`"
+            for other, known in registered().items()
+            if other != name and not composition_problems([cls, known])
+        ]
+        row = [f"`{name}`", cls.paper, cls.trains, number, where, ", ".join(others) or "–"]
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print or place the table; return 0, or 2 after a user's mistake."""
+    parser = argparse.ArgumentParser(prog="python -m runners.catalogue", description=__doc__)
+    parser.add_argument("--into", type=Path, metavar="FILE", help="replace what stands in FILE")
+    asked = parser.parse_args(arguments)
+    if asked.into is None:
+        print(table(), end="")
+        return 0
+    try:
+        place(table(), asked.into, BEGIN, END)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
