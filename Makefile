@@ -28,9 +28,12 @@ lint: setup
 
 check: lint test
 
-# The whole path in a few steps; its scores say nothing.
+# Every method, and ten compositions, in a few steps each; the scores say nothing.
+COMPOSED = [hype,bitfit],[rdrop,lora],[child_tuning_d,adapter],[child_tuning_f,ln_tuning],[mixout,llrd],[smart,ia3],[sift,compacter],[noisytune,wd_pre],[pats_provisional,topk],[hype,rdrop,reinit]
 smoke: setup
-	HF_HUB_OFFLINE=1 $(RUN) run.py budget=smoke task=rte data.eval_size=40 out=$$(mktemp -d)
+	out=$$(mktemp -d); small="budget=smoke task=rte data.eval_size=40 out=$$out"; export HF_HUB_OFFLINE=1; \
+	$(RUN) run.py -m $$small 'method=glob(*)' && $(RUN) run.py -m $$small 'method=$(COMPOSED)' && \
+	$(RUN) -m results $$out
 
 # The tables of the records in results/runs and of the methods, written where they are shown.
 tables: setup

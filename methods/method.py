@@ -17,8 +17,18 @@ if TYPE_CHECKING:
 
 Batch = dict[str, "torch.Tensor"]
 ParameterGroup = dict[str, Any]
-TaskLoss = Callable[[Batch], "torch.Tensor"]
 LearningRate = Annotated[float, Gt(0)] | None
+
+
+@dataclass(frozen=True)
+class Output:
+    """What the task's forward pass gave in float32: its loss, a scalar, and logits (B, labels)."""
+
+    loss: torch.Tensor
+    logits: torch.Tensor
+
+
+Forward = Callable[[Batch], Output]
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,9 @@ class Setting:
 
     `head` names the parameters that the checkpoint did not hold (the classifier, and a pooler where
     it was initialised afresh). `generator` is this method's own random stream, a CPU generator:
-    draws from it leave data order and dropout as they are.
+    draws from it leave data order and dropout as they are. `pretrained` holds a copy of every
+    parameter as it was loaded, before any method; it is filled for methods that need it only.
+    `methods` names all methods of the run in their order.
     """
 
     head: frozenset[str]
@@ -36,6 +48,9 @@ class Setting:
     regression: bool
     total_steps: int
     max_length: int
+    precision: str = "fp32"
+    pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    methods: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -56,8 +71,10 @@ class Method:
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
     (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a
     change of the method can change a score. `changes_start` is true when the logits before the
-    first step differ from the pretrained model's by design. `paper` and `trains` (what trains,
-    besides the head) are for the table of methods.
+    first step differ from the pretrained model's by design. `needs` may name "pretrained", the
+    weights as loaded. While `paused`, a method must not perturb forward passes: another one is
+    measuring the model. `paper` and `trains` (what trains
+    besides the head, or else what changes) are for the table of methods.
     """
 
     name: ClassVar[str] = ""
@@ -66,8 +83,10 @@ class Method:
     version: ClassVar[int] = 1
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False
+    needs: ClassVar[frozenset[str]] = frozenset()
 
     lr: LearningRate = None
+    paused: bool = field(default=False, init=False, repr=False)
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""
@@ -79,13 +98,16 @@ class Method:
         return groups
 
     def before_training(
-        self, model: torch.nn.Module, batches: Iterable[Batch], task_loss: TaskLoss
+        self, model: torch.nn.Module, batches: Iterable[Batch], forward: Forward
     ) -> None:
         """See training batches before the first step; gradients are cleared afterwards."""
 
-    def loss(self, model: torch.nn.Module, batch: Batch, task_loss: TaskLoss) -> torch.Tensor:
+    def optimizer_built(self, optimizer: torch.optim.Optimizer) -> None:
+        """Keep the optimizer, whose groups hold the current learning rates."""
+
+    def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         """Return the loss of a batch as a scalar; called only for the method that owns "loss"."""
-        return task_loss(batch)
+        return forward(batch).loss
 
     def after_backward(self, model: torch.nn.Module, step: int) -> None:
         """Read or edit the complete gradients, before clipping. `step` counts from 0."""

@@ -29,7 +29,8 @@ class Record:
     `scores` maps report split to metric to value, of the weights the protocol reports; `score` is
     the task's one number. `evaluations` lists the report scores after each evaluation;
     `best_on_dev` is the best of them, kept because papers print it, and never the headline.
-    `startup_seconds` pass before the first step, `whole_seconds` before the record is written.
+    `startup_seconds` pass before the first step, of them `preparation_seconds` in which methods saw
+    training batches; `whole_seconds` pass before the record is written.
     `predictions` holds for each report split one prediction an example, and the gold `references`
     where there are any.
     """
@@ -61,6 +62,7 @@ class Record:
     steps: int | None = None
     train_loss: float | None = None
     startup_seconds: float | None = None
+    preparation_seconds: float | None = None
     train_seconds: float | None = None
     eval_seconds: float | None = None
     whole_seconds: float | None = None

@@ -29,6 +29,10 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
 def apply_methods(config: RunConfig, loaded: Loaded, total_steps: int) -> None:
     """Let the methods prepare the model, in the order typed, each with its own random stream."""
     settings = config.settings
+    wanted = any("pretrained" in method.needs for method in config.methods)
+    pretrained = (
+        {n: p.detach().clone() for n, p in loaded.model.named_parameters()} if wanted else {}
+    )
     for method in config.methods:
         setting = Setting(
             head=loaded.head,
@@ -37,6 +41,9 @@ def apply_methods(config: RunConfig, loaded: Loaded, total_steps: int) -> None:
             regression=settings.task.kind == "regression",
             total_steps=total_steps,
             max_length=settings.budget.max_length,
+            precision=config.precision,
+            pretrained=pretrained,
+            methods=config.method_names,
         )
         method.prepare(loaded.model, setting)
 

@@ -94,33 +94,52 @@ def counted(config: Any, method: Method) -> dict[str, int]:
 
 
 def table() -> str:
-    """Return the methods as a Markdown table, one row each."""
+    """Return the methods as two Markdown tables: what trains, and how it trains; one row each."""
+    choosing = {n: c for n, c in registered().items() if "parameters" in c.owns}
+    changing = {n: c for n, c in registered().items() if n not in choosing}
     lines = [
+        "One of these says what trains (without one, everything does), and combines with those of"
+        " the second table:",
+        "",
         "| `method=` | paper | what trains, besides the head | parameters on bert-base |"
-        " architectures | combines with |",
-        "|---|---|---|---:|---|---|",
+        " architectures |",
+        "|---|---|---|---:|---|",
     ]
-    for name, cls in registered().items():
-        counts: dict[str, dict[str, int]] = {}
-        for architecture in SHAPES:
-            try:
-                counts[architecture] = counted(shape(architecture), cls())
-            except UserError:
-                continue
-        missing = [a for a in SHAPES if a not in counts]
-        where = "all" if not missing else f"not {', '.join(missing)}"
-        bert = counts["BERT"]
-        number = f"{bert['trainable_without_head']:,}"
-        if bert["training_only"]:
-            number += f" (and {bert['training_only']:,} while training)"
-        others = [
-            f"`{other}`"
-            for other, known in registered().items()
-            if other != name and not composition_problems([cls, known])
-        ]
-        row = [f"`{name}`", cls.paper, cls.trains, number, where, ", ".join(others) or "–"]
-        lines.append(f"| {' | '.join(row)} |")
+    for name, cls in choosing.items():
+        counts, where = _counts(cls)
+        number = f"{counts['trainable_without_head']:,}"
+        if counts["training_only"]:
+            number += f" (and {counts['training_only']:,} while training)"
+        lines.append(f"| `{name}` | {cls.paper} | {cls.trains} | {number} | {where} |")
+    lines += [
+        "",
+        "Any number of these change the training:",
+        "",
+        "| `method=` | paper | what changes | architectures | not with |",
+        "|---|---|---|---|---|",
+    ]
+    for name, cls in changing.items():
+        refused = [f"`{n}`" for n, c in registered().items() if _meet(cls, c) is False]
+        never = ", ".join(refused) or "–"
+        where = _counts(cls)[1]
+        lines.append(f"| `{name}` | {cls.paper} | {cls.trains} | {where} | {never} |")
     return "\n".join(lines) + "\n"
+
+
+def _meet(first: type[Method], second: type[Method]) -> bool:
+    return first is second or not composition_problems([first, second])
+
+
+def _counts(cls: type[Method]) -> tuple[dict[str, int], str]:
+    """Return a method's counts on bert-base, and on which architectures it works."""
+    counts: dict[str, dict[str, int]] = {}
+    for architecture in SHAPES:
+        try:
+            counts[architecture] = counted(shape(architecture), cls())
+        except UserError:
+            continue
+    missing = [a for a in SHAPES if a not in counts]
+    return counts["BERT"], "all" if not missing else f"not {', '.join(missing)}"
 
 
 def main(arguments: list[str] | None = None) -> int:

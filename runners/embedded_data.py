@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import random
 from collections.abc import Callable
 from typing import Any
@@ -57,31 +58,42 @@ def embedded_tasks() -> frozenset[str]:
 
 def read_embedded(task: Task) -> tuple[Split, dict[str, Split]]:
     """Return train and report splits; the same text never occurs twice, in one split or in two."""
+    train, report = _generated(task.name, tuple(task.labels))
+    return train, dict(report)
+
+
+@functools.cache
+def _generated(task: str, labels: tuple[str, ...]) -> tuple[Split, dict[str, Split]]:
     taken: set[tuple[str, ...]] = set()
-    train = _split(task, "train", TRAIN_ROWS.get(task.name, 1600), None, taken)
+    train = _split(task, labels, "train", TRAIN_ROWS.get(task, 1600), None, taken)
     unseen = {"validation": UNSEEN}
-    if task.name == "mnli":  # mismatched and ax: every content word that has unseen ones is unseen
+    if task == "mnli":  # mismatched and ax: every content word that has unseen ones is unseen
         unseen = {"validation_matched": UNSEEN, "validation_mismatched": 1.0, "ax": 1.0}
     return train, {
-        name: _split(task, name, DEV_ROWS, share, taken) for name, share in unseen.items()
+        name: _split(task, labels, name, DEV_ROWS, share, taken) for name, share in unseen.items()
     }
 
 
 def _split(
-    task: Task, name: str, rows: int, unseen: float | None, taken: set[tuple[str, ...]]
+    task: str,
+    names: tuple[str, ...],
+    name: str,
+    rows: int,
+    unseen: float | None,
+    taken: set[tuple[str, ...]],
 ) -> Split:
-    rng = random.Random(f"tunebench embedded {VERSION} {task.name} {name}")
+    rng = random.Random(f"tunebench embedded {VERSION} {task} {name}")
     words = Words(rng, unseen)
-    classes = _STSB_GRADES if task.name == "stsb" else len(_LABELS[task.name])
+    classes = _STSB_GRADES if task == "stsb" else len(_LABELS[task])
     texts: list[tuple[str, ...]] = []
     labels: list[Label] = []
     while len(texts) < rows:
         label: Label = len(texts) % classes
-        made = _MAKERS[task.name](words, int(label))
-        if task.name == "stsb":
+        made = _MAKERS[task](words, int(label))
+        if task == "stsb":
             made, label = made
         else:
-            label = task.labels.index(_LABELS[task.name][int(label)])
+            label = names.index(_LABELS[task][int(label)])
         if made not in taken:
             taken.add(made)
             texts.append(made)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from methods.method import Batch, Method
+from methods.method import Batch, Method, Output
 from runners.batches import Collator, Order
 from runners.config import Budget
 from runners.seeds import derive
@@ -109,14 +109,17 @@ class Loop:
         self.schedule = torch.optim.lr_scheduler.LambdaLR(
             self.optimizer, learning_rate_factor(budget, self.steps)
         )
+        for method in methods:
+            method.optimizer_built(self.optimizer)
+        self.preparation_seconds = 0.0
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
         torch.manual_seed(derive(order.seed, "dropout"))
 
-    def task_loss(self, batch: Batch) -> torch.Tensor:
-        """Return the task's own loss of a batch: cross-entropy or squared error, in float32."""
+    def forward(self, batch: Batch) -> Output:
+        """Return the task's own loss of a batch (cross-entropy or squared error) and its logits."""
         with self.accelerator.autocast():
-            loss: torch.Tensor = self.model(**batch).loss
-        return loss.float()
+            output = self.model(**batch)
+        return Output(output.loss.float(), output.logits.float())
 
     def prepare_methods(self) -> None:
         """Let methods see training batches before the first step.
@@ -125,12 +128,18 @@ class Loop:
         """
         device = self.accelerator.device
         self.model.train()
+        start = time.perf_counter()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             for method in self.methods:
+                for other in self.methods:
+                    other.paused = other is not method
                 epoch = self._batches(0, self.order.steps_per_epoch)
-                method.before_training(self.model, epoch, self.task_loss)
+                method.before_training(self.model, epoch, self.forward)
+        for method in self.methods:
+            method.paused = False
         self.model.zero_grad(set_to_none=True)
         self.progress = Progress()
+        self.preparation_seconds = time.perf_counter() - start
 
     def _batches(self, first: int, last: int) -> Iterator[Batch]:
         for indices in self.order.batches(first, last):
@@ -158,9 +167,9 @@ class Loop:
 
     def _take_step(self, batch: Batch) -> torch.Tensor:
         if self._loss_owner is not None:
-            loss = self._loss_owner.loss(self.model, batch, self.task_loss)
+            loss = self._loss_owner.loss(self.model, batch, self.forward)
         else:
-            loss = self.task_loss(batch)
+            loss = self.forward(batch).loss
         self.accelerator.backward(loss)
         for method in self.methods:
             method.after_backward(self.model, self.step)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from methods.surgery.places import draw_anew as initialise
 from results.errors import UserError
 from runners.config import Task
 from runners.seeds import derive
@@ -122,11 +123,8 @@ def draw_anew(model: PreTrainedModel, modules: Sequence[str], shown: str) -> set
     for name in modules:
         if not name or name not in known:
             raise UserError(f"{shown}: model.untrained={name!r} is not one of its modules")
-        for parameter_name, parameter in known[name].named_parameters():
-            parameter._is_hf_initialized = False  # else transformers keeps what it has read
-            drawn.add(f"{name}.{parameter_name}")
-        for module in known[name].modules():
-            model._init_weights(module)  # type: ignore[no-untyped-call]
+        drawn |= {f"{name}.{inner}" for inner, _ in known[name].named_parameters()}
+        initialise(model, known[name])
     return drawn
 
 

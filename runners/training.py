@@ -52,6 +52,7 @@ def train_and_score(
         parameters=count_parameters(loop.model, loaded.head, config.methods),
         stored_bytes=stored_bytes(loop.model, config.methods),
         steps=loop.steps,
+        preparation_seconds=round(loop.preparation_seconds, 3),
         startup_seconds=round(time.perf_counter() - began, 3),
     )
     scoring = Scoring(config, data, collators, accelerator)

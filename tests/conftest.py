@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import os
 import socket
 import subprocess
@@ -85,13 +87,18 @@ def real_glue() -> Path:
     return REAL_GLUE
 
 
-def configure(*overrides: str) -> RunConfig:
-    """Compose and check a configuration as run.py does."""
+@functools.cache
+def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         composed = hydra.compose("config", overrides=list(overrides))
     container = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(container, dict)
-    return check({str(k): v for k, v in container.items()})
+    return {str(k): v for k, v in container.items()}
+
+
+def configure(*overrides: str) -> RunConfig:
+    """Compose and check a configuration as run.py does."""
+    return check(copy.deepcopy(_composed(overrides)))
 
 
 @dataclass
@@ -138,6 +145,7 @@ SMALL = ("data=embedded", "data.train_size=48", "data.eval_size=24", "budget=smo
 NARROW = {
     "adapter": {"size": 8},
     "compacter": {"reduction": 4},
+    "topk": {"layers": 1},
     "unipelt": {"size": 8, "projection_size": 16},
 }
 

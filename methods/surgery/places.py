@@ -23,11 +23,12 @@ class Places:
     added to its residual (after dropout where there is one). `ffn_input` is the module whose first
     input is the input of the feed-forward branch. `last_norm` normalises the sum of feed-forward
     branch and residual (post-LN architectures only). `core` is the module that calls the
-    attention kernel.
+    attention kernel, `attention_dropout` the dropout of its probabilities where that is a module.
     """
 
     layers: str
     core: str
+    attention_dropout: str | None
     query: str | None
     key: str | None
     value: str | None
@@ -43,6 +44,7 @@ class Places:
 _BERT = Places(
     layers="encoder.layer",
     core="attention.self",
+    attention_dropout="attention.self.dropout",
     query="attention.self.query",
     key="attention.self.key",
     value="attention.self.value",
@@ -65,6 +67,7 @@ _DEBERTA = Places(
 _ALBERT = Places(
     layers="encoder.albert_layer_groups",
     core="attention",
+    attention_dropout="attention.attention_dropout",
     query="attention.query",
     key="attention.key",
     value="attention.value",
@@ -79,6 +82,7 @@ _ALBERT = Places(
 _DISTILBERT = Places(
     layers="transformer.layer",
     core="attention",
+    attention_dropout="attention.dropout",
     query="attention.q_lin",
     key="attention.k_lin",
     value="attention.v_lin",
@@ -93,6 +97,7 @@ _DISTILBERT = Places(
 _MODERNBERT = Places(
     layers="layers",
     core="attn",
+    attention_dropout=None,  # a number, in each layer's attention
     query=None,  # one matrix for the three
     key=None,
     value=None,
@@ -188,3 +193,24 @@ def freeze_all_but_head(model: nn.Module, head: frozenset[str]) -> None:
     """Let only the head train; what a method adds later trains by itself."""
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in head)
+
+
+def switch_off_dropout(model: Any, method: str, attention: bool) -> None:
+    """Set every dropout rate to zero; those of attention probabilities only when asked."""
+    kept = set()
+    for layer in layers(model, method):
+        if layer.places.attention_dropout is not None:
+            kept.add(layer.at("attention_dropout"))
+        if attention and isinstance(getattr(layer.at("core"), "attention_dropout", None), float):
+            layer.at("core").attention_dropout = 0.0  # type: ignore[assignment]
+    for module in model.modules():
+        if isinstance(module, nn.Dropout) and (attention or module not in kept):
+            module.p = 0.0
+
+
+def draw_anew(model: Any, part: nn.Module) -> None:
+    """Initialise a part of the model as its architecture does without a checkpoint."""
+    for parameter in part.parameters():
+        parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else transformers skips it
+    for module in part.modules():
+        model._init_weights(module)

@@ -53,6 +53,28 @@ class Shake(Method):
 
 
 METHODS = [*registered(), "shake"]
+# What draws dropout at other places than plain fine-tuning: longer sequences, dropout switched off,
+# several passes a step. These are compared without dropout, where nothing may be drawn at all.
+OTHER_DROPOUT = {
+    *("prefix", "prompt", "unipelt"),
+    *("hype", "mixout", "no_dropout"),
+    *("rdrop", "sift", "smart"),
+}
+# At these strengths a method is plain fine-tuning to the bit.
+NO_STRENGTH = {
+    "child_tuning_f": ["p=1"],
+    "child_tuning_d": ["p=1"],
+    "hype": ["sigma=0", "hidden_dropout=keep"],
+    "noisytune": ["strength=0"],
+    "rdrop": ["alpha=0"],
+    "mixout": ["p=0", "dropout=keep"],
+    "wd_pre": ["strength=0"],
+    "reinit": ["layers=0"],
+    "llrd": ["decay=1"],
+    "smart": ["weight=0"],
+    "sift": ["weight=0"],
+    "pats_provisional": ["strength=0"],
+}
 
 
 def _config(method: str, folder: Path, *more: str) -> RunConfig:
@@ -103,6 +125,9 @@ def test_only_declared_parameters_move_and_all_of_them_do(method: str, folder: P
     loop.run(5)
     moved = {n for n, p in _tensors(loop.model).items() if not torch.equal(p, before[n])}
     assert moved <= declared
+    if method == "child_tuning_d":  # whole tensors can lie below its threshold
+        declared = {n for n in declared if ".layer." not in n}
+        assert declared
     assert declared - moved == set()
 
 
@@ -165,8 +190,7 @@ def test_resumed_training_equals_uninterrupted_training(
 
 @pytest.mark.parametrize("method", METHODS)
 def test_method_leaves_the_global_random_stream_alone(method: str, folder: Path) -> None:
-    # Virtual tokens make a sequence longer, and a longer one has more places for dropout.
-    more = ["budget.dropout=0.0"] if method in ("prefix", "prompt", "unipelt") else []
+    more = ["budget.dropout=0.0"] if method in OTHER_DROPOUT else []
     plain, _ = _prepared(_config("full", folder, *more))
     after_plain = torch.get_rng_state()
     loop, _ = _prepared(_config(method, folder, *more))
@@ -189,6 +213,19 @@ def test_head_starts_the_same_for_every_method(method: str, folder: Path) -> Non
     assert all(
         torch.equal(p, ours[n]) for n, p in _tensors(plain.model).items() if n in loaded.head
     )
+
+
+@pytest.mark.parametrize("method", NO_STRENGTH)
+def test_without_strength_a_method_is_plain_fine_tuning_bitwise(method: str, folder: Path) -> None:
+    plain, _ = _prepared(_config("full", folder))
+    plain.run(plain.steps)
+    hashes = []
+    for options in ([], NO_STRENGTH[method]):
+        given = [f"method.{method}.{option}" for option in options]
+        loop, _ = _prepared(_config(method, folder, *given))
+        loop.run(loop.steps)
+        hashes.append(trained_sha256(loop.model))
+    assert hashes[1] == trained_sha256(plain.model) != hashes[0]
 
 
 def test_strength_zero_is_plain_fine_tuning_bitwise(folder: Path) -> None:

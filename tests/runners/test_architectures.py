@@ -26,6 +26,8 @@ REFUSED = {
     ("prefix", "albert"): NO_CACHE,
     ("prefix", "distilbert"): NO_CACHE,
     ("prefix", "modernbert"): NO_CACHE,
+    ("topk", "albert"): "layers share their weights",
+    ("reinit", "albert"): "layers share their weights",
     ("unipelt", "deberta-v2"): "relative positions of its own",
     ("unipelt", "modernbert"): "has no normalisation after its feed-forward branch",
 }

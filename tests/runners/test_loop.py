@@ -12,7 +12,7 @@ import torch
 from transformers import get_linear_schedule_with_warmup
 
 from methods.full import Full
-from methods.method import Batch, Method, TaskLoss
+from methods.method import Batch, Forward, Method
 from runners.batches import Order
 from runners.config import Budget
 from runners.data import load_task_data
@@ -81,10 +81,10 @@ class Probe(Method):
         )
 
     def before_training(
-        self, model: torch.nn.Module, batches: Iterable[Batch], task_loss: TaskLoss
+        self, model: torch.nn.Module, batches: Iterable[Batch], forward: Forward
     ) -> None:
         first = next(iter(batches))
-        task_loss(first).backward()
+        forward(first).loss.backward()
         self.seen.append(("before_training", first["labels"].shape[0]))
 
     def parameter_groups(
@@ -92,9 +92,9 @@ class Probe(Method):
     ) -> list[dict[str, Any]]:
         return [{**group, "lr": 0.5} for group in groups]
 
-    def loss(self, model: torch.nn.Module, batch: Batch, task_loss: TaskLoss) -> torch.Tensor:
+    def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         self.seen.append(("loss", self._norm(model)))
-        return 2 * task_loss(batch)
+        return 2 * forward(batch).loss
 
     def after_backward(self, model: torch.nn.Module, step: int) -> None:
         self.seen.append(("after_backward", self._norm(model)))

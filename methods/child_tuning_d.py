@@ -1,0 +1,152 @@
+"""Child-Tuning D: only the entries with the highest Fisher information train.
+
+Xu et al., EMNLP 2021 (arXiv 2109.05687); authors' code RunxinXu/ChildTuning d0d8655.
+
+Where paper and code differ, and what is the default here:
+- `fisher=batch` squares the gradient of a batch's mean loss, with dropout on and each tensor's
+  gradient clipped to `max_norm` (code); `fisher=example` averages squared gradients of single
+  examples without dropout and clipping (paper), at one backward pass an example;
+- the code masks parameters whose name contains "layer": those of the encoder's layers. Embeddings,
+  pooler and head train whole, so p=0.3 trains 45.0 % of bert-base and 36.6 % of bert-large.
+  `scope=all_but_head` and `scope=all` mask more;
+- decoupled weight decay still shrinks masked entries in the code; `freeze=true` holds them exactly;
+- the code reads no warm-up ratio, and so has none; here warm-up is the budget's.
+Gradients inside the mask are not rescaled. One threshold serves all tensors. The pass over the
+training set is counted in preparation_seconds, leaves the random streams as they were, and other
+methods are paused in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Gt, Le
+
+from methods.method import Batch, Forward, Method, Setting
+from results.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+Scores = dict[str, Any]
+
+
+@dataclass(kw_only=True)
+class ChildTuningD(Method):
+    """Train the share `p` of entries in `scope` with the highest Fisher score, and all outside."""
+
+    name: ClassVar[str] = "child_tuning_d"
+    paper: ClassVar[str] = "Xu et al. 2021"
+    trains: ClassVar[str] = "entries of low Fisher information do not train"
+
+    p: Annotated[float, Gt(0), Le(1)] = 0.3
+    fisher: Literal["batch", "example"] = "batch"
+    max_norm: Annotated[float, Gt(0)] = 1.0
+    scope: Literal["layers", "all_but_head", "all"] = "layers"
+    freeze: bool = False
+
+    def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
+
+        self.masks: Scores = {}
+        self.start: Scores = {}
+        self.inside: tuple[str, ...] = ("",)
+        if self.scope == "layers":
+            found = places.layers(model, "child_tuning_d")
+            self.inside = tuple(f"{layer.name}." for layer in found)
+        self.spared = setting.head if self.scope != "all" else frozenset()
+        self.together = ",".join(setting.methods)
+
+    def in_scope(self, name: str) -> bool:
+        """Tell whether a parameter, if it trains, competes for the share that is kept."""
+        return name.startswith(self.inside) and name not in self.spared
+
+    def before_training(
+        self, model: torch.nn.Module, batches: Iterable[Batch], forward: Forward
+    ) -> None:
+        import torch
+
+        if self.p == 1:
+            return
+        scored = {n: p for n, p in model.named_parameters() if p.requires_grad and self.in_scope(n)}
+        if not scored:
+            raise UserError(
+                f"method=[{self.together}]: nothing in scope={self.scope} of child_tuning_d trains;"
+                " use method.child_tuning_d.scope=all, or leave it out"
+            )
+        if self.fisher == "batch":
+            scores = self._of_batches(model, scored, batches, forward)
+        else:
+            scores = self._of_examples(model, scored, batches, forward)
+        everything = torch.cat([scores[n].flatten().cpu() for n in scored])
+        count = max(1, round(self.p * everything.numel()))
+        threshold = everything.kthvalue(everything.numel() - count + 1).values
+        self.masks = {n: s >= threshold.to(s.device) for n, s in scores.items()}
+        if self.freeze:
+            self.start = {n: p.detach().clone() for n, p in scored.items()}
+
+    def _of_batches(
+        self, model: torch.nn.Module, scored: Scores, batches: Iterable[Batch], forward: Forward
+    ) -> Scores:
+        import torch
+
+        sums = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in scored.items()}
+        seen = 0
+        for batch in batches:
+            model.zero_grad(set_to_none=True)
+            forward(batch).loss.backward()  # type: ignore[no-untyped-call]
+            for name, parameter in scored.items():
+                if parameter.grad is not None:
+                    gradient = parameter.grad.float()
+                    size = gradient.norm() + 1e-6
+                    sums[name] += (gradient * (self.max_norm / size).clamp(max=1.0)) ** 2
+            seen += 1
+        return {n: s / seen for n, s in sums.items()}
+
+    def _of_examples(
+        self, model: torch.nn.Module, scored: Scores, batches: Iterable[Batch], forward: Forward
+    ) -> Scores:
+        import torch
+
+        sums = {n: torch.zeros_like(p, dtype=torch.float32) for n, p in scored.items()}
+        seen = 0
+        model.eval()
+        for batch in batches:
+            for i in range(len(batch["input_ids"])):
+                model.zero_grad(set_to_none=True)
+                forward({k: v[i : i + 1] for k, v in batch.items()}).loss.backward()  # type: ignore[no-untyped-call]
+                for name, parameter in scored.items():
+                    if parameter.grad is not None:
+                        sums[name] += parameter.grad.float() ** 2
+                seen += 1
+        model.train()
+        return {n: s / seen for n, s in sums.items()}
+
+    def after_clipping(self, model: torch.nn.Module, step: int) -> None:
+        for name, parameter in model.named_parameters():
+            if name in self.masks and parameter.grad is not None:
+                parameter.grad.mul_(self.masks[name])
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        import torch
+
+        for name, parameter in model.named_parameters():
+            if name in self.start:
+                with torch.no_grad():
+                    parameter.copy_(torch.where(self.masks[name], parameter, self.start[name]))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"masks": self.masks, "start": self.start}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.masks, self.start = dict(state["masks"]), dict(state["start"])
+
+    def report(self) -> dict[str, Any]:
+        if not self.masks:
+            return {}
+        kept = sum(int(m.sum()) for m in self.masks.values())
+        entries = sum(math.prod(m.shape) for m in self.masks.values())
+        return {"masked_entries": entries, "kept_entries": kept, "kept_share": kept / entries}

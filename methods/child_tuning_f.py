@@ -1,0 +1,51 @@
+"""Child-Tuning F: every step, a fresh random part of the gradient is dropped.
+
+Xu et al., EMNLP 2021 (arXiv 2109.05687); authors' code RunxinXu/ChildTuning d0d8655. The mask acts
+after clipping and before the optimizer's moments, and the rest is divided by p, in both. Under Adam
+that factor cancels: the method is noise, and steps smaller by about √p. As in the code, every
+trained tensor is masked; `exclude=head` spares the head. p=1 is plain fine-tuning.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Gt, Le
+
+from methods.method import Method, Setting
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(kw_only=True)
+class ChildTuningF(Method):
+    """Keep each entry of the gradient with probability `p`, anew at every step, divided by `p`."""
+
+    name: ClassVar[str] = "child_tuning_f"
+    paper: ClassVar[str] = "Xu et al. 2021"
+    trains: ClassVar[str] = "a random part of the gradient is dropped, anew each step"
+
+    p: Annotated[float, Gt(0), Le(1)] = 0.3
+    exclude: Literal["none", "head"] = "none"
+
+    def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
+        from methods.surgery.streams import Streams
+
+        self.streams = Streams(setting.generator)
+        self.spared = setting.head if self.exclude == "head" else frozenset()
+
+    def after_clipping(self, model: torch.nn.Module, step: int) -> None:
+        if self.p == 1:
+            return
+        for name, parameter in model.named_parameters():
+            if parameter.grad is not None and name not in self.spared:
+                mask = self.streams.keep(parameter.grad, self.p)
+                parameter.grad.mul_(mask.div_(self.p))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.streams.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.streams.load_state_dict(state)

@@ -1,0 +1,58 @@
+"""Layer-wise learning rate decay: lower layers take smaller steps.
+
+Sun et al., CCL 2019 (arXiv 1905.05583), section 5.4.3: η of a layer is ξ times that of the layer
+above. Conventions, with L layers numbered from 0: recommended here, head and pooler η, layer i
+η ξ^(L-1-i), embeddings η ξ^L; `convention=sun` is that paper's code, which leaves the embeddings at
+η; `convention=zhang` is that of Zhang et al., ICLR 2021 (code 0aa4f4e): layer i η ξ^(L-i),
+embeddings η ξ^(L+1). ξ=1 is plain fine-tuning.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar, Literal
+
+from annotated_types import Gt, Le
+
+from methods.method import Method, ParameterGroup, Setting
+
+
+@dataclass(kw_only=True)
+class Llrd(Method):
+    """Scale the learning rate of each layer by a power of `decay`."""
+
+    name: ClassVar[str] = "llrd"
+    paper: ClassVar[str] = "Sun et al. 2019"
+    trains: ClassVar[str] = "lower layers take smaller steps"
+
+    decay: Annotated[float, Gt(0), Le(1)] = 0.95
+    convention: Literal["recommended", "sun", "zhang"] = "recommended"
+
+    def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
+
+        found = places.layers(model, "llrd")
+        self.prefixes = {f"{layer.name}.": layer.index for layer in found}
+        self.embeddings = f"{model.base_model_prefix}.embeddings"
+
+    def _power(self, name: str) -> int:
+        """Return the power of the decay for a parameter."""
+        layers, extra = len(self.prefixes), int(self.convention == "zhang")
+        for prefix, index in self.prefixes.items():
+            if name.startswith(prefix):
+                return layers - 1 - index + extra
+        if re.match(re.escape(self.embeddings) + r"(\.|_)", name):
+            return 0 if self.convention == "sun" else layers + extra
+        return 0
+
+    def parameter_groups(self, model: Any, groups: list[ParameterGroup]) -> list[ParameterGroup]:
+        if self.decay == 1:
+            return groups
+        powers = {id(p): self._power(n) for n, p in model.named_parameters()}
+        split = []
+        for group in groups:
+            for power in sorted({powers[id(p)] for p in group["params"]}):
+                chosen = [p for p in group["params"] if powers[id(p)] == power]
+                split.append({**group, "params": chosen, "lr": group["lr"] * self.decay**power})
+        return split

@@ -1,0 +1,50 @@
+"""Re-initialisation: the top layers and the pooler start afresh.
+
+Zhang et al., ICLR 2021 (arXiv 2006.05987), code asappresearch/revisit-bert-finetuning 0aa4f4e:
+matrices from N(0, initializer_range²), biases 0, normalisation gains 1. Where there is no
+pretrained pooler only layers are drawn. layers=0 leaves the pooler alone too. The rest trains as in
+full fine-tuning, or as another method of the run says. ALBERT's layers are one, and are refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
+
+from annotated_types import Ge
+
+from methods.method import Method, Setting
+from results.errors import UserError
+
+
+@dataclass(kw_only=True)
+class Reinit(Method):
+    """Draw the top `layers` of the encoder and its pooler anew before training."""
+
+    name: ClassVar[str] = "reinit"
+    paper: ClassVar[str] = "Zhang et al. 2021"
+    trains: ClassVar[str] = "the top layer and the pooler start afresh; `layers=`"
+    changes_start: ClassVar[bool] = True
+
+    layers: Annotated[int, Ge(0)] = 1
+
+    def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places, tuners
+
+        if model.config.model_type == "albert":
+            raise UserError("method=reinit: albert's layers share their weights; use another model")
+        found = places.layers(model, "reinit")
+        if self.layers > len(found):
+            raise UserError(
+                f"method.reinit.layers={self.layers}: this encoder has {len(found)} layers"
+            )
+        if self.layers == 0:
+            return
+        chosen = [layer.module for layer in found[len(found) - self.layers :]]
+        fresh = any(".pooler." in f".{name}" for name in setting.head)
+        pooler = getattr(model.base_model, "pooler", None)
+        if pooler is not None and not fresh:
+            chosen.append(pooler)
+        with tuners.own_stream(setting):
+            for part in chosen:
+                places.draw_anew(model, part)

@@ -1,0 +1,191 @@
+"""Child-Tuning F and D against the papers' update written out, and against closed forms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from methods.child_tuning_d import ChildTuningD
+from methods.child_tuning_f import ChildTuningF
+from methods.method import Output
+from tests.methods.reference import (
+    Model,
+    inner_stream,
+    largest_difference,
+    prepared,
+    train,
+    trained,
+)
+from tests.shapes import BERT_BASE, BERT_LARGE, on_meta, setting_of
+from tests.tiny import tiny_batch, tiny_model
+
+Folder = Callable[[str], Path]
+
+
+def test_reference_loop_is_plain_fine_tuning(tiny_folder: Folder) -> None:
+    folder = tiny_folder("bert")
+    assert largest_difference(train(folder), trained(folder, "method=full")) == 0
+
+
+@pytest.mark.parametrize("exclude", ["none", "head"])
+def test_f_equals_masked_gradients_written_out(exclude: str, tiny_folder: Folder) -> None:
+    folder, draws = tiny_folder("bert"), inner_stream("child_tuning_f")
+
+    def mask(model: Model, step: int, lr: float) -> None:
+        for name, parameter in model.named_parameters():
+            if exclude == "head" and name.startswith("classifier"):
+                continue
+            kept = torch.empty(parameter.shape).bernoulli_(0.3, generator=draws)
+            parameter.grad = torch.where(kept == 1, parameter.grad / 0.3, 0.0)
+
+    ours = trained(folder, "method=child_tuning_f", f"method.child_tuning_f.exclude={exclude}")
+    assert largest_difference(ours, train(folder, after_clipping=mask)) < 1e-6
+    assert largest_difference(ours, train(folder)) > 1e-4
+
+
+def _entries(p: float, steps: int, rule: str = "adam", size: int = 20_000) -> torch.Tensor:
+    """Return a vector after steps of unit gradients under F."""
+    module = torch.nn.Module()
+    module.w = torch.nn.Parameter(torch.zeros(size))
+    method = ChildTuningF(p=p)
+    method.prepare(module, setting=_Setting())  # type: ignore[arg-type]
+    rates = {"adam": 1e-3, "sgd": 1.0}
+    kind = torch.optim.Adam if rule == "adam" else torch.optim.SGD
+    optimizer = kind(module.parameters(), lr=rates[rule])
+    for step in range(steps):
+        module.w.grad = torch.ones(size)
+        method.after_clipping(module, step)
+        optimizer.step()
+    return module.w.detach()
+
+
+class _Setting:
+    generator = torch.Generator().manual_seed(0)
+    head = frozenset[str]()
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 4])
+def test_share_never_moved_decays_geometrically(steps: int) -> None:
+    share = float((_entries(0.3, steps) == 0).float().mean())
+    expected = 0.7**steps
+    assert share == pytest.approx(expected, abs=4 * (expected * (1 - expected) / 20_000) ** 0.5)
+
+
+def test_mask_is_unbiased_under_sgd() -> None:
+    moved = -_entries(0.3, 1, rule="sgd")
+    assert sorted(moved.unique().tolist()) == [0.0, pytest.approx(1 / 0.3)]
+    assert float(moved.mean()) == pytest.approx(1.0, abs=4 * (0.7 / 0.3 / 20_000) ** 0.5)
+
+
+def test_mean_step_under_adam_shrinks_by_the_root_of_p() -> None:
+    moved = -_entries(0.3, 3000, size=400).mean() / 3000 / 1e-3
+    assert float(moved) == pytest.approx(0.3**0.5, abs=0.02)
+
+
+def _scores_by_loop(model: Model, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    names = [n for n, _ in model.named_parameters() if ".layer." in n]
+    parameters = [dict(model.named_parameters())[n] for n in names]
+    sums = [torch.zeros_like(p) for p in parameters]
+    count = len(batch["labels"])
+    for i in range(count):
+        logits = model(**{k: v[i : i + 1] for k, v in batch.items() if k != "labels"}).logits
+        log_p = logits.log_softmax(-1)[0, batch["labels"][i]]
+        for total, gradient in zip(sums, torch.autograd.grad(log_p, parameters), strict=True):
+            total += gradient**2
+    return {n: s / count for n, s in zip(names, sums, strict=True)}
+
+
+def test_per_example_fisher_equals_a_loop_and_one_threshold_serves_all(
+    tiny_folder: Folder,
+) -> None:
+    folder = tiny_folder("bert")
+    model, batch = tiny_model(folder).double(), tiny_batch(folder)
+    method = ChildTuningD(p=0.3, fisher="example")
+    method.prepare(model, setting_of(model))
+
+    def forward(given: dict[str, torch.Tensor]) -> Output:
+        output = model(**given)
+        return Output(output.loss, output.logits)
+
+    method.before_training(model, [batch], forward)
+    scores = _scores_by_loop(model.eval(), batch)
+    everything = torch.cat([s.flatten() for s in scores.values()])
+    kept = torch.cat([method.masks[n].flatten() for n in scores])
+    assert set(method.masks) == set(scores)
+    assert int(kept.sum()) == round(0.3 * len(everything))
+    assert everything[kept].min() >= everything[~kept].max()
+    report = method.report()
+    assert report["kept_entries"] == int(kept.sum())
+
+
+def test_batch_fisher_squares_clipped_batch_gradients(tiny_folder: Folder) -> None:
+    folder = tiny_folder("bert")
+    model, batch = tiny_model(folder), tiny_batch(folder)
+    halves = [{k: v[:2] for k, v in batch.items()}, {k: v[2:] for k, v in batch.items()}]
+    method = ChildTuningD(p=0.2, max_norm=1e-3)
+    method.prepare(model, setting_of(model))
+    names = [n for n, _ in model.named_parameters() if ".layer." in n]
+    parameters = [dict(model.named_parameters())[n] for n in names]
+    sums = [torch.zeros_like(p) for p in parameters]
+    for half in halves:
+        for total, g in zip(sums, torch.autograd.grad(model(**half).loss, parameters), strict=True):
+            total += (g * min(1.0, 1e-3 / (float(g.norm()) + 1e-6))) ** 2 / 2
+    everything = torch.cat([s.flatten() for s in sums])
+    threshold = everything.sort(descending=True).values[round(0.2 * len(everything)) - 1]
+
+    def forward(given: dict[str, torch.Tensor]) -> Output:
+        output = model(**given)
+        return Output(output.loss, output.logits)
+
+    method.before_training(model, halves, forward)
+    agree = [
+        ((s >= threshold) == method.masks[n]).float().mean()
+        for n, s in zip(names, sums, strict=True)
+    ]
+    assert min(agree) > 0.99  # rounding may move entries at the threshold
+    assert sum(int(m.sum()) for m in method.masks.values()) == round(0.2 * len(everything))
+
+
+@pytest.mark.parametrize("freeze", [False, True])
+def test_d_equals_a_fixed_mask_written_out(freeze: bool, tiny_folder: Folder) -> None:
+    folder = tiny_folder("bert")
+    arguments = ["method=child_tuning_d", f"method.child_tuning_d.freeze={freeze}"]
+    arguments += ["budget.weight_decay=0.5"]
+    loop, _ = prepared(folder, *arguments)
+    masks = {n: m.clone() for n, m in loop.methods[0].masks.items()}  # type: ignore[attr-defined]
+    before = {n: p.detach().clone() for n, p in loop.model.named_parameters()}
+    loop.run(10)
+    ours = {n: p.detach().clone() for n, p in loop.model.named_parameters()}
+
+    def mask(model: Model, step: int, lr: float) -> None:
+        for name, parameter in model.named_parameters():
+            if name in masks:
+                parameter.grad *= masks[name]
+
+    def restore(model: Model, step: int, lr: float) -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if freeze and name in masks:
+                    parameter[~masks[name]] = before[name][~masks[name]]
+
+    theirs = train(folder, after_clipping=mask, after_step=restore, decay=0.5)
+    assert largest_difference(ours, theirs) == 0
+    frozen = [torch.equal(ours[n][~m], before[n][~m]) for n, m in masks.items() if ours[n].ndim > 1]
+    assert all(frozen) is freeze
+    assert all(not torch.equal(ours[n], before[n]) for n in ours if n not in masks)
+
+
+@pytest.mark.parametrize(("config", "percent"), [(BERT_BASE, 45.0), (BERT_LARGE, 36.6)])
+def test_share_that_trains_is_not_p(config: object, percent: float) -> None:
+    model = on_meta(config)  # type: ignore[arg-type]
+    method = ChildTuningD(p=0.3)
+    method.prepare(model, setting_of(model))
+    sizes = {n: p.numel() for n, p in model.named_parameters()}
+    inside = sum(size for name, size in sizes.items() if method.in_scope(name))
+    total = sum(sizes.values())
+    # The published shares are of the cased models, whose vocabulary has 28,996 entries.
+    total -= (30_522 - 28_996) * model.config.hidden_size
+    assert 100 * (0.3 * inside + total - inside) / total == pytest.approx(percent, abs=0.05)
