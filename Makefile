@@ -18,8 +18,9 @@ $(VENV)/.done: pyproject.toml constraints.txt
 demo: setup
 	HF_HUB_OFFLINE=1 $(RUN) run.py method=bitfit task=sst2
 
+# One process a core, each with one thread: two that share both cores slow each other down.
 test: setup
-	$(RUN) -m pytest
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
 lint: setup
 	$(RUN) -m ruff format --check .

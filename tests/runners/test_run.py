@@ -54,7 +54,7 @@ def test_record_holds_what_was_asked_found_and_spent(
     assert len(record.data["splits"]["train"]["sha256"]) == 64
     assert record.config["lr"] == 2e-3
     assert record.config["method"] == [
-        {"name": "bitfit", "version": 1, "subset": "all", "pooler": True}
+        {"name": "bitfit", "version": 1, "subset": "all", "pooler": True, "layers": None}
     ]
     assert record.stored_bytes == 4 * record.parameters["trainable"]
     facts = record.environment
@@ -125,7 +125,7 @@ def test_name_ignores_what_cannot_change_a_score(tiny_folder: TinyFolder) -> Non
         "threads=1",
         "lr=0.002",
         "budget.name=other",
-        "save=true",
+        "save=delta",
         "budget.epochs=9",
     ):
         assert _name(*base, same) == name, same  # epochs: the smoke budget counts steps
@@ -278,10 +278,10 @@ def test_multirun_reaches_the_same_code(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "method=glob(*)", "seed=1,2"))
+    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "method=glob(l*)", "seed=1,2"))
     assert done.code == 0, done.err
     assert {(r.methods[0], r.seed) for r in _records(tmp_path)} == {
-        (m, s) for m in registered() for s in (1, 2)
+        (m, s) for m in registered() if m.startswith("l") for s in (1, 2)
     }
     assert list((tmp_path / "here").iterdir()) == []
 
@@ -292,34 +292,6 @@ def test_bf16_runs_and_differs_from_fp32(cli: Cli, tiny_folder: TinyFolder, tmp_
     first, second = _records(tmp_path)
     assert first.trained_sha256 != second.trained_sha256
     assert {first.environment["precision"], second.environment["precision"]} == {"fp32", "bf16"}
-
-
-def test_tensors_that_cannot_be_saved_do_not_cost_the_record(
-    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("safetensors.torch.save_file", full)
-    done = cli(*tiny(tiny_folder("bert"), "task=rte", "save=true"))
-    assert done.code == 0
-    assert "warning: " in done.err
-    assert "No space left" in done.err
-    assert [r.status for r in _records(tmp_path)] == ["finished"]
-    assert len(list((tmp_path / "runs").iterdir())) == 1
-
-
-def test_save_writes_the_trained_tensors(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
-    from safetensors import safe_open
-
-    done = cli(*tiny(tiny_folder("bert"), "method=bitfit", "task=rte", "save=true"))
-    assert done.code == 0, done.err
-    [record] = _records(tmp_path)
-    with safe_open(tmp_path / "runs" / f"{record.run}.safetensors", "pt") as stored:
-        names = set(stored.keys())
-        scalars = sum(stored.get_tensor(n).numel() for n in names)
-    assert scalars == record.parameters["trainable"]
-    assert all(n.endswith(".bias") or n.startswith("classifier.") for n in names)
 
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
