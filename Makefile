@@ -20,7 +20,7 @@ demo: setup
 
 # One process a core, each with one thread: two that share both cores slow each other down.
 test: setup
-	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
+	OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: setup
 	$(RUN) -m ruff format --check .
