@@ -3,7 +3,7 @@
 import gc
 import sys
 
-gc.disable()  # a sixth of the start would go into collecting imports; the run turns it on again
+gc.disable()  # imports leave little to collect; the run turns it on again
 
 from runners.command import main  # noqa: E402
 from runners.run import run  # noqa: E402

@@ -8,8 +8,7 @@ Where paper and code differ, and what is the default here:
 - dropout on hidden states, and as in the code the head's, is off, attention's is kept;
   `hidden_dropout=keep` leaves all of it. The control without noise is method=no_dropout.
 The last layer's output is not perturbed. ALBERT's shared layer is perturbed at each repetition.
-Below float32 the noise is lost in rounding: with σ=1e-5 under bf16 it reaches fewer than one entry
-in a hundred, so small σ is refused there.
+Below float32 the noise is lost in rounding (bf16 keeps eight bits), so small σ is refused there.
 """
 
 from __future__ import annotations

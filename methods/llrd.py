@@ -1,6 +1,6 @@
 """Layer-wise learning rate decay: lower layers take smaller steps.
 
-Sun et al., CCL 2019 (arXiv 1905.05583), section 5.4.3: η of a layer is ξ times that of the layer
+Sun et al., CCL 2019 (arXiv 1905.05583): η of a layer is ξ times that of the layer
 above. Conventions, with L layers numbered from 0: recommended here, head and pooler η, layer i
 η ξ^(L-1-i), embeddings η ξ^L; `convention=sun` is that paper's code, which leaves the embeddings at
 η; `convention=zhang` is that of Zhang et al., ICLR 2021 (code 0aa4f4e): layer i η ξ^(L-i),

@@ -53,7 +53,14 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     path = records.record_path(folder, name)
     if path.exists() and not settings.force:
         stored = records.read(path)
-        if stored.status in records.DONE:
+        lacks_delta = (
+            settings.save == "delta"
+            and stored.status == "finished"
+            and not path.with_suffix(".delta").is_dir()
+        )
+        if lacks_delta:
+            say(f"{path} is finished but was run without save=delta: it runs again for the delta")
+        elif stored.status in records.DONE:
             print(one_run(stored))
             print(f"stored result of {path}; force=true runs it again")
             return FINISHED if stored.status == "finished" else NOT_FINISHED

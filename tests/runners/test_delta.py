@@ -126,6 +126,19 @@ def _refusal(folder: Path) -> str:
     return str(refused.value)
 
 
+def test_a_finished_run_without_its_delta_is_run_again_for_it(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    arguments = tiny(tiny_folder("bert"), "method=bitfit", "task=rte", f"out={tmp_path / 'out'}")
+    assert cli(*arguments).code == 0
+    assert "stored result" in cli(*arguments).out
+    again = cli(*arguments, "save=delta")
+    assert "runs again for the delta" in again.err
+    [record] = read_all(tmp_path / "out")
+    assert (tmp_path / "out" / f"{record.run}.delta" / "delta.safetensors").is_file()
+    assert "stored result" in cli(*arguments, "save=delta").out
+
+
 def test_damaged_tensors_are_refused(delta: Path) -> None:
     path = delta / "delta.safetensors"
     content = bytearray(path.read_bytes())
