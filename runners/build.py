@@ -6,6 +6,7 @@ import torch
 
 from methods.method import Method, Setting
 from runners.config import RunConfig
+from runners.dropout import use_fast_dropout
 from runners.models import Loaded, load_model
 from runners.seeds import derive
 from runners.weights import Weights
@@ -16,7 +17,7 @@ Tensors = dict[str, torch.Tensor]
 def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
     """Load the model that a configuration starts from, before any method."""
     settings, budget = config.settings, config.settings.budget
-    return load_model(
+    loaded = load_model(
         weights,
         settings.task,
         settings.seed,
@@ -24,6 +25,9 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
         budget.dropout,
         settings.model.untrained,
     )
+    if settings.speed.fast_dropout:
+        use_fast_dropout(loaded.model)
+    return loaded
 
 
 def apply_methods(config: RunConfig, loaded: Loaded, total_steps: int) -> None:

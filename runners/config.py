@@ -164,6 +164,15 @@ class Protocol(Section):
         return self
 
 
+class Speed(Section):
+    """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
+
+    `fast_dropout` draws other masks of the same distribution, so it is part of a run's name.
+    """
+
+    fast_dropout: bool
+
+
 class Settings(Section):
     """Everything but the methods."""
 
@@ -172,6 +181,7 @@ class Settings(Section):
     data: Data
     budget: Budget
     protocol: Protocol
+    speed: Speed
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
     precision: Precision | None = None

@@ -15,7 +15,7 @@ from runners.examples import TaskData
 from runners.weights import Weights
 
 HARNESS_VERSION = (
-    1  # raised when a change of the loop, the batches or the metrics can change a score
+    2  # raised when a change of the loop, the batches or the metrics can change a score
 )
 
 
@@ -49,6 +49,7 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
         "splits": {name: split.sha256() for name, split in data.splits().items()},
         "weights": weights.sha256,
         "model_files": weights.files_sha256,
+        "fast_dropout": settings.speed.fast_dropout,
         "untrained": sorted(settings.model.untrained),
         "seed": settings.seed,
     }

@@ -1,0 +1,100 @@
+"""Dropout on a CPU from 16 random bits an element, for modules and inside attention.
+
+torch draws a 53-bit number for every element it may drop, on one thread, and that is up to half of
+a bf16 step. Here one 64-bit draw from the same stream serves four elements. The rate is the nearest
+multiple of 2⁻¹⁶ to the one asked, and the scale is exact for the rate used. Other devices keep
+torch's own dropout, which is fast there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+ATTENTION = "sdpa_fast_dropout"  # the name under which transformers finds the attention here
+_VALUES = 2**16
+
+
+def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
+    """Return a mask on the CPU: 0 with probability p, else the scale that keeps the expectation.
+
+    Draws from torch's global stream. p lies in [0, 1).
+    """
+    count, dropped = shape.numel(), round(p * _VALUES)
+    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = draws.view(torch.int16)[:count].view(shape)
+    mask = torch.empty(shape, dtype=dtype)
+    torch.ge(bits, dropped - _VALUES // 2, out=mask)
+    return mask.mul_(_VALUES / (_VALUES - dropped))
+
+
+def dropout(values: torch.Tensor, p: float) -> torch.Tensor:
+    """Drop elements of a tensor of any shape with probability p, and scale those kept."""
+    dropped = round(p * _VALUES)
+    if values.device.type != "cpu" or dropped == _VALUES:
+        return nn.functional.dropout(values, p)
+    return values * keep_mask(values.shape, p, values.dtype) if dropped else values
+
+
+class FastDropout(nn.Dropout):
+    """nn.Dropout that draws its mask with `keep_mask`."""
+
+    def forward(self, input: torch.Tensor) -> torch.Tensor:
+        return dropout(input, self.p) if self.training and self.p > 0 else input
+
+
+def attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    **more: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attend as transformers' sdpa does; where a CPU would drop probabilities, drop them here.
+
+    torch's fused kernel on CPUs cannot drop, and its unfused path draws slowly. Query, key and
+    value are [batch, heads, length, width], the mask bool or added to the scores; returns
+    [batch, length, heads, width].
+    """
+    from transformers.integrations.sdpa_attention import sdpa_attention_forward
+
+    unlike = key.shape[1] != query.shape[1] or more.get("is_causal") or more.get("position_bias")
+    if not dropout or query.device.type != "cpu" or unlike:
+        attended, _ = sdpa_attention_forward(
+            module, query, key, value, attention_mask, dropout, scaling, **more
+        )
+        return attended, None
+    if torch.is_autocast_enabled("cpu"):
+        narrow = torch.get_autocast_dtype("cpu")
+        query, key, value = query.to(narrow), key.to(narrow), value.to(narrow)
+    with torch.autocast("cpu", enabled=False):  # softmax in bf16 still sums in float32
+        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+        scores = (query * scale) @ key.transpose(-1, -2)
+        if attention_mask is not None and attention_mask.dtype == torch.bool:
+            scores = scores.masked_fill(~attention_mask, float("-inf"))
+        elif attention_mask is not None:
+            scores = scores + attention_mask.to(scores.dtype)
+        attended = drop(scores.softmax(dim=-1), dropout) @ value
+    return attended.transpose(1, 2).contiguous(), None
+
+
+drop = dropout  # attention's parameter of that name is transformers'
+
+
+def use_fast_dropout(model: Any) -> None:
+    """Give a transformers model this dropout, in its modules and in its sdpa attention."""
+    from transformers import AttentionInterface
+    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+
+    for module in model.modules():
+        if type(module) is nn.Dropout:
+            module.__class__ = FastDropout
+    if model.config._attn_implementation == "sdpa":
+        AttentionInterface.register(ATTENTION, attention)
+        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        model.set_attn_implementation(ATTENTION)
