@@ -74,3 +74,9 @@ def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
                     f" {what}; keep one of them"
                 )
     return problems
+
+
+def acts_at_steps(method: type[Method]) -> bool:
+    """Say whether a method acts at each step, or keeps a state for it such as a random stream."""
+    hooks = ("loss", "after_backward", "after_clipping", "after_step", "state_dict")
+    return any(getattr(method, hook) is not getattr(Method, hook) for hook in hooks)

@@ -163,26 +163,31 @@ def _method_rank(label: str) -> tuple[int, str]:
 
 def _row_labels(records: Sequence[Record]) -> dict[str, str]:
     """Name each record's row: its methods, and the options in which rows of one name differ."""
-    variants: dict[str, set[str]] = defaultdict(set)
-    detail = {}
+    detail: dict[str, list[str]] = {}
     for record in records:
-        name = "+".join(record.methods)
         options = [
             f"{m['name']}.{k}={v}"
             for m in record.config["method"]
             for k, v in m.items()
             if k not in ("name",)
         ]
+        optimizer = record.config.get("optimizer", {})
+        options += [f"optimizer.{k}={v}" for k, v in optimizer.items() if k != "name"]
         detail[record.run] = [f"lr={record.config['lr']:g}", *options]
-        variants[name].update(detail[record.run])
     labels = {}
     for record in records:
-        name = "+".join(record.methods)
-        same = [set(detail[r.run]) for r in records if "+".join(r.methods) == name]
+        name = _row_name(record)
+        same = [set(detail[r.run]) for r in records if _row_name(r) == name]
         shared = set.intersection(*same)
         differing = [d for d in detail[record.run] if d not in shared]
         labels[record.run] = name if not differing else f"{name} ({', '.join(differing)})"
     return labels
+
+
+def _row_name(record: Record) -> str:
+    """Return a record's methods, and its optimizer where it is not AdamW."""
+    optimizer = record.config.get("optimizer", {}).get("name", "adamw")
+    return "+".join(record.methods) + ("" if optimizer == "adamw" else f", {optimizer}")
 
 
 def _row(label: str, by_task: dict[str, list[Record]]) -> Row:

@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
 from methods.method import Method
-from methods.registry import composition_problems, method_class
+from methods.registry import acts_at_steps, composition_problems, method_class
 from results.errors import UserError, nearest
 
 Precision = Literal["fp32", "bf16"]
@@ -164,6 +164,52 @@ class Protocol(Section):
         return self
 
 
+_Decay = Annotated[float, Field(ge=0, lt=1)]
+_Positive = Annotated[float, Field(gt=0)]
+
+
+class AdamW(Section):
+    """AdamW: torch's, with bias correction; adamw_nobc without it, as BERT was first tuned."""
+
+    name: Literal["adamw", "adamw_nobc"]
+    betas: list[_Decay] = Field(min_length=2, max_length=2)
+    eps: _Positive
+
+    @property
+    def gradients_a_step(self) -> int:
+        return 1
+
+
+class SuperAdam(Section):
+    """SUPER-ADAM; `lr` is its effective rate at the start. See runners/super_adam.py."""
+
+    name: Literal["super_adam"]
+    tau: Literal[0, 1]
+    k: _Positive
+    m: _Positive
+    c: _Positive | None
+    beta: _Decay
+    lam: _Positive
+    matrix: Literal["coordinate", "amsgrad", "norm", "coordinate_norm", "barzilai_borwein"]
+    bias_correction: bool
+    decay: Literal["own", "budget"]
+
+    @property
+    def gradients_a_step(self) -> int:
+        return 1 + self.tau
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SuperAdam:
+        if self.matrix == "barzilai_borwein" and self.tau == 0:
+            raise ValueError(
+                "matrix=barzilai_borwein compares two gradients of one batch, which tau=0 does not"
+                " compute; use tau=1"
+            )
+        if self.bias_correction and self.matrix not in ("coordinate", "amsgrad"):
+            raise ValueError("bias_correction=true is for matrix=coordinate and matrix=amsgrad")
+        return self
+
+
 class Speed(Section):
     """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
 
@@ -181,6 +227,7 @@ class Settings(Section):
     data: Data
     budget: Budget
     protocol: Protocol
+    optimizer: AdamW | SuperAdam = Field(discriminator="name")
     speed: Speed
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
@@ -251,6 +298,14 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
             problems += _sentences(error, f"method.{name}.", options)
     if not problems:
         problems += composition_problems([type(m) for m in methods])
+    if settings is not None and settings.optimizer.gradients_a_step > 1:
+        problems += [
+            f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"
+            f" gradients of a batch under the same noise, and {m.name} draws or edits anew at each;"
+            " use optimizer.tau=0"
+            for m in methods
+            if acts_at_steps(type(m))
+        ]
     if problems or settings is None:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
@@ -291,8 +346,9 @@ def _sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
         # Union members appear in the location as type names; they say nothing to a user.
         parts = [
             str(p)
-            for p in item["loc"]
-            if not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))
+            for i, p in enumerate(item["loc"])
+            if not (i == 1 and item["loc"][0] == "optimizer")  # the name, already said
+            and not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))
         ]
         key = prefix + ".".join(parts)
         found.append(_sentence(key, item, given))
@@ -326,6 +382,8 @@ def _sentence(key: str, item: Mapping[str, Any], given: Any) -> str:
     reason = reasons.get(kind, str(item["msg"])).format(**context)
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
+        if not known:
+            return f"{key}={value!r} (known: {context['expected']})"
         reason = nearest(str(value), known).lstrip("; ") if value is not None else reason
         reason = f"{reason} known: {', '.join(known)}" if reason.startswith("did you") else reason
     return f"{key}={value!r} ({reason})"

@@ -49,6 +49,7 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
         "splits": {name: split.sha256() for name, split in data.splits().items()},
         "weights": weights.sha256,
         "model_files": weights.files_sha256,
+        "optimizer": settings.optimizer.model_dump(),
         "fast_dropout": settings.speed.fast_dropout,
         "untrained": sorted(settings.model.untrained),
         "seed": settings.seed,

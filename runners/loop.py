@@ -12,8 +12,11 @@ import torch
 
 from methods.method import Batch, Method, Output
 from runners.batches import Collator, Order
-from runners.config import Budget
+from runners.config import AdamW, Budget
+from runners.config import SuperAdam as SuperAdamOptions
+from runners.optimizers import build_optimizer
 from runners.seeds import derive
+from runners.super_adam import SuperAdam
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -95,6 +98,7 @@ class Loop:
         order: Order,
         budget: Budget,
         lr: float,
+        optimizer: AdamW | SuperAdamOptions,
         accelerator: Accelerator,
     ) -> None:
         self.model, self.methods, self.collate = model, methods, collate
@@ -105,10 +109,12 @@ class Loop:
         groups = plain_groups(model, lr, budget.weight_decay)
         for method in methods:
             groups = method.parameter_groups(model, groups)
-        self.optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.999), eps=1e-8, fused=True)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, learning_rate_factor(budget, self.steps)
-        )
+        self.optimizer = build_optimizer(groups, lr, optimizer)
+        self._twice = optimizer.gradients_a_step > 1
+        factor = learning_rate_factor(budget, self.steps)
+        if isinstance(self.optimizer, SuperAdam) and self.optimizer.options.decay == "own":
+            factor = self.optimizer.rate_factor
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
         for method in methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
@@ -166,6 +172,7 @@ class Loop:
             start = time.perf_counter()
 
     def _take_step(self, batch: Batch) -> torch.Tensor:
+        again = self._gradient_again(batch) if self._twice else None
         if self._loss_owner is not None:
             loss = self._loss_owner.loss(self.model, batch, self.forward)
         else:
@@ -173,17 +180,40 @@ class Loop:
         self.accelerator.backward(loss)
         for method in self.methods:
             method.after_backward(self.model, self.step)
-        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.accelerator.clip_grad_norm_(trained, self.budget.max_grad_norm)
+        self._clip()
         for method in self.methods:
             method.after_clipping(self.model, self.step)
-        self.optimizer.step()
+        self.optimizer.step(again) if again else self.optimizer.step()
         for method in self.methods:
             method.after_step(self.model, self.step)
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
         return loss.detach()
+
+    def _clip(self) -> None:
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.accelerator.clip_grad_norm_(trained, self.budget.max_grad_norm)
+
+    def _gradient_again(self, batch: Batch) -> Callable[[], float]:
+        """Return a function that computes the batch's gradient as now, at the weights it finds."""
+        device = self.accelerator.device
+        devices = [device] if device.type == "cuda" else []
+        cpu_stream = torch.get_rng_state()
+        cuda_stream = torch.cuda.get_rng_state(device) if devices else None
+
+        def compute() -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.random.fork_rng(devices=devices):
+                torch.set_rng_state(cpu_stream)
+                if cuda_stream is not None:
+                    torch.cuda.set_rng_state(cuda_stream, device)
+                loss = self.forward(batch).loss
+                self.accelerator.backward(loss)
+            self._clip()
+            return loss.item()
+
+        return compute
 
     def _check(self, pending: list[torch.Tensor]) -> None:
         losses = torch.stack(pending).tolist()

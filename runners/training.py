@@ -102,7 +102,14 @@ def prepare(
     apply_methods(config, loaded, total_steps(budget, order))
     loaded.model.to(accelerator.device)
     loop = Loop(
-        loaded.model, config.methods, collators["train"], order, budget, config.lr, accelerator
+        loaded.model,
+        config.methods,
+        collators["train"],
+        order,
+        budget,
+        config.lr,
+        settings.optimizer,
+        accelerator,
     )
     loop.prepare_methods()
     return loop, collators, loaded
