@@ -65,7 +65,6 @@ class Raft(Method):
             biases = self.train == "bitfit" and is_bias(name)
             parameter.requires_grad_(self.train == "all" or biases or name in setting.head)
         self.functions: dict[str, rational.Rational] = {}
-        self.ranges: dict[str, list[float]] = {}
         for layer in layers:
             function = rational.Rational(rational.GELU[self.fit])
             layer.module.set_submodule(layer.places.activation, function, strict=True)
@@ -76,20 +75,17 @@ class Raft(Method):
                 function = rational.Rational(start)
                 model.base_model.set_submodule(name, function, strict=True)
                 self.functions["pooler"] = function
-        for name, function in self.functions.items():
-            self.ranges[name] = [0.0, 0.0]
-            function.register_forward_pre_hook(self._watch(name))
+        for function in self.functions.values():
+            function.register_buffer("seen", torch.zeros(2), persistent=False)
+            function.register_forward_pre_hook(self._watch)
 
-    def _watch(self, name: str) -> Any:
+    @staticmethod
+    def _watch(function: torch.nn.Module, inputs: Any) -> None:
         """Keep the range of a function's inputs in evaluation, where extrapolation would show."""
-
-        def watch(module: torch.nn.Module, inputs: Any) -> None:
-            if not module.training:
-                low, high = inputs[0].aminmax()
-                seen = self.ranges[name]
-                self.ranges[name] = [min(seen[0], float(low)), max(seen[1], float(high))]
-
-        return watch
+        if not function.training:
+            low, high = inputs[0].aminmax()
+            seen = function.get_buffer("seen")
+            seen.copy_(torch.stack([torch.minimum(seen[0], low), torch.maximum(seen[1], high)]))
 
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
@@ -112,7 +108,7 @@ class Raft(Method):
             name: {
                 "numerator": function.numerator.detach().tolist(),
                 "denominator": function.denominator.detach().tolist(),
-                "input_range": [round(x, 3) for x in self.ranges[name]],
+                "input_range": [round(x, 3) for x in function.get_buffer("seen").tolist()],
             }
             for name, function in self.functions.items()
         }

@@ -219,6 +219,13 @@ class Speed(Section):
     fast_dropout: bool
 
 
+class Checkpoint(Section):
+    """How often a run saves its state, to go on from when it was killed; null: not by that."""
+
+    minutes: float | None = Field(gt=0)
+    steps: int | None = Field(ge=1)
+
+
 class Settings(Section):
     """Everything but the methods."""
 
@@ -229,6 +236,7 @@ class Settings(Section):
     protocol: Protocol
     optimizer: AdamW | SuperAdam = Field(discriminator="name")
     speed: Speed
+    checkpoint: Checkpoint
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
     precision: Precision | None = None

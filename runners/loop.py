@@ -118,6 +118,7 @@ class Loop:
         for method in methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
+        self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
         torch.manual_seed(derive(order.seed, "dropout"))
 
@@ -160,13 +161,11 @@ class Loop:
         `after_step` is called with the number of steps done; time spent in it is not counted.
         """
         self.model.train()
-        pending: list[torch.Tensor] = []
         start = time.perf_counter()
         for batch in self._batches(self.step, until):
-            pending.append(self._take_step(batch))
+            self._unseen.append(self._take_step(batch))
             if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
-                self._check(pending)
-                pending = []
+                self.settle()
             self.progress.train_seconds += time.perf_counter() - start
             after_step(self.step)
             start = time.perf_counter()
@@ -215,8 +214,10 @@ class Loop:
 
         return compute
 
-    def _check(self, pending: list[torch.Tensor]) -> None:
-        losses = torch.stack(pending).tolist()
+    def settle(self) -> None:
+        """Look at the losses since the last look; raise Diverged when one is not finite."""
+        losses = torch.stack(self._unseen).tolist() if self._unseen else []
+        self._unseen = []
         for i, loss in enumerate(losses):
             if not math.isfinite(loss):
                 raise Diverged("the training loss", self.step - len(losses) + i + 1)

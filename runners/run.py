@@ -65,10 +65,14 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             print(f"stored result of {path}; force=true runs it again")
             return FINISHED if stored.status == "finished" else NOT_FINISHED
     set_threads(settings.threads)
+    if settings.force:
+        _discard_checkpoints(folder, name)
     blank = _blank_record(config, data, weights, name, arguments)
     done = _train(config, data, weights, blank, began)
     done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
     written = records.write(done, folder)
+    if done.status in records.DONE:
+        _discard_checkpoints(folder, name)
     print(one_run(done))
     print(f"record: {written}")
     return FINISHED if done.status == "finished" else NOT_FINISHED
@@ -77,6 +81,12 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
 def say(line: str) -> None:
     """Print a line about the course of a run, apart from its result."""
     print(line, file=sys.stderr, flush=True)
+
+
+def _discard_checkpoints(folder: Path, name: str) -> None:
+    from runners.checkpoint import Checkpoints
+
+    Checkpoints(folder, name, say).remove()
 
 
 def _now() -> str:
@@ -99,7 +109,9 @@ def _blank_record(
         budget=settings.budget.name,
         protocol=settings.protocol.name,
         config={
-            **settings.model_dump(exclude={"out", "force", "save", "eval", "threads"}),
+            **settings.model_dump(
+                exclude={"out", "force", "save", "eval", "threads", "checkpoint"}
+            ),
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,

@@ -12,7 +12,7 @@ from runners.config import RunConfig
 from runners.data import load_task_data
 
 if TYPE_CHECKING:
-    from runners.training import Scoring
+    from runners.course import Scoring
 
 
 def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
@@ -21,9 +21,10 @@ def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     The task, model and budget are the stored run's; device and threads, and data or
     model.name_or_path where they are typed, are the command's.
     """
+    from runners.course import Scoring
     from runners.delta import load_delta
     from runners.environment import choose_device, make_deterministic, set_threads
-    from runners.training import Scoring, make_accelerator, make_collators
+    from runners.training import make_accelerator, make_collators
 
     set_threads(asked.settings.threads)
     typed = [a for a in arguments if a.startswith("model.name_or_path=")]

@@ -8,7 +8,6 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,19 +19,17 @@ from results.errors import UserError
 from results.record import Record, Status
 from runners.batches import Collator, Labels, Order
 from runners.build import apply_methods, count_parameters, load_pretrained, stored_bytes
+from runners.checkpoint import Checkpoints
 from runners.config import RunConfig
+from runners.course import Course, Saving, Scoring
 from runners.delta import save_delta
 from runners.environment import choose_device, describe_environment, make_deterministic, peak_bytes
-from runners.evaluation import predict
 from runners.examples import Split, TaskData
-from runners.loop import Diverged, Loop, evaluation_steps, total_steps
-from runners.metrics import headline, score_split
+from runners.loop import Diverged, Loop, total_steps
 from runners.models import Loaded, count_embeddings
-from runners.progress import Meter
+from runners.run import say
 from runners.tokens import tokenize
 from runners.weights import Weights
-
-Scores = dict[str, dict[str, float]]
 
 
 def train_and_score(
@@ -43,7 +40,9 @@ def train_and_score(
     make_deterministic()
     device = str(accelerator.device)
     environment = describe_environment(device, config.precision)
-    loop, collators, loaded = prepare(config, data, weights, accelerator)
+    checkpoints = Checkpoints(Path(config.settings.out), blank.run, say)
+    found = checkpoints.newest()
+    loop, collators, loaded = prepare(config, data, weights, accelerator, anew=found is None)
     gc.freeze()  # what was imported stays for good: the collector need not look at it again
     gc.enable()
     filled = replace(
@@ -52,13 +51,17 @@ def train_and_score(
         parameters=count_parameters(loop.model, loaded.head, config.methods),
         stored_bytes=stored_bytes(loop.model, config.methods),
         steps=loop.steps,
-        preparation_seconds=round(loop.preparation_seconds, 3),
         startup_seconds=round(time.perf_counter() - began, 3),
     )
     scoring = Scoring(config, data, collators, accelerator)
+    course = Course(loop, scoring, config)
+    if found is not None:
+        course.load_state_dict(found[1])
+        say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
     status: Status = "finished"
     try:
-        filled = _train_evaluating(loop, scoring, config, filled)
+        course.run(Saving(course, checkpoints, config.settings.checkpoint))
+        filled = course.result(filled)
     except Diverged as diverged:
         status = "diverged"
         filled.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
@@ -66,6 +69,9 @@ def train_and_score(
     filled = replace(
         filled,
         status=status,
+        evaluations=course.evaluations,
+        resumed=course.resumed,
+        preparation_seconds=round(loop.preparation_seconds, 3),
         trained_sha256=trained_sha256(loop.model),
         train_loss=float(np.mean(loop.progress.losses[-100:])) if loop.progress.losses else None,
         train_seconds=round(seconds, 3),
@@ -91,9 +97,17 @@ def make_accelerator(device: str, precision: str) -> Accelerator:
 
 
 def prepare(
-    config: RunConfig, data: TaskData, weights: Weights, accelerator: Accelerator
+    config: RunConfig,
+    data: TaskData,
+    weights: Weights,
+    accelerator: Accelerator,
+    *,
+    anew: bool = True,
 ) -> tuple[Loop, dict[str, Collator], Loaded]:
-    """Load, tokenise, let the methods prepare; return the loop before its first step."""
+    """Load, tokenise, let the methods prepare; return the loop before its first step.
+
+    A run that goes on (`anew` false) loads what its methods saw of the training batches instead.
+    """
     settings, budget = config.settings, config.settings.budget
     loaded = load_pretrained(config, weights)
     collators = make_collators(config, data, loaded, weights)
@@ -111,7 +125,8 @@ def prepare(
         settings.optimizer,
         accelerator,
     )
-    loop.prepare_methods()
+    if anew:
+        loop.prepare_methods()
     return loop, collators, loaded
 
 
@@ -145,96 +160,6 @@ def _collator(
     tokenizer = loaded.tokenizer
     assert isinstance(tokenizer.pad_token_id, int)
     return Collator(tokens, labels, tokenizer.pad_token_id, tokenizer.padding_side == "left")
-
-
-class Scoring:
-    """Scores the model on named splits, and keeps the seconds and the last predictions."""
-
-    def __init__(
-        self,
-        config: RunConfig,
-        data: TaskData,
-        collators: dict[str, Collator],
-        accelerator: Accelerator,
-    ) -> None:
-        self.task, self.budget = config.settings.task, config.settings.budget
-        self.data, self.collators, self.accelerator = data, collators, accelerator
-        self.seconds = 0.0
-        self.predictions: dict[str, dict[str, list[float]]] = {}
-        self.undefined: dict[str, list[str]] = {}
-
-    def __call__(self, model: torch.nn.Module, splits: list[str], step: int) -> Scores:
-        start = time.perf_counter()
-        regression = self.task.kind == "regression"
-        found: Scores = {}
-        for name in splits:
-            split = self.data.splits()[name]
-            predicted = predict(
-                model,
-                self.collators[name],
-                self.budget.eval_batch_size,
-                regression,
-                self.accelerator,
-            )
-            if not np.all(np.isfinite(predicted)):
-                raise Diverged(f"a prediction on {name}", step)
-            self.predictions[name] = {"predictions": _compact(predicted, regression)}
-            if split.labels is not None:
-                self.predictions[name]["references"] = list(split.labels)
-                found[name], undefined = score_split(self.task, name, predicted, split.labels)
-                self.undefined[name] = undefined
-        self.seconds += time.perf_counter() - start
-        return found
-
-
-def _compact(predicted: Any, regression: bool) -> list[float]:
-    return [float(f"{p:.9g}") for p in predicted] if regression else [int(p) for p in predicted]
-
-
-def _train_evaluating(loop: Loop, scoring: Scoring, config: RunConfig, filled: Record) -> Record:
-    task, protocol = config.settings.task, config.settings.protocol
-    report = list(scoring.data.report)
-    due = evaluation_steps(config.settings.budget, loop.order)
-    evaluations = filled.evaluations  # filled as it grows: a run that diverges keeps what it had
-    best_on_dev: dict[str, Any] | None = None
-    selected: dict[str, Any] | None = None
-    kept_state: dict[str, Any] = {}
-    meter = Meter(loop.steps)
-    for until in due:
-        loop.run(until, meter.step)
-        entry: dict[str, Any] = {
-            "step": until,
-            "epoch": round(until / loop.order.steps_per_epoch, 3),
-        }
-        entry["train_loss"] = float(np.mean(loop.progress.losses[-(loop.order.steps_per_epoch) :]))
-        if protocol.name == "select":
-            part = scoring(loop.model, ["selection"], until)
-            entry["selection"] = part["selection"]
-            value = headline(task, part)
-            if selected is None or value > selected["score"]:
-                selected = {"step": until, "score": value, "scores": part["selection"]}
-                kept_state = loop.state_dict()
-        scores = scoring(loop.model, report, until)
-        entry["scores"] = scores
-        evaluations.append(entry)
-        value = headline(task, scores)
-        if best_on_dev is None or value > best_on_dev["score"]:
-            best_on_dev = {"step": until, "score": value, "scores": scores}
-        meter.evaluated(entry, value)
-    meter.close()
-    scores = evaluations[-1]["scores"]
-    if selected is not None and selected["step"] != due[-1]:
-        loop.load_state_dict(kept_state)
-        scores = scoring(loop.model, report, loop.step)
-    return replace(
-        filled,
-        score=headline(task, scores),
-        scores=scores,
-        undefined={k: v for k, v in scoring.undefined.items() if v and k in report},
-        best_on_dev=best_on_dev,
-        selected=selected,
-        predictions={k: v for k, v in scoring.predictions.items() if k in report},
-    )
 
 
 def trained_sha256(model: torch.nn.Module) -> str:

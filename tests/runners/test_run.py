@@ -257,7 +257,7 @@ def test_best_on_dev_is_recorded_and_is_not_the_headline(
         assert collate.labels is not None
         return collate.labels.astype(float) * (calls[-1] == 1)
 
-    monkeypatch.setattr("runners.training.predict", predict)
+    monkeypatch.setattr("runners.course.predict", predict)
     done = cli(*tiny(tiny_folder("bert"), "task=rte", "budget.evaluate=1"))
     assert done.code == 0, done.err
     [record] = _records(tmp_path)

@@ -1,0 +1,183 @@
+"""The course of a run: training, evaluations, selection, and going on where one was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from results.record import Record
+from runners.batches import Collator
+from runners.checkpoint import Checkpoints
+from runners.config import Checkpoint, RunConfig
+from runners.evaluation import predict
+from runners.examples import TaskData
+from runners.loop import Diverged, Loop, Progress, evaluation_steps
+from runners.metrics import headline, score_split
+from runners.progress import Meter
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Scores = dict[str, dict[str, float]]
+
+
+class Scoring:
+    """Scores the model on named splits, and keeps the seconds and the last predictions."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        data: TaskData,
+        collators: dict[str, Collator],
+        accelerator: Accelerator,
+    ) -> None:
+        self.task, self.budget = config.settings.task, config.settings.budget
+        self.data, self.collators, self.accelerator = data, collators, accelerator
+        self.seconds = 0.0
+        self.predictions: dict[str, dict[str, list[float]]] = {}
+        self.undefined: dict[str, list[str]] = {}
+
+    def __call__(self, model: torch.nn.Module, splits: list[str], step: int) -> Scores:
+        start = time.perf_counter()
+        regression = self.task.kind == "regression"
+        found: Scores = {}
+        for name in splits:
+            split = self.data.splits()[name]
+            predicted = predict(
+                model,
+                self.collators[name],
+                self.budget.eval_batch_size,
+                regression,
+                self.accelerator,
+            )
+            if not np.all(np.isfinite(predicted)):
+                raise Diverged(f"a prediction on {name}", step)
+            self.predictions[name] = {"predictions": _compact(predicted, regression)}
+            if split.labels is not None:
+                self.predictions[name]["references"] = list(split.labels)
+                found[name], undefined = score_split(self.task, name, predicted, split.labels)
+                self.undefined[name] = undefined
+        self.seconds += time.perf_counter() - start
+        return found
+
+
+def _compact(predicted: Any, regression: bool) -> list[float]:
+    return [float(f"{p:.9g}") for p in predicted] if regression else [int(p) for p in predicted]
+
+
+class Course:
+    """Trains a loop to its end and keeps what the record says about the way there.
+
+    `state_dict` holds all of it, the loop's state included: a course that loads it goes on to the
+    same end, to the bit on a CPU.
+    """
+
+    def __init__(self, loop: Loop, scoring: Scoring, config: RunConfig) -> None:
+        self.loop, self.scoring, self.config = loop, scoring, config
+        self.evaluations: list[dict[str, Any]] = []
+        self.best_on_dev: dict[str, Any] | None = None
+        self.selected: dict[str, Any] | None = None
+        self.kept_state: dict[str, Any] = {}
+        self.resumed: list[int] = []
+
+    def run(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """Train, evaluating when it is due; `after_step` is called after each step."""
+        due = evaluation_steps(self.config.settings.budget, self.loop.order)
+        done = self.evaluations[-1]["step"] if self.evaluations else 0
+        meter = Meter(self.loop.steps)
+
+        def tick(step: int) -> None:
+            meter.step(step)
+            after_step()
+
+        for until in due:
+            if until > done:
+                self.loop.run(until, tick)
+                self._evaluate(until, meter)
+        meter.close()
+
+    def _evaluate(self, step: int, meter: Meter) -> None:
+        task, loop = self.config.settings.task, self.loop
+        per_epoch = loop.order.steps_per_epoch
+        entry: dict[str, Any] = {"step": step, "epoch": round(step / per_epoch, 3)}
+        entry["train_loss"] = float(np.mean(loop.progress.losses[-per_epoch:]))
+        if self.config.settings.protocol.name == "select":
+            part = self.scoring(loop.model, ["selection"], step)
+            entry["selection"] = part["selection"]
+            value = headline(task, part)
+            if self.selected is None or value > self.selected["score"]:
+                self.selected = {"step": step, "score": value, "scores": part["selection"]}
+                self.kept_state = loop.state_dict()
+        scores = self.scoring(loop.model, list(self.scoring.data.report), step)
+        entry["scores"] = scores
+        self.evaluations.append(entry)
+        value = headline(task, scores)
+        if self.best_on_dev is None or value > self.best_on_dev["score"]:
+            self.best_on_dev = {"step": step, "score": value, "scores": scores}
+        meter.evaluated(entry, value)
+
+    def result(self, filled: Record) -> Record:
+        """Return the record with the scores of the weights that the protocol reports."""
+        report = list(self.scoring.data.report)
+        scores = self.evaluations[-1]["scores"]
+        chosen = self.selected["step"] if self.selected is not None else self.loop.step
+        if chosen != self.loop.step:
+            self.loop.load_state_dict(self.kept_state)
+            scores = self.scoring(self.loop.model, report, self.loop.step)
+        return replace(
+            filled,
+            score=headline(self.config.settings.task, scores),
+            scores=scores,
+            undefined={k: v for k, v in self.scoring.undefined.items() if v and k in report},
+            best_on_dev=self.best_on_dev,
+            selected=self.selected,
+            predictions={k: v for k, v in self.scoring.predictions.items() if k in report},
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the continuation and the record depend on."""
+        self.loop.settle()
+        return {
+            "loop": self.loop.state_dict(),
+            "progress": dataclasses.asdict(self.loop.progress),
+            "preparation_seconds": self.loop.preparation_seconds,
+            "evaluations": self.evaluations,
+            "best_on_dev": self.best_on_dev,
+            "selected": self.selected,
+            "kept_state": self.kept_state,
+            "eval_seconds": self.scoring.seconds,
+            "resumed": self.resumed,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.loop.load_state_dict(state["loop"])
+        self.loop.progress = Progress(**state["progress"])
+        self.loop.preparation_seconds = state["preparation_seconds"]
+        self.evaluations = state["evaluations"]
+        self.best_on_dev, self.selected = state["best_on_dev"], state["selected"]
+        self.kept_state = state["kept_state"]
+        self.scoring.seconds = state["eval_seconds"]
+        self.resumed = [*state["resumed"], self.loop.step]
+
+
+class Saving:
+    """Saves a course every so many steps or minutes; called after each step."""
+
+    def __init__(self, course: Course, checkpoints: Checkpoints, every: Checkpoint) -> None:
+        self.course, self.checkpoints, self.every = course, checkpoints, every
+        self.last = time.monotonic()
+
+    def __call__(self) -> None:
+        step, minutes = self.course.loop.step, (time.monotonic() - self.last) / 60
+        by_steps = self.every.steps is not None and step % self.every.steps == 0
+        by_time = self.every.minutes is not None and minutes >= self.every.minutes
+        if (by_steps or by_time) and step < self.course.loop.steps:
+            self.checkpoints.save(step, self.course.state_dict())
+            self.last = time.monotonic()

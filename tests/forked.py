@@ -1,0 +1,37 @@
+"""Runs run.py's main in processes that can be killed, forked from one that has imported it all."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["runners.command", "runners.training", "transformers.models.bert"])
+
+
+def _main(arguments: list[str], environment: dict[str, str], log: str) -> None:
+    os.environ.update(environment)
+    stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(stream, 1)
+    os.dup2(stream, 2)
+    sys.argv = ["run.py", *arguments]
+    from runners.command import main
+    from runners.run import run
+
+    code = main(run)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def start(arguments: list[str], log: Path) -> BaseProcess:
+    """Start a run in a process of its own; what it prints is added to `log`."""
+    kept = ("TUNEBENCH_CACHE", "HF_HUB_OFFLINE", "TMPDIR")
+    environment = {k: os.environ[k] for k in kept if k in os.environ}
+    environment |= {"OMP_NUM_THREADS": "1"}
+    process = _CONTEXT.Process(target=_main, args=(arguments, environment, str(log)))
+    process.start()
+    return process

@@ -1,0 +1,243 @@
+"""A killed run goes on from its checkpoint to the same end, to the bit; damage is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from methods.registry import registered
+from results.record import Record, read_all
+from runners import checkpoint, course
+from runners.checkpoint import Checkpoints, flatten, unflatten
+from tests import forked
+from tests.conftest import Cli, narrow, tiny
+
+Folder = Callable[[str], Path]
+KILLS = 20
+
+
+class Killed(BaseException):
+    """Stands for a signal that no handler sees."""
+
+
+def outcome(record: Record) -> dict[str, Any]:
+    """Return what must be equal to the bit."""
+    names = ("scores", "evaluations", "predictions", "trained_sha256", "train_loss", "selected")
+    return {n: getattr(record, n) for n in (*names, "best_on_dev", "method_reports", "parameters")}
+
+
+def test_state_comes_back_as_it_was() -> None:
+    state = {
+        "a": {0: torch.arange(3), 1: (True, None, 2.5, "x")},
+        "b": [torch.tensor(7.0), torch.ones(2, 2).to(torch.bfloat16), []],
+        "c": torch.get_rng_state(),
+        "d": torch.zeros(0, 3).t(),
+    }
+    tensors: dict[str, torch.Tensor] = {}
+    image = json.loads(json.dumps(flatten(state, tensors)))
+    back = unflatten(image, tensors)
+    assert list(back["a"]) == [0, 1]
+    assert back["a"][1] == (True, None, 2.5, "x")
+    for ours, theirs in (
+        (back["a"][0], state["a"][0]),
+        *zip(back["b"][:2], state["b"][:2], strict=True),
+        (back["c"], state["c"]),
+        (back["d"], state["d"]),
+    ):
+        assert torch.equal(ours, theirs)
+        assert ours.dtype == theirs.dtype
+    with pytest.raises(TypeError, match="set"):
+        flatten({"s": {1}}, {})
+
+
+@pytest.mark.parametrize("method", sorted(registered()))
+def test_every_method_goes_on_to_the_same_end(
+    method: str,
+    cli: Cli,
+    tiny_folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Interrupted after step 3 of 6, and once more after step 5."""
+    given = tiny(tiny_folder("bert"), *narrow(method), "budget.steps=6", "budget.evaluate=2")
+    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
+    every = course.Saving.__call__
+    stop = iter((3, 5))
+    at = next(stop)
+
+    def call(self: course.Saving) -> None:
+        every(self)
+        if self.course.loop.step == at:
+            raise Killed
+
+    monkeypatch.setattr(course.Saving, "__call__", call)
+    for _ in range(2):
+        with pytest.raises(Killed):
+            cli(*given, "checkpoint.steps=1", f"out={tmp_path / 'cut'}")
+        at = next(stop, 0)
+    found = cli(*given, "checkpoint.steps=1", f"out={tmp_path / 'cut'}")
+    assert found.code == 0
+    assert "goes on from the checkpoint of step 5 of 6" in found.err
+    [whole], [cut] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    assert outcome(cut) == outcome(whole)
+    assert (whole.resumed, cut.resumed) == ([], [3, 5])
+    assert cut.run == whole.run
+    assert not (tmp_path / "cut" / ".checkpoints").exists()
+
+
+@pytest.mark.parametrize("options", [("protocol=select",), ("optimizer=super_adam",)])
+def test_selection_and_optimizer_go_on_too(
+    options: tuple[str, ...],
+    cli: Cli,
+    tiny_folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    given = tiny(tiny_folder("bert"), "budget.steps=6", "budget.evaluate=1", *options)
+    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
+    every = course.Saving.__call__
+
+    def call(self: course.Saving) -> None:
+        every(self)
+        if self.course.loop.step == 4:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Saving, "__call__", call)
+        with pytest.raises(Killed):
+            cli(*given, "checkpoint.steps=1", f"out={tmp_path / 'cut'}")
+    assert cli(*given, f"out={tmp_path / 'cut'}").code == 0
+    [whole], [cut] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    assert outcome(cut) == outcome(whole)
+    assert cut.train_seconds is not None
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit", "child_tuning_f", "hype"])
+def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Path) -> None:
+    """SIGKILL, 20 times at random moments of a run; every end is the uninterrupted one."""
+    given = [
+        *tiny(tiny_folder("bert"), f"method={method}", "budget.steps=40", "budget.evaluate=20"),
+        "checkpoint.steps=3",
+    ]
+
+    def go(out: str, kill_after: float | None = None) -> bool:
+        process = forked.start([*given, f"out={tmp_path / out}"], tmp_path / "log")
+        process.join(kill_after)
+        killed = process.is_alive()
+        process.kill()
+        process.join()
+        assert killed or process.exitcode == 0, (tmp_path / "log").read_text()
+        return killed
+
+    go("whole")
+    start = time.perf_counter()
+    go("again")  # the first one also waits for the imports
+    seconds = time.perf_counter() - start
+    [whole] = read_all(tmp_path / "whole")
+    rng = random.Random(method)
+    kills, ends, went_on = 0, 0, 0
+    while kills < KILLS:
+        out = f"cut{ends}"
+        while go(out, rng.uniform(0.1, 1.1) * seconds):
+            kills += 1
+        [cut] = read_all(tmp_path / out)
+        assert outcome(cut) == outcome(whole)
+        went_on += len(cut.resumed)
+        ends += 1
+    assert went_on > 0
+
+
+def _some_checkpoints(tmp_path: Path, said: list[str]) -> Checkpoints:
+    found = Checkpoints(tmp_path, "run", said.append)
+    for step in (1, 2, 3):
+        assert found.save(step, {"step": step, "weights": torch.full((50,), float(step))})
+    return found
+
+
+def test_a_checkpoint_cut_in_half_is_noticed_and_the_one_before_it_used(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = _some_checkpoints(tmp_path, said)
+    files = sorted(found.folder.iterdir())
+    assert [f.name for f in files] == ["step-000000002.safetensors", "step-000000003.safetensors"]
+    newest = found.newest()
+    assert newest is not None
+    assert newest[0] == 3
+    assert torch.equal(newest[1]["weights"], torch.full((50,), 3.0))
+    assert not said
+    whole = files[1].read_bytes()
+    for damaged in (
+        whole[: len(whole) // 2],
+        whole[:5],
+        b"",
+        whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:],
+        b"\x80\x04K\x01.",  # a pickle
+    ):
+        files[1].write_bytes(damaged)
+        newest = found.newest()
+        assert newest is not None
+        assert newest[0] == 2
+        assert str(files[1]) in said.pop()
+    files[0].write_bytes(b"x")
+    assert found.newest() is None
+    assert len(said) == 2
+
+
+def test_a_checkpoint_of_another_run_or_torch_or_format_is_not_used(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = _some_checkpoints(tmp_path, said)
+    other = Checkpoints(tmp_path, "other", said.append)
+    found.folder.rename(other.folder)
+    assert other.newest() is None
+    assert "it belongs to run" in said[0]
+    path = sorted(other.folder.iterdir())[1]
+    save_file(load_file(path), path, metadata={"format": "pt"})
+    assert other.newest() is None
+    assert "no checkpoint of this project" in said[2]
+
+
+def test_no_room_for_a_checkpoint_is_said_and_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said: list[str] = []
+    found = _some_checkpoints(tmp_path, said)
+    before = {p: p.read_bytes() for p in found.folder.iterdir()}
+
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        path.write_bytes(b"part")
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    assert not found.save(4, {"step": 4})
+    assert said == [
+        "checkpoint of step 4 not written (No space left on device); the run goes on without"
+    ]
+    assert {p: p.read_bytes() for p in found.folder.iterdir()} == before
+
+
+def test_force_begins_anew(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
+    given = [*tiny(tiny_folder("bert"), "method=bitfit"), f"out={tmp_path / 'runs'}"]
+    assert cli(*given).code == 0
+    [record] = read_all(tmp_path / "runs")
+    left = Checkpoints(tmp_path / "runs", record.run, lambda line: None)
+    left.save(1, {"step": 1})
+    assert cli(*given, "force=true").code == 0
+    [again] = read_all(tmp_path / "runs")
+    assert again.resumed == []
+    assert outcome(again) == outcome(record)
+    assert not left.folder.exists()
+
+
+@pytest.mark.parametrize("value", ["checkpoint.steps=0", "checkpoint.minutes=-1"])
+def test_wrong_intervals_are_refused(value: str, cli: Cli, tiny_folder: Folder) -> None:
+    found = cli(*tiny(tiny_folder("bert"), value))
+    assert found.code == 2
+    assert value.partition("=")[0] in found.err
