@@ -75,17 +75,6 @@ class Raft(Method):
                 function = rational.Rational(start)
                 model.base_model.set_submodule(name, function, strict=True)
                 self.functions["pooler"] = function
-        for function in self.functions.values():
-            function.register_buffer("seen", torch.zeros(2), persistent=False)
-            function.register_forward_pre_hook(self._watch)
-
-    @staticmethod
-    def _watch(function: torch.nn.Module, inputs: Any) -> None:
-        """Keep the range of a function's inputs in evaluation, where extrapolation would show."""
-        if not function.training:
-            low, high = inputs[0].aminmax()
-            seen = function.get_buffer("seen")
-            seen.copy_(torch.stack([torch.minimum(seen[0], low), torch.maximum(seen[1], high)]))
 
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
@@ -108,7 +97,7 @@ class Raft(Method):
             name: {
                 "numerator": function.numerator.detach().tolist(),
                 "denominator": function.denominator.detach().tolist(),
-                "input_range": [round(x, 3) for x in function.get_buffer("seen").tolist()],
+                "input_range": [round(x, 3) for x in function.seen.tolist()],
             }
             for name, function in self.functions.items()
         }

@@ -86,15 +86,23 @@ class _Rational(torch.autograd.Function):
 class Rational(nn.Module):
     """Applies R element-wise, in float32 whatever the precision of its input (x^5 overflows half).
 
-    Any shape to the same shape.
+    Any shape to the same shape. `seen` holds the lowest and the highest input in evaluation, where
+    extrapolation would show.
     """
+
+    seen: torch.Tensor
 
     def __init__(self, start: Coefficients) -> None:
         super().__init__()
         self.numerator = nn.Parameter(torch.tensor(start[0]))
         self.denominator = nn.Parameter(torch.tensor(start[1]))
+        self.register_buffer("seen", torch.zeros(2), persistent=False)
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            low, high = hidden_states.detach().aminmax()
+            lowest, highest = torch.minimum(self.seen[0], low), torch.maximum(self.seen[1], high)
+            self.seen.copy_(torch.stack([lowest, highest]))
         wide = hidden_states.to(self.numerator.dtype)
         result: torch.Tensor = _Rational.apply(  # type: ignore[no-untyped-call]
             wide, self.numerator, self.denominator
