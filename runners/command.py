@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,15 +30,22 @@ RunFunction = Callable[[RunConfig, Sequence[str]], int]
 def main(run: RunFunction) -> int:
     """Compose what sys.argv asks for, run each job, and return the exit code.
 
-    0: every run finished; 1: a run failed or diverged; 2: the request was wrong; 130: interrupted.
+    0: every run finished; 1: a run failed or diverged; 2: the request was wrong; 3: another process
+    does this run; 130: interrupted; 143: terminated.
     """
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that claims are given back
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     codes: list[int] = []
     arguments = sys.argv[1:]
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
-        codes.append(_guarded(lambda: run(check(_resolved(composed)), arguments), arguments))
+        resolved = _resolved(composed)
+        if resolved.get("board") is not None:
+            codes.append(_guarded(lambda: _board(resolved, arguments), arguments))
+        else:
+            codes.append(_guarded(lambda: run(check(resolved), arguments), arguments))
 
     def compose_and_run() -> int:
         _offer_methods_without_yaml()
@@ -48,6 +57,15 @@ def main(run: RunFunction) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _board(resolved: dict[str, Any], arguments: Sequence[str]) -> int:
+    from runners.board import run_board
+
+    def compose(overrides: Sequence[str]) -> dict[str, Any]:
+        return _resolved(hydra.compose("config", overrides=list(overrides)))
+
+    return run_board(resolved, arguments, compose)
 
 
 def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:

@@ -23,6 +23,9 @@ Metric = Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson"
 CORRELATIONS = frozenset({"pearson", "spearmanr"})
 
 
+NOT_SETTINGS = ("method", "hydra", "board", "plan", "workers", "retry", "share_device")
+
+
 class Section(BaseModel):
     """A part of the configuration: no unknown keys, no coerced types, no nan."""
 
@@ -287,7 +290,7 @@ class RunConfig:
 
 def check(composed: Mapping[str, Any]) -> RunConfig:
     """Turn a composed configuration into a RunConfig; one UserError names every problem."""
-    settings_input = {k: v for k, v in composed.items() if k not in ("method", "hydra")}
+    settings_input = {k: v for k, v in composed.items() if k not in NOT_SETTINGS}
     problems: list[str] = []
     settings: Settings | None = None
     try:

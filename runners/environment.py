@@ -79,7 +79,8 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "precision": precision,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
-        "shared_device": None,
+        "shared_device": os.environ.get("TUNEBENCH_SHARED_DEVICE") == "1",
+        "runs_beside": int(os.environ.get("TUNEBENCH_RUNS_BESIDE", 0)),
         "system": f"{platform.system()} {platform.machine()}",
     }
 

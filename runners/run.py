@@ -16,20 +16,22 @@ from results import record as records
 from results.errors import UserError
 from results.record import Record
 from results.table import one_run
-from runners.config import RunConfig
+from runners.claims import Claim, take
+from runners.config import RunConfig, Settings
 from runners.data import describe, load_task_data
 from runners.environment import set_threads
 from runners.examples import TaskData
 from runners.identity import run_name
 from runners.weights import Weights, find_weights
 
-FINISHED, NOT_FINISHED = 0, 1
+FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
 
 
 def run(config: RunConfig, arguments: Sequence[str]) -> int:
     """Do one run, or print its stored result; return the exit code.
 
-    Mistakes raise UserError, before training.
+    Mistakes raise UserError, before training. Where another process does this very run, it is left
+    to it.
 
     A failure while training becomes a record of status failed, a loss that is not finite one of
     status diverged.
@@ -51,31 +53,51 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         )
     name = run_name(config, data, weights)
     path = records.record_path(folder, name)
-    if path.exists() and not settings.force:
-        stored = records.read(path)
-        lacks_delta = (
-            settings.save == "delta"
-            and stored.status == "finished"
-            and not path.with_suffix(".delta").is_dir()
-        )
-        if lacks_delta:
-            say(f"{path} is finished but was run without save=delta: it runs again for the delta")
-        elif stored.status in records.DONE:
-            print(one_run(stored))
-            print(f"stored result of {path}; force=true runs it again")
-            return FINISHED if stored.status == "finished" else NOT_FINISHED
+    found = _stored(path, settings)
+    if found is not None:
+        return found
     set_threads(settings.threads)
-    if settings.force:
-        _discard_checkpoints(folder, name)
-    blank = _blank_record(config, data, weights, name, arguments)
-    done = _train(config, data, weights, blank, began)
-    done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
-    written = records.write(done, folder)
-    if done.status in records.DONE:
-        _discard_checkpoints(folder, name)
+    claim = take(folder, name)
+    if not isinstance(claim, Claim):
+        who = f"process {claim.get('pid')} on {claim.get('host')} since {claim.get('since')}"
+        say(f"{name} is being done by {who}; nothing is left to do here")
+        return CLAIMED
+    try:
+        found = _stored(path, settings)  # another process may have done it in the meantime
+        if found is not None:
+            return found
+        if settings.force:
+            _discard_checkpoints(folder, name)
+        blank = _blank_record(config, data, weights, name, arguments)
+        done = _train(config, data, weights, blank, began)
+        done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
+        if not claim.holds():
+            say(f"another process took {name} over while this one stood still; its record stands")
+            return CLAIMED
+        written = records.write(done, folder)
+        if done.status in records.DONE:
+            _discard_checkpoints(folder, name)
+    finally:
+        claim.release()
     print(one_run(done))
     print(f"record: {written}")
     return FINISHED if done.status == "finished" else NOT_FINISHED
+
+
+def _stored(path: Path, settings: Settings) -> int | None:
+    """Print the stored result of a run that need not be done again; None where it must be."""
+    if settings.force or not path.exists():
+        return None
+    stored = records.read(path)
+    lacks_delta = settings.save == "delta" and not path.with_suffix(".delta").is_dir()
+    if stored.status == "finished" and lacks_delta:
+        say(f"{path} is finished but was run without save=delta: it runs again for the delta")
+        return None
+    if stored.status not in records.DONE:
+        return None
+    print(one_run(stored))
+    print(f"stored result of {path}; force=true runs it again")
+    return FINISHED if stored.status == "finished" else NOT_FINISHED
 
 
 def say(line: str) -> None:

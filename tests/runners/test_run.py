@@ -100,6 +100,7 @@ def test_two_processes_agree_to_the_bit(tiny_folder: TinyFolder, tmp_path: Path)
         found.append(record)
     first, second = found
     timeless = (
+        "preparation_seconds",
         "whole_seconds",
         "train_seconds",
         "eval_seconds",

@@ -1,0 +1,300 @@
+"""Boards: many runs from one definition, each in a process of its own, and only those missing."""
+
+from __future__ import annotations
+
+import os
+import queue
+import re
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from results import record as records
+from results.errors import UserError
+from runners.claims import is_claimed
+from runners.config import Section, check
+from runners.data import load_task_data
+from runners.identity import run_name
+from runners.run import CLAIMED, say
+from runners.weights import find_weights
+
+RUN_PY = Path(__file__).resolve().parent.parent / "run.py"
+OWN_KEYS = ("board", "plan", "workers", "retry", "share_device")
+WAIT = 2.0  # seconds between looks at runs that other processes do
+Compose = Callable[[Sequence[str]], dict[str, Any]]
+State = Literal["finished", "diverged", "failed", "claimed", "missing"]
+
+
+class Entry(Section):
+    """A row of a board: what `method=` is given, and settings of its own."""
+
+    method: str
+    set: list[str] = Field(default_factory=list)
+
+
+class Board(Section):
+    """Every method on every task with every seed, under common settings."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    methods: list[str | Entry] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    set: list[str] = Field(default_factory=list)
+
+
+class Sweep(Section):
+    """How a board is run: `retry` also runs what failed, and then nothing else."""
+
+    plan: bool
+    workers: int = Field(ge=1)
+    retry: Literal["failed"] | None
+    share_device: bool
+
+
+@dataclass
+class Planned:
+    """One run of a board: what to type for it, its name, and where it stands."""
+
+    overrides: list[str]
+    name: str
+    path: Path
+    state: State = "missing"
+    score: float | None = None
+    message: str = ""
+
+    def look(self) -> State:
+        """Read again where the run stands."""
+        if self.path.exists():
+            stored = records.read(self.path)
+            self.state, self.score = stored.status, stored.score
+        else:
+            self.state = "claimed" if is_claimed(self.path.parent, self.name) else "missing"
+        return self.state
+
+
+def expand(board: Board, typed: Sequence[str]) -> list[list[str]]:
+    """Return what to type for each run: board, row, method, task, seed, then the user's own.
+
+    Seeds change slowest, so that an unfinished board has all its methods.
+    """
+    rows = [Entry(method=m) if isinstance(m, str) else m for m in board.methods]
+    own = [a for a in typed if not a.startswith("-") and a.partition("=")[0] not in OWN_KEYS]
+    return [
+        [f"method={row.method}", f"task={task}", f"seed={seed}", *board.set, *row.set, *own]
+        for seed in board.seeds
+        for task in board.tasks
+        for row in rows
+    ]
+
+
+def plan(board: Board, typed: Sequence[str], compose: Compose) -> list[Planned]:
+    """Check every run before any is started, and say where each stands."""
+    loaded: dict[str, Any] = {}
+
+    def once(key: str, load: Callable[[], Any]) -> Any:
+        if key not in loaded:
+            loaded[key] = load()
+        return loaded[key]
+
+    def planned(overrides: list[str]) -> Planned:
+        config = check(compose(overrides))
+        settings = config.settings
+        parts = (settings.task, settings.data, settings.protocol)
+        data = once(repr(parts), lambda: load_task_data(*parts))
+        weights = once(repr(settings.model), lambda: find_weights(settings.model))
+        name = run_name(config, data, weights)
+        found = Planned(overrides, name, records.record_path(Path(settings.out), name))
+        found.look()
+        return found
+
+    found = [planned(overrides) for overrides in expand(board, typed)]
+    twice = [name for name, n in Counter(p.name for p in found).items() if n > 1]
+    if twice:
+        raise UserError(
+            f"board={board.name}: {twice[0]} is asked for more than once; list each method, task"
+            " and seed once"
+        )
+    return found
+
+
+@dataclass
+class Pool:
+    """Runs planned runs in `workers` processes at a time and tells how far it is."""
+
+    planned: list[Planned]
+    workers: int
+    threads: int
+    devices: list[str]
+    logs: Path
+    running: set[str] = field(default_factory=set)
+    ended: int = 0
+    began: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _stopped: bool = False
+
+    def go(self) -> None:
+        """Do every run; a run that another process does is waited for, and done if that dies."""
+        waiting: queue.SimpleQueue[Planned | None] = queue.SimpleQueue()
+        for run in self.planned:
+            waiting.put(run)
+        for _ in range(self.workers):
+            waiting.put(None)
+        pool = [threading.Thread(target=self._work, args=(waiting, i)) for i in range(self.workers)]
+        for thread in pool:
+            thread.start()
+        try:
+            for thread in pool:
+                while thread.is_alive():
+                    thread.join(0.2)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                process.terminate()
+        for process in list(self._processes):
+            process.wait()
+
+    def _work(self, waiting: queue.SimpleQueue[Planned | None], worker: int) -> None:
+        while (run := waiting.get()) is not None and not self._stopped:
+            with self._lock:
+                self.running.add(run.name)
+            while self._once(run, worker) == CLAIMED and not self._stopped:
+                time.sleep(WAIT)
+            with self._lock:
+                self.running.discard(run.name)
+                if self._stopped:
+                    return
+                self.ended += 1
+                if run.look() not in records.DONE and run.state != "failed":
+                    run.state = "failed"
+                self._tell(run)
+
+    def _once(self, run: Planned, worker: int) -> int:
+        """Start the run's process and wait for it; return its exit code."""
+        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
+        environment["MKL_NUM_THREADS"] = environment["OMP_NUM_THREADS"]
+        environment["TUNEBENCH_RUNS_BESIDE"] = str(self.workers - 1)
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
+            environment["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
+        log = self.logs / f"{run.name}.log"
+        with log.open("wb") as stream:
+            with self._lock:
+                if self._stopped:
+                    return 0
+                process = subprocess.Popen(
+                    [sys.executable, str(RUN_PY), *run.overrides],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches the board, which ends its runs
+                )
+                self._processes.add(process)
+            code = process.wait()
+            with self._lock:
+                self._processes.discard(process)
+        run.message = _last_line(log) if code not in (0, CLAIMED) else ""
+        return code
+
+    def _tell(self, run: Planned) -> None:
+        states = Counter(p.state for p in self.planned)
+        left = len(self.planned) - self.ended
+        seconds = (time.monotonic() - self.began) / max(1, self.ended) * left
+        score = f" {run.score:.4f}" if run.score is not None else ""
+        say(
+            f"{run.state}{score} {run.name} | done {states['finished']} running"
+            f" {len(self.running)} failed {states['failed'] + states['diverged']} remaining {left}"
+            f" ends in {_clock(seconds)}"
+        )
+
+
+def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
+    """Run what a board lacks, or list it; return 0 when every run of it is finished."""
+    board = _checked(Board, composed["board"], "board.")
+    sweep = _checked(Sweep, {k: composed[k] for k in Sweep.model_fields}, "")
+    runs = plan(board, typed, compose)
+    wanted = ("failed", "diverged") if sweep.retry else ("missing", "claimed")
+    to_do = [run for run in runs if run.state in wanted]
+    counts = Counter(run.state for run in runs)
+    listed = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    say(f"board {board.name}: {len(runs)} runs, {listed}; {len(to_do)} to do")
+    if sweep.plan:
+        for run in runs:
+            print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
+        return 0
+    if to_do:
+        first = check(compose(to_do[0].overrides)).settings
+        devices = [] if first.device == "cpu" else _gpus()
+        if len(devices) and sweep.workers > len(devices) and not sweep.share_device:
+            raise UserError(
+                f"workers={sweep.workers} on {len(devices)} GPU(s): each run owns one; use"
+                f" workers={len(devices)}, or share_device=true, which the records then say"
+            )
+        cores = os.cpu_count() or 1
+        threads = first.threads or max(1, cores // sweep.workers)
+        out = Path(first.out)
+        records.check_writable(out)
+        logs = out / ".logs"
+        logs.mkdir(exist_ok=True)
+        if sweep.retry:
+            to_do = [_again(run) for run in to_do]
+        Pool(to_do, sweep.workers, threads, devices, logs).go()
+    unfinished = [run for run in runs if run.look() != "finished"]
+    for run in unfinished:
+        say(f"{run.state}: {run.name}  {run.message}".rstrip())
+    return 1 if unfinished else 0
+
+
+def _again(run: Planned) -> Planned:
+    run.overrides = [*run.overrides, "force=true"]
+    return run
+
+
+def _checked(schema: type[Any], given: Any, prefix: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        raise UserError(
+            "; ".join(
+                f"{prefix}{'.'.join(map(str, item['loc'][:2]))}={item['input']!r} ({item['msg']})"
+                for item in error.errors()
+            )
+        ) from None
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that runs may use, without importing torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part for part in named.split(",") if part.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return re.findall(r"^GPU (\d+):", listed.stdout, flags=re.MULTILINE)
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,197 @@
+"""Boards run what is missing and nothing else, tell what failed, and survive being killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from results.errors import UserError
+from results.record import read_all
+from runners.board import Board, Entry, expand, plan
+from runners.claims import Claim, take
+from tests.conftest import ROOT, Cli, configure
+from tests.tiny import save_tiny
+
+Folder = Callable[[str], Path]
+WORKERS = ("workers=2", "threads=1")
+
+
+def small(folder: Path, *more: str) -> list[str]:
+    """Return the arguments of the shipped board of four tiny runs, with a tiny model."""
+    return ["board=smoke", "device=cpu", f"model.name_or_path={folder}", *more]
+
+
+def test_a_board_is_every_method_on_every_task_with_every_seed() -> None:
+    board = Board(
+        name="b",
+        methods=["full", Entry(method="[hype,bitfit]", set=["lr=1e-3"])],
+        tasks=["rte", "mrpc"],
+        seeds=[1, 2],
+        set=["data=local"],
+    )
+    found = expand(board, ["board=b", "plan=true", "workers=2", "-m", "data.dir=x"])
+    assert len(found) == 8
+    assert found[0] == ["method=full", "task=rte", "seed=1", "data=local", "data.dir=x"]
+    assert found[1] == [
+        "method=[hype,bitfit]", "task=rte", "seed=1", "data=local", "lr=1e-3", "data.dir=x"
+    ]  # fmt: skip
+    assert [f[2] for f in found] == ["seed=1"] * 4 + ["seed=2"] * 4
+
+
+def test_the_same_run_twice_is_refused_before_anything_runs(tmp_path: Path) -> None:
+    board = Board(name="b", methods=["full", "full"], tasks=["rte"], seeds=[1])
+
+    def compose(overrides: object) -> dict[str, object]:
+        from tests.conftest import _composed
+
+        assert isinstance(overrides, list)
+        return _composed(("data=embedded", f"out={tmp_path}", *overrides))
+
+    with pytest.raises(UserError, match="more than once"):
+        plan(board, [], compose)
+    assert configure("seed=1").settings.seed == 1
+
+
+def test_a_board_runs_what_is_missing(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
+    out = tmp_path / "runs"
+    given = small(tiny_folder("bert"))
+    listed = cli(*given, "plan=true")
+    assert listed.code == 0
+    assert listed.out.count("missing") == 4
+    assert "python run.py method=full task=rte seed=1" in listed.out
+    assert not out.exists()
+    found = cli(*given, *WORKERS)
+    assert found.code == 0, found.err
+    assert "4 runs, 4 missing; 4 to do" in found.err
+    assert "done 4 running 0 failed 0 remaining 0" in found.err
+    records = read_all(out)
+    assert {(r.methods[0], r.seed) for r in records} == {
+        (m, s) for m in ("full", "bitfit") for s in (1, 2)
+    }
+    assert {r.environment["runs_beside"] for r in records} == {1}
+    assert {r.environment["threads"] for r in records} == {1}
+    assert not (out / ".claims").exists()
+    gone = sorted(out.glob("*.json"))[0]
+    others = {p: p.stat().st_mtime_ns for p in out.glob("*.json") if p != gone}
+    gone.unlink()
+    again = cli(*given, *WORKERS)
+    assert again.code == 0
+    assert "3 finished, 1 missing; 1 to do" in again.err
+    assert gone.exists()
+    assert {p: p.stat().st_mtime_ns for p in others} == others
+    assert "0 to do" in cli(*given, *WORKERS).err
+    # One of them alone, in this process, is the same run.
+    alone = read_all(out)[0]
+    line = next(x for x in listed.out.splitlines() if alone.run in x)
+    overrides = line.partition("python run.py ")[2].split()
+    assert cli(*overrides, f"out={tmp_path / 'alone'}").code == 0
+    [single] = read_all(tmp_path / "alone")
+    assert (single.run, single.trained_sha256) == (alone.run, alone.trained_sha256)
+    assert single.predictions == alone.predictions
+
+
+def test_failures_are_listed_and_retried_alone(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = small(tiny_folder("bert"), "lr=1e30", "method.full.lr=null")[:-1]
+    found = cli(*given, *WORKERS)
+    assert found.code == 1
+    states = [r.status for r in read_all(tmp_path / "runs")]
+    assert states.count("diverged") == 4
+    assert found.err.count("\ndiverged: rte.") == 4
+    assert "0 to do" in cli(*given, *WORKERS).err
+    retried = cli(*given, *WORKERS, "retry=failed")
+    assert "4 diverged; 4 to do" in retried.err
+    assert retried.code == 1
+
+
+def _board(folder: Path, out: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "run.py", *small(folder, *WORKERS, f"out={out}"), "budget.steps=400"]
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+
+
+def _runs(out: Path) -> list[int]:
+    """Return the processes that claimed runs."""
+    import json
+
+    found = []
+    for path in out.glob(".claims/*.claim"):
+        try:
+            found.append(int(json.loads(path.read_text())["pid"]))
+        except (OSError, ValueError):
+            continue
+    return found
+
+
+def _wait(condition: Callable[[], object], seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_killed_run_is_named_and_done_by_the_next_board(cli: Cli, tmp_path: Path) -> None:
+    folder, out = save_tiny("bert", tmp_path / "model"), tmp_path / "runs"
+    process = _board(folder, out)
+    _wait(lambda: _runs(out))
+    os.kill(_runs(out)[0], signal.SIGKILL)
+    _, told = process.communicate(timeout=300)
+    assert process.returncode == 1
+    assert told.count(b"\nmissing: rte.") == 1
+    assert len(read_all(out)) == 3
+    found = cli(*small(folder, *WORKERS, f"out={out}", "budget.steps=400"))
+    assert found.code == 0
+    assert "1 to do" in found.err
+    assert len(read_all(out)) == 4
+
+
+def test_ctrl_c_ends_the_runs_and_leaves_a_clean_state(tmp_path: Path) -> None:
+    folder, out = save_tiny("bert", tmp_path / "model"), tmp_path / "runs"
+    process = _board(folder, out)
+    _wait(lambda: len(_runs(out)) == 2)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not list(out.glob("**/*.claim"))
+    assert not list(out.glob("**/*.tmp"))
+
+
+def test_a_run_that_another_process_does_is_left_to_it(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = small(tiny_folder("bert"))
+    listed = cli(*given, "plan=true").out.splitlines()[0]
+    name, overrides = listed.split()[1], listed.partition("python run.py ")[2].split()
+    claim = take(tmp_path / "runs", name)
+    assert isinstance(claim, Claim)
+    found = cli(*overrides, f"out={tmp_path / 'runs'}")
+    assert found.code == 3
+    assert f"is being done by process {os.getpid()}" in found.err
+    assert "1 claimed" in cli(*given, "plan=true").err
+    claim.release()
+    assert cli(*overrides, f"out={tmp_path / 'runs'}").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["board=nothing"], "no board called 'nothing'"),
+        (["board=smoke", "workers=0"], "workers=0"),
+        (["board=smoke", "retry=all"], "retry='all'"),
+        (["board=smoke", "board.seeds=[]"], "board.seeds=[]"),
+        (["board=smoke", "board.methods=[fulll]"], "no method called 'fulll'"),
+        (["board=smoke", "board.tasks=[rtee]"], "no task called 'rtee'"),
+    ],
+)
+def test_wrong_boards_get_one_line(arguments: list[str], sentence: str, cli: Cli) -> None:
+    found = cli(*arguments)
+    assert found.code == 2
+    assert sentence in found.err
+    assert found.err.count("\n") == 1
