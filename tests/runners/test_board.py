@@ -100,7 +100,7 @@ def test_a_board_runs_what_is_missing(cli: Cli, tiny_folder: Folder, tmp_path: P
 def test_failures_are_listed_and_retried_alone(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
-    given = small(tiny_folder("bert"), "lr=1e30", "method.full.lr=null")[:-1]
+    given = small(tiny_folder("bert"), "lr=1e30")
     found = cli(*given, *WORKERS)
     assert found.code == 1
     states = [r.status for r in read_all(tmp_path / "runs")]

@@ -125,7 +125,7 @@ def test_selection_and_optimizer_go_on_too(
 def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Path) -> None:
     """SIGKILL, 20 times at random moments of a run; every end is the uninterrupted one."""
     given = [
-        *tiny(tiny_folder("bert"), f"method={method}", "budget.steps=40", "budget.evaluate=20"),
+        *tiny(tiny_folder("bert"), f"method={method}", "budget.steps=24", "budget.evaluate=12"),
         "checkpoint.steps=3",
     ]
 
