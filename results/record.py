@@ -31,6 +31,7 @@ class Record:
     `best_on_dev` is the best of them, kept because papers print it, and never the headline.
     `startup_seconds` pass before the first step, of them `preparation_seconds` in which methods saw
     training batches; `whole_seconds` pass before the record is written.
+    `micro_batch` is the rows a part of a batch had once memory ran out; gradients were added up.
     `resumed` lists the steps from which the run went on after it was killed; seconds are the sum.
     `predictions` holds for each report split one prediction an example, and the gold `references`
     where there are any.
@@ -62,6 +63,7 @@ class Record:
     trained_sha256: str | None = None
     steps: int | None = None
     train_loss: float | None = None
+    micro_batch: int | None = None
     resumed: list[int] = field(default_factory=list)
     startup_seconds: float | None = None
     preparation_seconds: float | None = None

@@ -147,6 +147,7 @@ class Course:
             "loop": self.loop.state_dict(),
             "progress": dataclasses.asdict(self.loop.progress),
             "preparation_seconds": self.loop.preparation_seconds,
+            "micro_batch": self.loop.micro_batch,
             "evaluations": self.evaluations,
             "best_on_dev": self.best_on_dev,
             "selected": self.selected,
@@ -160,6 +161,7 @@ class Course:
         self.loop.load_state_dict(state["loop"])
         self.loop.progress = Progress(**state["progress"])
         self.loop.preparation_seconds = state["preparation_seconds"]
+        self.loop.micro_batch = state["micro_batch"]
         self.evaluations = state["evaluations"]
         self.best_on_dev, self.selected = state["best_on_dev"], state["selected"]
         self.kept_state = state["kept_state"]

@@ -118,6 +118,7 @@ class Loop:
         for method in methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
+        self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
         torch.manual_seed(derive(order.seed, "dropout"))
@@ -172,11 +173,7 @@ class Loop:
 
     def _take_step(self, batch: Batch) -> torch.Tensor:
         again = self._gradient_again(batch) if self._twice else None
-        if self._loss_owner is not None:
-            loss = self._loss_owner.loss(self.model, batch, self.forward)
-        else:
-            loss = self.forward(batch).loss
-        self.accelerator.backward(loss)
+        loss = self._backward_that_fits(batch)
         for method in self.methods:
             method.after_backward(self.model, self.step)
         self._clip()
@@ -188,7 +185,43 @@ class Loop:
         self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
         self.step += 1
-        return loss.detach()
+        return loss
+
+    def _backward_that_fits(self, batch: Batch) -> torch.Tensor:
+        """Compute the gradients; where memory runs out, in parts of half the size from then on."""
+        rows = batch["input_ids"].shape[0]
+        while True:
+            try:
+                return self._backward(batch, self._owned_loss)
+            except RuntimeError as error:
+                size = min(rows, self.micro_batch or rows)
+                if size == 1 or not is_out_of_memory(error):
+                    raise
+                self.micro_batch = -(-size // 2)
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _backward(self, batch: Batch, loss_of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
+        """Add up the gradients of a batch's mean loss, part by part; return that loss."""
+        rows = batch["input_ids"].shape[0]
+        size = self.micro_batch or rows
+        if size >= rows:
+            loss = loss_of(batch)
+            self.accelerator.backward(loss)
+            return loss.detach()
+        total = torch.zeros((), device=self.accelerator.device)
+        for start in range(0, rows, size):
+            part = {k: v[start : start + size] for k, v in batch.items()}
+            loss = loss_of(part) * (part["input_ids"].shape[0] / rows)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _owned_loss(self, batch: Batch) -> torch.Tensor:
+        if self._loss_owner is not None:
+            return self._loss_owner.loss(self.model, batch, self.forward)
+        return self.forward(batch).loss
 
     def _clip(self) -> None:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -207,8 +240,7 @@ class Loop:
                 torch.set_rng_state(cpu_stream)
                 if cuda_stream is not None:
                     torch.cuda.set_rng_state(cuda_stream, device)
-                loss = self.forward(batch).loss
-                self.accelerator.backward(loss)
+                loss = self._backward(batch, lambda part: self.forward(part).loss)
             self._clip()
             return loss.item()
 
@@ -258,6 +290,12 @@ class Loop:
         torch.set_rng_state(state["cpu_stream"])
         if state["cuda_streams"]:
             torch.cuda.set_rng_state_all(state["cuda_streams"])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether a device, or the machine, could not give the memory asked for."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 def _copied(value: Any) -> Any:

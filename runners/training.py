@@ -71,6 +71,7 @@ def train_and_score(
         status=status,
         evaluations=course.evaluations,
         resumed=course.resumed,
+        micro_batch=loop.micro_batch,
         preparation_seconds=round(loop.preparation_seconds, 3),
         trained_sha256=trained_sha256(loop.model),
         train_loss=float(np.mean(loop.progress.losses[-100:])) if loop.progress.losses else None,

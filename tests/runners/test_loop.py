@@ -179,3 +179,49 @@ def test_weight_decay_spares_vectors(tiny_folder: Callable[[str], Path]) -> None
     for group in loop.optimizer.param_groups:
         assert all((p.ndim > 1) == (group["weight_decay"] == 0.1) for p in group["params"])
     assert isinstance(loop.methods[0], Full)
+
+
+@pytest.mark.parametrize("method", ["full", "bitfit"])
+def test_a_batch_that_does_not_fit_is_done_in_parts(
+    method: str, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Memory for three rows: parts of 8, 4, 2; the same steps as in one piece, without dropout."""
+    given = (f"method={method}", "budget.dropout=0.0", "budget.steps=3")
+    trained, losses, parts = [], [], []
+    for rows_that_fit in (8, 3):
+        loop = _loop(tiny_folder("bert"), *given)
+        whole = loop.forward
+        seen: list[int] = []
+
+        def forward(
+            batch: Batch, whole: Any = whole, seen: list[int] = seen, room: int = rows_that_fit
+        ) -> Any:
+            seen.append(batch["input_ids"].shape[0])
+            if seen[-1] > room:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+            return whole(batch)
+
+        monkeypatch.setattr(loop, "forward", forward)
+        loop.run(3)
+        trained.append({n: p.detach().clone() for n, p in loop.model.named_parameters()})
+        losses.append(loop.progress.losses)
+        parts.append((loop.micro_batch, seen[-1]))
+    assert parts == [(None, 8), (2, 2)]
+    assert losses[1] == pytest.approx(losses[0], abs=1e-6)
+    for name, tensor in trained[0].items():
+        if "key.bias" not in name:  # its gradient is rounding noise, which Adam blows up
+            assert torch.allclose(tensor, trained[1][name], atol=2e-5), name
+
+
+def test_one_row_that_does_not_fit_is_an_error(
+    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = _loop(tiny_folder("bert"))
+
+    def forward(batch: Batch) -> Any:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate")
+
+    monkeypatch.setattr(loop, "forward", forward)
+    with pytest.raises(RuntimeError, match="allocate"):
+        loop.run(1)
+    assert loop.micro_batch == 1
