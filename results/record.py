@@ -31,6 +31,8 @@ class Record:
     `best_on_dev` is the best of them, kept because papers print it, and never the headline.
     `startup_seconds` pass before the first step, of them `preparation_seconds` in which methods saw
     training batches; `whole_seconds` pass before the record is written.
+    `initial_sha256` and `trained_sha256` hash the trained tensors before and after training,
+    `losses` holds each step's, to nine digits.
     `micro_batch` is the rows a part of a batch had once memory ran out; gradients were added up.
     `resumed` lists the steps from which the run went on after it was killed; seconds are the sum.
     `predictions` holds for each report split one prediction an example, and the gold `references`
@@ -60,6 +62,8 @@ class Record:
     method_reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     stored_bytes: int | None = None
+    initial_sha256: str | None = None
+    losses: list[float] = field(default_factory=list)
     trained_sha256: str | None = None
     steps: int | None = None
     train_loss: float | None = None

@@ -249,6 +249,7 @@ class Settings(Section):
     force: bool
     save: Literal["delta"] | None
     eval: str | None
+    verify: str | None
 
 
 @dataclass(frozen=True)
@@ -321,6 +322,31 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
     return RunConfig(settings, tuple(methods))
+
+
+def from_record(stored: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that a record or a delta holds, of this version or an older one."""
+    named = stored["method"]
+    if not isinstance(named, Mapping):
+        named = {m["name"]: {k: v for k, v in m.items() if k != "name"} for m in named}
+    options = {
+        name: {k: v for k, v in given.items() if k != "version"} for name, given in named.items()
+    }
+    return check({**_ADDED_SINCE, **stored, "method": options})
+
+
+# What the configuration of a record or a delta lacks, or because there was no such choice then.
+_ADDED_SINCE: dict[str, Any] = {
+    "optimizer": {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-8},
+    "speed": {"fast_dropout": False},
+    "checkpoint": {"minutes": None, "steps": None},
+    "out": "results/runs",
+    "force": False,
+    "save": None,
+    "eval": None,
+    "verify": None,
+    "threads": None,
+}
 
 
 def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:

@@ -78,8 +78,11 @@ class Course:
     same end, to the bit on a CPU.
     """
 
-    def __init__(self, loop: Loop, scoring: Scoring, config: RunConfig) -> None:
+    def __init__(
+        self, loop: Loop, scoring: Scoring, config: RunConfig, initial_sha256: str
+    ) -> None:
         self.loop, self.scoring, self.config = loop, scoring, config
+        self.initial_sha256 = initial_sha256
         self.evaluations: list[dict[str, Any]] = []
         self.best_on_dev: dict[str, Any] | None = None
         self.selected: dict[str, Any] | None = None
@@ -154,6 +157,7 @@ class Course:
             "kept_state": self.kept_state,
             "eval_seconds": self.scoring.seconds,
             "resumed": self.resumed,
+            "initial_sha256": self.initial_sha256,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -21,18 +21,12 @@ from safetensors.torch import load_file, save_file
 from methods.method import Method
 from results.errors import UserError
 from runners.build import Tensors, apply_methods, kept_tensors, load_pretrained
-from runners.config import RunConfig, check
+from runners.config import RunConfig, from_record
 from runners.models import Loaded
 from runners.weights import Weights, find_weights
 
 ABOUT, OURS, PEFTS = "delta.json", "delta.safetensors", "adapter_model.safetensors"
 FORMAT = "tunebench delta 1"
-# What a delta's configuration may lack because it was saved before there was such a choice.
-ADDED_SINCE: dict[str, Any] = {
-    "optimizer": {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-8},
-    "speed": {"fast_dropout": False},
-    "checkpoint": {"minutes": None, "steps": None},
-}
 
 
 def changed_tensors(
@@ -120,10 +114,10 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
             f"eval={folder}: {path.name} is damaged or was changed (its sha256 is not the one in"
             f" {ABOUT}); save the delta again"
         )
-    composed = {**ADDED_SINCE, **about["config"]}
+    composed = dict(about["config"])
     if model_path is not None:
         composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
-    config = check(composed)
+    config = from_record(composed)
     weights = find_weights(config.settings.model)
     if weights.sha256 != about["weights"]["sha256"]:
         raise UserError(

@@ -42,6 +42,10 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         from runners.score import score
 
         return score(settings.eval, config, arguments)
+    if settings.verify is not None:
+        from runners.verify import verify
+
+        return verify(settings.verify, config, arguments)
     folder = Path(settings.out)
     records.check_writable(folder)
     weights = find_weights(settings.model)
@@ -68,8 +72,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             return found
         if settings.force:
             _discard_checkpoints(folder, name)
-        blank = _blank_record(config, data, weights, name, arguments)
-        done = _train(config, data, weights, blank, began)
+        blank = blank_record(config, data, weights, name, arguments)
+        done = train(config, data, weights, blank, began)
         done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
         if not claim.holds():
             say(f"another process took {name} over while this one stood still; its record stands")
@@ -115,9 +119,10 @@ def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _blank_record(
+def blank_record(
     config: RunConfig, data: TaskData, weights: Weights, name: str, arguments: Sequence[str]
 ) -> Record:
+    """Return the record of a run that has not begun."""
     settings = config.settings
     complete = data.complete or {}
     return Record(
@@ -132,7 +137,7 @@ def _blank_record(
         protocol=settings.protocol.name,
         config={
             **settings.model_dump(
-                exclude={"out", "force", "save", "eval", "threads", "checkpoint"}
+                exclude={"out", "force", "save", "eval", "verify", "threads", "checkpoint"}
             ),
             "method": config.method_options(),
             "lr": config.lr,
@@ -154,7 +159,7 @@ def _blank_record(
     )
 
 
-def _train(
+def train(
     config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
 ) -> Record:
     """Return the record of the training; only a user's mistake and an interruption get past it."""

@@ -51,10 +51,11 @@ def train_and_score(
         parameters=count_parameters(loop.model, loaded.head, config.methods),
         stored_bytes=stored_bytes(loop.model, config.methods),
         steps=loop.steps,
+        initial_sha256=trained_sha256(loop.model) if found is None else found[1]["initial_sha256"],
         startup_seconds=round(time.perf_counter() - began, 3),
     )
     scoring = Scoring(config, data, collators, accelerator)
-    course = Course(loop, scoring, config)
+    course = Course(loop, scoring, config, str(filled.initial_sha256))
     if found is not None:
         course.load_state_dict(found[1])
         say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
@@ -70,6 +71,7 @@ def train_and_score(
         filled,
         status=status,
         evaluations=course.evaluations,
+        losses=[float(f"{loss:.9g}") for loss in loop.progress.losses],
         resumed=course.resumed,
         micro_batch=loop.micro_batch,
         preparation_seconds=round(loop.preparation_seconds, 3),
@@ -169,7 +171,7 @@ def trained_sha256(model: torch.nn.Module) -> str:
     for name, parameter in sorted(model.named_parameters()):
         if parameter.requires_grad:
             digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
-            digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
+            digest.update(parameter.detach().cpu().contiguous().numpy().data)
     return digest.hexdigest()
 
 

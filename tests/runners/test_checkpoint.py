@@ -31,8 +31,19 @@ class Killed(BaseException):
 
 def outcome(record: Record) -> dict[str, Any]:
     """Return what must be equal to the bit."""
-    names = ("scores", "evaluations", "predictions", "trained_sha256", "train_loss", "selected")
-    return {n: getattr(record, n) for n in (*names, "best_on_dev", "method_reports", "parameters")}
+    names = (
+        "scores",
+        "evaluations",
+        "predictions",
+        "trained_sha256",
+        "initial_sha256",
+        "losses",
+        "selected",
+    )
+    return {
+        n: getattr(record, n)
+        for n in (*names, "train_loss", "best_on_dev", "method_reports", "parameters")
+    }
 
 
 def test_state_comes_back_as_it_was() -> None:
