@@ -35,7 +35,11 @@ def main(arguments: list[str] | None = None) -> int:
     )
     asked = parser.parse_args(arguments)
     try:
-        text = render(tables(read_all(asked.folder)), asked.format)
+        bad: list[str] = []
+        found = read_all(asked.folder, bad)
+        for sentence in bad:
+            print(f"passed over: {sentence}", file=sys.stderr)
+        text = render(tables(found), asked.format)
         if asked.into is None:
             print(text, end="")
         else:

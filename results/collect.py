@@ -217,5 +217,5 @@ def _row(label: str, by_task: dict[str, list[Record]]) -> Row:
 
 def _device(record: Record) -> str:
     facts = record.environment
-    threads = f", {facts['threads']} thread(s)" if facts["device"] == "cpu" else ""
-    return f"{facts['device_name']}{threads}"
+    threads = f", {facts.get('threads')} thread(s)" if facts.get("device") == "cpu" else ""
+    return f"{facts.get('device_name')}{threads}"

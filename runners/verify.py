@@ -128,7 +128,7 @@ def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:
         return config | {"data": record.data["source"]}
 
     assert again.score is not None
-    same = [r for r in records.read_all(out) if r.score is not None and row(r) == row(stored)]
+    same = [r for r in records.read_all(out, []) if r.score is not None and row(r) == row(stored)]
     scores = [r.score for r in same if r.score is not None]
     if len(scores) < 2:
         return True, "one seed alone says nothing about the distribution: run more seeds"

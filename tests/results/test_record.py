@@ -50,6 +50,10 @@ def test_nan_never_gets_into_a_record() -> None:
         ("[]", "is no record"),
         ('{"a": 1}', "is no record: schema_version=None"),
         ('{"schema_version": 99}', "has schema 99"),
+        (
+            GOLDEN.joinpath("schema_1.json").read_text().replace('"run": "', '"run": "../'),
+            "is no name of a run",
+        ),
         ('{"schema_version": 1, "run": "x"}', "is no complete record: missing"),
     ],
 )
