@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test check lint smoke tables clean
+.PHONY: setup demo test check lint smoke bench tables clean
 
 setup: $(VENV)/.done
 
@@ -35,6 +35,10 @@ smoke: setup
 	out=$$(mktemp -d); small="budget=smoke task=rte data.eval_size=40 out=$$out"; export HF_HUB_OFFLINE=1; \
 	$(RUN) run.py -m $$small 'method=glob(*)' && $(RUN) run.py -m $$small 'method=$(COMPOSED)' && \
 	$(RUN) -m results $$out
+
+# Ours against transformers' Trainer, side by side on real data; hours for all, see tests/benchmarks.
+bench: setup
+	$(RUN) -m tests.benchmarks.bench $(WORK)
 
 # The tables of the records in results/runs and of the methods, written where they are shown.
 tables: setup
