@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test check lint smoke bench tables clean
+.PHONY: setup demo test check lint smoke bench soak tables clean
 
 setup: $(VENV)/.done
 
@@ -39,6 +39,10 @@ smoke: setup
 # Ours against transformers' Trainer, side by side on real data; hours for all, see tests/benchmarks.
 bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
+
+# Ten minutes of random kills, duplicates and bad files against a board, and an audit.
+soak: setup
+	$(RUN) -m tests.soak
 
 # The tables of the records in results/runs and of the methods, written where they are shown.
 tables: setup

@@ -73,8 +73,12 @@ class Planned:
     def look(self) -> State:
         """Read again where the run stands."""
         if self.path.exists():
-            stored = records.read(self.path)
-            self.state, self.score = stored.status, stored.score
+            try:
+                stored = records.read(self.path)
+            except UserError as error:  # a damaged record is named; the others go on
+                self.state, self.message = "failed", str(error)
+            else:
+                self.state, self.score = stored.status, stored.score
         else:
             self.state = "claimed" if is_claimed(self.path.parent, self.name) else "missing"
         return self.state
@@ -191,7 +195,7 @@ class Pool:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
             environment["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
         log = self.logs / f"{run.name}.log"
-        with log.open("wb") as stream:
+        with log.open("ab") as stream:
             with self._lock:
                 if self._stopped:
                     return 0
