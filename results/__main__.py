@@ -1,4 +1,7 @@
-"""Print the tables of the records in a folder, or put them into a file."""
+"""Print the tables of the records in a folder, or put them into a file.
+
+python -m results power [FOLDER] says which difference so many seeds can detect.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from pathlib import Path
 
 from results.collect import tables
 from results.errors import UserError
+from results.power import power
 from results.record import read_all
 from results.table import render
 
@@ -33,13 +37,14 @@ def main(arguments: list[str] | None = None) -> int:
         metavar="FILE",
         help="replace what stands between the tables marks of FILE",
     )
-    asked = parser.parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else arguments
+    asked = parser.parse_args(given[1:] if given[:1] == ["power"] else given)
     try:
         bad: list[str] = []
         found = read_all(asked.folder, bad)
         for sentence in bad:
             print(f"passed over: {sentence}", file=sys.stderr)
-        text = render(tables(found), asked.format)
+        text = power(found) if given[:1] == ["power"] else render(tables(found), asked.format)
         if asked.into is None:
             print(text, end="")
         else:

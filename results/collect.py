@@ -39,11 +39,15 @@ class Conditions:
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one method on one task: fractions; `asked` counts unfinished runs too."""
+    """The runs of one method on one task: fractions; `asked` counts unfinished runs too.
+
+    `seeds` belong to `scores`, one each.
+    """
 
     scores: tuple[float, ...]
     asked: int
     train_seconds: float | None
+    seeds: tuple[int, ...]
 
     @property
     def mean(self) -> float | None:
@@ -203,6 +207,7 @@ def _row(label: str, by_task: dict[str, list[Record]]) -> Row:
             tuple(r.score for r in finished if r.score is not None),
             len(found),
             statistics.fmean(seconds) if seconds else None,
+            tuple(r.seed for r in finished),
         )
     counted = [r.parameters for found in by_task.values() for r in found if r.parameters]
     share = [100 * p["trainable"] / p["total"] for p in counted]

@@ -1,0 +1,42 @@
+"""Power is told from the spread of paired differences, in points."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.power import pooled_sd, power
+from results.record import write
+from tests.results.test_table import _record
+
+FULL = {1: 0.80, 2: 0.82, 3: 0.84}
+
+
+def test_spread_is_that_of_differences_by_seed() -> None:
+    scores = {
+        "full": FULL,
+        "a": {1: 0.79, 2: 0.83, 3: 0.84, 4: 0.1},  # differences -.01, .01, 0: variance 1e-4
+        "b": {1: 0.80, 2: 0.86},  # 0, .04: variance 8e-4
+        "c": {3: 0.9},
+    }
+    sd, methods = pooled_sd(scores)
+    assert methods == 2
+    assert sd == pytest.approx(math.sqrt(4.5e-4))
+    assert pooled_sd({"a": FULL}) == (None, 0)
+
+
+def test_power_is_printed_for_each_task(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["power", str(tmp_path)]) == 0
+    assert "spread of the differences is unknown" in capsys.readouterr().out
+    for seed, score in FULL.items():
+        write(_record("full", seed=seed, score=score), tmp_path)
+        write(_record("bitfit", seed=seed, score=score - 0.01 * (seed % 2)), tmp_path)
+    assert main(["power", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    # Differences -.01, 0, -.01: sd .577 points; three pairs detect 3.26 times that.
+    assert "mrpc: sd of a seed's difference 0.58 points (1 methods)" in printed
+    assert "3: 1.9  5: 1.0" in printed
+    assert power([]).startswith("no method shares")
