@@ -9,7 +9,14 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["runners.command", "runners.training", "transformers.models.bert"])
+_CONTEXT.set_forkserver_preload(
+    [
+        "runners.command",
+        "runners.training",
+        "runners.glue_metrics.glue_metrics",
+        "transformers.models.bert.modeling_bert",
+    ]
+)
 
 
 def _main(arguments: list[str], environment: dict[str, str], log: str) -> None:
