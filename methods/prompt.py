@@ -2,14 +2,15 @@
 
 Lester et al., EMNLP 2021 (arXiv 2104.08691). As in peft, the vectors stand before the first token:
 a head that reads position 0 therefore reads the first virtual token, not [CLS], and positions of
-real tokens are shifted, so that `length` fewer tokens fit. The paper reads a language-model head
-instead.
+real tokens are shifted, so that `length` fewer tokens fit. `place=after_cls` leaves the first token
+first, so that the head reads what it reads without the method; peft has no such form, and what is
+saved is then in this project's. The paper reads a language-model head instead.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
@@ -22,12 +23,13 @@ class Prompt(Method):
 
     name: ClassVar[str] = "prompt"
     paper: ClassVar[str] = "Lester et al. 2021"
-    trains: ClassVar[str] = "10 vectors before the text; `length=`"
+    trains: ClassVar[str] = "10 vectors before the text; `length=`, `place=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
 
     lr: LearningRate = 1e-2
     length: Annotated[int, Ge(1)] = 10
+    place: Literal["before", "after_cls"] = "before"
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PromptTuningConfig, PromptTuningInit, TaskType
@@ -45,7 +47,7 @@ class Prompt(Method):
             num_layers=model.config.num_hidden_layers,
             prompt_tuning_init=PromptTuningInit.RANDOM,
         )
-        tuners.attach_prompt(model, self.config, setting)
+        tuners.attach_prompt(model, self.config, setting, at=int(self.place == "after_cls"))
 
     def peft_config(self) -> Any:
-        return self.config
+        return self.config if self.place == "before" else None

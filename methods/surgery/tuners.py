@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -65,15 +66,15 @@ def attach_prefix(model: Any, config: Any, setting: Setting) -> None:
     model.register_forward_pre_hook(_Prefixed(config), with_kwargs=True)
 
 
-def attach_prompt(model: Any, config: Any, setting: Setting) -> None:
-    """Put peft's virtual tokens before the embedded text on each forward pass."""
+def attach_prompt(model: Any, config: Any, setting: Setting, at: int = 0) -> None:
+    """Put peft's virtual tokens before the `at`-th token of the embedded text on each pass."""
     from peft import PromptEmbedding
 
     freeze_all_but_head(model, setting.head)
     with own_stream(setting):
         encoder = PromptEmbedding(config, model.get_input_embeddings())  # type: ignore[no-untyped-call]
         model.add_module("prompt_encoder", encoder)
-    model.register_forward_pre_hook(_prompted, with_kwargs=True)
+    model.register_forward_pre_hook(partial(_prompted, at), with_kwargs=True)
 
 
 class _KeptPrefix(nn.Module):
@@ -132,7 +133,7 @@ class _Prefixed:
         }
 
 
-def _prompted(model: Any, inputs: Any, named: dict[str, Any]) -> Any:
+def _prompted(at: int, model: Any, inputs: Any, named: dict[str, Any]) -> Any:
     named = dict(named)
     input_ids = named.pop("input_ids")
     words = model.get_input_embeddings()(input_ids)
@@ -140,7 +141,7 @@ def _prompted(model: Any, inputs: Any, named: dict[str, Any]) -> Any:
     length = encoder.embedding.num_embeddings
     places = torch.arange(length, device=input_ids.device)
     prompts = encoder(places).to(words.dtype).unsqueeze(0).expand(len(input_ids), -1, -1)
-    named["inputs_embeds"] = torch.cat([prompts, words], dim=1)
+    named["inputs_embeds"] = torch.cat([words[:, :at], prompts, words[:, at:]], dim=1)
     named["attention_mask"] = _widened(named["attention_mask"], length)
     types = named.get("token_type_ids")
     if types is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import peft
 import pytest
@@ -170,9 +170,12 @@ def test_prefix_shifts_the_positions_of_real_tokens(projection: bool, tiny_folde
         assert not torch.allclose(ours, hand.logits(batch), atol=1e-4)
 
 
-def test_prompt_stands_before_cls_and_the_head_reads_its_first_vector(tiny_folder: Folder) -> None:
+@pytest.mark.parametrize(("place", "at"), [("before", 0), ("after_cls", 1)])
+def test_the_head_reads_the_first_vector_or_cls(
+    place: Literal["before", "after_cls"], at: int, tiny_folder: Folder
+) -> None:
     folder = tiny_folder("bert")
-    model = _prepared(Prompt(length=3), folder).double()
+    model = _prepared(Prompt(length=3, place=place), folder).double()
     batch = tiny_batch(folder)
     hand = HandBert(model)
     words = hand.tensors["bert.embeddings.word_embeddings.weight"][batch["input_ids"]]
@@ -182,7 +185,8 @@ def test_prompt_stands_before_cls_and_the_head_reads_its_first_vector(tiny_folde
         "attention_mask": torch.nn.functional.pad(batch["attention_mask"], (3, 0), value=1),
     }
     with torch.no_grad():
-        expected = hand.from_words(torch.cat([prompt, words], dim=1), longer)
+        longer_words = torch.cat([words[:, :at], prompt, words[:, at:]], dim=1)
+        expected = hand.from_words(longer_words, longer)
         assert torch.allclose(model(**batch).logits, expected, atol=1e-10)
 
 
