@@ -22,7 +22,7 @@ class Linear(Method):
     name: ClassVar[str] = "linear"
     paper: ClassVar[str] = "–"
     trains: ClassVar[str] = "nothing"
-    owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    owns: ClassVar[frozenset[str]] = frozenset({"parameters", "head"})
 
     lr: LearningRate = 1e-3
 

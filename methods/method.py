@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt
 
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 Batch = dict[str, "torch.Tensor"]
 ParameterGroup = dict[str, Any]
 LearningRate = Annotated[float, Gt(0)] | None
+TrainingText = Literal["labelled", "nothing", "sentences", "pairs", "triplets"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,8 @@ class Setting:
     it was initialised afresh). `generator` is this method's own random stream, a CPU generator:
     draws from it leave data order and dropout as they are. `pretrained` holds a copy of every
     parameter as it was loaded, before any method; it is filled for methods that need it only.
-    `methods` names all methods of the run in their order.
+    `methods` names all methods of the run in their order. `tokenizer` is the model's, and `folder`
+    holds its files.
     """
 
     head: frozenset[str]
@@ -51,6 +54,8 @@ class Setting:
     precision: str = "fp32"
     pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
+    tokenizer: Any = None
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -69,12 +74,14 @@ class Method:
     """Plain fine-tuning; subclasses override the hooks they need and say what they own.
 
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
-    (calls the task's loss itself), "head". `version` is part of a run's name: raise it when a
-    change of the method can change a score. `changes_start` is true when the logits before the
+    (calls the task's loss itself), "head", "places" (which tokens stand where), "training" (there
+    is none). A method that `represents` makes vectors of sentences: it derives from Representation,
+    and its `training_text` says what it trains on. `version` is part of a run's name: raise it when
+    a change of the method can change a score. `changes_start` is true when the logits before the
     first step differ from the pretrained model's by design. `needs` may name "pretrained", the
     weights as loaded. While `paused`, a method must not perturb forward passes: another one is
-    measuring the model. `paper` and `trains` (what trains
-    besides the head, or else what changes) are for the table of methods.
+    measuring the model. `paper` and `trains` (what trains besides the head, or else what changes)
+    are for the table of methods.
     """
 
     name: ClassVar[str] = ""
@@ -84,9 +91,15 @@ class Method:
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
+    represents: ClassVar[bool] = False
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)
+
+    @property
+    def training_text(self) -> TrainingText:
+        """What the method trains on."""
+        return "labelled"
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""

@@ -4,7 +4,8 @@ Lester et al., EMNLP 2021 (arXiv 2104.08691). As in peft, the vectors stand befo
 a head that reads position 0 therefore reads the first virtual token, not [CLS], and positions of
 real tokens are shifted, so that `length` fewer tokens fit. `place=after_cls` leaves the first token
 first, so that the head reads what it reads without the method; peft has no such form, and what is
-saved is then in this project's. The paper reads a language-model head instead.
+saved is then in this project's. The vectors start as N(0, 1), peft's default, or as rows of the
+word embeddings (`start=vocabulary`). The paper reads a language-model head instead.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ class Prompt(Method):
     name: ClassVar[str] = "prompt"
     paper: ClassVar[str] = "Lester et al. 2021"
     trains: ClassVar[str] = "10 vectors before the text; `length=`, `place=`"
-    owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    owns: ClassVar[frozenset[str]] = frozenset({"parameters", "places"})
     changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
 
     lr: LearningRate = 1e-2
     length: Annotated[int, Ge(1)] = 10
     place: Literal["before", "after_cls"] = "before"
+    start: Literal["random", "vocabulary"] = "random"
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PromptTuningConfig, PromptTuningInit, TaskType
@@ -45,7 +47,9 @@ class Prompt(Method):
             num_transformer_submodules=1,
             num_attention_heads=model.config.num_attention_heads,
             num_layers=model.config.num_hidden_layers,
-            prompt_tuning_init=PromptTuningInit.RANDOM,
+            prompt_tuning_init=(
+                PromptTuningInit.RANDOM if self.start == "random" else PromptTuningInit.SAMPLE_VOCAB
+            ),
         )
         tuners.attach_prompt(model, self.config, setting, at=int(self.place == "after_cls"))
 

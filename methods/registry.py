@@ -62,11 +62,20 @@ def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
     decides = {
         "parameters": "choose which parameters train",
         "loss": "define the loss",
-        "head": "replace the head",
+        "head": "decide on the head",
+        "places": "decide which tokens stand where",
     }
-    problems = []
+    problems: list[str] = []
     for i, first in enumerate(methods):
         for second in methods[i + 1 :]:
+            idle = [m.name for m in (first, second) if "training" in m.owns]
+            if idle:
+                problems.append(
+                    f"method=[{first.name},{second.name}]: {first.name} and {second.name} both in"
+                    f" one run: {idle[0]} trains nothing that another method could change; use it"
+                    " alone"
+                )
+                continue
             for resource in sorted(first.owns & second.owns):
                 what = decides.get(resource, f"own {resource}")
                 problems.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 
 from results.record import Record
 
-TASK_ORDER = ("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli")
+TASK_ORDER = (
+    *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
+    *("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R"),
+)
 
 
 @dataclass(frozen=True)
@@ -23,6 +27,7 @@ class Conditions:
     precision: str
     protocol: str
     selection: str
+    vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
 
     def heading(self) -> str:
         """Return the table's heading in words."""
@@ -31,8 +36,9 @@ class Conditions:
             if self.source == "embedded"
             else f"{self.source} data"
         )
+        what = "sentence vectors, Spearman · " if self.vectors else ""
         return (
-            f"{self.model} · {source} · budget {self.budget} · {self.precision} · protocol"
+            f"{self.model} · {what}{source} · budget {self.budget} · {self.precision} · protocol"
             f" {self.protocol}"
         )
 
@@ -91,7 +97,32 @@ def conditions(record: Record) -> Conditions:
         precision=record.config["precision"],
         protocol=record.protocol,
         selection=str(record.config["protocol"].get("fraction")),
+        vectors=_makes_vectors(record),
     )
+
+
+def _makes_vectors(record: Record) -> bool:
+    task = record.config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "similarity"
+
+
+def _by_set(record: Record) -> list[Record]:
+    """Return a record of sentence vectors as one for each set; each bears its share of the time."""
+    sets = [name for name in record.data["splits"] if name not in ("train", "selection")]
+    seconds = record.train_seconds
+    found = []
+    for name in sets:
+        values = list(record.scores.get(name, {}).values())
+        found.append(
+            dataclasses.replace(
+                record,
+                task=name,
+                score=statistics.fmean(values) if values else None,
+                data={**record.data, "splits": {name: record.data["splits"][name]}},
+                train_seconds=None if seconds is None else seconds / len(sets),
+            )
+        )
+    return found
 
 
 def describe_budget(budget: dict[str, object]) -> str:
@@ -116,7 +147,7 @@ def tables(records: Iterable[Record]) -> list[Table]:
     """Return one table for each set of equal conditions, in the order of their headings."""
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     for record in records:
-        groups[conditions(record)].append(record)
+        groups[conditions(record)] += _by_set(record) if _makes_vectors(record) else [record]
     return [
         _table(key, groups[key]) for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
     ]
@@ -177,6 +208,8 @@ def _row_labels(records: Sequence[Record]) -> dict[str, str]:
         ]
         optimizer = record.config.get("optimizer", {})
         options += [f"optimizer.{k}={v}" for k, v in optimizer.items() if k != "name"]
+        text = record.data.get("text")
+        options += [f"text={text['rows']} {text['kind']}"] if isinstance(text, dict) else []
         detail[record.run] = [f"lr={record.config['lr']:g}", *options]
     labels = {}
     for record in records:

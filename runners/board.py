@@ -111,7 +111,7 @@ def plan(board: Board, typed: Sequence[str], compose: Compose) -> list[Planned]:
     def planned(overrides: list[str]) -> Planned:
         config = check(compose(overrides))
         settings = config.settings
-        parts = (settings.task, settings.data, settings.protocol)
+        parts = (settings.task, settings.data, settings.protocol, config.training_text)
         data = once(repr(parts), lambda: load_task_data(*parts))
         weights = once(repr(settings.model), lambda: find_weights(settings.model))
         name = run_name(config, data, weights)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from methods.method import Method, Setting
@@ -30,14 +32,18 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
     return loaded
 
 
-def apply_methods(config: RunConfig, loaded: Loaded, total_steps: int) -> None:
-    """Let the methods prepare the model, in the order typed, each with its own random stream."""
+def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_steps: int) -> Loaded:
+    """Let the methods prepare the model, in the order typed, each with its own random stream.
+
+    A method that represents sentences comes first, because the head is its own: what it adds
+    belongs to the head of what is returned.
+    """
     settings = config.settings
     wanted = any("pretrained" in method.needs for method in config.methods)
     pretrained = (
         {n: p.detach().clone() for n, p in loaded.model.named_parameters()} if wanted else {}
     )
-    for method in config.methods:
+    for method in sorted(config.methods, key=lambda m: not m.represents):
         setting = Setting(
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
@@ -48,8 +54,15 @@ def apply_methods(config: RunConfig, loaded: Loaded, total_steps: int) -> None:
             precision=config.precision,
             pretrained=pretrained,
             methods=config.method_names,
+            tokenizer=loaded.tokenizer,
+            folder=weights.folder,
         )
+        before = {name for name, _ in loaded.model.named_parameters()}
         method.prepare(loaded.model, setting)
+        if method.represents:
+            added = {name for name, _ in loaded.model.named_parameters()} - before
+            loaded = replace(loaded, head=loaded.head | added)
+    return loaded
 
 
 def kept_tensors(model: torch.nn.Module, methods: tuple[Method, ...]) -> Tensors:

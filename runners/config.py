@@ -14,13 +14,23 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
-from methods.method import Method
-from methods.registry import acts_at_steps, composition_problems, method_class
+from methods.method import Method, TrainingText
+from methods.registry import acts_at_steps, composition_problems, method_class, registered
 from results.errors import UserError, nearest
 
 Precision = Literal["fp32", "bf16"]
-Metric = Literal["accuracy", "f1", "macro_f1", "matthews_correlation", "pearson", "spearmanr"]
+Metric = Literal[
+    "accuracy",
+    "f1",
+    "macro_f1",
+    "matthews_correlation",
+    "pearson",
+    "spearmanr",
+    "spearmanr_subsets",
+]
 CORRELATIONS = frozenset({"pearson", "spearmanr"})
+SIMILARITY = CORRELATIONS | {"spearmanr_subsets"}
+Pooling = Literal["cls", "mean", "first_last", "static", "static_unbiased", "prompt"]
 
 
 NOT_SETTINGS = ("method", "hydra", "board", "plan", "workers", "retry", "share_device")
@@ -54,12 +64,36 @@ class HubFiles(Section):
     columns: dict[str, str] = {}
 
 
+class Pairs(Section):
+    """Where scored pairs lie: a folder in SentEval's layout, or a tab-separated file; and the hub.
+
+    `columns` counts from 0: first sentence, second sentence, score.
+    """
+
+    folder: str | None = None
+    file: str | None = None
+    columns: list[int] = Field(default=[0, 1, 2], min_length=3, max_length=3)
+    header: bool = False
+    hub: str | None = None
+    split: str = "test"
+
+    @model_validator(mode="after")
+    def _lies_somewhere(self) -> Pairs:
+        if (self.folder is None) == (self.file is None):
+            raise ValueError("one of folder and file says where the pairs lie")
+        return self
+
+
 class Task(Section):
-    """What a task is: its text columns, labels by name, metrics, and sources."""
+    """What a task is: its text columns, labels by name, metrics, and sources.
+
+    A task of kind similarity has sets of scored pairs instead of labelled splits: it trains on
+    other text, and `selection` is the set that protocol=select chooses by.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     version: int = Field(default=1, ge=1)
-    kind: Literal["classification", "regression"] = "classification"
+    kind: Literal["classification", "regression", "similarity"] = "classification"
     text: list[str] = Field(min_length=1, max_length=2)
     labels: list[str] = []
     positive_label: str | None = None
@@ -69,16 +103,21 @@ class Task(Section):
     local: LocalFiles | None = None
     hub: HubFiles | None = None
     rows: dict[str, int] = {}
+    pairs: dict[str, Pairs] = {}
+    selection: Pairs | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
-        regression = self.kind == "regression"
-        wrong = [m for m in self.metrics if (m in CORRELATIONS) != regression]
+        scored = self.kind != "classification"
+        fit = {"regression": CORRELATIONS, "similarity": SIMILARITY}.get(self.kind, frozenset())
+        wrong = [m for m in self.metrics if (m not in fit if scored else m in SIMILARITY)]
         if wrong:
             raise ValueError(f"metrics {wrong} do not suit kind={self.kind}")
-        if regression and self.labels:
-            raise ValueError("labels are for kind=classification; a regression task has a range")
-        if not regression and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
+        if scored and self.labels:
+            raise ValueError(f"labels are for kind=classification; kind={self.kind} has a range")
+        if (self.kind == "similarity") != bool(self.pairs):
+            raise ValueError("pairs, at least one set, is for kind=similarity and for no other")
+        if not scored and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
             raise ValueError("labels needs at least two different names")
         if "f1" in self.metrics and (
             len(self.labels) != 2 or self.positive_label not in self.labels
@@ -99,7 +138,8 @@ class Model(Section):
 
     `lr` holds the learning rates that suit methods on this encoder; `full` is always there, and is
     also what a method without a rate of its own gets. `untrained` names modules that the checkpoint
-    holds but that no training ever reached: they are drawn anew and belong to the head.
+    holds but that no training ever reached: they are drawn anew and belong to the head. `pooling`
+    is how the encoder itself makes a vector of a sentence.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -108,6 +148,7 @@ class Model(Section):
     revision: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     untrained: list[str] = []
+    pooling: Pooling = "cls"
     lr: dict[str, Annotated[float, Field(gt=0)]]
 
     @model_validator(mode="after")
@@ -118,7 +159,10 @@ class Model(Section):
 
 
 class Data(Section):
-    """Which source the task's data comes from, and how much of it is used."""
+    """Which source the task's data comes from, and how much of it is used.
+
+    `text` and `glue_dir` are for tasks that train on text of another source.
+    """
 
     source: Literal["auto", "local", "hub", "embedded"]
     dir: str | None = None
@@ -127,6 +171,8 @@ class Data(Section):
     eval_size: int | None = Field(default=None, ge=2)
     seed: int = Field(default=0, ge=0)
     malformed_rows: Literal["error", "skip"] = "error"
+    text: str | list[str] | None = None
+    glue_dir: str | None = None
 
 
 class Budget(Section):
@@ -247,9 +293,11 @@ class Settings(Section):
     threads: int | None = Field(default=None, ge=1)
     out: str
     force: bool
-    save: Literal["delta"] | None
+    save: Literal["delta", "sentence-transformers"] | None
     eval: str | None
     verify: str | None
+    embed: str | None
+    text: str | None
 
 
 @dataclass(frozen=True)
@@ -271,6 +319,11 @@ class RunConfig:
     def precision(self) -> Precision:
         """fp32 or bf16: `precision=`, else the budget's."""
         return self.settings.precision or self.settings.budget.precision
+
+    @property
+    def training_text(self) -> TrainingText:
+        """What the methods train on: the task's own examples, or sentences of another source."""
+        return next((m.training_text for m in self.methods if m.represents), "labelled")
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -310,6 +363,8 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
             problems += _sentences(error, f"method.{name}.", options)
     if not problems:
         problems += composition_problems([type(m) for m in methods])
+    if settings is not None and not problems:
+        problems += _kind_problems(settings, methods)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
             f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"
@@ -322,6 +377,26 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
     return RunConfig(settings, tuple(methods))
+
+
+def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
+    """Say where a task of kind similarity meets no method that makes vectors, or the reverse."""
+    task = settings.task
+    represent = [m.name for m in methods if m.represents]
+    if task.kind == "similarity" and not represent:
+        known = ", ".join(n for n, cls in registered().items() if cls.represents)
+        return [
+            f"task={task.name} compares vectors of sentences, which"
+            f" method={','.join(m.name for m in methods)} does not make; add one of {known}"
+        ]
+    if task.kind != "similarity" and represent:
+        return [
+            f"method={represent[0]} makes vectors of sentences; task={task.name} has labels: use"
+            " task=sts"
+        ]
+    if task.kind != "similarity" and settings.save == "sentence-transformers":
+        return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
+    return []
 
 
 def from_record(stored: Mapping[str, Any]) -> RunConfig:
@@ -345,6 +420,8 @@ _ADDED_SINCE: dict[str, Any] = {
     "save": None,
     "eval": None,
     "verify": None,
+    "embed": None,
+    "text": None,
     "threads": None,
 }
 

@@ -24,6 +24,8 @@ from runners.progress import Meter
 if TYPE_CHECKING:
     from accelerate import Accelerator
 
+    from runners.sentences import SimilarityScoring
+
 Scores = dict[str, dict[str, float]]
 
 
@@ -79,7 +81,11 @@ class Course:
     """
 
     def __init__(
-        self, loop: Loop, scoring: Scoring, config: RunConfig, initial_sha256: str
+        self,
+        loop: Loop,
+        scoring: Scoring | SimilarityScoring,
+        config: RunConfig,
+        initial_sha256: str,
     ) -> None:
         self.loop, self.scoring, self.config = loop, scoring, config
         self.initial_sha256 = initial_sha256
@@ -117,13 +123,20 @@ class Course:
             if self.selected is None or value > self.selected["score"]:
                 self.selected = {"step": step, "score": value, "scores": part["selection"]}
                 self.kept_state = loop.state_dict()
-        scores = self.scoring(loop.model, list(self.scoring.data.report), step)
-        entry["scores"] = scores
+        last = step == loop.steps
+        report = list(self.scoring.data.report) if last or task.kind != "similarity" else []
+        scores = self.scoring(loop.model, report, step) if report else {}
+        entry["scores"] = (
+            scores  # sets of similarity are for the end: there is no dev set among them
+        )
         self.evaluations.append(entry)
+        if not scores:
+            meter.evaluated(entry)
+            return
         value = headline(task, scores)
         if self.best_on_dev is None or value > self.best_on_dev["score"]:
             self.best_on_dev = {"step": step, "score": value, "scores": scores}
-        meter.evaluated(entry, value)
+        meter.evaluated(entry)
 
     def result(self, filled: Record) -> Record:
         """Return the record with the scores of the weights that the protocol reports."""

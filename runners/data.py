@@ -5,16 +5,23 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from methods.method import TrainingText
 from results.errors import UserError
-from runners.config import Data, Protocol, Task
-from runners.embedded_data import embedded_tasks, read_embedded
+from runners.config import Data, Pairs, Protocol, Task
+from runners.embedded_data import EMBEDDED_SETS, embedded_pairs, embedded_tasks, read_embedded
 from runners.examples import Split, TaskData, check_split, cut_selection, draw
 from runners.hub_data import hub_answers, read_hub
 from runners.local_data import read_local
+from runners.pairs_data import read_hub_pairs, read_pairs
+from runners.training_text import read_training_text
 
 
-def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
-    """Read, check, draw and cut the splits of a run."""
+def load_task_data(
+    task: Task, data: Data, protocol: Protocol, text: TrainingText = "labelled"
+) -> TaskData:
+    """Read, check, draw and cut the splits of a run, which trains on `text`."""
+    if task.kind == "similarity":
+        return _load_pairs(task, data, protocol, text)
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":
@@ -41,6 +48,63 @@ def load_task_data(task: Task, data: Data, protocol: Protocol) -> TaskData:
     if protocol.fraction is not None:
         train, selection = cut_selection(train, protocol.fraction, data.seed, task)
     return TaskData(source, reason, revision, train, report, selection, complete)
+
+
+def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) -> TaskData:
+    """Read the sets of scored pairs, and text to train on that holds none of their sentences."""
+    source, reason = _source_of_pairs(task, data)
+    chosen = {**task.pairs, **({"selection": task.selection} if protocol.fraction else {})}
+    if protocol.fraction and task.selection is None:
+        raise UserError(f"protocol=select: task {task.name} has no set to select by")
+    sets = {
+        name: _pairs(task, name, files, data, source)
+        for name, files in chosen.items()
+        if files is not None and (source != "embedded" or name in (*EMBEDDED_SETS, "selection"))
+    }
+    complete = {name: len(split) == task.rows.get(name, len(split)) for name, split in sets.items()}
+    if data.eval_size is not None:
+        sets = {
+            k: draw(v, min(data.eval_size, len(v)), data.seed, task, "data.eval_size")
+            for k, v in sets.items()
+        }
+        complete = {name: complete[name] and data.eval_size >= len(v) for name, v in sets.items()}
+    train, facts = Split("train", (), None), None
+    if text != "nothing":
+        evaluated = {
+            sentence for split in sets.values() for pair in split.texts for sentence in pair
+        }
+        train, facts = read_training_text(data, source, text, evaluated)
+        if data.train_size is not None:
+            train = draw(train, data.train_size, data.seed, task, "data.train_size")
+    selection = sets.pop("selection", None)
+    revision = data.revision if source == "hub" else None
+    return TaskData(source, reason, revision, train, sets, selection, complete, facts)
+
+
+def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
+    if data.source != "auto":
+        return data.source, f"data={data.source}"
+    if data.dir or os.environ.get("STS_DIR"):
+        return "local", "local files are configured"
+    hub = next((files.hub for files in task.pairs.values() if files.hub is not None), None)
+    silence = hub_answers(hub) if hub else "no hub data set is named"
+    if silence is None:
+        return "hub", "the hub answered"
+    return "embedded", f"neither data.dir nor STS_DIR is set and {silence}"
+
+
+def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Split:
+    if source == "embedded":
+        return embedded_pairs(name)
+    if source == "hub":
+        return read_hub_pairs(task, name, files, data.revision)
+    named = data.dir or os.environ.get("STS_DIR")
+    if named is None:
+        raise UserError("data=local needs data.dir=FOLDER or the environment's STS_DIR")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.dir={named}: no such folder")
+    return read_pairs(task, name, files, folder)
 
 
 def choose_source(task: Task, data: Data) -> tuple[str, str]:

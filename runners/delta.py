@@ -126,7 +126,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
             " right ones by model.name_or_path="
         )
     loaded = load_pretrained(config, weights)
-    apply_methods(config, loaded, total_steps=1)
+    loaded = apply_methods(config, loaded, weights, total_steps=1)
     try:
         tensors = load_file(path)
     except SafetensorError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from runners.config import Task
@@ -49,11 +50,24 @@ _LABELS: dict[str, list[str]] = {
     "wnli": ["not_entailment", "entailment"],
 }
 _STSB_GRADES = 6
+EMBEDDED_SETS = ("STS-B",)  # of sentence similarity
 
 
 def embedded_tasks() -> frozenset[str]:
     """Return the names of the tasks that have embedded data."""
     return frozenset(_MAKERS)
+
+
+def embedded_pairs(name: str) -> Split:
+    """Return scored pairs for a set of sentence similarity, or for choosing by: halves of stsb's.
+
+    The pairs come in two subsets.
+    """
+    _, report = _generated("stsb", ())
+    half = dict(report)["validation"].take(
+        range(DEV_ROWS // 2, DEV_ROWS) if name == "selection" else range(DEV_ROWS // 2)
+    )
+    return replace(half, name=name, subsets=tuple("ab"[i % 2] for i in range(len(half))))
 
 
 def read_embedded(task: Task) -> tuple[Split, dict[str, Split]]:

@@ -21,13 +21,14 @@ class Split:
     """Examples in their order: a tuple of texts each, and a label each or none at all.
 
     A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
-    rows that were left out on request.
+    rows that were left out on request. `subsets` names the part of the set that each example is of.
     """
 
     name: str
     texts: tuple[tuple[str, ...], ...]
     labels: tuple[Label, ...] | None
     skipped_rows: int = 0
+    subsets: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -37,6 +38,8 @@ class Split:
         digest = hashlib.sha256()
         for i, texts in enumerate(self.texts):
             row: list[Any] = [list(texts), None if self.labels is None else self.labels[i]]
+            if self.subsets is not None:
+                row.append(self.subsets[i])
             digest.update(json.dumps(row, ensure_ascii=False).encode())
             digest.update(b"\n")
         return digest.hexdigest()
@@ -44,7 +47,9 @@ class Split:
     def take(self, indices: Sequence[int]) -> Split:
         """Return the examples at these indices, in this order."""
         labels = None if self.labels is None else tuple(self.labels[i] for i in indices)
-        return replace(self, texts=tuple(self.texts[i] for i in indices), labels=labels)
+        subsets = None if self.subsets is None else tuple(self.subsets[i] for i in indices)
+        texts = tuple(self.texts[i] for i in indices)
+        return replace(self, texts=texts, labels=labels, subsets=subsets)
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,8 @@ class TaskData:
     """All splits of one run; `reason` says why this source, `revision` is the hub's commit.
 
     `complete` tells for each split whether it has the rows of the published one; where none is
-    published, whether all rows there are were taken.
+    published, whether all rows there are were taken. `text` says what a task that has no training
+    set of its own trains on; its `train` is empty where nothing is trained.
     """
 
     source: str
@@ -62,11 +68,13 @@ class TaskData:
     report: dict[str, Split]
     selection: Split | None = None
     complete: dict[str, bool] | None = None
+    text: dict[str, Any] | None = None
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""
         cut = {} if self.selection is None else {"selection": self.selection}
-        return {"train": self.train, **cut, **self.report}
+        train = {"train": self.train} if len(self.train) else {}
+        return {**train, **cut, **self.report}
 
 
 def draw(split: Split, size: int, seed: int, task: Task, key: str) -> Split:
@@ -88,7 +96,7 @@ def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
     """Return all indices, shuffled, each class in turn while it lasts."""
     indices = list(range(len(split)))
     rng.shuffle(indices)
-    if split.labels is None or task.kind == "regression":
+    if split.labels is None or task.kind != "classification":
         return indices
     by_class: dict[Label, list[int]] = defaultdict(list)
     for i in indices:

@@ -53,6 +53,13 @@ def read_hub(task: Task, revision: str | None) -> tuple[Split, dict[str, Split],
     return train, report, commit
 
 
+def read_hub_train(task: Task, revision: str | None) -> Split:
+    """Return a task's training set alone."""
+    files = task.hub
+    assert files is not None
+    return _read(task, files.name, files.train, "train", _commit(files.path, revision))
+
+
 def _commit(path: str, revision: str | None) -> str | None:
     """Return the commit a branch or tag stands for now; offline, the name as given."""
     from huggingface_hub import HfApi, constants

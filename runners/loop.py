@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from methods.method import Batch, Method, Output
+from methods.surgery.representation import Representation
 from runners.batches import Collator, Order
 from runners.config import AdamW, Budget
 from runners.config import SuperAdam as SuperAdamOptions
@@ -20,6 +21,8 @@ from runners.super_adam import SuperAdam
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+
+    from runners.sentences import SentenceCollator
 
 CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
@@ -94,7 +97,7 @@ class Loop:
         self,
         model: torch.nn.Module,
         methods: Sequence[Method],
-        collate: Collator,
+        collate: Collator | SentenceCollator,
         order: Order,
         budget: Budget,
         lr: float,
@@ -121,11 +124,17 @@ class Loop:
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
+        self._representation = next((m for m in methods if isinstance(m, Representation)), None)
         torch.manual_seed(derive(order.seed, "dropout"))
 
     def forward(self, batch: Batch) -> Output:
-        """Return the task's own loss of a batch (cross-entropy or squared error) and its logits."""
+        """Return the task's own loss of a batch and its logits.
+
+        The loss is cross-entropy or squared error, or what a method that represents sentences has.
+        """
         with self.accelerator.autocast():
+            if self._representation is not None:
+                return self._representation.objective(self.model, batch)
             output = self.model(**batch)
         return Output(output.loss.float(), output.logits.float())
 
@@ -195,8 +204,8 @@ class Loop:
                 return self._backward(batch, self._owned_loss)
             except RuntimeError as error:
                 size = min(rows, self.micro_batch or rows)
-                if size == 1 or not is_out_of_memory(error):
-                    raise
+                if size == 1 or self._representation is not None or not is_out_of_memory(error):
+                    raise  # a contrastive loss is not the sum of its parts'
                 self.micro_batch = -(-size // 2)
             self.optimizer.zero_grad(set_to_none=True)
             if self.accelerator.device.type == "cuda":

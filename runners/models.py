@@ -36,10 +36,15 @@ def load_model(
     """Load encoder and tokenizer; the head is drawn from the seed's own stream.
 
     The head is what lies outside the encoder, what the checkpoint lacks, and the modules named in
-    `untrained`. Every failure is a UserError.
+    `untrained`; a task of kind similarity has none. Every failure is a UserError.
     """
     import torch
-    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -62,8 +67,10 @@ def load_model(
     set_dropout(config, dropout)
     check_length(config, max_length, shown)
     torch.manual_seed(derive(seed, "head"))
+    without_head = task.kind == "similarity"
+    auto = AutoModel if without_head else AutoModelForSequenceClassification
     try:
-        model, info = AutoModelForSequenceClassification.from_pretrained(
+        model, info = auto.from_pretrained(
             weights.folder,
             config=config,
             use_safetensors=True,
@@ -77,13 +84,17 @@ def load_model(
             f" the file may be damaged or of another architecture; {OFFLINE}"
         ) from None
     missing = set(info["missing_keys"])
-    lost = sorted(n for n in missing if n.startswith(model.base_model_prefix) and "pooler" not in n)
+    inside = "" if without_head else model.base_model_prefix
+    lost = sorted(n for n in missing if n.startswith(inside) and "pooler" not in n)
     if lost:
         raise UserError(
             f"{shown}: {len(lost)} of the encoder's tensors are not in {weights.folder}, such as"
             f" {lost[0]}; the file is of another model, or was cut down; {OFFLINE}"
         )
-    head = head_names(model, missing | draw_anew(model, untrained, shown))
+    if without_head:
+        head, model = frozenset[str](), _sentence_model(model)
+    else:
+        head = head_names(model, missing | draw_anew(model, untrained, shown))
     if info.get("mismatched_keys"):
         raise UserError(
             f"{shown}: shapes in the weights do not fit config.json:"
@@ -98,6 +109,15 @@ def load_model(
     if tokenizer.pad_token_id is None:
         raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
     return Loaded(model, tokenizer, head)
+
+
+def _sentence_model(encoder: Any) -> Any:
+    """Return the encoder without a pooler, whose output no vector of a sentence is made from."""
+    from runners.sentence_model import SentenceModel
+
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return SentenceModel(encoder)
 
 
 def _first_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ class Meter:
         """Advance to `done` steps."""
         self._bar.update(done - self._bar.n)
 
-    def evaluated(self, entry: Mapping[str, Any], score: float) -> None:
+    def evaluated(self, entry: Mapping[str, Any]) -> None:
         """Report an evaluation."""
         metrics = "  ".join(
             f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in found.items())

@@ -46,10 +46,14 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         from runners.verify import verify
 
         return verify(settings.verify, config, arguments)
+    if settings.embed is not None:
+        from runners.vectors import embed_file
+
+        return embed_file(config, arguments)
     folder = Path(settings.out)
     records.check_writable(folder)
     weights = find_weights(settings.model)
-    data = load_task_data(settings.task, settings.data, settings.protocol)
+    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     if data.source == "embedded":
         say(
             f"DATA: EMBEDDED, generated English in the shape of {settings.task.name}, not GLUE"
@@ -93,9 +97,9 @@ def _stored(path: Path, settings: Settings) -> int | None:
     if settings.force or not path.exists():
         return None
     stored = records.read(path)
-    lacks_delta = settings.save == "delta" and not path.with_suffix(".delta").is_dir()
-    if stored.status == "finished" and lacks_delta:
-        say(f"{path} is finished but was run without save=delta: it runs again for the delta")
+    lacks = settings.save is not None and not path.with_suffix(f".{settings.save}").is_dir()
+    if stored.status == "finished" and lacks:
+        say(f"{path} is finished but was run without save={settings.save}: it runs again for that")
         return None
     if stored.status not in records.DONE:
         return None
@@ -137,7 +141,10 @@ def blank_record(
         protocol=settings.protocol.name,
         config={
             **settings.model_dump(
-                exclude={"out", "force", "save", "eval", "verify", "threads", "checkpoint"}
+                exclude={
+                    *("out", "force", "save", "eval", "verify", "embed", "text"),
+                    *("threads", "checkpoint"),
+                }
             ),
             "method": config.method_options(),
             "lr": config.lr,
@@ -148,6 +155,7 @@ def blank_record(
             "reason": data.reason,
             "revision": data.revision,
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
+            **({} if data.text is None else {"text": data.text}),
         },
         weights={
             "name_or_path": weights.name_or_path,

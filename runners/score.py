@@ -13,6 +13,7 @@ from runners.data import load_task_data
 
 if TYPE_CHECKING:
     from runners.course import Scoring
+    from runners.sentences import SimilarityScoring
 
 
 def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
@@ -21,10 +22,9 @@ def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     The task, model and budget are the stored run's; device and threads, and data or
     model.name_or_path where they are typed, are the command's.
     """
-    from runners.course import Scoring
     from runners.delta import load_delta
     from runners.environment import choose_device, make_deterministic, set_threads
-    from runners.training import make_accelerator, make_collators
+    from runners.training import make_accelerator, make_collators, make_scoring
 
     set_threads(asked.settings.threads)
     typed = [a for a in arguments if a.startswith("model.name_or_path=")]
@@ -34,19 +34,19 @@ def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     if any(a.startswith(("data=", "data.")) for a in arguments):
         settings = settings.model_copy(update={"data": asked.settings.data})
     config = dataclasses.replace(delta.config, settings=settings)
-    data = load_task_data(settings.task, settings.data, settings.protocol)
+    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     accelerator = make_accelerator(choose_device(asked.settings.device), config.precision)
     make_deterministic()
     collators = make_collators(config, data, delta.loaded, delta.weights)
     model = delta.loaded.model.to(accelerator.device)
-    scoring = Scoring(config, data, collators, accelerator)
+    scoring = make_scoring(config, data, collators, accelerator)
     for split, found in scoring(model, list(data.report), 0).items():
         print(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in found.items()))
     print(f"delta of run {delta.run}, data {data.source}{_compared(folder, delta.run, scoring)}")
     return 0
 
 
-def _compared(folder: str, run: str, scoring: Scoring) -> str:
+def _compared(folder: str, run: str, scoring: Scoring | SimilarityScoring) -> str:
     """Say whether the run's record, where it lies beside the delta, holds the same predictions."""
     path = records.record_path(Path(folder).parent, run)
     if not path.is_file():

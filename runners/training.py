@@ -6,8 +6,10 @@ import gc
 import hashlib
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,10 +28,15 @@ from runners.delta import save_delta
 from runners.environment import choose_device, describe_environment, make_deterministic, peak_bytes
 from runners.examples import Split, TaskData
 from runners.loop import Diverged, Loop, total_steps
+from runners.metrics import headline
 from runners.models import Loaded, count_embeddings
 from runners.run import say
+from runners.sentences import SentenceCollator, SimilarityScoring, make_sentence_collators
 from runners.tokens import tokenize
+from runners.vectors import check_exportable, export
 from runners.weights import Weights
+
+Collators = Mapping[str, Collator] | Mapping[str, SentenceCollator]
 
 
 def train_and_score(
@@ -40,6 +47,9 @@ def train_and_score(
     make_deterministic()
     device = str(accelerator.device)
     environment = describe_environment(device, config.precision)
+    if not len(data.train):
+        blank = replace(blank, environment=environment)
+        return _score_untrained(config, data, weights, accelerator, blank, began)
     checkpoints = Checkpoints(Path(config.settings.out), blank.run, say)
     found = checkpoints.newest()
     loop, collators, loaded = prepare(config, data, weights, accelerator, anew=found is None)
@@ -54,7 +64,7 @@ def train_and_score(
         initial_sha256=trained_sha256(loop.model) if found is None else found[1]["initial_sha256"],
         startup_seconds=round(time.perf_counter() - began, 3),
     )
-    scoring = Scoring(config, data, collators, accelerator)
+    scoring = make_scoring(config, data, collators, accelerator)
     course = Course(loop, scoring, config, str(filled.initial_sha256))
     if found is not None:
         course.load_state_dict(found[1])
@@ -85,7 +95,7 @@ def train_and_score(
         method_reports={m.name: report for m in config.methods if (report := m.report())},
     )
     if status == "finished":
-        _write_beside(config, loop, loaded, weights, filled.run)
+        _write_beside(config, loop.model, loaded, weights, filled.run)
     return filled
 
 
@@ -106,17 +116,20 @@ def prepare(
     accelerator: Accelerator,
     *,
     anew: bool = True,
-) -> tuple[Loop, dict[str, Collator], Loaded]:
+) -> tuple[Loop, Collators, Loaded]:
     """Load, tokenise, let the methods prepare; return the loop before its first step.
 
     A run that goes on (`anew` false) loads what its methods saw of the training batches instead.
     """
     settings, budget = config.settings, config.settings.budget
     loaded = load_pretrained(config, weights)
+    alike = Order(settings.seed, np.ones(len(data.train), dtype=np.int64), budget.batch_size)
+    loaded = apply_methods(config, loaded, weights, total_steps(budget, alike))
     collators = make_collators(config, data, loaded, weights)
+    if settings.save == "sentence-transformers":
+        check_exportable(config, loaded.model)
     lengths = collators["train"].tokens.lengths
     order = Order(settings.seed, lengths, budget.batch_size, budget.length_bucket)
-    apply_methods(config, loaded, total_steps(budget, order))
     loaded.model.to(accelerator.device)
     loop = Loop(
         loaded.model,
@@ -135,13 +148,62 @@ def prepare(
 
 def make_collators(
     config: RunConfig, data: TaskData, loaded: Loaded, weights: Weights
-) -> dict[str, Collator]:
-    """Tokenise every split, or take the tokens from the cache."""
+) -> Collators:
+    """Tokenise every split, or take the tokens from the cache; the methods have been prepared."""
+    if config.settings.task.kind == "similarity":
+        return make_sentence_collators(config, data, loaded.tokenizer, weights)
     length, regression = config.settings.budget.max_length, config.settings.task.kind
     return {
         name: _collator(split, loaded, weights, length, regression == "regression")
         for name, split in data.splits().items()
     }
+
+
+def make_scoring(
+    config: RunConfig, data: TaskData, collators: Any, accelerator: Accelerator
+) -> Scoring | SimilarityScoring:
+    """Return what scores a model on the splits of the run's task."""
+    similar = config.settings.task.kind == "similarity"
+    return (SimilarityScoring if similar else Scoring)(config, data, collators, accelerator)
+
+
+def _score_untrained(
+    config: RunConfig,
+    data: TaskData,
+    weights: Weights,
+    accelerator: Accelerator,
+    blank: Record,
+    began: float,
+) -> Record:
+    """Score a model that nothing is trained of."""
+    loaded = apply_methods(config, load_pretrained(config, weights), weights, 0)
+    collators = make_collators(config, data, loaded, weights)
+    if config.settings.save == "sentence-transformers":
+        check_exportable(config, loaded.model)
+    model = loaded.model.to(accelerator.device)
+    filled = replace(
+        blank,
+        parameters=count_parameters(model, loaded.head, config.methods),
+        stored_bytes=0,
+        steps=0,
+        train_seconds=0.0,
+        startup_seconds=round(time.perf_counter() - began, 3),
+    )
+    scoring = make_scoring(config, data, collators, accelerator)
+    scores = scoring(model, list(data.report), 0)
+    filled = replace(
+        filled,
+        status="finished",
+        score=headline(config.settings.task, scores),
+        scores=scores,
+        undefined={k: v for k, v in scoring.undefined.items() if v},
+        predictions=scoring.predictions,
+        eval_seconds=round(scoring.seconds, 3),
+        peak_bytes=peak_bytes(str(accelerator.device)),
+        method_reports={m.name: report for m in config.methods if (report := m.report())},
+    )
+    _write_beside(config, model, loaded, weights, filled.run)
+    return filled
 
 
 def _collator(
@@ -176,9 +238,9 @@ def trained_sha256(model: torch.nn.Module) -> str:
 
 
 def _write_beside(
-    config: RunConfig, loop: Loop, loaded: Loaded, weights: Weights, run: str
+    config: RunConfig, model: torch.nn.Module, loaded: Loaded, weights: Weights, run: str
 ) -> None:
-    """Write drawings and delta; the scores must not be lost with them, so failing only warns."""
+    """Write drawings and what is to be saved; scores must not be lost, so failing only warns."""
     path = Path(config.settings.out) / run
     try:
         for method in config.methods:
@@ -186,6 +248,9 @@ def _write_beside(
                 path.with_name(f"{run}.{name}").write_bytes(content)
         if config.settings.save == "delta":
             path = path.with_name(f"{run}.delta")
-            save_delta(path, loop.model, loaded.head, config, weights, run)
+            save_delta(path, model, loaded.head, config, weights, run)
+        elif config.settings.save == "sentence-transformers":
+            path = path.with_name(f"{run}.sentence-transformers")
+            export(path, model, loaded, config)
     except (OSError, SafetensorError) as error:
         print(f"warning: {path} could not be written ({error})", file=sys.stderr)

@@ -33,7 +33,7 @@ def verify(named: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     config = _configuration(stored, asked)
     settings = config.settings
     weights = find_weights(settings.model)
-    data = load_task_data(settings.task, settings.data, settings.protocol)
+    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     name = run_name(config, data, weights)
     with tempfile.TemporaryDirectory() as folder:
         apart = settings.model_copy(update={"out": folder})
@@ -66,7 +66,7 @@ def verify(named: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     return 1
 
 
-def find_record(named: str, out: Path) -> Path:
+def find_record(named: str, out: Path, key: str = "verify") -> Path:
     """Return a record's file from its path, or from its run's name or the start of one."""
     if Path(named).is_file():
         return Path(named)
@@ -74,7 +74,7 @@ def find_record(named: str, out: Path) -> Path:
     if len(found) != 1:
         what = f"{len(found)} records begin so" if found else "no such record"
         raise UserError(
-            f"verify={named}: {what} in {out}; name a record's file, or one run of out=FOLDER"
+            f"{key}={named}: {what} in {out}; name a record's file, or one run of out=FOLDER"
         )
     return found[0]
 

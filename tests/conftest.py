@@ -20,6 +20,7 @@ import hydra
 import pytest
 from omegaconf import OmegaConf
 
+from methods.registry import method_class
 from results.record import Record, read
 from runners.command import CONFIGS, main
 from runners.config import RunConfig, check
@@ -154,6 +155,11 @@ def narrow(method: str) -> list[str]:
     """Return the arguments that choose a method with options that fit a tiny model."""
     options = NARROW.get(method, {})
     return [f"method={method}", *(f"method.{method}.{k}={v}" for k, v in options.items())]
+
+
+def task_of(method: str, otherwise: str) -> str:
+    """Return the task that suits a method: sts where it makes vectors of sentences."""
+    return "sts" if method_class(method).represents else otherwise
 
 
 def tiny(folder: Path, *more: str) -> list[str]:

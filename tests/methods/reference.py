@@ -30,8 +30,9 @@ def prepared(folder: Path, *arguments: str, task: str = "mrpc") -> tuple[Loop, L
     """Return the loop of a tiny run before its first step, and what was loaded."""
     config = configure(*tiny(folder, f"task={task}", *SIZE, *arguments))
     make_deterministic()
-    data = load_task_data(config.settings.task, config.settings.data, config.settings.protocol)
-    weights = find_weights(config.settings.model)
+    settings = config.settings
+    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
+    weights = find_weights(settings.model)
     loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config.precision))
     return loop, loaded
 

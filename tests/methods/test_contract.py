@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 import pytest
 import torch
 
-from methods.method import Method, Setting
+from methods.method import Batch, Method, Setting
 from methods.registry import registered
+from methods.surgery.representation import Representation
 from runners.config import RunConfig
 from runners.data import load_task_data
 from runners.delta import load_delta, save_delta
@@ -52,7 +53,9 @@ class Shake(Method):
         self.generator.set_state(state["stream"])
 
 
-METHODS = [*registered(), "shake"]
+# Those on labelled tasks; those that train vectors of sentences, which some promises do not fit.
+METHODS = [*(n for n, cls in registered().items() if not cls.represents), "shake"]
+ALL = [*METHODS, "promptbert", "simcse"]
 # What draws dropout at other places than plain fine-tuning: longer sequences, dropout switched off,
 # several passes a step. These are compared without dropout, where nothing may be drawn at all.
 OTHER_DROPOUT = {
@@ -79,17 +82,31 @@ NO_STRENGTH = {
 
 def _config(method: str, folder: Path, *more: str) -> RunConfig:
     if method != "shake":
-        return configure(*tiny(folder, *narrow(method), "task=mrpc", *more))
+        task = "mrpc" if method in METHODS else "sts"
+        return configure(*tiny(folder, *narrow(method), f"task={task}", *more))
     config = configure(*tiny(folder, "method=full", "task=mrpc", *more))
     return dataclasses.replace(config, methods=(*config.methods, Shake()))
 
 
 def _prepared(config: RunConfig) -> tuple[Loop, Loaded]:
     weights = find_weights(config.settings.model)
-    data = load_task_data(config.settings.task, config.settings.data, config.settings.protocol)
+    settings = config.settings
+    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     make_deterministic()
     loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config.precision))
     return loop, loaded
+
+
+def _answers(config: RunConfig, model: torch.nn.Module, batch: Batch) -> torch.Tensor:
+    """Return the logits of a batch, or the vectors of its sentences."""
+    representation = next((m for m in config.methods if isinstance(m, Representation)), None)
+    with torch.no_grad():
+        logits: torch.Tensor = (
+            model(**batch).logits
+            if representation is None
+            else representation.vectors(model, batch)
+        )
+    return logits
 
 
 def _tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -117,7 +134,7 @@ def test_logits_before_the_first_step_are_the_base_models(method: str, folder: P
         assert torch.equal(base(**batch).logits, loop.model(**batch).logits)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_only_declared_parameters_move_and_all_of_them_do(method: str, folder: Path) -> None:
     loop, _ = _prepared(_config(method, folder, "budget.steps=5"))
     before = _tensors(loop.model)
@@ -131,7 +148,7 @@ def test_only_declared_parameters_move_and_all_of_them_do(method: str, folder: P
     assert declared - moved == set()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_equal_seeds_agree_bitwise_and_two_seeds_differ(method: str, folder: Path) -> None:
     hashes = []
     for seed in (1, 1, 2):
@@ -141,7 +158,7 @@ def test_equal_seeds_agree_bitwise_and_two_seeds_differ(method: str, folder: Pat
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_saved_and_loaded_model_gives_the_same_logits(
     method: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -152,20 +169,18 @@ def test_saved_and_loaded_model_gives_the_same_logits(
     trained, loaded = _prepared(config)
     batch = trained.collate(next(iter(trained.order.batches(0, 1))))
     trained.model.eval()
-    with torch.no_grad():
-        before_training = trained.model(**batch).logits
+    before_training = _answers(config, trained.model, batch)
     trained.run(trained.steps)
     written = save_delta(tmp_path / "delta", trained.model, loaded.head, config, weights, "a run")
     assert 0 < written < 4 * sum(p.numel() for p in trained.model.parameters()) + 100_000
-    fresh = load_delta(tmp_path / "delta").loaded.model
+    fresh = load_delta(tmp_path / "delta")
     trained.model.eval()
-    with torch.no_grad():
-        after_training = trained.model(**batch).logits
-        assert not torch.equal(before_training, after_training)
-        assert torch.equal(fresh(**batch).logits, after_training)
+    after_training = _answers(config, trained.model, batch)
+    assert not torch.equal(before_training, after_training)
+    assert torch.equal(_answers(fresh.config, fresh.loaded.model, batch), after_training)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ALL)
 def test_resumed_training_equals_uninterrupted_training(
     method: str, folder: Path, tmp_path: Path
 ) -> None:

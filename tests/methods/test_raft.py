@@ -206,3 +206,21 @@ def test_equal_functions_give_equal_pictures() -> None:
     from methods.surgery.curves import draw
 
     assert draw({"layer 0": GELU["wide"]}) == draw({"layer 0": GELU["wide"]})
+
+
+@pytest.mark.parametrize(("rate", "at_least", "at_most"), [(5e-3, 10, 16), (1e-5, 0.01, 0.05)])
+def test_one_step_of_adam_moves_the_function_by_the_fifth_power(
+    rate: float, at_least: float, at_most: float
+) -> None:
+    """Why the authors' rate is not the default for public checkpoints: a5 starts at 6e-4."""
+    function = Rational(GELU["wide"])
+    x = torch.tensor([10.0])
+    optimizer = torch.optim.Adam(function.parameters(), lr=rate)
+    start = function(x).item()
+    before = function.numerator[5].item()
+    (-function(x).sum()).backward()
+    function.denominator.grad = None  # the numerator alone; Adam's first step is the rate
+    function.numerator.grad[:5] = 0  # type: ignore[index]
+    optimizer.step()
+    assert function.numerator[5].item() == pytest.approx(before + rate, rel=1e-3)
+    assert at_least < function(x).item() - start < at_most

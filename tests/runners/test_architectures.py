@@ -15,7 +15,7 @@ from runners.examples import Split
 from runners.models import load_model
 from runners.tokens import tokenize
 from runners.weights import find_weights
-from tests.conftest import Cli, configure, narrow, tiny
+from tests.conftest import Cli, configure, narrow, task_of, tiny
 from tests.tiny import ARCHITECTURES, TEXTS
 
 NO_CACHE = "takes no past keys and values"
@@ -39,7 +39,8 @@ def test_method_trains_or_refuses_each_architecture(
     method: str, architecture: str, tiny_folder: Callable[[str], Path], cli: Cli, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    done = cli(*tiny(tiny_folder(architecture), *narrow(method), "task=rte", f"out={out}"))
+    task = task_of(method, "rte")
+    done = cli(*tiny(tiny_folder(architecture), *narrow(method), f"task={task}", f"out={out}"))
     reason = REFUSED.get((method, architecture))
     if reason is not None:
         assert done.code == 2
@@ -49,6 +50,9 @@ def test_method_trains_or_refuses_each_architecture(
     assert done.code == 0, done.err
     [record] = records.read_all(out)
     counted = record.parameters
+    if task == "sts":
+        assert (counted["trainable"] > 0) == (method != "embedding")
+        return
     assert 0 < counted["trainable"] <= counted["total"]
     assert counted["trainable_without_head"] < counted["trainable"]
     assert (counted["trainable_without_head"] == 0) == (method == "linear")

@@ -1,0 +1,99 @@
+"""SimCSE: contrastive sentence vectors, with dropout or entailment as the only augmentation.
+
+Gao, Yao and Chen, EMNLP 2021 (arXiv 2104.08821). `mode=unsupervised`: the same sentence passes
+twice, under two dropout masks, and must find itself among the batch. `mode=supervised`: a premise
+must find what it entails, among all of the batch's entailed sentences and contradictions
+(`hard_negatives=false` leaves contradictions out and trains on every entailment pair). The loss is
+cross-entropy over cosines divided by `temperature`.
+
+The vector is the first token's last state through a linear layer and tanh; as in the authors' code,
+unsupervised training drops that layer afterwards (`keep_head=auto`), supervised training keeps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt
+
+from methods.method import Batch, LearningRate, Output, Setting, TrainingText
+from methods.surgery.representation import TrainedRepresentation
+from results.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(kw_only=True)
+class Simcse(TrainedRepresentation):
+    """Pull two views of a sentence together, and apart from the rest of the batch."""
+
+    name: ClassVar[str] = "simcse"
+    paper: ClassVar[str] = "Gao et al. 2021"
+    trains: ClassVar[str] = "sentence vectors, contrastively; `mode=` unsupervised, supervised"
+
+    lr: LearningRate = 3e-5
+    mode: Literal["unsupervised", "supervised"] = "unsupervised"
+    pooling: Literal["cls", "mean"] = "cls"
+    temperature: Annotated[float, Gt(0)] = 0.05
+    train_length: Annotated[int, Ge(1)] = 32
+    hard_negatives: bool = True
+    keep_head: Literal["auto"] | bool = "auto"
+
+    @property
+    def training_text(self) -> TrainingText:
+        if self.mode == "unsupervised":
+            return "sentences"
+        return "triplets" if self.hard_negatives else "pairs"
+
+    @property
+    def training_length(self) -> int:
+        return self.train_length - self.around if self.train_length > self.around else 1
+
+    @property
+    def around(self) -> int:
+        return self.wrapper.length
+
+    def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import sentences
+
+        self.wrapper = sentences.bare(setting.tokenizer)
+        kept = self.mode == "supervised" if self.keep_head == "auto" else self.keep_head
+        head = sentences.Projection(int(model.config.hidden_size), setting.generator)
+        self.add_head(model, setting, head, kept)
+
+    def _pooled(self, model: Any, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        from methods.embedding import mean_of
+        from methods.surgery import sentences
+
+        wrapped = sentences.wrap(ids, lengths, self.wrapper, self.pad)
+        last: torch.Tensor = sentences.states(
+            model, wrapped.ids, wrapped.attention
+        ).last_hidden_state
+        return last[:, 0] if self.pooling == "cls" else mean_of(last, wrapped.attention)
+
+    def objective(self, model: Any, batch: Batch) -> Output:
+        from methods.surgery.sentences import contrastive
+
+        ids, lengths = batch["input_ids"], batch["attention_mask"].sum(dim=1)
+        columns = {"sentences": 2, "pairs": 2, "triplets": 3}[self.training_text]
+        if self.mode == "unsupervised":
+            ids, lengths = ids.repeat(2, 1), lengths.repeat(2)
+        vectors = model.projection(self._pooled(model, ids, lengths)).chunk(columns)
+        if self.mode == "unsupervised" and vectors[0].equal(vectors[1]):
+            raise UserError(
+                "method=simcse: the two passes of a sentence are equal, as dropout is off; leave"
+                " dropout on, or use mode=supervised"
+            )
+        return Output(*contrastive(vectors[0], vectors[1], self.temperature, *vectors[2:]))
+
+    def vectors(self, model: Any, batch: Batch) -> torch.Tensor:
+        vectors = self._pooled(model, batch["input_ids"], batch["attention_mask"].sum(dim=1))
+        if self.keeps_head:
+            projected: torch.Tensor = model.projection(vectors)
+            return projected
+        return vectors
+
+    def exported_pooling(self) -> str | None:
+        return None if self.keeps_head else self.pooling

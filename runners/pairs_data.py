@@ -1,0 +1,145 @@
+"""Reads scored sentence pairs: SentEval's layout, tab-separated files, or the hub.
+
+Pairs without a gold score are left out, as everyone does who reports these sets. White space inside
+a sentence is made single blanks, as SentEval does.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from results.errors import UserError
+from runners.config import Pairs, Task
+from runners.examples import Split
+
+
+def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
+    """Return one set as a split with scores and, where a folder has several files, subsets.
+
+    A missing folder or file, unequal line counts and a score outside the task's range are a
+    UserError that names file and line.
+    """
+    if files.folder is not None:
+        return _read_folder(task, name, folder / files.folder)
+    assert files.file is not None
+    path = folder / files.file
+    lines = _lines(path, f"task={task.name}: {path}")
+    texts, scores = [], []
+    for number, line in enumerate(lines[files.header :], 1 + files.header):
+        if not line:
+            continue
+        fields = line.split("\t")
+        where = f"task={task.name}: {path} line {number}"
+        if len(fields) <= max(files.columns):
+            raise UserError(f"{where} has {len(fields)} fields, expected {max(files.columns) + 1}")
+        first, second, score = (fields[i] for i in files.columns)
+        if score.strip():
+            texts.append((_words(first, where), _words(second, where)))
+            scores.append(_score(score, task, where))
+    return _split(task, name, texts, scores, None, str(path))
+
+
+def _read_folder(task: Task, name: str, folder: Path) -> Split:
+    if not folder.is_dir():
+        raise UserError(
+            f"task={task.name}: {folder} is missing: {name} lies there in SentEval's layout; give"
+            " data.dir the folder above it, or leave the set out of task.pairs"
+        )
+    inputs = sorted(folder.glob("STS.input.*.txt"))
+    if not inputs:
+        raise UserError(f"task={task.name}: {folder} holds no STS.input.*.txt")
+    texts, scores, subsets = [], [], []
+    for path in inputs:
+        gold = path.with_name(path.name.replace("STS.input.", "STS.gs."))
+        pairs, golds = (_lines(p, f"task={task.name}: {p}") for p in (path, gold))
+        if len(pairs) != len(golds):
+            raise UserError(
+                f"task={task.name}: {path.name} has {len(pairs)} lines and {gold.name}"
+                f" {len(golds)}, in {folder}; one of them is cut off"
+            )
+        for number, (pair, score) in enumerate(zip(pairs, golds, strict=True), 1):
+            if not score.strip():
+                continue
+            where = f"task={task.name}: {path} line {number}"
+            fields = pair.split("\t")
+            if len(fields) < 2:
+                raise UserError(f"{where} has one field, expected two sentences")
+            texts.append((_words(fields[0], where), _words(fields[1], where)))
+            scores.append(_score(score, task, f"task={task.name}: {gold} line {number}"))
+            subsets.append(path.name.removeprefix("STS.input.").removesuffix(".txt"))
+    return _split(task, name, texts, scores, subsets, str(folder))
+
+
+def read_hub_pairs(task: Task, name: str, files: Pairs, revision: str | None) -> Split:
+    """Return one set from the hub's data set, whose columns are sentence1, sentence2 and score."""
+    import datasets
+
+    if files.hub is None:
+        raise UserError(f"data=hub: task {task.name} names no hub data set for {name}")
+    datasets.disable_progress_bars()
+    try:
+        table = datasets.load_dataset(files.hub, split=files.split, revision=revision)
+    except Exception as error:  # the library raises many types, of several libraries
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"data=hub: {files.hub} could not be read ({type(error).__name__}: {reason}); works"
+            " offline: data=embedded, or data=local data.dir=FOLDER"
+        ) from None
+    lacking = {"sentence1", "sentence2", "score"} - set(table.column_names)
+    if lacking:
+        raise UserError(f"task={task.name}: {files.hub} has no column {', '.join(sorted(lacking))}")
+    texts, scores = [], []
+    columns = (list(table[c]) for c in ("sentence1", "sentence2", "score"))
+    for number, (first, second, score) in enumerate(zip(*columns, strict=True)):
+        where = f"task={task.name}: {files.hub} row {number}"
+        if score is not None:
+            texts.append((_words(first, where), _words(second, where)))
+            scores.append(_score(str(score), task, where))
+    return _split(task, name, texts, scores, None, files.hub)
+
+
+def _split(
+    task: Task,
+    name: str,
+    texts: list[tuple[str, str]],
+    scores: list[float],
+    subsets: list[str] | None,
+    where: str,
+) -> Split:
+    if len(scores) < 2:
+        raise UserError(f"task={task.name}: {where} has {len(scores)} scored pairs; {name} needs 2")
+    kept = tuple(subsets) if subsets is not None else None
+    return Split(name, tuple(texts), tuple(scores), subsets=kept)
+
+
+def _lines(path: Path, where: str) -> list[str]:
+    """Return a file's lines; only a newline ends one."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"{where} is missing") from None
+    except OSError as error:
+        raise UserError(f"{where} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{where} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    lines = [line.removesuffix("\r") for line in text.split("\n")]
+    return lines[:-1] if lines[-1] == "" else lines
+
+
+def _words(text: str, where: str) -> str:
+    words = " ".join(text.split())
+    if not words:
+        raise UserError(f"{where} has an empty sentence")
+    return words
+
+
+def _score(text: str, task: Task, where: str) -> float:
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    low, high = task.range or (-math.inf, math.inf)
+    if not (math.isfinite(score) and low <= score <= high):
+        raise UserError(f"{where}: '{text}' is not a score from {low:g} to {high:g}")
+    return score
