@@ -94,9 +94,11 @@ def counted(config: Any, method: Method) -> dict[str, int]:
 
 
 def table() -> str:
-    """Return the methods as two Markdown tables: what trains, and how it trains; one row each."""
-    choosing = {n: c for n, c in registered().items() if "parameters" in c.owns}
-    changing = {n: c for n, c in registered().items() if n not in choosing}
+    """Return the methods as Markdown tables: what trains, how it trains, and sentence vectors."""
+    vectors = {n: c for n, c in registered().items() if c.represents}
+    labelled = {n: c for n, c in registered().items() if n not in vectors}
+    choosing = {n: c for n, c in labelled.items() if "parameters" in c.owns}
+    changing = {n: c for n, c in labelled.items() if n not in choosing}
     lines = [
         "One of these says what trains (without one, everything does), and combines with those of"
         " the second table:",
@@ -119,11 +121,26 @@ def table() -> str:
         "|---|---|---|---|---|",
     ]
     for name, cls in changing.items():
-        refused = [f"`{n}`" for n, c in registered().items() if _meet(cls, c) is False]
-        never = ", ".join(refused) or "–"
         where = _counts(cls)[1]
-        lines.append(f"| `{name}` | {cls.paper} | {cls.trains} | {where} | {never} |")
+        lines.append(
+            f"| `{name}` | {cls.paper} | {cls.trains} | {where} | {_never(cls, labelled)} |"
+        )
+    lines += [
+        "",
+        "These make vectors of sentences, for `task=sts`; one of them in a run:",
+        "",
+        "| `method=` | paper | what trains | not with |",
+        "|---|---|---|---|",
+    ]
+    for name, cls in vectors.items():
+        never = "any other" if "training" in cls.owns else _never(cls, labelled)
+        lines.append(f"| `{name}` | {cls.paper} | {cls.trains} | {never} |")
     return "\n".join(lines) + "\n"
+
+
+def _never(cls: type[Method], others: Mapping[str, type[Method]]) -> str:
+    """Name the methods that one cannot be combined with."""
+    return ", ".join(f"`{n}`" for n, c in others.items() if not _meet(cls, c)) or "–"
 
 
 def _meet(first: type[Method], second: type[Method]) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -136,6 +137,12 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     _put(tensors, loaded.model, config.methods, folder)
     loaded.model.eval()  # type: ignore[no-untyped-call]
     return Delta(config, weights, loaded, str(about["run"]))
+
+
+def typed_model_path(arguments: Sequence[str]) -> str | None:
+    """Return where a command says that the pretrained weights lie."""
+    typed = [a for a in arguments if a.startswith("model.name_or_path=")]
+    return typed[-1].partition("=")[2] if typed else None
 
 
 def _read_about(folder: Path) -> dict[str, Any]:

@@ -57,17 +57,18 @@ def load_model(
         raise UserError(
             f"{shown}: config.json is not one of a known model ({_first_line(error)}); {OFFLINE}"
         ) from None
-    names = task.labels or ["score"]
-    config.num_labels = len(names)
-    config.id2label = dict(enumerate(names))
-    config.label2id = {name: i for i, name in enumerate(names)}
-    config.problem_type = (
-        "regression" if task.kind == "regression" else "single_label_classification"
-    )
+    without_head = task.kind == "similarity"
+    if not without_head:
+        names = task.labels or ["score"]
+        config.num_labels = len(names)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
+        config.problem_type = (
+            "regression" if task.kind == "regression" else "single_label_classification"
+        )
     set_dropout(config, dropout)
     check_length(config, max_length, shown)
     torch.manual_seed(derive(seed, "head"))
-    without_head = task.kind == "similarity"
     auto = AutoModel if without_head else AutoModelForSequenceClassification
     try:
         model, info = auto.from_pretrained(

@@ -22,14 +22,12 @@ def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     The task, model and budget are the stored run's; device and threads, and data or
     model.name_or_path where they are typed, are the command's.
     """
-    from runners.delta import load_delta
+    from runners.delta import load_delta, typed_model_path
     from runners.environment import choose_device, make_deterministic, set_threads
     from runners.training import make_accelerator, make_collators, make_scoring
 
     set_threads(asked.settings.threads)
-    typed = [a for a in arguments if a.startswith("model.name_or_path=")]
-    path = typed[-1].partition("=")[2] if typed else None
-    delta = load_delta(folder, model_path=path)
+    delta = load_delta(folder, model_path=typed_model_path(arguments))
     settings = delta.config.settings
     if any(a.startswith(("data=", "data.")) for a in arguments):
         settings = settings.model_copy(update={"data": asked.settings.data})

@@ -24,7 +24,7 @@ from results import record as records
 from results.errors import UserError
 from runners.build import apply_methods, load_pretrained
 from runners.config import RunConfig, from_record
-from runners.delta import ABOUT, load_delta
+from runners.delta import ABOUT, load_delta, typed_model_path
 from runners.environment import choose_device, make_deterministic, set_threads
 from runners.models import Loaded
 from runners.sentences import SentenceCollator, embed, raw_tokens, representation_of, sentence_room
@@ -70,8 +70,8 @@ def load_embedder(
     """Rebuild the encoder of a run of task=sts.
 
     `run` is a folder that save=delta wrote, or a record (its file, or the run's name in `out`), of
-    which the delta must lie beside it if the run trained. `model_path` names the pretrained weights where
-    they lie elsewhere now. Everything else is a UserError.
+    which the delta must lie beside it if the run trained. `model_path` names the pretrained weights
+    where they lie elsewhere now. Everything else is a UserError.
     """
     from runners.training import make_accelerator
 
@@ -135,9 +135,8 @@ def embed_file(asked: RunConfig, arguments: Sequence[str]) -> int:
         where = f"line {empty[0]} is empty" if empty else "the file is empty"
         raise UserError(f"text={path}: {where}: each line must hold a sentence")
     set_threads(settings.threads)
-    typed = [a for a in arguments if a.startswith("model.name_or_path=")]
-    model_path = typed[-1].partition("=")[2] if typed else None
-    embedder = load_embedder(settings.embed, device=settings.device, model_path=model_path)
+    path_now = typed_model_path(arguments)
+    embedder = load_embedder(settings.embed, device=settings.device, model_path=path_now)
     vectors = embedder(lines)
     temporary = out.with_name(f".{out.name}.tmp")
     try:

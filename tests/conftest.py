@@ -29,6 +29,7 @@ from tests.tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 REAL_GLUE = Path(os.environ.pop("GLUE_DIR", None) or ROOT.parent / "shared" / "data" / "glue")
+REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "data" / "sts")
 
 
 class NetworkBlocked(RuntimeError):
@@ -86,6 +87,14 @@ def real_glue() -> Path:
     if not (REAL_GLUE / "MRPC" / "train.tsv").is_file():
         pytest.skip(f"no real GLUE data at {REAL_GLUE}: set GLUE_DIR")
     return REAL_GLUE
+
+
+@pytest.fixture
+def real_sts() -> Path:
+    """Return the folder of real STS data; the test is skipped where there is none."""
+    if not (REAL_STS / "STS12-en-test").is_dir():
+        pytest.skip(f"no real STS data at {REAL_STS}: set STS_DIR")
+    return REAL_STS
 
 
 @functools.cache

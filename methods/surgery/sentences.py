@@ -143,9 +143,9 @@ def template_states(
         wrapped = wrap(
             filler[:, : int(shown.max())], shown, template, model.config.pad_token_id or 0
         )
-        place = torch.arange(wrapped.ids.shape[1], device=lengths.device)
+        column = torch.arange(wrapped.ids.shape[1], device=lengths.device)
         start = len(template.before)
-        inside = (place >= start) & (place < start + shown[:, None])
+        inside = (column >= start) & (column < start + shown[:, None])
         found = states(model, wrapped.ids, wrapped.attention * ~inside).last_hidden_state
         assert wrapped.mask is not None
         return at(found, wrapped.mask)[which]
@@ -154,11 +154,9 @@ def template_states(
     if shift:
         positions[:, len(template.before) :] += distinct[:, None]
     positions += first_position(model) if offset is None else offset
-    found: torch.Tensor = states(
-        model, ids, torch.ones_like(ids), position_ids=positions
-    ).last_hidden_state
-    assert template.mask is not None
-    return found[:, template.mask][which]
+    place = torch.full_like(distinct, template.mask or 0) % template.length
+    found = states(model, ids, torch.ones_like(ids), position_ids=positions).last_hidden_state
+    return at(found, place)[which]
 
 
 def first_position(model: Any) -> int:
