@@ -56,11 +56,15 @@ def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) 
     chosen = {**task.pairs, **({"selection": task.selection} if protocol.fraction else {})}
     if protocol.fraction and task.selection is None:
         raise UserError(f"protocol=select: task {task.name} has no set to select by")
-    sets = {
-        name: _pairs(task, name, files, data, source)
-        for name, files in chosen.items()
-        if files is not None and (source != "embedded" or name in (*EMBEDDED_SETS, "selection"))
-    }
+    sets: dict[str, Split] = {}
+    commits: dict[str, str | None] = {}
+    for name, files in chosen.items():
+        if files is None or (source == "embedded" and name not in (*EMBEDDED_SETS, "selection")):
+            continue
+        if source == "hub":
+            sets[name], commits[name] = read_hub_pairs(task, name, files, data.revision)
+        else:
+            sets[name] = _pairs(task, name, files, data, source)
     complete = {name: len(split) == task.rows.get(name, len(split)) for name, split in sets.items()}
     if data.eval_size is not None:
         sets = {
@@ -77,7 +81,7 @@ def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) 
         if data.train_size is not None:
             train = draw(train, data.train_size, data.seed, task, "data.train_size")
     selection = sets.pop("selection", None)
-    revision = data.revision if source == "hub" else None
+    revision = ", ".join(f"{name} {commit}" for name, commit in commits.items()) or None
     return TaskData(source, reason, revision, train, sets, selection, complete, facts)
 
 
@@ -96,8 +100,6 @@ def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
 def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Split:
     if source == "embedded":
         return embedded_pairs(name)
-    if source == "hub":
-        return read_hub_pairs(task, name, files, data.revision)
     named = data.dir or os.environ.get("STS_DIR")
     if named is None:
         raise UserError("data=local needs data.dir=FOLDER or the environment's STS_DIR")

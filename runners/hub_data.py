@@ -35,7 +35,7 @@ def read_hub(task: Task, revision: str | None) -> tuple[Split, dict[str, Split],
     """Return train, report splits and the commit; a data set that cannot be read is a UserError."""
     files = task.hub
     assert files is not None
-    commit = _commit(files.path, revision)
+    commit = hub_commit(files.path, revision)
     try:
         train = _read(task, files.name, files.train, "train", commit)
         report = {k: _read(task, files.name, v, k, commit) for k, v in files.report.items()}
@@ -57,10 +57,10 @@ def read_hub_train(task: Task, revision: str | None) -> Split:
     """Return a task's training set alone."""
     files = task.hub
     assert files is not None
-    return _read(task, files.name, files.train, "train", _commit(files.path, revision))
+    return _read(task, files.name, files.train, "train", hub_commit(files.path, revision))
 
 
-def _commit(path: str, revision: str | None) -> str | None:
+def hub_commit(path: str, revision: str | None) -> str | None:
     """Return the commit a branch or tag stands for now; offline, the name as given."""
     from huggingface_hub import HfApi, constants
 

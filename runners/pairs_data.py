@@ -71,15 +71,20 @@ def _read_folder(task: Task, name: str, folder: Path) -> Split:
     return _split(task, name, texts, scores, subsets, str(folder))
 
 
-def read_hub_pairs(task: Task, name: str, files: Pairs, revision: str | None) -> Split:
-    """Return one set from the hub's data set, whose columns are sentence1, sentence2 and score."""
+def read_hub_pairs(
+    task: Task, name: str, files: Pairs, revision: str | None
+) -> tuple[Split, str | None]:
+    """Return one set from the hub, with columns sentence1, sentence2 and score, and its commit."""
     import datasets
+
+    from runners.hub_data import hub_commit
 
     if files.hub is None:
         raise UserError(f"data=hub: task {task.name} names no hub data set for {name}")
+    commit = hub_commit(files.hub, revision)
     datasets.disable_progress_bars()
     try:
-        table = datasets.load_dataset(files.hub, split=files.split, revision=revision)
+        table = datasets.load_dataset(files.hub, split=files.split, revision=commit)
     except Exception as error:  # the library raises many types, of several libraries
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -96,7 +101,7 @@ def read_hub_pairs(task: Task, name: str, files: Pairs, revision: str | None) ->
         if score is not None:
             texts.append((_words(first, where), _words(second, where)))
             scores.append(_score(str(score), task, where))
-    return _split(task, name, texts, scores, None, files.hub)
+    return _split(task, name, texts, scores, None, files.hub), commit
 
 
 def _split(

@@ -39,7 +39,7 @@ def _nothing_written(folder: Path) -> None:
         (["task=mrcp"], ["no task called 'mrcp'; did you mean mrpc?"]),
         (["task=ax"], ["'ax'", "report-only split of task=mnli"]),
         (["model=bert-base"], ["no model called 'bert-base'; did you mean bert-base-uncased?"]),
-        (["budget=big"], ["no budget called 'big'; known: default, paper, smoke"]),
+        (["budget=big"], ["no budget called 'big'; known: default, paper, sentences, smoke"]),
         (["data=locl"], ["no data called 'locl'; did you mean local?"]),
         (["sed=1"], ["no key called 'sed'; did you mean seed?"]),
         (["epochs=3"], ["no key called 'epochs'; did you mean budget.epochs?"]),

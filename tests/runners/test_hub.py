@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
@@ -64,6 +65,20 @@ def _write_glue(folder: Path) -> None:
     (folder / "README.md").write_text("\n".join([*card, "---", "GLUE"]))
 
 
+def _write_pairs(folder: Path) -> None:
+    """Write a set as mteb holds it: test.jsonl, columns sentence1, sentence2, score."""
+    folder.mkdir(parents=True)
+    rows = [
+        {"sentence1": f"a dog sleeps {i} times", "sentence2": f"dogs sleep {i % 3}", "score": i / 2}
+        for i in range(8)
+    ]
+    rows.append({"sentence1": "not", "sentence2": "scored", "score": None})
+    card = ["---", "configs:", "- config_name: default", "  data_files:"]
+    card += ["  - split: test", "    path: test.jsonl", "---", ""]
+    (folder / "README.md").write_text("\n".join(card))
+    (folder / "test.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 @dataclass
 class Hub:
     """A stand-in hub, and a way to run run.py against it as a user's machine would."""
@@ -93,6 +108,8 @@ class Hub:
 def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hub")
     _write_glue(root / "datasets" / "nyu-mll" / "glue")
+    for name in ("sts12-sts", "stsbenchmark-sts"):
+        _write_pairs(root / "datasets" / "mteb" / name)
     save_tiny("bert", root / "models" / "org" / "tiny-bert")
     pickled = root / "models" / "org" / "pickled"
     shutil.copytree(root / "models" / "org" / "tiny-bert", pickled)
@@ -149,6 +166,26 @@ def test_mnli_reports_both_splits_and_the_unlabelled_diagnostics(hub: Hub) -> No
     assert set(record.predictions) == {*record.scores, "ax"}
     assert "references" not in record.predictions["ax"]
     assert "ax: no gold labels" in done.stdout
+
+
+def test_sentence_pairs_come_from_the_hub(hub: Hub) -> None:
+    absent = [f"~task.pairs.{name}" for name in ("STS13", "STS14", "STS15", "STS16", "SICK-R")]
+    given = ["method=simcse", "task=sts", "data=hub", "model.name_or_path=org/tiny-bert", *absent]
+    text = hub.root / "text.txt"
+    text.write_text("".join(f"dogs are {i} asleep\n" for i in range(60)))
+    done = hub.run(*given, f"data.text={text}")
+    assert done.returncode == 0, done.stderr
+    record = _only(hub)
+    assert record.data["revision"] == f"STS12 {COMMIT}, STS-B {COMMIT}"
+    assert record.data["splits"]["STS12"] | {"sha256": ""} == {
+        "rows": 8,
+        "sha256": "",
+        "complete": False,
+    }
+    assert record.predictions["STS-B"]["references"] == [i / 2 for i in range(8)]
+    done = hub.run("method=embedding", *given[1:4])
+    assert done.returncode == 2
+    assert "mteb/sts13-sts at revision main could not be reached" in done.stderr
 
 
 def test_a_pinned_revision_is_asked_for(hub: Hub) -> None:
