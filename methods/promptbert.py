@@ -27,13 +27,11 @@ Where paper and code differ, and what is the default here:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
-
-from annotated_types import Ge, Gt
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from methods.embedding import with_period
-from methods.method import Batch, LearningRate, Output, Setting, TrainingText
-from methods.surgery.representation import TrainedRepresentation
+from methods.method import Batch, LearningRate, Output, Setting
+from methods.surgery.representation import Contrastive
 
 if TYPE_CHECKING:
     import torch
@@ -45,7 +43,7 @@ ROBERTA = ("This sentence : ' [X] ' means [MASK].", "The sentence : ' [X] ' mean
 
 
 @dataclass(kw_only=True)
-class Promptbert(TrainedRepresentation):
+class Promptbert(Contrastive):
     """Read a sentence's vector at the mask of a template, and train it contrastively."""
 
     name: ClassVar[str] = "promptbert"
@@ -53,12 +51,8 @@ class Promptbert(TrainedRepresentation):
     trains: ClassVar[str] = "vectors at a template's mask; `mode=` unsupervised, supervised"
 
     lr: LearningRate = 1e-5
-    mode: Literal["unsupervised", "supervised"] = "unsupervised"
     template: str | None = None
     second_template: str | None = None
-    temperature: Annotated[float, Gt(0)] = 0.05
-    train_length: Annotated[int, Ge(1)] = 32
-    hard_negatives: bool = True
     denoise: Literal["attached", "detached", "off"] = "attached"
     denoise_eval: Literal["auto"] | bool = "auto"
     positions: Literal["encoder", "zero"] = "encoder"
@@ -66,13 +60,6 @@ class Promptbert(TrainedRepresentation):
     first_word: Literal["marked", "bare"] = "marked"
     period: bool = True
     head: Literal["auto", "mlp", "mlm"] = "auto"
-    keep_head: Literal["auto"] | bool = "auto"
-
-    @property
-    def training_text(self) -> TrainingText:
-        if self.mode == "unsupervised":
-            return "sentences"
-        return "triplets" if self.hard_negatives else "pairs"
 
     @property
     def training_length(self) -> int:
@@ -103,9 +90,7 @@ class Promptbert(TrainedRepresentation):
             if kind == "mlm"
             else sentences.Projection(int(model.config.hidden_size), setting.generator)
         )
-        self.add_head(
-            model, setting, head, supervised if self.keep_head == "auto" else self.keep_head
-        )
+        self.add_head(model, setting, head)
 
     def text(self, sentence: str, training: bool) -> str:
         if training:
@@ -162,8 +147,7 @@ class Promptbert(TrainedRepresentation):
         if self.mode == "unsupervised":
             views = [self._view(model, t, ids, lengths) for t in (first, second)]
         else:
-            columns = 3 if self.hard_negatives else 2
-            views = list(self._view(model, first, ids, lengths).chunk(columns))
+            views = list(self._view(model, first, ids, lengths).chunk(self.columns))
         return Output(*contrastive(views[0], views[1], self.temperature, *views[2:]))
 
     def vectors(self, model: Any, batch: Batch) -> torch.Tensor:

@@ -13,12 +13,10 @@ unsupervised training drops that layer afterwards (`keep_head=auto`), supervised
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt
-
-from methods.method import Batch, LearningRate, Output, Setting, TrainingText
-from methods.surgery.representation import TrainedRepresentation
+from methods.method import Batch, LearningRate, Output, Setting
+from methods.surgery.representation import Contrastive
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -26,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Simcse(TrainedRepresentation):
+class Simcse(Contrastive):
     """Pull two views of a sentence together, and apart from the rest of the batch."""
 
     name: ClassVar[str] = "simcse"
@@ -34,22 +32,11 @@ class Simcse(TrainedRepresentation):
     trains: ClassVar[str] = "sentence vectors, contrastively; `mode=` unsupervised, supervised"
 
     lr: LearningRate = 3e-5
-    mode: Literal["unsupervised", "supervised"] = "unsupervised"
     pooling: Literal["cls", "mean"] = "cls"
-    temperature: Annotated[float, Gt(0)] = 0.05
-    train_length: Annotated[int, Ge(1)] = 32
-    hard_negatives: bool = True
-    keep_head: Literal["auto"] | bool = "auto"
-
-    @property
-    def training_text(self) -> TrainingText:
-        if self.mode == "unsupervised":
-            return "sentences"
-        return "triplets" if self.hard_negatives else "pairs"
 
     @property
     def training_length(self) -> int:
-        return self.train_length - self.around if self.train_length > self.around else 1
+        return max(1, self.train_length - self.around)
 
     @property
     def around(self) -> int:
@@ -59,9 +46,8 @@ class Simcse(TrainedRepresentation):
         from methods.surgery import sentences
 
         self.wrapper = sentences.bare(setting.tokenizer)
-        kept = self.mode == "supervised" if self.keep_head == "auto" else self.keep_head
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
-        self.add_head(model, setting, head, kept)
+        self.add_head(model, setting, head)
 
     def _pooled(self, model: Any, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         from methods.embedding import mean_of
@@ -77,10 +63,10 @@ class Simcse(TrainedRepresentation):
         from methods.surgery.sentences import contrastive
 
         ids, lengths = batch["input_ids"], batch["attention_mask"].sum(dim=1)
-        columns = {"sentences": 2, "pairs": 2, "triplets": 3}[self.training_text]
         if self.mode == "unsupervised":
             ids, lengths = ids.repeat(2, 1), lengths.repeat(2)
-        vectors = model.projection(self._pooled(model, ids, lengths)).chunk(columns)
+        pooled = self._pooled(model, ids, lengths)
+        vectors = model.projection(pooled).chunk(max(2, self.columns))
         if self.mode == "unsupervised" and vectors[0].equal(vectors[1]):
             raise UserError(
                 "method=simcse: the two passes of a sentence are equal, as dropout is off; leave"

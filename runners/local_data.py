@@ -17,6 +17,7 @@ from pathlib import Path
 from results.errors import UserError, nearest
 from runners.config import LocalFiles, Task
 from runners.examples import Label, Split
+from runners.files import read_text
 
 
 def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, dict[str, Split]]:
@@ -90,14 +91,7 @@ def _chain(first: _Row, rest: Iterator[_Row]) -> Iterator[_Row]:
 
 def _rows(path: Path, where: str) -> Iterator[_Row]:
     """Yield non-empty rows with their line numbers, counted from 1."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{where} is missing; data.dir (or GLUE_DIR) must hold it") from None
-    except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+    text = read_text(path, where, "; data.dir (or GLUE_DIR) must hold it")
     if "\0" in text:
         raise UserError(
             f"{where} holds a NUL byte at character {text.index(chr(0))}; it is damaged or no text"

@@ -12,6 +12,7 @@ from pathlib import Path
 from results.errors import UserError
 from runners.config import Pairs, Task
 from runners.examples import Split
+from runners.files import lines_of, read_text
 
 
 def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
@@ -24,7 +25,7 @@ def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
         return _read_folder(task, name, folder / files.folder)
     assert files.file is not None
     path = folder / files.file
-    lines = _lines(path, f"task={task.name}: {path}")
+    lines = lines_of(read_text(path, f"task={task.name}: {path}"))
     texts, scores = [], []
     for number, line in enumerate(lines[files.header :], 1 + files.header):
         if not line:
@@ -52,7 +53,7 @@ def _read_folder(task: Task, name: str, folder: Path) -> Split:
     texts, scores, subsets = [], [], []
     for path in inputs:
         gold = path.with_name(path.name.replace("STS.input.", "STS.gs."))
-        pairs, golds = (_lines(p, f"task={task.name}: {p}") for p in (path, gold))
+        pairs, golds = (lines_of(read_text(p, f"task={task.name}: {p}")) for p in (path, gold))
         if len(pairs) != len(golds):
             raise UserError(
                 f"task={task.name}: {path.name} has {len(pairs)} lines and {gold.name}"
@@ -116,20 +117,6 @@ def _split(
         raise UserError(f"task={task.name}: {where} has {len(scores)} scored pairs; {name} needs 2")
     kept = tuple(subsets) if subsets is not None else None
     return Split(name, tuple(texts), tuple(scores), subsets=kept)
-
-
-def _lines(path: Path, where: str) -> list[str]:
-    """Return a file's lines; only a newline ends one."""
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(f"{where} is missing") from None
-    except OSError as error:
-        raise UserError(f"{where} cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
-    lines = [line.removesuffix("\r") for line in text.split("\n")]
-    return lines[:-1] if lines[-1] == "" else lines
 
 
 def _words(text: str, where: str) -> str:

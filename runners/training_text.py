@@ -22,6 +22,7 @@ from results.errors import UserError
 from runners.config import Data, Task
 from runners.embedded_data import embedded_tasks, read_embedded
 from runners.examples import Split
+from runners.files import lines_of, read_text
 from runners.local_data import read_file
 
 TASKS = Path(__file__).resolve().parent.parent / "configs" / "task"
@@ -166,18 +167,11 @@ def _on_hub(place: str) -> bool:
 
 
 def _read(path: Path) -> str:
-    try:
-        return path.read_bytes().decode("utf-8-sig")
-    except OSError as error:
-        raise UserError(f"data.text={path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(
-            f"data.text={path} is not UTF-8 at byte {error.start}; save it as UTF-8"
-        ) from None
+    return read_text(path, f"data.text={path}")
 
 
 def _lines(place: str) -> list[str]:
-    return _read(Path(place).expanduser()).split("\n")
+    return lines_of(_read(Path(place).expanduser()))
 
 
 def _clean(texts: Iterable[str]) -> Iterator[str]:
@@ -210,14 +204,17 @@ def _read_nli(path: Path, hard: bool) -> Rows:
     """Read sentence1, sentence2, gold_label (MNLI, SNLI), or sent0, sent1, hard_neg (.csv)."""
     text = _read(path)
     if path.suffix.lower() == ".csv":
-        read = csv.DictReader(io.StringIO(text, newline=""))
+        read = csv.DictReader(io.StringIO(text, newline=""), strict=True)
         lacking = {"sent0", "sent1", *(["hard_neg"] if hard else [])} - set(read.fieldnames or [])
         if lacking:
             raise UserError(f"data.text={path} has no column {', '.join(sorted(lacking))}")
         names = ("sent0", "sent1", "hard_neg") if hard else ("sent0", "sent1")
-        rows = [tuple(" ".join((row[n] or "").split()) for n in names) for row in read]
+        try:
+            rows = [tuple(" ".join((row[n] or "").split()) for n in names) for row in read]
+        except csv.Error as error:
+            raise UserError(f"data.text={path} line {read.line_num}: {error}") from None
         return [row for row in rows if all(row)]
-    lines = [line.removesuffix("\r").split("\t") for line in text.split("\n") if line]
+    lines = [line.split("\t") for line in lines_of(text) if line]
     names = ("sentence1", "sentence2", "gold_label")
     lacking = set(names) - set(lines[0] if lines else [])
     if lacking:

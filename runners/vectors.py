@@ -26,6 +26,7 @@ from runners.build import apply_methods, load_pretrained
 from runners.config import RunConfig, from_record
 from runners.delta import ABOUT, load_delta, typed_model_path
 from runners.environment import choose_device, make_deterministic, set_threads
+from runners.files import lines_of, read_text
 from runners.models import Loaded
 from runners.sentences import SentenceCollator, embed, raw_tokens, representation_of, sentence_room
 from runners.weights import Weights, find_weights
@@ -123,13 +124,7 @@ def embed_file(asked: RunConfig, arguments: Sequence[str]) -> int:
         raise UserError("embed=RUN needs text=FILE, one sentence a line, and out=FILE.npy")
     assert settings.embed is not None
     path, out = Path(settings.text).expanduser(), Path(settings.out).expanduser()
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"text={path}: cannot be read ({error.strerror})") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"text={path} is not UTF-8 at byte {error.start}") from None
-    lines = lines[:-1] if lines[-1] == "" else lines
+    lines = lines_of(read_text(path, f"text={path}"))
     empty = [i for i, line in enumerate(lines, 1) if not line.split()]
     if empty or not lines:
         where = f"line {empty[0]} is empty" if empty else "the file is empty"

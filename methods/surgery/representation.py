@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from methods.method import Batch, Folded, Method, Output, Setting
+from annotated_types import Ge, Gt
+
+from methods.method import Batch, Folded, Method, Output, Setting, TrainingText
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,13 +70,36 @@ class Representation(Method):
 
 
 @dataclass(kw_only=True)
-class TrainedRepresentation(Representation):
-    """A representation with a head that training may or may not keep."""
+class Contrastive(Representation):
+    """A representation that is trained to find its pair among a batch, through a head.
 
-    def add_head(self, model: Any, setting: Setting, head: torch.nn.Module, kept: bool) -> None:
-        """Give the model the head `projection`; unless `kept`, it serves training only."""
+    `mode=unsupervised` trains on sentences; `mode=supervised` on what NLI's premises entail, with
+    their contradictions as further negatives unless `hard_negatives` is false. `train_length` is a
+    sentence's tokens in training. The head is dropped after unsupervised training (`keep_head`).
+    """
+
+    mode: Literal["unsupervised", "supervised"] = "unsupervised"
+    temperature: Annotated[float, Gt(0)] = 0.05
+    train_length: Annotated[int, Ge(1)] = 32
+    hard_negatives: bool = True
+    keep_head: Literal["auto"] | bool = "auto"
+
+    @property
+    def training_text(self) -> TrainingText:
+        if self.mode == "unsupervised":
+            return "sentences"
+        return "triplets" if self.hard_negatives else "pairs"
+
+    @property
+    def columns(self) -> int:
+        """Sentences of a training example."""
+        return {"sentences": 1, "pairs": 2, "triplets": 3}[self.training_text]
+
+    def add_head(self, model: Any, setting: Setting, head: torch.nn.Module) -> None:
+        """Give the model the head `projection`; unless it is kept, it serves training only."""
         model.add_module("projection", head)
-        self.keeps_head = kept
+        supervised = self.mode == "supervised"
+        self.keeps_head = supervised if self.keep_head == "auto" else self.keep_head
         self.pad: int = setting.tokenizer.pad_token_id
 
     def fold(self, model: torch.nn.Module) -> Folded:

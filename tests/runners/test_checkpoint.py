@@ -133,12 +133,12 @@ def test_selection_and_optimizer_go_on_too(
     assert cut.train_seconds is not None
 
 
-@pytest.mark.parametrize("method", ["full", "bitfit", "child_tuning_f", "hype"])
+@pytest.mark.parametrize("method", ["full", "bitfit", "child_tuning_f", "hype", "promptbert"])
 def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Path) -> None:
     """SIGKILL, 20 times at random moments of a run; every end is the uninterrupted one."""
     given = [
         *tiny(tiny_folder("bert"), f"method={method}", "budget.steps=24", "budget.evaluate=12"),
-        "checkpoint.steps=3",
+        *(f"task={task_of(method, 'sst2')}", "checkpoint.steps=3"),
     ]
 
     def go(out: str, kill_after: float | None = None) -> bool:

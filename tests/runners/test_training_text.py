@@ -82,7 +82,7 @@ def test_no_text_and_no_folder(tmp_path: Path) -> None:
         read_training_text(_data(), "local", "sentences", set())
     with pytest.raises(UserError, match="holds no training set of GLUE"):
         read_training_text(_data(glue_dir=str(tmp_path)), "local", "sentences", set())
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="no is missing"):
         read_training_text(_data(text=str(tmp_path / "no")), "local", "sentences", set())
 
 

@@ -137,7 +137,7 @@ def test_lines_of_a_file_become_an_array(cli: Cli, tiny_folder: Folder, tmp_path
     [
         ("one\n\ntwo\n", [], "line 2 is empty"),
         ("", [], "the file is empty"),
-        (None, [], "cannot be read"),
+        (None, [], "text.txt is missing"),
         ("one\n", ["out=vectors.txt"], "needs text=FILE, one sentence a line, and out=FILE.npy"),
         ("one\n", ["embed=nothing"], "no such record"),
     ],
