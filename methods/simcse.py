@@ -46,6 +46,7 @@ class Simcse(Contrastive):
         from methods.surgery import sentences
 
         self.wrapper = sentences.bare(setting.tokenizer)
+        self.beside = setting.methods
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
         self.add_head(model, setting, head)
 
@@ -69,8 +70,9 @@ class Simcse(Contrastive):
         vectors = model.projection(pooled).chunk(max(2, self.columns))
         if self.mode == "unsupervised" and vectors[0].equal(vectors[1]):
             raise UserError(
-                "method=simcse: the two passes of a sentence are equal, as dropout is off; leave"
-                " dropout on, or use mode=supervised"
+                f"method=[{','.join(self.beside)}]: the two passes of a sentence are equal, as"
+                " dropout is off; set budget.dropout=0.1, let no other method switch it off, or use"
+                " mode=supervised"
             )
         return Output(*contrastive(vectors[0], vectors[1], self.temperature, *vectors[2:]))
 

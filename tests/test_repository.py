@@ -31,9 +31,21 @@ def test_every_run_in_the_readme_runs(
     command: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Each command as it stands, with a tiny model and few steps added."""
-    arguments = shlex.split(command)[2:]
+    arguments = [
+        a for a in shlex.split(command)[2:] if a not in ("data.dir=STS", "data.glue_dir=GLUE")
+    ]
+    if arguments[0].startswith("embed="):
+        small = tiny(tiny_folder("bert"), "method=embedding", "task=sts")
+        assert cli(*small, f"out={tmp_path / 'runs'}").code == 0
+        [run] = (tmp_path / "runs").glob("*.json")
+        (tmp_path / "sentences.txt").write_text("one\ntwo\n")
+        arguments = [f"embed={run}", *(a.replace("=", f"={tmp_path}/") for a in arguments[1:])]
+        done = cli(*arguments, "device=cpu")
+        assert done.code == 0, done.err
+        return
     named = {a.split("=")[0] for a in arguments}
-    small = [a for a in tiny(tiny_folder("bert"), "budget.steps=2") if a.split("=")[0] not in named]
+    few = ("budget.steps=2", "budget.max_length=48")
+    small = [a for a in tiny(tiny_folder("bert"), *few) if a.split("=")[0] not in named]
     if "data=local" in arguments:
         small = [a for a in small if a != "data=embedded"]
         folder = next(a for a in arguments if a.startswith("data.dir=")).removeprefix("data.dir=")

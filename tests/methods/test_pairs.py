@@ -45,6 +45,11 @@ def test_every_pair_trains_or_is_refused_by_name(
             with pytest.raises(UserError, match=rf"\[child_tuning_d,{second}\]: nothing in scope"):
                 prepared(folder, *arguments)
             arguments.append("method.child_tuning_d.scope=all")
+        if {first, second} == {"mixout", "simcse"}:
+            loop, _ = prepared(folder, *arguments, task="sts")
+            with pytest.raises(UserError, match=r"\[mixout,simcse\]: .* as dropout is off"):
+                loop.run(1)
+            arguments.append("method.mixout.dropout=keep")
         task = "sts" if any(known[m].represents for m in (first, second)) else "mrpc"
         loop, _ = prepared(folder, *arguments, task=task)
         frozen = {

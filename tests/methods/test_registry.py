@@ -16,7 +16,7 @@ from methods import registry
 from methods.method import Method
 from methods.registry import composition_problems, default_options, method_class, registered
 from results.errors import UserError
-from tests.conftest import ROOT, Cli, configure
+from tests.conftest import ROOT, Cli, configure, task_of
 from tests.methods.test_contract import Shake
 
 YAML = {path.stem: path for path in (ROOT / "configs" / "method").glob("*.yaml")}
@@ -31,7 +31,7 @@ def test_yaml_holds_exactly_the_options_of_the_dataclass_at_their_defaults(name:
     cls = method_class(name)
     written = OmegaConf.load(YAML[name])
     assert set(written) == set(default_options(cls))
-    checked = configure(f"method={name}").methods[0]
+    checked = configure(f"method={name}", f"task={task_of(name, 'sst2')}").methods[0]
     defaults = default_options(cls)
     assert {k: getattr(checked, k) for k in defaults if k != "lr"} == {
         k: v for k, v in defaults.items() if k != "lr"

@@ -26,6 +26,8 @@ REFUSED = {
     ("prefix", "albert"): NO_CACHE,
     ("prefix", "distilbert"): NO_CACHE,
     ("prefix", "modernbert"): NO_CACHE,
+    ("simcse", "albert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
+    ("simcse", "modernbert"): "as dropout is off; set budget.dropout=0.1",
     ("topk", "albert"): "layers share their weights",
     ("reinit", "albert"): "layers share their weights",
     ("unipelt", "deberta-v2"): "relative positions of its own",
