@@ -124,11 +124,10 @@ class Course:
                 self.selected = {"step": step, "score": value, "scores": part["selection"]}
                 self.kept_state = loop.state_dict()
         last = step == loop.steps
+        # Sets of similarity are for the end: there is no development set among them.
         report = list(self.scoring.data.report) if last or task.kind != "similarity" else []
         scores = self.scoring(loop.model, report, step) if report else {}
-        entry["scores"] = (
-            scores  # sets of similarity are for the end: there is no dev set among them
-        )
+        entry["scores"] = scores
         self.evaluations.append(entry)
         if not scores:
             meter.evaluated(entry)

@@ -65,13 +65,13 @@ def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) 
             sets[name], commits[name] = read_hub_pairs(task, name, files, data.revision)
         else:
             sets[name] = _pairs(task, name, files, data, source)
-    complete = {name: len(split) == task.rows.get(name, len(split)) for name, split in sets.items()}
+    full = {name: len(split) for name, split in sets.items()}
     if data.eval_size is not None:
         sets = {
             k: draw(v, min(data.eval_size, len(v)), data.seed, task, "data.eval_size")
             for k, v in sets.items()
         }
-        complete = {name: complete[name] and data.eval_size >= len(v) for name, v in sets.items()}
+    complete = {name: len(v) == task.rows.get(name, full[name]) for name, v in sets.items()}
     train, facts = Split("train", (), None), None
     if text != "nothing":
         evaluated = {

@@ -205,7 +205,7 @@ class Loop:
             except RuntimeError as error:
                 size = min(rows, self.micro_batch or rows)
                 if size == 1 or self._representation is not None or not is_out_of_memory(error):
-                    raise  # a contrastive loss is not the sum of its parts'
+                    raise  # a contrastive loss is not the sum of its parts
                 self.micro_batch = -(-size // 2)
             self.optimizer.zero_grad(set_to_none=True)
             if self.accelerator.device.type == "cuda":

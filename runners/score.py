@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from methods.method import TrainingText
 from results import record as records
 from runners.config import RunConfig
 from runners.data import load_task_data
@@ -32,7 +33,9 @@ def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     if any(a.startswith(("data=", "data.")) for a in arguments):
         settings = settings.model_copy(update={"data": asked.settings.data})
     config = dataclasses.replace(delta.config, settings=settings)
-    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
+    similar = settings.task.kind == "similarity"  # scored without what was trained on
+    text: TrainingText = "nothing" if similar else "labelled"
+    data = load_task_data(settings.task, settings.data, settings.protocol, text)
     accelerator = make_accelerator(choose_device(asked.settings.device), config.precision)
     make_deterministic()
     collators = make_collators(config, data, delta.loaded, delta.weights)

@@ -23,8 +23,8 @@ SAME_MACHINE = ("device", "device_name", "threads", "libraries", "python", "syst
 def verify(named: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     """Run a record's configuration again, apart from all records; return 0 when its promise held.
 
-    `named` is a record's file, or a run's name in `out=`. Where data lies (data.dir) and the device
-    are the command's.
+    `named` is a record's file, or a run's name in `out=`. Where data lies (data.dir, data.glue_dir,
+    data.text) and the device are the command's.
     """
     began = time.perf_counter()
     stored = records.read(find_record(named, Path(asked.settings.out)))
@@ -82,9 +82,9 @@ def find_record(named: str, out: Path, key: str = "verify") -> Path:
 def _configuration(stored: Record, asked: RunConfig) -> RunConfig:
     config = from_record(stored.config)
     here = asked.settings
-    data = config.settings.data
-    if here.data.dir is not None:
-        data = data.model_copy(update={"dir": here.data.dir})
+    places = {"dir": here.data.dir, "glue_dir": here.data.glue_dir, "text": here.data.text}
+    typed = {name: place for name, place in places.items() if place is not None}
+    data = config.settings.data.model_copy(update=typed)
     changed = {"data": data, "device": here.device, "checkpoint": here.checkpoint}
     return RunConfig(config.settings.model_copy(update=changed), config.methods)
 

@@ -17,15 +17,13 @@ from methods.method import Batch
 from methods.promptbert import BERT, Promptbert
 from methods.simcse import Simcse
 from methods.surgery import mlm_head
-from methods.surgery.representation import Representation
 from methods.surgery.sentences import bare, contrastive, read_template, template_states, wrap
 from results.errors import UserError
 from runners.loop import Loop
-from runners.sentences import representation_of
 from runners.weights import find_weights
 from tests.conftest import Cli, configure, tiny
 from tests.methods.reference import prepared
-from tests.tiny import ARCHITECTURES, TEXTS
+from tests.tiny import ARCHITECTURES
 
 Folder = Callable[[str], Path]
 LONG = "the film is not bad at all and the music is warm"
@@ -262,7 +260,6 @@ def test_head_serves_training_only_unless_kept(tiny_folder: Folder, cli: Cli) ->
     """Unsupervised vectors are plain states; supervised ones, without the share, pass the head."""
     for mode, kept in (("unsupervised", False), ("supervised", True)):
         options = [f"method.promptbert.mode={mode}"]
-        config = configure(*tiny(tiny_folder("bert"), "method=promptbert", *options, "task=sts"))
         loop, _ = prepared(tiny_folder("bert"), "method=promptbert", *options, task="sts")
         [method] = loop.methods
         assert isinstance(method, Promptbert)
@@ -280,7 +277,6 @@ def test_head_serves_training_only_unless_kept(tiny_folder: Folder, cli: Cli) ->
                 states = states - template_states(loop.model, template, lengths)
                 states = torch.tanh(loop.model.projection.dense(states))  # type: ignore[union-attr, operator]
             assert torch.equal(method.vectors(loop.model, batch), states)
-        assert isinstance(representation_of(config), Representation)
 
 
 def test_supervised_bert_takes_the_checkpoints_transform(
@@ -340,4 +336,3 @@ def test_modes_train_on_what_they_say() -> None:
     assert Simcse().training_text == Promptbert().training_text == "sentences"
     assert Simcse(mode="supervised").training_text == "triplets"
     assert Promptbert(mode="supervised", hard_negatives=False).training_text == "pairs"
-    assert len(TEXTS) == 5

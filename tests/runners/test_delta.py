@@ -133,7 +133,7 @@ def test_a_finished_run_without_its_delta_is_run_again_for_it(
     assert cli(*arguments).code == 0
     assert "stored result" in cli(*arguments).out
     again = cli(*arguments, "save=delta")
-    assert "runs again for the delta" in again.err
+    assert "runs again for that" in again.err
     [record] = read_all(tmp_path / "out")
     assert (tmp_path / "out" / f"{record.run}.delta" / "delta.safetensors").is_file()
     assert "stored result" in cli(*arguments, "save=delta").out

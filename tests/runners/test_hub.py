@@ -108,6 +108,13 @@ class Hub:
 def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("hub")
     _write_glue(root / "datasets" / "nyu-mll" / "glue")
+    sentences = root / "datasets" / "org" / "sentences"
+    sentences.mkdir(parents=True)
+    card = ["---", "configs:", "- config_name: default", "  data_files:"]
+    card += ["  - split: train", "    path: train.jsonl", "---", ""]
+    (sentences / "README.md").write_text("\n".join(card))
+    lines = [json.dumps({"text": f"cats are {i} asleep"}) for i in range(60)]
+    (sentences / "train.jsonl").write_text("\n".join(lines))
     for name in ("sts12-sts", "stsbenchmark-sts"):
         _write_pairs(root / "datasets" / "mteb" / name)
     save_tiny("bert", root / "models" / "org" / "tiny-bert")
@@ -171,11 +178,11 @@ def test_mnli_reports_both_splits_and_the_unlabelled_diagnostics(hub: Hub) -> No
 def test_sentence_pairs_come_from_the_hub(hub: Hub) -> None:
     absent = [f"~task.pairs.{name}" for name in ("STS13", "STS14", "STS15", "STS16", "SICK-R")]
     given = ["method=simcse", "task=sts", "data=hub", "model.name_or_path=org/tiny-bert", *absent]
-    text = hub.root / "text.txt"
-    text.write_text("".join(f"dogs are {i} asleep\n" for i in range(60)))
-    done = hub.run(*given, f"data.text={text}")
+    done = hub.run(*given, "data.text=hub:org/sentences")
     assert done.returncode == 0, done.stderr
     record = _only(hub)
+    assert record.data["text"]["from"] == "hub:org/sentences"
+    assert record.data["text"]["rows"] == 60
     assert record.data["revision"] == f"STS12 {COMMIT}, STS-B {COMMIT}"
     assert record.data["splits"]["STS12"] | {"sha256": ""} == {
         "rows": 8,

@@ -108,4 +108,5 @@ def test_record_says_what_was_trained_on(cli: Cli, tiny_folder: object, tmp_path
     [record] = read_all(tmp_path / "runs")
     assert record.data["text"]["rows"] == 60
     assert record.data["splits"]["train"]["rows"] == 48  # data.train_size
+    assert record.data["splits"]["STS-B"]["complete"] is False  # data.eval_size
     assert record.data["text"]["from"] == str(text)
