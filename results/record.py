@@ -155,6 +155,8 @@ _BUDGET: dict[str, Any] = {
     "dropout": float | None,
 }
 
+_TEXT: dict[str, Any] = {"kind": str, "rows": int}
+
 
 def _lacks(name: str, value: Any) -> str | None:
     """Say which part of config, data, weights or parameters is missing or of the wrong kind."""
@@ -174,7 +176,12 @@ def _lacks(name: str, value: Any) -> str | None:
             _unlike(facts, {"sha256": str, "rows": int}, f"data.splits.{split}")
             for split, facts in value["splits"].items()
         )
-        return next((wrong for wrong in found if wrong), None)
+        wrong = next((wrong for wrong in found if wrong), None)
+        text = value.get("text")
+        if wrong or text is None:
+            return wrong
+        is_text = isinstance(text, dict)
+        return _unlike(text, _TEXT, "data.text") if is_text else "data.text is no mapping"
     return None
 
 

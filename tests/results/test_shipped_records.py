@@ -33,12 +33,13 @@ def test_record_is_of_committed_code_and_names_no_machines_path(record: Record) 
 def test_scores_follow_from_the_predictions_in_the_record(record: Record) -> None:
     from runners.glue_metrics.glue_metrics import score
 
-    task = configure(f"task={record.task}").settings.task
+    task = configure(f"task={record.task}", f"method=[{','.join(record.methods)}]").settings.task
     for split, found in record.scores.items():
         kept = record.predictions[split]
-        assert score(list(found), kept["predictions"], kept["references"])[0] == pytest.approx(
-            found, abs=1e-6
-        )
+        # Cosines are kept to nine digits, which makes a few ties that their ranks did not have.
+        within = 5e-5 if task.kind == "similarity" else 1e-6
+        again = score(list(found), kept["predictions"], kept["references"])[0]
+        assert again == pytest.approx(found, abs=within)
     assert record.score == pytest.approx(headline(task, record.scores))
 
 
@@ -50,3 +51,13 @@ def test_full_fine_tuning_reaches_what_a_stock_run_reaches(task: str) -> None:
 @pytest.mark.parametrize("task", ["mrpc", "stsb", "cola"])
 def test_bitfit_beats_the_linear_probe(task: str) -> None:
     assert (_find("bitfit", task).score or 0) > (_find("linear", task).score or 0)
+
+
+def test_untrained_vectors_have_the_published_scores() -> None:
+    """all-MiniLM-L6-v2's on each set, to .05."""
+    published = {"STS12": 72.37, "STS13": 80.60, "STS14": 75.59, "STS15": 85.39}
+    published |= {"STS16": 78.99, "STS-B": 82.03, "SICK-R": 77.15}
+    scores = _find("embedding", "sts").scores
+    assert {k: 100 * v["spearmanr"] for k, v in scores.items()} == pytest.approx(
+        published, abs=0.05
+    )

@@ -12,6 +12,7 @@ import pytest
 
 from results.__main__ import BEGIN, END, main
 from results.collect import tables
+from results.errors import UserError
 from results.record import Record, read, write
 from results.table import render
 from tests.conftest import ROOT
@@ -144,3 +145,51 @@ def test_results_import_no_runner() -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+def _vectors(method: str = "simcse", seed: int = 1, **more: Any) -> Record:
+    facts = {"rows": 9, "sha256": "a" * 64}
+    splits = {"train": facts, "SICK-R": facts, "STS-B": facts}
+    text = {"kind": "sentences", "rows": 60}
+    return _record(
+        method,
+        "sts",
+        seed,
+        score=0.6,
+        scores={"SICK-R": {"spearmanr": 0.7}, "STS-B": {"spearmanr": 0.5}},
+        config={"task": {"kind": "similarity"}},
+        data={"source": "local", "splits": splits, "text": text | more.pop("text", {})},
+        train_seconds=10.0,
+        **more,
+    )
+
+
+def test_a_set_of_similarity_is_a_column_and_never_beside_regression() -> None:
+    local = {**_BASE.data, "source": "local"}
+    found = tables([_vectors(seed=1), _vectors(seed=2), _record(task="stsb", data=local)])
+    assert sorted(table.tasks for table in found) == [("STS-B", "SICK-R"), ("stsb",)]
+    [vectors] = [table for table in found if table.conditions.vectors]
+    text = render([vectors], "text")
+    assert "sentence vectors, Spearman" in text
+    [line] = [line for line in text.splitlines() if line.startswith("simcse")]
+    fields = line.split()
+    assert fields[1:3] == ["50.0", "±"]
+    assert fields[-1] == "10"  # seconds of a run, not of each set
+    assert "60.0" in fields
+
+
+def test_rows_that_trained_on_other_text_say_so() -> None:
+    [table] = tables([_vectors(), _vectors(seed=2, text={"rows": 7})])
+    assert {row.method for row in table.rows} == {
+        "simcse (text=60 sentences)",
+        "simcse (text=7 sentences)",
+    }
+
+
+def test_text_of_another_kind_is_no_record(tmp_path: Path) -> None:
+    for text in ([], {"kind": "sentences"}, {"kind": 1, "rows": 2}):
+        record = _vectors()
+        record.run = "a"
+        record.data["text"] = text
+        with pytest.raises(UserError, match=r"data\.text"):
+            read(write(record, tmp_path))
