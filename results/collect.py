@@ -110,6 +110,10 @@ def _by_set(record: Record) -> list[Record]:
     """Return a record of sentence vectors as one for each set; each bears its share of the time."""
     sets = [name for name in record.data["splits"] if name not in ("train", "selection")]
     seconds = record.train_seconds
+    text = record.data.get("text")
+    if text is not None:  # of which data.train_size may have drawn a part
+        drawn = record.data["splits"].get("train", {}).get("rows", text["rows"])
+        text = {**text, "rows": drawn}
     found = []
     for name in sets:
         values = list(record.scores.get(name, {}).values())
@@ -118,7 +122,11 @@ def _by_set(record: Record) -> list[Record]:
                 record,
                 task=name,
                 score=statistics.fmean(values) if values else None,
-                data={**record.data, "splits": {name: record.data["splits"][name]}},
+                data={
+                    **record.data,
+                    "splits": {name: record.data["splits"][name]},
+                    "text": text,
+                },
                 train_seconds=None if seconds is None else seconds / len(sets),
             )
         )

@@ -149,7 +149,7 @@ def test_results_import_no_runner() -> None:
 
 def _vectors(method: str = "simcse", seed: int = 1, **more: Any) -> Record:
     facts = {"rows": 9, "sha256": "a" * 64}
-    splits = {"train": facts, "SICK-R": facts, "STS-B": facts}
+    splits = {"train": {**facts, "rows": more.pop("drawn", 60)}, "SICK-R": facts, "STS-B": facts}
     text = {"kind": "sentences", "rows": 60}
     return _record(
         method,
@@ -158,7 +158,7 @@ def _vectors(method: str = "simcse", seed: int = 1, **more: Any) -> Record:
         score=0.6,
         scores={"SICK-R": {"spearmanr": 0.7}, "STS-B": {"spearmanr": 0.5}},
         config={"task": {"kind": "similarity"}},
-        data={"source": "local", "splits": splits, "text": text | more.pop("text", {})},
+        data={"source": "local", "splits": splits, "text": text},
         train_seconds=10.0,
         **more,
     )
@@ -179,7 +179,7 @@ def test_a_set_of_similarity_is_a_column_and_never_beside_regression() -> None:
 
 
 def test_rows_that_trained_on_other_text_say_so() -> None:
-    [table] = tables([_vectors(), _vectors(seed=2, text={"rows": 7})])
+    [table] = tables([_vectors(), _vectors(seed=2, drawn=7)])
     assert {row.method for row in table.rows} == {
         "simcse (text=60 sentences)",
         "simcse (text=7 sentences)",
