@@ -114,7 +114,11 @@ def test_failures_are_listed_and_retried_alone(
 
 def _board(folder: Path, out: Path) -> subprocess.Popen[bytes]:
     command = [sys.executable, "run.py", *small(folder, *WORKERS, f"out={out}"), "budget.steps=400"]
-    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE)
+
+    def hear_ctrl_c() -> None:  # a shell's background jobs, this test among them, ignore it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, preexec_fn=hear_ctrl_c)
 
 
 def _runs(out: Path) -> list[int]:
