@@ -24,6 +24,7 @@ from methods.surgery.representation import Representation
 if TYPE_CHECKING:
     import torch
 
+Pooling = Literal["cls", "mean", "first_last", "static", "static_unbiased", "prompt"]
 MARKERS = "Ġ▁"  # of a word's first piece, in byte-level BPE and SentencePiece
 # From the authors' code, for BERT's lower-case vocabulary.
 FREQUENT = frozenset(
@@ -41,7 +42,7 @@ class Embedding(Representation):
     trains: ClassVar[str] = "nothing; `pooling=` cls, mean, first_last, static, prompt"
     owns: ClassVar[frozenset[str]] = Representation.owns | {"parameters", "training"}
 
-    pooling: Literal["cls", "mean", "first_last", "static", "static_unbiased", "prompt"] = "mean"
+    pooling: Pooling = "mean"
     template: str = 'This sentence : "[X]" means [MASK].'
     denoise: bool = False
     period: bool = True
@@ -116,9 +117,8 @@ def with_period(sentence: str) -> str:
 
 def unbiased(sentence: str, tokenizer: Any) -> str:
     """Return what is left of a sentence without frequent, continuing and punctuation pieces."""
-    marked = (
-        tokenizer.tokenize("a b")[-1][0] in MARKERS
-    )  # a word's first piece, else the others are
+    # Either a word's first piece is marked, or the others are.
+    marked = tokenizer.tokenize("a b")[-1][0] in MARKERS
     kept = []
     for index, piece in enumerate(tokenizer.tokenize(sentence)):
         starts = index == 0 or piece[0] in MARKERS if marked else not piece.startswith("##")

@@ -46,7 +46,7 @@ class Simcse(Contrastive):
         from methods.surgery import sentences
 
         self.wrapper = sentences.bare(setting.tokenizer)
-        self.beside = setting.methods
+        self.beside, self.checked = setting.methods, False
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
         self.add_head(model, setting, head)
 
@@ -68,7 +68,8 @@ class Simcse(Contrastive):
             ids, lengths = ids.repeat(2, 1), lengths.repeat(2)
         pooled = self._pooled(model, ids, lengths)
         vectors = model.projection(pooled).chunk(max(2, self.columns))
-        if self.mode == "unsupervised" and vectors[0].equal(vectors[1]):
+        unchecked, self.checked = not self.checked, True  # once, as looking waits for the device
+        if self.mode == "unsupervised" and unchecked and vectors[0].equal(vectors[1]):
             raise UserError(
                 f"method=[{','.join(self.beside)}]: the two passes of a sentence are equal, as"
                 " dropout is off; set budget.dropout=0.1, let no other method switch it off, or use"

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, model_validator
 
+from methods.embedding import Pooling
 from methods.method import Method, TrainingText
 from methods.registry import acts_at_steps, composition_problems, method_class, registered
 from results.errors import UserError, nearest
@@ -30,7 +31,6 @@ Metric = Literal[
 ]
 CORRELATIONS = frozenset({"pearson", "spearmanr"})
 SIMILARITY = CORRELATIONS | {"spearmanr_subsets"}
-Pooling = Literal["cls", "mean", "first_last", "static", "static_unbiased", "prompt"]
 
 
 NOT_SETTINGS = ("method", "hydra", "board", "plan", "workers", "retry", "share_device")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import urllib.error
 import urllib.request
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.errors import UserError, nearest
 from runners.config import Task
 from runners.examples import Label, Split
+
+if TYPE_CHECKING:
+    import datasets
 
 ANSWER_SECONDS = 3.0
 
@@ -36,20 +39,11 @@ def read_hub(task: Task, revision: str | None) -> tuple[Split, dict[str, Split],
     files = task.hub
     assert files is not None
     commit = hub_commit(files.path, revision)
-    try:
-        train = _read(task, files.name, files.train, "train", commit)
-        report = {k: _read(task, files.name, v, k, commit) for k, v in files.report.items()}
-        for name, place in files.where_present.items():
-            config, _, split = place.rpartition("/")
-            report[name] = _read(task, config or files.name, split, name, commit)
-    except UserError:
-        raise
-    except Exception as error:  # the library raises many types, of several libraries
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"data=hub: {files.path} could not be read ({type(error).__name__}: {reason});"
-            " works offline: data=embedded, or data=local data.dir=FOLDER"
-        ) from None
+    train = _read(task, files.name, files.train, "train", commit)
+    report = {k: _read(task, files.name, v, k, commit) for k, v in files.report.items()}
+    for name, place in files.where_present.items():
+        config, _, split = place.rpartition("/")
+        report[name] = _read(task, config or files.name, split, name, commit)
     return train, report, commit
 
 
@@ -78,12 +72,26 @@ def hub_commit(path: str, revision: str | None) -> str | None:
         ) from None
 
 
-def _read(task: Task, config: str | None, source: str, name: str, commit: str | None) -> Split:
+def hub_table(
+    path: str, config: str | None, split: str, commit: str | None, asked: str
+) -> datasets.Dataset:
+    """Return a split of a hub data set; what cannot be read is a UserError that begins `asked`."""
     import datasets
 
-    assert task.hub is not None
     datasets.disable_progress_bars()
-    table = datasets.load_dataset(task.hub.path, config, split=source, revision=commit)
+    try:
+        return datasets.load_dataset(path, config, split=split, revision=commit)
+    except Exception as error:  # the library raises many types, of several libraries
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{asked}: {path} could not be read ({type(error).__name__}: {reason});"
+            " works offline: data=embedded, or data=local data.dir=FOLDER"
+        ) from None
+
+
+def _read(task: Task, config: str | None, source: str, name: str, commit: str | None) -> Split:
+    assert task.hub is not None
+    table = hub_table(task.hub.path, config, source, commit, "data=hub")
     where = f"task={task.name}: {task.hub.path} {config or ''} {source}".replace("  ", " ")
     columns = {c: task.hub.columns.get(c, c) for c in (*task.text, "label")}
     for column in columns.values():

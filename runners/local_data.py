@@ -127,17 +127,22 @@ def _place(column: str | int, names: list[str] | None, width: int, where: str, r
     return names.index(column)
 
 
+def score_of(text: str, task: Task, where: str) -> float:
+    """Return a score that a text holds; one outside the task's range is a UserError."""
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    low, high = task.range or (-math.inf, math.inf)
+    if not (math.isfinite(score) and low <= score <= high):
+        bounds = f" from {low:g} to {high:g}" if task.range else ""
+        raise UserError(f"{where}: '{text}' is not a score{bounds}")
+    return score
+
+
 def _label(text: str, task: Task, files: LocalFiles, where: str) -> Label:
     if task.kind == "regression":
-        try:
-            score = float(text)
-        except ValueError:
-            score = math.nan
-        low, high = task.range or (-math.inf, math.inf)
-        if not (math.isfinite(score) and low <= score <= high):
-            bounds = f" from {low:g} to {high:g}" if task.range else ""
-            raise UserError(f"{where}: '{text}' is not a score{bounds}")
-        return score
+        return score_of(text, task, where)
     name = files.label_names.get(text, text if not files.label_names else "")
     if name not in task.labels:
         known = list(files.label_names) or task.labels

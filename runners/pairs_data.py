@@ -6,13 +6,14 @@ a sentence is made single blanks, as SentEval does.
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 from results.errors import UserError
 from runners.config import Pairs, Task
 from runners.examples import Split
 from runners.files import lines_of, read_text
+from runners.hub_data import hub_commit, hub_table
+from runners.local_data import score_of
 
 
 def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
@@ -37,7 +38,7 @@ def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
         first, second, score = (fields[i] for i in files.columns)
         if score.strip():
             texts.append((_words(first, where), _words(second, where)))
-            scores.append(_score(score, task, where))
+            scores.append(score_of(score, task, where))
     return _split(task, name, texts, scores, None, str(path))
 
 
@@ -67,7 +68,7 @@ def _read_folder(task: Task, name: str, folder: Path) -> Split:
             if len(fields) < 2:
                 raise UserError(f"{where} has one field, expected two sentences")
             texts.append((_words(fields[0], where), _words(fields[1], where)))
-            scores.append(_score(score, task, f"task={task.name}: {gold} line {number}"))
+            scores.append(score_of(score, task, f"task={task.name}: {gold} line {number}"))
             subsets.append(path.name.removeprefix("STS.input.").removesuffix(".txt"))
     return _split(task, name, texts, scores, subsets, str(folder))
 
@@ -76,22 +77,10 @@ def read_hub_pairs(
     task: Task, name: str, files: Pairs, revision: str | None
 ) -> tuple[Split, str | None]:
     """Return one set from the hub, with columns sentence1, sentence2 and score, and its commit."""
-    import datasets
-
-    from runners.hub_data import hub_commit
-
     if files.hub is None:
         raise UserError(f"data=hub: task {task.name} names no hub data set for {name}")
     commit = hub_commit(files.hub, revision)
-    datasets.disable_progress_bars()
-    try:
-        table = datasets.load_dataset(files.hub, split=files.split, revision=commit)
-    except Exception as error:  # the library raises many types, of several libraries
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"data=hub: {files.hub} could not be read ({type(error).__name__}: {reason}); works"
-            " offline: data=embedded, or data=local data.dir=FOLDER"
-        ) from None
+    table = hub_table(files.hub, None, files.split, commit, "data=hub")
     lacking = {"sentence1", "sentence2", "score"} - set(table.column_names)
     if lacking:
         raise UserError(f"task={task.name}: {files.hub} has no column {', '.join(sorted(lacking))}")
@@ -101,7 +90,7 @@ def read_hub_pairs(
         where = f"task={task.name}: {files.hub} row {number}"
         if score is not None:
             texts.append((_words(first, where), _words(second, where)))
-            scores.append(_score(str(score), task, where))
+            scores.append(score_of(str(score), task, where))
     return _split(task, name, texts, scores, None, files.hub), commit
 
 
@@ -124,14 +113,3 @@ def _words(text: str, where: str) -> str:
     if not words:
         raise UserError(f"{where} has an empty sentence")
     return words
-
-
-def _score(text: str, task: Task, where: str) -> float:
-    try:
-        score = float(text)
-    except ValueError:
-        score = math.nan
-    low, high = task.range or (-math.inf, math.inf)
-    if not (math.isfinite(score) and low <= score <= high):
-        raise UserError(f"{where}: '{text}' is not a score from {low:g} to {high:g}")
-    return score

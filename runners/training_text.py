@@ -23,6 +23,7 @@ from runners.config import Data, Task
 from runners.embedded_data import embedded_tasks, read_embedded
 from runners.examples import Split
 from runners.files import lines_of, read_text
+from runners.hub_data import hub_table, read_hub_train
 from runners.local_data import read_file
 
 TASKS = Path(__file__).resolve().parent.parent / "configs" / "task"
@@ -141,8 +142,6 @@ def _glue_train(task: Task, data: Data, source: str) -> Split | None:
     if source == "embedded":
         return read_embedded(task)[0]
     if source == "hub":
-        from runners.hub_data import read_hub_train
-
         return read_hub_train(task, data.revision)
     folder = data.glue_dir or os.environ.get("GLUE_DIR")
     if folder is None:
@@ -183,17 +182,7 @@ def _clean(texts: Iterable[str]) -> Iterator[str]:
 
 
 def _hub_lines(place: str) -> list[str]:
-    import datasets
-
-    name = place.removeprefix("hub:")
-    datasets.disable_progress_bars()
-    try:
-        table = datasets.load_dataset(name, split="train")
-    except Exception as error:  # the library raises many types, of several libraries
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"data.text={place} could not be read ({type(error).__name__}: {reason})"
-        ) from None
+    table = hub_table(place.removeprefix("hub:"), None, "train", None, f"data.text={place}")
     column = next((c for c in ("text", "sentence") if c in table.column_names), None)
     if column is None:
         raise UserError(f"data.text={place} has no column text or sentence: {table.column_names}")

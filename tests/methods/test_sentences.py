@@ -256,7 +256,7 @@ def test_simcse_without_dropout_is_refused(tiny_folder: Folder) -> None:
         loop.run(1)
 
 
-def test_head_serves_training_only_unless_kept(tiny_folder: Folder, cli: Cli) -> None:
+def test_head_serves_training_only_unless_kept(tiny_folder: Folder) -> None:
     """Unsupervised vectors are plain states; supervised ones, without the share, pass the head."""
     for mode, kept in (("unsupervised", False), ("supervised", True)):
         options = [f"method.promptbert.mode={mode}"]

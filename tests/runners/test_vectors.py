@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.stats
+import sentence_transformers
 
 from results.errors import UserError
 from results.record import read_all
@@ -17,7 +18,6 @@ from runners.vectors import load_embedder
 from runners.weights import find_weights
 from tests.conftest import Cli, configure, tiny
 
-sentence_transformers = pytest.importorskip("sentence_transformers")
 Folder = Callable[[str], Path]
 SENTENCES = ["the plot is dull", "anna praised bruno in paris", "dogs are asleep , cats are not"]
 
