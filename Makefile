@@ -38,7 +38,7 @@ smoke: setup
 	$(RUN) run.py -m $$small task=rte 'method=glob(*,exclude=[$(VECTORS)])' && \
 	$(RUN) run.py -m $$small task=rte 'method=$(COMPOSED)' && \
 	$(RUN) run.py -m $$small task=sts 'method=$(VECTORS),$(COMPOSED_VECTORS)' && \
-	$(RUN) -m results $$out
+	$(RUN) -m results --split $$out
 
 # Ours against transformers' Trainer, side by side on real data; hours for all, see tests/benchmarks.
 bench: setup
@@ -48,9 +48,10 @@ bench: setup
 soak: setup
 	$(RUN) -m tests.soak
 
-# The tables of the records in results/runs and of the methods, written where they are shown.
+# The boards' pages, the tables of results/runs and of the methods, written where they are shown.
 tables: setup
-	$(RUN) -m results --format md --into README.md
+	$(RUN) -m results boards
+	$(RUN) -m results --split --brief --format md --into README.md
 	$(RUN) -m runners.catalogue --into README.md
 
 clean:

@@ -1,6 +1,9 @@
-"""Print the tables of the records in a folder, or put them into a file.
+"""Print the tables of the records in a folder, or write them for a page or a paper.
 
-python -m results power [FOLDER] says which difference so many seeds can detect.
+python -m results [FOLDER] prints them; records that may not be compared are refused, unless --split
+gives each kind a table of its own. python -m results power [FOLDER] says which difference so many
+seeds can detect, python -m results claims [FOLDER] which sentences of papers the records support,
+python -m results boards [FOLDER] writes every board's pages into results/boards.
 """
 
 from __future__ import annotations
@@ -9,63 +12,104 @@ import argparse
 import sys
 from pathlib import Path
 
+from results.claims import claims, to_text
 from results.collect import tables
+from results.compare import judge
+from results.conditions import only, refuse_mixed
 from results.errors import UserError
+from results.export import lines, to_csv, write_parquet
+from results.latex import latex
+from results.page import page
 from results.power import power
-from results.record import read_all
-from results.table import render
+from results.published import papers
+from results.record import Record, read_all
+from results.table import NO_RECORDS, place, render, sheets, show
 
-BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+COMMANDS = ("power", "claims", "boards")
+FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
-    parser = argparse.ArgumentParser(prog="python -m results", description=__doc__)
-    parser.add_argument(
-        "folder",
-        nargs="?",
-        default="results/runs",
-        type=Path,
-        help="records (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--format", choices=["text", "md"], default="text", help="default: %(default)s"
-    )
-    parser.add_argument(
-        "--into",
-        type=Path,
-        metavar="FILE",
-        help="replace what stands between the tables marks of FILE",
-    )
     given = sys.argv[1:] if arguments is None else arguments
-    asked = parser.parse_args(given[1:] if given[:1] == ["power"] else given)
+    command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
+    asked = _parser().parse_args(given if command == "tables" else given[1:])
     try:
         bad: list[str] = []
         found = read_all(asked.folder, bad)
         for sentence in bad:
             print(f"passed over: {sentence}", file=sys.stderr)
-        text = power(found) if given[:1] == ["power"] else render(tables(found), asked.format)
-        if asked.into is None:
-            print(text, end="")
+        found = only(found, asked.only) if asked.only else found
+        if command == "boards":
+            from results.boards import write_boards  # matplotlib takes a second
+
+            for path in write_boards(found, asked.boards, asked.folder, asked.pdf):
+                print(path)
+        elif command == "tables":
+            _tables(found, asked)
         else:
-            place(text, asked.into)
+            _put(power(found) if command == "power" else to_text(claims(found)), asked)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
 
 
-def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
-    """Replace what stands between the two marks of a file."""
-    try:
-        old = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"--into {path}: {error.strerror}") from None
-    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
-        raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
-    head, rest = old.split(begin)
-    tail = rest.split(end)[1]
-    path.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m results",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("folder", nargs="?", default="results/runs", type=Path, help="records (%(default)s)")
+    add("--format", choices=FORMATS, default="text", help="default: %(default)s")
+    add("--split", action="store_true", help="a table for each set of comparable records")
+    add("--brief", action="store_true", help="scores only, as text or Markdown")
+    add("--pdf", action="store_true", help="with boards: pictures as PDF too")
+    add("--only", action="append", metavar="KEY=VALUE", help="such as precision=bf16, task=rte")
+    add("--into", type=Path, metavar="FILE", help="replace what stands between FILE's marks")
+    add("--out", type=Path, metavar="FILE", help="write to FILE instead of printing")
+    add("--boards", type=Path, default="results/boards", help="boards' folder (%(default)s)")
+    return parser
+
+
+def _tables(found: list[Record], asked: argparse.Namespace) -> None:
+    if not asked.split:
+        refuse_mixed(found)
+    made = tables(found)
+    if asked.format in ("text", "md"):
+        terminal = sys.stdout.isatty() and asked.into is None and asked.out is None
+        if asked.format == "text" and terminal and made:
+            show(sheets(made, papers(), not asked.brief))
+        else:
+            known = () if asked.brief else papers()
+            _put(render(made, asked.format, known, not asked.brief), asked)
+    elif asked.format == "parquet":
+        if asked.out is None:
+            raise UserError("--format parquet is no text: say where with --out FILE")
+        write_parquet(list(lines(made, [judge(t, examples=True) for t in made])), asked.out)
+    elif asked.format == "csv":
+        _put(to_csv(list(lines(made, [judge(t, examples=True) for t in made]))), asked)
+    elif not made:
+        raise UserError(NO_RECORDS.strip())
+    elif asked.format == "tex":
+        _put(latex(sheets(made, papers())), asked)
+    else:
+        folder = asked.folder.resolve().as_uri()
+        _put(page("tunebench", sheets(made, papers(), examples=True), {}, folder), asked)
+
+
+def _put(text: str, asked: argparse.Namespace) -> None:
+    if asked.into is not None:
+        place(text, asked.into)
+    elif asked.out is None:
+        print(text, end="")
+    else:
+        try:
+            asked.out.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"--out {asked.out}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

@@ -8,6 +8,10 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from results.board import Asked, Board
+from results.conditions import Conditions, conditions, makes_vectors
+from results.errors import UserError
+from results.labels import labels
 from results.record import Record
 
 TASK_ORDER = (
@@ -17,43 +21,46 @@ TASK_ORDER = (
 
 
 @dataclass(frozen=True)
-class Conditions:
-    """What must be equal for two scores to stand in one table; the order is that of the heading."""
+class Point:
+    """One seed of a cell: its record, or None for a run that a board asks for and nobody did."""
 
-    source: str
-    model: str
-    weights: str
-    budget: str
-    precision: str
-    protocol: str
-    selection: str
-    vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
+    seed: int
+    run: str
+    record: Record | None
 
-    def heading(self) -> str:
-        """Return the table's heading in words."""
-        source = (
-            "EMBEDDED data (generated, not GLUE)"
-            if self.source == "embedded"
-            else f"{self.source} data"
-        )
-        what = "sentence vectors, Spearman · " if self.vectors else ""
-        return (
-            f"{self.model} · {what}{source} · budget {self.budget} · {self.precision} · protocol"
-            f" {self.protocol}"
-        )
+    @property
+    def score(self) -> float | None:
+        """The task's one number as a fraction; None unless the run finished."""
+        done = self.record is not None and self.record.status == "finished"
+        return self.record.score if done and self.record is not None else None
+
+    @property
+    def status(self) -> str:
+        return "missing" if self.record is None else self.record.status
 
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one method on one task: fractions; `asked` counts unfinished runs too.
+    """The runs of one method on one task, by seed; `asked` counts unfinished and missing ones."""
 
-    `seeds` belong to `scores`, one each.
-    """
+    points: tuple[Point, ...]
 
-    scores: tuple[float, ...]
-    asked: int
-    train_seconds: float | None
-    seeds: tuple[int, ...]
+    @property
+    def scores(self) -> tuple[float, ...]:
+        return tuple(p.score for p in self.points if p.score is not None)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that `scores` belong to, one each."""
+        return tuple(p.seed for p in self.points if p.score is not None)
+
+    @property
+    def by_seed(self) -> dict[int, float]:
+        return dict(zip(self.seeds, self.scores, strict=True))
+
+    @property
+    def asked(self) -> int:
+        return len(self.points)
 
     @property
     def mean(self) -> float | None:
@@ -64,20 +71,32 @@ class Cell:
         """The sample standard deviation over seeds; None for a single run."""
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
+    def cost(self, name: str) -> float | None:
+        """Return the mean of a record's field, such as train_seconds, over finished runs."""
+        found = [getattr(p.record, name) for p in self.points if p.score is not None]
+        known = [value for value in found if value is not None]
+        return statistics.fmean(known) if known else None
+
 
 @dataclass(frozen=True)
 class Row:
-    """A method's line: its cells by task and what it trains."""
+    """A method's line: its cells by task and what it trains, in percent and stored bytes."""
 
     method: str
+    names: tuple[str, ...]
     cells: dict[str, Cell]
     trainable_share: float | None
     trainable_share_without_head: float | None
+    trainable: float | None
+    stored_bytes: float | None
 
 
 @dataclass(frozen=True)
 class Table:
-    """Comparable runs: a row for each method and its options, a column for each task."""
+    """Comparable runs: a row for each method and its options, a column for each task.
+
+    `devices` has more than one entry where seconds and memory may not be compared.
+    """
 
     conditions: Conditions
     tasks: tuple[str, ...]
@@ -85,25 +104,24 @@ class Table:
     marks: dict[str, str]
     devices: tuple[str, ...]
 
-
-def conditions(record: Record) -> Conditions:
-    """Return what a record must share with another to be compared with it."""
-    budget = record.config["budget"]
-    return Conditions(
-        source=record.data["source"],
-        model=record.model,
-        weights=record.weights["sha256"],
-        budget=describe_budget(budget),
-        precision=record.config["precision"],
-        protocol=record.protocol,
-        selection=str(record.config["protocol"].get("fraction")),
-        vectors=_makes_vectors(record),
-    )
+    @property
+    def points(self) -> list[Point]:
+        return [p for row in self.rows for cell in row.cells.values() for p in cell.points]
 
 
-def _makes_vectors(record: Record) -> bool:
-    task = record.config.get("task")
-    return isinstance(task, dict) and task.get("kind") == "similarity"
+def tables(records: Iterable[Record], board: Board | None = None) -> list[Table]:
+    """Return one table for each set of equal conditions, in the order of their headings.
+
+    With a board, only its runs are shown, in its order, and those without a record are counted.
+    """
+    groups: dict[Conditions, list[Record]] = defaultdict(list)
+    for record in records:
+        if board is None or record.run in board.by_run:
+            groups[conditions(record)] += _by_set(record) if makes_vectors(record) else [record]
+    return [
+        _table(key, groups[key], board)
+        for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
+    ]
 
 
 def _by_set(record: Record) -> list[Record]:
@@ -122,6 +140,7 @@ def _by_set(record: Record) -> list[Record]:
                 record,
                 task=name,
                 score=statistics.fmean(values) if values else None,
+                scores={name: record.scores[name]} if name in record.scores else {},
                 data={
                     **record.data,
                     "splits": {name: record.data["splits"][name]},
@@ -133,34 +152,6 @@ def _by_set(record: Record) -> list[Record]:
     return found
 
 
-def describe_budget(budget: dict[str, object]) -> str:
-    """Return a budget's name and the numbers that define it."""
-    length = (
-        f"{budget['steps']} steps" if budget["steps"] is not None else f"{budget['epochs']} epochs"
-    )
-    text = (
-        f"{budget['name']} ({length}, batch {budget['batch_size']}, {budget['max_length']} tokens,"
-        f" {budget['schedule']} with warm-up {budget['warmup']:g}"
-    )
-    if budget["weight_decay"]:
-        text += f", weight decay {budget['weight_decay']:g}"
-    if budget["max_grad_norm"] != 1.0:
-        text += f", clipping {budget['max_grad_norm']:g}"
-    if budget["dropout"] is not None:
-        text += f", dropout {budget['dropout']:g}"
-    return text + ")"
-
-
-def tables(records: Iterable[Record]) -> list[Table]:
-    """Return one table for each set of equal conditions, in the order of their headings."""
-    groups: dict[Conditions, list[Record]] = defaultdict(list)
-    for record in records:
-        groups[conditions(record)] += _by_set(record) if _makes_vectors(record) else [record]
-    return [
-        _table(key, groups[key]) for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
-    ]
-
-
 def _column(record: Record) -> tuple[str, str]:
     """Return the task, and what tells its data apart: contents of the splits."""
     splits = record.data["splits"]
@@ -169,7 +160,7 @@ def _column(record: Record) -> tuple[str, str]:
     )
 
 
-def _table(key: Conditions, records: Sequence[Record]) -> Table:
+def _table(key: Conditions, records: Sequence[Record], board: Board | None) -> Table:
     # Two columns of one task (different subsets) never share a column: the later ones are numbered.
     columns = sorted({_column(r) for r in records}, key=lambda c: (_rank(c[0]), c))
     names: dict[tuple[str, str], str] = {}
@@ -182,17 +173,22 @@ def _table(key: Conditions, records: Sequence[Record]) -> Table:
         partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
         if partial and key.source != "embedded":
             marks[names[_column(record)]] = "subset: " + ", ".join(f"{n} {rows[n]:,}" for n in rows)
+    asked = board.by_run if board else {}
+    labelled = labels(records, {run: str(found.row) for run, found in asked.items()})
     by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
-    labels = _row_labels(records)
     for record in records:
-        by_row[labels[record.run]][names[_column(record)]].append(record)
-    rows_found = [
-        _row(label, cells)
-        for label, cells in sorted(by_row.items(), key=lambda kv: _method_rank(kv[0]))
+        by_row[labelled[record.run]][names[_column(record)]].append(record)
+    places = {labelled[r.run]: asked[r.run].row for r in records if r.run in asked}
+    found_rows = [
+        _row(label, by_row[label], board.rows[places[label]] if board else [])
+        for label in sorted(by_row, key=lambda l: (_method_rank(l), places.get(l, 0), l))
     ]
-    devices = tuple(sorted({_device(r) for r in records if r.environment.get("device")}))
     return Table(
-        key, tuple(names.values()), tuple(rows_found), dict(sorted(marks.items())), devices
+        key,
+        tuple(names.values()),
+        tuple(found_rows),
+        dict(sorted(marks.items())),
+        tuple(sorted({device(r) for r in records if r.environment.get("device")})),
     )
 
 
@@ -200,68 +196,50 @@ def _rank(task: str) -> tuple[int, str]:
     return (TASK_ORDER.index(task) if task in TASK_ORDER else len(TASK_ORDER), task)
 
 
-def _method_rank(label: str) -> tuple[int, str]:
-    return (0 if label == "full" or label.startswith("full ") else 1, label)
+def _method_rank(label: str) -> int:
+    return 0 if label == "full" or label.startswith("full ") else 1
 
 
-def _row_labels(records: Sequence[Record]) -> dict[str, str]:
-    """Name each record's row: its methods, and the options in which rows of one name differ."""
-    detail: dict[str, list[str]] = {}
-    for record in records:
-        options = [
-            f"{m['name']}.{k}={v}"
-            for m in record.config["method"]
-            for k, v in m.items()
-            if k not in ("name",)
-        ]
-        optimizer = record.config.get("optimizer", {})
-        options += [f"optimizer.{k}={v}" for k, v in optimizer.items() if k != "name"]
-        text = record.data.get("text")
-        options += [f"text={text['rows']} {text['kind']}"] if isinstance(text, dict) else []
-        detail[record.run] = [f"lr={record.config['lr']:g}", *options]
-    labels = {}
-    for record in records:
-        name = _row_name(record)
-        same = [set(detail[r.run]) for r in records if _row_name(r) == name]
-        shared = set.intersection(*same)
-        differing = [d for d in detail[record.run] if d not in shared]
-        labels[record.run] = name if not differing else f"{name} ({', '.join(differing)})"
-    return labels
-
-
-def _row_name(record: Record) -> str:
-    """Return a record's methods, and its optimizer where it is not AdamW."""
-    optimizer = record.config.get("optimizer", {}).get("name", "adamw")
-    return "+".join(record.methods) + ("" if optimizer == "adamw" else f", {optimizer}")
-
-
-def _row(label: str, by_task: dict[str, list[Record]]) -> Row:
+def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -> Row:
     cells = {}
     for task, found in by_task.items():
-        finished = [
-            r
-            for r in sorted(found, key=lambda r: r.seed)
-            if r.status == "finished" and r.score is not None
+        points = [Point(r.seed, r.run, r) for r in found]
+        there = {p.run for p in points}
+        kind = found[0].config["task"]["name"] if "task" in found[0].config else task
+        points += [
+            Point(a.seed, a.run, None) for a in asked if a.task == kind and a.run not in there
         ]
-        seconds = [r.train_seconds for r in finished if r.train_seconds is not None]
-        cells[task] = Cell(
-            tuple(r.score for r in finished if r.score is not None),
-            len(found),
-            statistics.fmean(seconds) if seconds else None,
-            tuple(r.seed for r in finished),
-        )
-    counted = [r.parameters for found in by_task.values() for r in found if r.parameters]
-    share = [100 * p["trainable"] / p["total"] for p in counted]
-    bare = [100 * p["trainable_without_head"] / p["total"] for p in counted]
+        points.sort(key=lambda p: (p.seed, p.run))
+        for first, second in zip(points, points[1:], strict=False):
+            if first.seed == second.seed:
+                raise UserError(
+                    f"{first.run} and {second.run} are the same method, task and seed, and their"
+                    " settings do not tell them apart: keep one of the two records"
+                )
+        cells[task] = Cell(tuple(points))
+    records = [r for found in by_task.values() for r in found]
+    counted = [r.parameters for r in records if r.parameters]
     return Row(
         label,
+        tuple(records[0].methods),
         cells,
-        statistics.fmean(share) if share else None,
-        statistics.fmean(bare) if bare else None,
+        _mean([100 * p["trainable"] / p["total"] for p in counted]),
+        _mean([100 * p["trainable_without_head"] / p["total"] for p in counted]),
+        _mean([p["trainable"] for p in counted]),
+        _mean([r.stored_bytes for r in records if r.stored_bytes is not None]),
     )
 
 
-def _device(record: Record) -> str:
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def device(record: Record) -> str:
+    """Say what a run ran on as far as it decides its seconds: device, threads, sharing."""
     facts = record.environment
-    threads = f", {facts.get('threads')} thread(s)" if facts.get("device") == "cpu" else ""
-    return f"{facts.get('device_name')}{threads}"
+    name = str(facts.get("device_name"))
+    if facts.get("device") == "cpu":
+        name += f", {facts.get('threads')} thread(s)"
+    beside = facts.get("runs_beside")
+    name += f", {beside} run(s) beside" if beside else ""
+    return name + (", shared" if facts.get("shared_device") else "")

@@ -12,17 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 Floats = NDArray[np.float64]
-EXACT_PAIRS = 20  # at most 2^20 sign patterns are enumerated
+EXACT_PAIRS = 40  # two halves of at most 2^20 sign patterns each
 DRAWS = 100_000
 FEW_SEEDS = 5  # no exact test of so few pairs can reach p = .05
+FEWEST = 5  # of fewer values not even the whole range covers the mean nine times in ten
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A paired comparison: mean difference, 95 % BCa interval (None below 3 pairs), exact p."""
+    """A paired comparison: mean difference, 95 % BCa interval (None below 5 pairs), exact p."""
 
     pairs: int
     mean: float
@@ -52,10 +52,12 @@ def bca_interval(
 
     A bootstrap of ten values covers too little, so the level is widened: the normal quantile
     becomes √(n/(n-1)) times Student's (the expanded interval of Hesterberg 2015; recalled, and
-    simulated in the tests). None below three values; equal values give an interval of no width.
+    simulated in the tests). None below five values; equal values give an interval of no width.
     """
+    from scipy import stats  # half a second, which a stored result need not wait for
+
     values = np.asarray(values, dtype=np.float64)
-    if len(values) < 3:
+    if len(values) < FEWEST:
         return None
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
@@ -73,21 +75,36 @@ def bca_interval(
 
 
 def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
-    """Return the two-sided p of the mean under flipped signs: exact to 20 pairs, else by draws.
+    """Return the two-sided p of the mean under flipped signs: exact to 40 pairs, else by draws.
 
     The smallest p that n pairs can give is 2^(1-n). No difference at all gives 1.
     """
     values = np.asarray(differences, dtype=np.float64)
-    observed = abs(values.sum())
+    observed = abs(values.sum()) - 1e-12 * np.abs(values).sum()
+    if observed <= 0:
+        return 1.0
     if len(values) <= EXACT_PAIRS:
-        sums = np.zeros(1)
-        for value in values:
-            sums = np.concatenate([sums + value, sums - value])
-        return float(np.mean(np.abs(sums) >= observed - 1e-12 * np.abs(values).sum()))
+        # Every pattern is a sum over one half of the pairs and a sum over the other.
+        half = len(values) // 2
+        one, other = np.sort(_signed_sums(values[:half])), _signed_sums(values[half:])
+        above = len(one) * len(other) - np.searchsorted(one, observed - other).sum()
+        return float(min(1.0, 2 * above / 2.0 ** len(values)))
     rng = np.random.Generator(np.random.PCG64(seed))
     signs = rng.choice([-1.0, 1.0], size=(DRAWS, len(values)))
-    hits = np.sum(np.abs(signs @ values) >= observed - 1e-12 * np.abs(values).sum())
+    hits = np.sum(np.abs(signs @ values) >= observed)
     return float((hits + 1) / (DRAWS + 1))
+
+
+def _signed_sums(values: Floats) -> Floats:
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums + value, sums - value])
+    return sums
+
+
+def smallest_p(pairs: int) -> float:
+    """Return the smallest p that the sign-flip test of so many pairs can give."""
+    return 2.0 ** (1 - pairs) if pairs else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:
@@ -101,43 +118,22 @@ def holm(ps: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def ties_with_best(scores: dict[str, Sequence[float]], level: float = 0.05) -> set[str]:
-    """Return the methods that these seeds do not separate from the one of the highest mean.
-
-    A method is separated when both its Holm-adjusted sign-flip p and its BCa interval say so; with
-    five seeds or fewer none can be. All methods need the same seeds, in the same order.
-    """
-    best = max(scores, key=lambda m: (float(np.mean(scores[m])), m))
-    others = [m for m in scores if m != best]
-    found = {m: compare(scores[best], scores[m]) for m in others}
-    adjusted = dict(zip(others, holm([found[m].p or 1.0 for m in others]), strict=True))
-    tied = {best}
-    for method in others:
-        interval = found[method].interval
-        apart = interval is not None and interval[0] > 0 and adjusted[method] < level
-        if not apart:
-            tied.add(method)
-    return tied
-
-
 def multi_bootstrap(
-    first: Floats, second: Floats, draws: int = 1000, level: float = 0.95, seed: int = 0
+    first: Floats, second: Floats, level: float = 0.95, seed: int = 0
 ) -> tuple[float, float]:
     """Return an interval of the mean difference over seeds and examples together.
 
     Sellam et al. 2022 (arXiv 2106.16163): seeds and examples are drawn with replacement, the same
-    for both methods. `first` and `second` hold one value an example, [seeds, examples].
+    for both methods. `first` and `second` hold scores [seeds, draws]: column d is what each seed's
+    model scores on the d-th draw of examples (results/resampling.py).
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
-        raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, examples]")
+        raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, draws]")
     differences = np.asarray(first, dtype=np.float64) - second
+    seeds, draws = differences.shape
     rng = np.random.Generator(np.random.PCG64(seed))
-    seeds, examples = differences.shape
-    found = np.empty(draws)
-    for i in range(draws):
-        rows = np.bincount(rng.integers(seeds, size=seeds), minlength=seeds)
-        columns = np.bincount(rng.integers(examples, size=examples), minlength=examples)
-        found[i] = rows @ differences @ columns / differences.size
+    drawn = rng.integers(seeds, size=(seeds, draws))
+    found = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
     low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
@@ -169,6 +165,8 @@ def ranks(scores: dict[str, Sequence[float]], level: float = 0.05) -> Ranks:
 
     Demšar 2006, recalled. Needs three methods and two tasks.
     """
+    from scipy import stats  # half a second, which a stored result need not wait for
+
     table = np.asarray(list(scores.values()), dtype=np.float64)
     methods, tasks = table.shape
     if methods < 3 or tasks < 2:
@@ -189,6 +187,8 @@ def detectable_difference(
 
     `sd` is that of the per-seed differences. None for fewer than two pairs.
     """
+    from scipy import stats  # half a second, which a stored result need not wait for
+
     if pairs < 2:
         return None
     free = pairs - 1

@@ -1,19 +1,26 @@
-"""Renders tables as aligned text or Markdown; scores in percent, times in seconds."""
+"""Renders sheets as aligned text or Markdown, or a terminal's table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal
 
-from results.collect import Cell, Row, Table, tables
+from results.collect import Table, tables
+from results.compare import judge
+from results.errors import UserError
+from results.published import Paper
 from results.record import Record
+from results.sheet import Entry, Sheet, difference_sheet, score_sheet
 
 Format = Literal["text", "md"]
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+NO_RECORDS = "no records yet: run python run.py method=bitfit task=sst2\n"
 
 
 def one_run(record: Record) -> str:
     """Return the table of a single record, and each metric of each split in full."""
-    lines = [render(tables([record]), "text").rstrip()]
+    lines = [render(tables([record]), "text", differences=False).rstrip()]
     for split, found in record.scores.items():
         undefined = record.undefined.get(split, [])
         shown = [
@@ -30,74 +37,46 @@ def one_run(record: Record) -> str:
     return "\n".join(lines)
 
 
-def render(found: Sequence[Table], form: Format) -> str:
+def sheets(
+    found: Sequence[Table],
+    papers: Sequence[Paper] = (),
+    differences: bool = True,
+    examples: bool = False,
+) -> list[Sheet]:
+    """Return each table's scores and, where there are any, its differences to full fine-tuning."""
+    made = []
+    for table in found:
+        judged = judge(table, examples)
+        made.append(score_sheet(table, judged, papers))
+        below = difference_sheet(table, judged) if differences else None
+        made += [below] if below else []
+    return made
+
+
+def render(
+    found: Sequence[Table],
+    form: Format,
+    papers: Sequence[Paper] = (),
+    differences: bool = True,
+) -> str:
     """Return all tables, each under its heading; without records, a sentence that says so."""
     if not found:
-        return "no records yet: run python run.py method=bitfit task=sst2\n"
-    return "\n".join(_render_one(table, form) for table in found)
+        return NO_RECORDS
+    return "\n".join(write(sheet, form) for sheet in sheets(found, papers, differences))
 
 
-def _render_one(table: Table, form: Format) -> str:
-    heads = ["method", *table.tasks]
-    average = len(table.tasks) > 1
-    heads += ["average"] if average else []
-    heads += ["n", "trainable %", "without head %", "train seconds"]
-    body = [_cells(row, table.tasks, average) for row in table.rows]
-    lines = _markdown(heads, body) if form == "md" else _aligned(heads, body)
-    title = f"**{table.conditions.heading()}**" if form == "md" else table.conditions.heading()
-    notes = [
-        "Scores in percent, mean ± standard deviation over seeds; a task with two metrics shows"
-        " their mean."
-    ]
-    notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
-    if len(table.devices) == 1:
-        notes.append(f"Seconds on {table.devices[0]}.")
-    elif table.devices:
-        notes.append(
-            "Seconds come from different devices and are not comparable: "
-            + "; ".join(table.devices)
-            + "."
-        )
+def write(sheet: Sheet, form: Format) -> str:
+    """Return one sheet as aligned text or Markdown."""
+    lines = _markdown(sheet) if form == "md" else _aligned(sheet)
+    title = f"**{_escaped(sheet.title)}**" if form == "md" else sheet.title
+    notes = [_escaped(note) if form == "md" else note for note in sheet.notes]
     separator = "<br>\n" if form == "md" else "\n"
     return f"{title}\n\n" + "\n".join(lines) + "\n\n" + separator.join(notes) + "\n"
 
 
-def _cells(row: Row, tasks: Sequence[str], average: bool) -> list[str]:
-    shown = [row.method, *(_score(row.cells.get(task)) for task in tasks)]
-    if average:
-        means = [
-            cell.mean for task in tasks if (cell := row.cells.get(task)) and cell.mean is not None
-        ]
-        whole = len(means) == len(tasks)
-        shown.append(f"{100 * sum(means) / len(means):.1f}" if whole else "–")
-    counts = {_count(cell) for cell in row.cells.values()}
-    shown.append(
-        counts.pop()
-        if len(counts) == 1
-        else " ".join(_count(row.cells[t]) if t in row.cells else "0" for t in tasks)
-    )
-    for share in (row.trainable_share, row.trainable_share_without_head):
-        shown.append("–" if share is None else f"{share:.3g}" if share < 99.95 else "100")
-    seconds = [c.train_seconds for c in row.cells.values() if c.train_seconds is not None]
-    # A sum over some of the tasks would make a row with a gap look cheap.
-    shown.append(f"{sum(seconds):.0f}" if len(seconds) == len(tasks) else "–")
-    return shown
-
-
-def _count(cell: Cell) -> str:
-    finished = len(cell.scores)
-    return str(finished) if finished == cell.asked else f"{finished}/{cell.asked}"
-
-
-def _score(cell: Cell | None) -> str:
-    if cell is None or cell.mean is None:
-        return "–" if cell is None else "failed"
-    spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
-    return f"{100 * cell.mean:.1f}{spread}"
-
-
-def _aligned(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    widths = [max(len(line[i]) for line in (heads, *body)) for i in range(len(heads))]
+def _aligned(sheet: Sheet) -> list[str]:
+    body = [[e.text + ("*" if e.bold else "") for e in line] for line in sheet.body]
+    widths = [max(len(line[i]) for line in (sheet.heads, *body)) for i in range(len(sheet.heads))]
 
     def line(cells: Sequence[str]) -> str:
         first, *rest = (
@@ -106,11 +85,53 @@ def _aligned(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
         )
         return "  ".join([first, *rest]).rstrip()
 
-    return [line(heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]
+    lines = [line(sheet.heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]
+    return [*lines, "* is bold"] if any(e.bold for row in sheet.body for e in row) else lines
 
 
-def _markdown(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
-    def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(c.replace("|", "\\|") for c in cells) + " |"
+def _markdown(sheet: Sheet) -> list[str]:
+    def line(cells: Sequence[Entry]) -> str:
+        shown = [f"**{_escaped(c.text)}**" if c.bold else _escaped(c.text) for c in cells]
+        return "| " + " | ".join(shown) + " |"
 
-    return [line(heads), "|---|" + "---:|" * (len(heads) - 1), *(line(cells) for cells in body)]
+    heads = line([Entry(head) for head in sheet.heads])
+    return [heads, "|---|" + "---:|" * (len(sheet.heads) - 1), *(line(row) for row in sheet.body)]
+
+
+def _escaped(text: str) -> str:
+    """Escape what Markdown or a browser behind it would take for markup."""
+    for sign in ("\\", "|", "*", "`", "["):
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def show(made: Sequence[Sheet]) -> None:
+    """Print sheets on a terminal, folded to its width."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console()
+    for sheet in made:
+        table = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
+        for i, head in enumerate(sheet.heads):
+            table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
+        for line in sheet.body:
+            table.add_row(*(Text(e.text, style="bold" if e.bold else "") for e in line))
+        console.print(table)
+        for note in sheet.notes:
+            console.print(Text(note), highlight=False)
+        console.print()
+
+
+def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between the two marks of a file."""
+    try:
+        old = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--into {path}: {error.strerror}") from None
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
+    head, rest = old.split(begin)
+    tail = rest.split(end)[1]
+    path.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from results import board as lists
 from results import record as records
 from results.errors import UserError
 from runners.claims import is_claimed
@@ -27,7 +28,7 @@ from runners.run import CLAIMED, say
 from runners.weights import find_weights
 
 RUN_PY = Path(__file__).resolve().parent.parent / "run.py"
-OWN_KEYS = ("board", "plan", "workers", "retry", "share_device")
+OWN_KEYS = ("board", "plan", "list", "workers", "retry", "share_device")
 WAIT = 2.0  # seconds between looks at runs that other processes do
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing"]
@@ -51,9 +52,13 @@ class Board(Section):
 
 
 class Sweep(Section):
-    """How a board is run: `retry` also runs what failed, and then nothing else."""
+    """How a board is run: `retry` runs what failed, and nothing else.
+
+    With `plan`, its runs are listed only; `list` names a folder in which that list is kept.
+    """
 
     plan: bool
+    list: str | None
     workers: int = Field(ge=1)
     retry: Literal["failed"] | None
     share_device: bool
@@ -236,9 +241,13 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     counts = Counter(run.state for run in runs)
     listed = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     say(f"board {board.name}: {len(runs)} runs, {listed}; {len(to_do)} to do")
+    if sweep.list is not None and not sweep.plan:
+        raise UserError(f"list={sweep.list} goes with plan=true: nothing is run then")
     if sweep.plan:
         for run in runs:
             print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
+        if sweep.list is not None:
+            say(f"list: {lists.write_board(_listed(board, runs), Path(sweep.list))}")
         return 0
     if to_do:
         first = check(compose(to_do[0].overrides)).settings
@@ -261,6 +270,24 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     for run in unfinished:
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
     return 1 if unfinished else 0
+
+
+def _listed(board: Board, runs: Sequence[Planned]) -> lists.Board:
+    """Return the list by which the board's tables count; in `runs`, rows change fastest."""
+    rows = [Entry(method=m) if isinstance(m, str) else m for m in board.methods]
+    return lists.Board(
+        board.name,
+        tuple(" ".join([row.method, *row.set]) for row in rows),
+        tuple(
+            lists.Asked(
+                i % len(rows),
+                board.tasks[i // len(rows) % len(board.tasks)],
+                board.seeds[i // (len(rows) * len(board.tasks))],
+                run.name,
+            )
+            for i, run in enumerate(runs)
+        ),
+    )
 
 
 def _again(run: Planned) -> Planned:

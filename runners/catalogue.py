@@ -11,7 +11,7 @@ from typing import Any
 
 from methods.method import Method, Setting
 from methods.registry import composition_problems, registered
-from results.__main__ import place
+from results.table import place
 from results.errors import UserError
 from runners.build import count_parameters
 from runners.models import head_names

@@ -33,7 +33,7 @@ CORRELATIONS = frozenset({"pearson", "spearmanr"})
 SIMILARITY = CORRELATIONS | {"spearmanr_subsets"}
 
 
-NOT_SETTINGS = ("method", "hydra", "board", "plan", "workers", "retry", "share_device")
+NOT_SETTINGS = ("method", "hydra", "board", "plan", "list", "workers", "retry", "share_device")
 
 
 class Section(BaseModel):

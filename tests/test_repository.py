@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.__main__ import BEGIN, END
+from results.table import BEGIN, END, render
 from results.collect import tables
 from results.record import read_all
-from results.table import render
 from runners.config import Task
 from tests.conftest import ROOT, Cli, committed_records, tiny
 

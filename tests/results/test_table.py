@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from results.__main__ import BEGIN, END, main
+from results.__main__ import main
 from results.collect import tables
 from results.errors import UserError
 from results.record import Record, read, write
-from results.table import render
+from results.table import BEGIN, END, render
 from tests.conftest import ROOT
 
 _BASE = read(Path(__file__).parent / "golden" / "schema_1.json")

@@ -1,0 +1,234 @@
+"""Judges a table's rows: differences to full fine-tuning, groups that tie, mean ranks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from results.collect import Row, Table
+from results.record import Record
+from results.resampling import resampled_scores
+from results.statistics import (
+    Difference,
+    Floats,
+    Ranks,
+    compare,
+    holm,
+    multi_bootstrap,
+    ranks,
+    sign_flip_p,
+    smallest_p,
+)
+
+AVERAGE = "average"
+BASELINE = "full"
+LEVEL = 0.05
+Key = tuple[str, str]  # row, column
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a table's seeds say, keyed by row and column; `average` is a column where it is shown.
+
+    `differences` are to the row `baseline`, `adjusted` their p values after Holm over all of them,
+    `over_examples` their intervals over seeds and examples. `tied` holds the rows of a column that
+    its seeds do not separate from the best; a column in which nothing could be separated is absent
+    and `reasons` says why.
+    """
+
+    baseline: str | None
+    columns: tuple[str, ...]
+    differences: dict[Key, Difference]
+    adjusted: dict[Key, float]
+    over_examples: dict[Key, tuple[float, float]]
+    tied: dict[str, frozenset[str]]
+    ranks: Ranks | None
+    reasons: tuple[str, ...]
+
+    def claimed(self, key: Key) -> bool:
+        """Say whether interval and adjusted p both separate a row from the baseline."""
+        found = self.differences.get(key)
+        if found is None or found.interval is None or key not in self.adjusted:
+            return False
+        low, high = found.interval
+        return (low > 0 or high < 0) and self.adjusted[key] < LEVEL
+
+
+def columns(table: Table) -> tuple[str, ...]:
+    """Return the tasks, and `average` where there are several."""
+    return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
+
+
+def average(row: Row, tasks: Sequence[str]) -> float | None:
+    """Return the mean over tasks as GLUE's; None where a task lacks a score."""
+    found = [row.cells[t].mean for t in tasks if t in row.cells]
+    known = [mean for mean in found if mean is not None]
+    return statistics.fmean(known) if len(known) == len(tasks) else None
+
+
+def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison:
+    """Compare a table's rows; with `examples`, also over resampled examples, which takes seconds."""
+    shown = columns(table)
+    rows = {row.method: row for row in table.rows}
+    base = next((r for r in table.rows if r.names == (BASELINE,)), None)
+    differences: dict[Key, Difference] = {}
+    if base is not None:
+        for name, row in rows.items():
+            for column in shown:
+                found = None if row is base else difference(row, base, column, table)
+                if found is not None:
+                    differences[name, column] = found
+    tied, reasons = _ties(table, shown)
+    over: dict[Key, tuple[float, float] | None] = {}
+    if examples and base is not None:
+        drawn = _Draws(table, draws)
+        over = {key: drawn.interval(rows[key[0]], base, key[1]) for key in differences}
+    return Comparison(
+        base.method if base else None,
+        shown,
+        differences,
+        _adjusted(differences),
+        {key: interval for key, interval in over.items() if interval is not None},
+        tied,
+        _ranks(table),
+        tuple(reasons),
+    )
+
+
+def shared_seeds(first: Row, second: Row, column: str, tasks: Sequence[str]) -> list[int]:
+    """Return the seeds that both rows finished, on every task for the average."""
+    needed = tasks if column == AVERAGE else (column,)
+    if any(t not in row.cells for row in (first, second) for t in needed):
+        return []
+    finished = [set(row.cells[t].by_seed) for row in (first, second) for t in needed]
+    return sorted(set.intersection(*finished))
+
+
+def difference(first: Row, second: Row, column: str, table: Table) -> Difference | None:
+    """Return first - second by seed; the average's p has a pair for each task and seed.
+
+    Sets of sentence vectors share one training, so that their average has a pair for each seed.
+    """
+    seeds = shared_seeds(first, second, column, table.tasks)
+    if not seeds:
+        return None
+    needed = table.tasks if column == AVERAGE else (column,)
+    one, other = (
+        np.array([[row.cells[t].by_seed[s] for s in seeds] for t in needed])
+        for row in (first, second)
+    )
+    found = compare(list(one.mean(axis=0)), list(other.mean(axis=0)))
+    if len(needed) == 1 or table.conditions.vectors:
+        return found
+    return replace(found, pairs=one.size, p=sign_flip_p((one - other).ravel()))
+
+
+def _adjusted(differences: dict[Key, Difference]) -> dict[Key, float]:
+    tested = {key: d.p for key, d in differences.items() if d.p is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))
+
+
+def _ties(table: Table, shown: Sequence[str]) -> tuple[dict[str, frozenset[str]], list[str]]:
+    """Return each column's rows that tie with the best, and why other columns have none."""
+    best: dict[str, Row] = {}
+    found: dict[Key, Difference] = {}
+    for column in shown:
+        scored = [(_complete(row, column, table.tasks), row) for row in table.rows]
+        scored = [(rank, row) for rank, row in scored if rank is not None]
+        if len(scored) < 2:
+            continue
+        best[column] = max(scored, key=lambda s: (s[0], s[1].method))[1]
+        for row in (row for _, row in scored if row is not best[column]):
+            one = difference(best[column], row, column, table)
+            if one is not None and one.p is not None:
+                found[row.method, column] = one
+    adjusted = _adjusted(found)
+    floors = {key: smallest_p(d.pairs) for key, d in found.items()}
+    tied: dict[str, frozenset[str]] = {}
+    hopeless: list[str] = []
+    for column, first in best.items():
+        keys = [key for key in found if key[1] == column]
+        reach = [f * sum(1 for g in floors.values() if g >= f) for f in (floors[k] for k in keys)]
+        if not keys or min(reach) >= LEVEL:
+            hopeless.append(column)
+            continue
+        apart = {
+            key[0]
+            for key in keys
+            if (interval := found[key].interval) and interval[0] > 0 and adjusted[key] < LEVEL
+        }
+        tied[column] = frozenset({first.method, *(key[0] for key in keys)} - apart)
+    return tied, _why(hopeless, shown, found)
+
+
+def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] | None:
+    """Rank a row for the best of a column: by seeds finished, then by the mean."""
+    if column != AVERAGE:
+        cell = row.cells.get(column)
+        return None if cell is None or cell.mean is None else (len(cell.scores), cell.mean)
+    mean = average(row, tasks)
+    return None if mean is None else (min(len(row.cells[t].scores) for t in tasks), mean)
+
+
+def _why(
+    hopeless: Sequence[str], shown: Sequence[str], found: dict[Key, Difference]
+) -> list[str]:
+    if not hopeless:
+        return []
+    where = "any column" if len(hopeless) == len(shown) else ", ".join(hopeless)
+    pairs = [d.pairs for (_, column), d in found.items() if column in hopeless]
+    if not pairs:
+        return [f"Nothing is set apart from the best in {where}: no two rows share two seeds."]
+    most, family = max(pairs), len(found)
+    p = min(1.0, smallest_p(most) * len(pairs))
+    needed = next(n for n in range(1, 60) if smallest_p(n) * len(pairs) < LEVEL)
+    return [
+        f"Nothing is set apart from the best in {where}: with {most} pairs and {len(pairs)} of"
+        f" {family} comparisons, the smallest p that an exact test can give after Holm's correction"
+        f" is {p:.2g}; {needed} pairs could reach .05."
+    ]
+
+
+def _ranks(table: Table) -> Ranks | None:
+    means = {
+        row.method: [row.cells[t].mean or 0.0 for t in table.tasks]
+        for row in table.rows
+        if average(row, table.tasks) is not None
+    }
+    return ranks(means) if len(means) > 2 and len(table.tasks) > 1 else None
+
+
+class _Draws:
+    """Scores on resampled examples, computed once for each cell."""
+
+    def __init__(self, table: Table, draws: int) -> None:
+        self.tasks, self.draws = table.tasks, draws
+        self.found: dict[tuple[str, str], Floats | None] = {}
+
+    def interval(self, first: Row, second: Row, column: str) -> tuple[float, float] | None:
+        """Return the interval of first - second; None where a record holds no predictions."""
+        seeds = shared_seeds(first, second, column, self.tasks)
+        needed = self.tasks if column == AVERAGE else (column,)
+        scores = []
+        for row in (first, second):
+            by_task = [self._cell(row, task, seeds) for task in needed]
+            known = [found for found in by_task if found is not None]
+            if len(known) < len(needed):
+                return None
+            scores.append(np.mean(known, axis=0))
+        return multi_bootstrap(*scores)
+
+    def _cell(self, row: Row, task: str, seeds: Sequence[int]) -> Floats | None:
+        records = {p.seed: p.record for p in row.cells[task].points}
+        each = [self._run(record, task) for s in seeds if (record := records[s]) is not None]
+        known = [found for found in each if found is not None]
+        return np.array(known) if len(known) == len(seeds) else None
+
+    def _run(self, record: Record, task: str) -> Floats | None:
+        key = (record.run, task)
+        if key not in self.found:
+            self.found[key] = resampled_scores(record, self.draws)
+        return self.found[key]

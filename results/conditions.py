@@ -1,0 +1,125 @@
+"""What two scores must share to stand in one table, and the sentence for records that do not."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+from results.errors import UserError
+from results.record import Record
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What must be equal for two scores to stand in one table; the order is that of the heading."""
+
+    source: str
+    model: str
+    weights: str
+    budget: str
+    precision: str
+    protocol: str
+    selection: str
+    vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
+
+    def heading(self) -> str:
+        """Return the table's heading in words."""
+        source = (
+            "EMBEDDED data (generated, not GLUE)"
+            if self.source == "embedded"
+            else f"{self.source} data"
+        )
+        what = "sentence vectors, Spearman · " if self.vectors else ""
+        return (
+            f"{self.model} · {what}{source} · budget {self.budget} · {self.precision} · protocol"
+            f" {self.protocol}"
+        )
+
+
+def conditions(record: Record) -> Conditions:
+    """Return what a record must share with another to be compared with it."""
+    budget = record.config["budget"]
+    return Conditions(
+        source=record.data["source"],
+        model=record.model,
+        weights=record.weights["sha256"],
+        budget=describe_budget(budget),
+        precision=record.config["precision"],
+        protocol=record.protocol,
+        selection=str(record.config["protocol"].get("fraction")),
+        vectors=makes_vectors(record),
+    )
+
+
+def makes_vectors(record: Record) -> bool:
+    task = record.config.get("task")
+    return isinstance(task, dict) and task.get("kind") == "similarity"
+
+
+def describe_budget(budget: dict[str, object]) -> str:
+    """Return a budget's name and the numbers that define it."""
+    length = (
+        f"{budget['steps']} steps" if budget["steps"] is not None else f"{budget['epochs']} epochs"
+    )
+    text = (
+        f"{budget['name']} ({length}, batch {budget['batch_size']}, {budget['max_length']} tokens,"
+        f" {budget['schedule']} with warm-up {budget['warmup']:g}"
+    )
+    if budget["weight_decay"]:
+        text += f", weight decay {budget['weight_decay']:g}"
+    if budget["max_grad_norm"] != 1.0:
+        text += f", clipping {budget['max_grad_norm']:g}"
+    if budget["dropout"] is not None:
+        text += f", dropout {budget['dropout']:g}"
+    return text + ")"
+
+
+def refuse_mixed(records: Sequence[Record]) -> None:
+    """Raise a UserError that says which records differ in what, unless one table can hold all."""
+    found = [conditions(record) for record in records]
+    if len(set(found)) < 2:
+        return
+    lines = []
+    for part in fields(Conditions):
+        counts = Counter(_shown(part.name, getattr(c, part.name)) for c in found)
+        if len(counts) > 1:
+            listed = "; ".join(f"{value}: {n}" for value, n in sorted(counts.items()))
+            lines.append(f"  {part.name}: {listed}")
+    raise UserError(
+        f"{len(records)} records cannot stand in one table; they differ in\n"
+        + "\n".join(lines)
+        + "\nadd --split for a table of each, or choose some with --only, as in --only"
+        " precision=bf16"
+    )
+
+
+def _shown(part: str, value: object) -> str:
+    if part == "vectors":
+        return "sentence vectors" if value else "labels"
+    return str(value)[:12] if part == "weights" else str(value)
+
+
+CHOICES = ("data", "model", "budget", "precision", "protocol", "task", "method", "seed")
+
+
+def only(records: Sequence[Record], asked: Sequence[str]) -> list[Record]:
+    """Return the records of which every KEY=VALUE is true; what is unknown is a UserError."""
+    kept = list(records)
+    for choice in asked:
+        key, _, value = choice.partition("=")
+        if key not in CHOICES or not value:
+            raise UserError(f"--only {choice}: needs KEY=VALUE with KEY one of {', '.join(CHOICES)}")
+        there = sorted({_choice(record, key) for record in kept})
+        kept = [record for record in kept if _choice(record, key) == value]
+        if not kept:
+            raise UserError(f"--only {choice}: no record; there is {', '.join(there) or 'none'}")
+    return kept
+
+
+def _choice(record: Record, key: str) -> str:
+    if key == "data":
+        return str(record.data["source"])
+    if key == "precision":
+        return str(record.config["precision"])
+    return "+".join(record.methods) if key == "method" else str(getattr(record, key))
