@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -69,7 +70,8 @@ def read_board(path: Path) -> Board:
         content = json.loads(path.read_text(encoding="utf-8"))
         methods, name = content["methods"], content["board"]
         asked = [Asked(*entry) for entry in content["runs"]]
-        whole = isinstance(name, str) and all(isinstance(m, str) for m in methods)
+        whole = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_-]+", name) is not None
+        whole &= all(isinstance(m, str) for m in methods)
         kinds = (int, str, int, str)
         for a in asked:
             values = (a.row, a.task, a.seed, a.run)
@@ -94,7 +96,5 @@ def absent(board: Board, runs: Sequence[str]) -> list[str]:
     """Return the methods of the rows of which no run has a record."""
     there = set(runs)
     return [
-        board.methods[i]
-        for i, row in enumerate(board.rows)
-        if not any(a.run in there for a in row)
+        board.methods[i] for i, row in enumerate(board.rows) if not any(a.run in there for a in row)
     ]

@@ -63,13 +63,14 @@ def _write(
 ) -> list[Path]:
     there = {r.run for r in records}
     done = sum(a.run in there for a in board.asked)
-    head = f"Board {board.name}: {done} of {len(board.asked)} runs have a record."
+    title = f"Board {board.name}"
+    about = f"{done} of {len(board.asked)} runs have a record."
     missing = absent(board, sorted(there))
-    head += f" No run yet: {', '.join(missing)}." if missing else ""
+    about += f" No run yet: {', '.join(missing)}." if missing else ""
     made, judged, sheets = board_sheets(board, records)
-    decided = [j for j in claims([r for r in records if r.run in board.by_run]) if j.heading]
+    decided = claims([r for r in records if r.run in board.by_run])
     files = {
-        "table.md": f"{head}\n\n" + "\n".join(write(s, "md") for s in sheets),
+        "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),
         "table.tex": latex(sheets),
         "table.csv": to_csv(list(lines(made, judged))),
     }
@@ -82,10 +83,10 @@ def _write(
             figures[file.replace(".svg", ".pdf")] = figure
             where = "" if len(made) == 1 else f" ({table.conditions.heading()})"
             shown[f"{name.capitalize()}{where}"] = (caption, files[file])
-    every = [*sheets, claim_sheet(decided)] if decided else sheets
+    every = [*sheets, claim_sheet(decided)]
     beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
     address = Path(os.path.relpath(runs.resolve(), folder.resolve())).as_posix()
-    files["index.html"] = page(head, every, shown, address, beside)
+    files["index.html"] = page(title, every, shown, address, beside, about)
     try:
         for old in folder.iterdir():
             if MADE.match(old.name) and old.name not in files:

@@ -231,6 +231,7 @@ def claim_sheet(found: Sequence[Judged]) -> Sheet:
             "Supported or contradicted: the 95 % BCa interval over seeds lies on one side of what"
             " the sentence needs. A verdict holds for the model, data and budget of its table.",
         ),
+        prose=True,
     )
 
 

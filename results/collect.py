@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from results.board import Asked, Board
 from results.conditions import Conditions, conditions, makes_vectors
@@ -54,7 +56,7 @@ class Cell:
         """The seeds that `scores` belong to, one each."""
         return tuple(p.seed for p in self.points if p.score is not None)
 
-    @property
+    @cached_property
     def by_seed(self) -> dict[int, float]:
         return dict(zip(self.seeds, self.scores, strict=True))
 
@@ -179,17 +181,25 @@ def _table(key: Conditions, records: Sequence[Record], board: Board | None) -> T
     for record in records:
         by_row[labelled[record.run]][names[_column(record)]].append(record)
     places = {labelled[r.run]: asked[r.run].row for r in records if r.run in asked}
+    unseen = [] if board is None else _unseen(board, {_typed(r) for r in records})
+    for task in unseen:
+        names[task, ""] = task
     found_rows = [
         _row(label, by_row[label], board.rows[places[label]] if board else [])
-        for label in sorted(by_row, key=lambda l: (_method_rank(l), places.get(l, 0), l))
+        for label in sorted(by_row, key=lambda n: (_method_rank(n), places.get(n, 0), n))
     ]
     return Table(
         key,
-        tuple(names.values()),
+        tuple(sorted(names.values(), key=lambda n: _rank(n.partition("#")[0]))),
         tuple(found_rows),
         dict(sorted(marks.items())),
         tuple(sorted({device(r) for r in records if r.environment.get("device")})),
     )
+
+
+def _unseen(board: Board, seen: set[str]) -> list[str]:
+    """Return the tasks that a board asks for and of which no run has a record."""
+    return [task for task in dict.fromkeys(a.task for a in board.asked) if task not in seen]
 
 
 def _rank(task: str) -> tuple[int, str]:
@@ -202,15 +212,18 @@ def _method_rank(label: str) -> int:
 
 def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -> Row:
     cells = {}
-    for task, found in by_task.items():
-        points = [Point(r.seed, r.run, r) for r in found]
-        there = {p.run for p in points}
-        kind = found[0].config["task"]["name"] if "task" in found[0].config else task
-        points += [
-            Point(a.seed, a.run, None) for a in asked if a.task == kind and a.run not in there
-        ]
+    missing: dict[str, list[Asked]] = defaultdict(list)
+    there = {r.run for found in by_task.values() for r in found}
+    for one in asked:
+        if one.run not in there:
+            missing[one.task].append(one)
+    kinds = {task: _typed(found[0]) for task, found in by_task.items()}
+    others = [task for task in missing if task not in kinds.values()]
+    for task in (*by_task, *others):
+        points = [Point(r.seed, r.run, r) for r in by_task.get(task, [])]
+        points += [Point(a.seed, a.run, None) for a in missing.get(kinds.get(task, task), [])]
         points.sort(key=lambda p: (p.seed, p.run))
-        for first, second in zip(points, points[1:], strict=False):
+        for first, second in itertools.pairwise(points):
             if first.seed == second.seed:
                 raise UserError(
                     f"{first.run} and {second.run} are the same method, task and seed, and their"
@@ -228,6 +241,12 @@ def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -
         _mean([p["trainable"] for p in counted]),
         _mean([r.stored_bytes for r in records if r.stored_bytes is not None]),
     )
+
+
+def _typed(record: Record) -> str:
+    """Return what task= was given: the record's, of which a set of vectors is a part."""
+    task = record.config.get("task")
+    return str(task["name"]) if isinstance(task, dict) and "name" in task else record.task
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -15,6 +15,7 @@ from results.statistics import (
     Difference,
     Floats,
     Ranks,
+    bca_interval,
     compare,
     holm,
     multi_bootstrap,
@@ -70,7 +71,7 @@ def average(row: Row, tasks: Sequence[str]) -> float | None:
 
 
 def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison:
-    """Compare a table's rows; with `examples`, also over resampled examples, which takes seconds."""
+    """Compare a table's rows; with `examples` also over resampled examples, in some seconds."""
     shown = columns(table)
     rows = {row.method: row for row in table.rows}
     base = next((r for r in table.rows if r.names == (BASELINE,)), None)
@@ -112,6 +113,17 @@ def difference(first: Row, second: Row, column: str, table: Table) -> Difference
 
     Sets of sentence vectors share one training, so that their average has a pair for each seed.
     """
+    pairs = _pairs(first, second, column, table)
+    if pairs is None:
+        return None
+    found = compare(list(pairs[0].mean(axis=0)), list(pairs[1].mean(axis=0)))
+    if len(pairs[0]) == 1 or table.conditions.vectors:
+        return found
+    return replace(found, pairs=pairs[0].size, p=sign_flip_p((pairs[0] - pairs[1]).ravel()))
+
+
+def _pairs(first: Row, second: Row, column: str, table: Table) -> tuple[Floats, Floats] | None:
+    """Return both rows' scores [tasks, seeds] on the seeds they share; None where none is."""
     seeds = shared_seeds(first, second, column, table.tasks)
     if not seeds:
         return None
@@ -120,10 +132,7 @@ def difference(first: Row, second: Row, column: str, table: Table) -> Difference
         np.array([[row.cells[t].by_seed[s] for s in seeds] for t in needed])
         for row in (first, second)
     )
-    found = compare(list(one.mean(axis=0)), list(other.mean(axis=0)))
-    if len(needed) == 1 or table.conditions.vectors:
-        return found
-    return replace(found, pairs=one.size, p=sign_flip_p((one - other).ravel()))
+    return one, other
 
 
 def _adjusted(differences: dict[Key, Difference]) -> dict[Key, float]:
@@ -134,34 +143,40 @@ def _adjusted(differences: dict[Key, Difference]) -> dict[Key, float]:
 def _ties(table: Table, shown: Sequence[str]) -> tuple[dict[str, frozenset[str]], list[str]]:
     """Return each column's rows that tie with the best, and why other columns have none."""
     best: dict[str, Row] = {}
-    found: dict[Key, Difference] = {}
+    apart: dict[Key, Floats] = {}  # the best minus the other, by task and seed or by seed
     for column in shown:
         scored = [(_complete(row, column, table.tasks), row) for row in table.rows]
-        scored = [(rank, row) for rank, row in scored if rank is not None]
-        if len(scored) < 2:
+        ranked = [(rank, row) for rank, row in scored if rank is not None]
+        if len(ranked) < 2:
             continue
-        best[column] = max(scored, key=lambda s: (s[0], s[1].method))[1]
-        for row in (row for _, row in scored if row is not best[column]):
-            one = difference(best[column], row, column, table)
-            if one is not None and one.p is not None:
-                found[row.method, column] = one
-    adjusted = _adjusted(found)
-    floors = {key: smallest_p(d.pairs) for key, d in found.items()}
+        best[column] = max(ranked, key=lambda s: (s[0], s[1].method))[1]
+        for row in (row for _, row in ranked if row is not best[column]):
+            pairs = _pairs(best[column], row, column, table)
+            if pairs is not None and pairs[0].shape[1] > 1:
+                apart[row.method, column] = pairs[0] - pairs[1]
+    if table.conditions.vectors:
+        apart = {key: by_set.mean(axis=0, keepdims=True) for key, by_set in apart.items()}
+    ps = [sign_flip_p(values.ravel()) for values in apart.values()]
+    adjusted = dict(zip(apart, holm(ps), strict=True))
+    floors = {key: smallest_p(values.size) for key, values in apart.items()}
     tied: dict[str, frozenset[str]] = {}
     hopeless: list[str] = []
     for column, first in best.items():
-        keys = [key for key in found if key[1] == column]
+        keys = [key for key in apart if key[1] == column]
         reach = [f * sum(1 for g in floors.values() if g >= f) for f in (floors[k] for k in keys)]
         if not keys or min(reach) >= LEVEL:
             hopeless.append(column)
             continue
-        apart = {
-            key[0]
-            for key in keys
-            if (interval := found[key].interval) and interval[0] > 0 and adjusted[key] < LEVEL
-        }
-        tied[column] = frozenset({first.method, *(key[0] for key in keys)} - apart)
-    return tied, _why(hopeless, shown, found)
+        beaten = {k[0] for k in keys if adjusted[k] < LEVEL and _above(apart[k])}
+        tied[column] = frozenset({first.method, *(key[0] for key in keys)} - beaten)
+    sizes = {key: values.size for key, values in apart.items()}
+    return tied, _why(hopeless, shown, sizes)
+
+
+def _above(differences: Floats) -> bool:
+    """Say whether the interval of the mean over seeds lies above zero."""
+    interval = bca_interval(differences.mean(axis=0))
+    return interval is not None and interval[0] > 0
 
 
 def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] | None:
@@ -173,16 +188,14 @@ def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] 
     return None if mean is None else (min(len(row.cells[t].scores) for t in tasks), mean)
 
 
-def _why(
-    hopeless: Sequence[str], shown: Sequence[str], found: dict[Key, Difference]
-) -> list[str]:
+def _why(hopeless: Sequence[str], shown: Sequence[str], sizes: dict[Key, int]) -> list[str]:
     if not hopeless:
         return []
     where = "any column" if len(hopeless) == len(shown) else ", ".join(hopeless)
-    pairs = [d.pairs for (_, column), d in found.items() if column in hopeless]
+    pairs = [size for (_, column), size in sizes.items() if column in hopeless]
     if not pairs:
         return [f"Nothing is set apart from the best in {where}: no two rows share two seeds."]
-    most, family = max(pairs), len(found)
+    most, family = max(pairs), len(sizes)
     p = min(1.0, smallest_p(most) * len(pairs))
     needed = next(n for n in range(1, 60) if smallest_p(n) * len(pairs) < LEVEL)
     return [

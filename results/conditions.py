@@ -109,7 +109,9 @@ def only(records: Sequence[Record], asked: Sequence[str]) -> list[Record]:
     for choice in asked:
         key, _, value = choice.partition("=")
         if key not in CHOICES or not value:
-            raise UserError(f"--only {choice}: needs KEY=VALUE with KEY one of {', '.join(CHOICES)}")
+            raise UserError(
+                f"--only {choice}: needs KEY=VALUE with KEY one of {', '.join(CHOICES)}"
+            )
         there = sorted({_choice(record, key) for record in kept})
         kept = [record for record in kept if _choice(record, key) == value]
         if not kept:

@@ -92,5 +92,3 @@ def write_parquet(found: Sequence[dict[str, Any]], path: Path) -> None:
         for name in COLUMNS
     )  # fmt: skip
     pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(found), schema=schema), path)
-
-

@@ -35,10 +35,14 @@ _SPECIAL = {
 
 def escaped(text: str) -> str:
     """Return text as LaTeX shows it; what pdfLaTeX has no letter for becomes a question mark."""
-    return "".join(
-        _SPECIAL.get(sign) or (sign if sign.isascii() and sign.isprintable() else "?")
-        for sign in text
-    ).replace("[", "{[}").replace("]", "{]}")
+    return (
+        "".join(
+            _SPECIAL.get(sign) or (sign if sign.isascii() and sign.isprintable() else "?")
+            for sign in text
+        )
+        .replace("[", "{[}")
+        .replace("]", "{]}")
+    )
 
 
 def latex(sheets: Sequence[Sheet]) -> str:
@@ -62,7 +66,7 @@ def _table(sheet: Sheet) -> str:
         "\\centering\\footnotesize",
         # A table wider than the page is made smaller; graphicx does that.
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
-        f"\\begin{{tabular}}{{l{'r' * (len(sheet.heads) - 1)}}}",
+        f"\\begin{{tabular}}{{{_columns(sheet)}}}",
         "\\toprule",
         " & ".join(escaped(head) for head in sheet.heads) + r" \\",
         "\\midrule",
@@ -73,6 +77,12 @@ def _table(sheet: Sheet) -> str:
         "\\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _columns(sheet: Sheet) -> str:
+    if sheet.prose:
+        return "".join(rf"p{{{24 if i % 2 else 42}mm}}" for i in range(len(sheet.heads)))
+    return "l" + "r" * (len(sheet.heads) - 1)
 
 
 def _entry(entry: Entry) -> str:

@@ -26,6 +26,9 @@ thead th{background:var(--hold)}thead th:first-child{background:var(--hold)}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid}
 th[aria-sort=ascending] button::after{content:" ▲"}
 th[aria-sort=descending] button::after{content:" ▼"}
+.prose td,.prose th{text-align:left;white-space:normal;vertical-align:top;min-width:8rem}
+.prose td:nth-child(n+3){min-width:18rem}
+.prose td:first-child,.prose th:first-child{position:static}
 details{display:inline-block;text-align:right}summary{cursor:pointer;list-style:none}
 summary::-webkit-details-marker{display:none}summary:hover{text-decoration:underline dotted}
 details ul{margin:.3rem 0;padding:0;list-style:none;font-size:.8rem;font-weight:400}
@@ -36,20 +39,34 @@ figure{margin:1rem 0;background:#fff;color:#1b1f24;border-radius:6px;padding:.5r
 figure img{display:block;max-width:100%;height:auto;margin:auto}
 figcaption{font-size:.875rem;color:#57606a}
 @media(max-width:40rem){body{padding:.6rem}th:first-child,td:first-child{max-width:8.5rem;
-min-width:6rem}th,td{padding:.3rem .4rem}}
+min-width:6rem}th,td{padding:.3rem .4rem}figure img{max-width:none;width:44rem}}
 """
 _SCRIPT = """
-for(const t of document.querySelectorAll('table')){const b=t.tBodies[0],h=[...t.tHead.rows[0].cells];
-h.forEach((c,i)=>c.firstChild.onclick=()=>{const up=c.getAttribute('aria-sort')!=='descending'&&i>0
-||c.getAttribute('aria-sort')==='descending'&&!i||c.getAttribute('aria-sort')==null&&!i?-1:1;
-const s=i?up:-up;h.forEach(o=>o.removeAttribute('aria-sort'));
-c.setAttribute('aria-sort',s>0?'ascending':'descending');
-const v=r=>{const d=r.cells[i].dataset.v;return d===undefined?null:i?+d:d};
-b.append(...[...b.rows].sort((p,q)=>{const x=v(p),y=v(q);
-return x===null?1:y===null?-1:(x>y?1:x<y?-1:0)*s}))})}
-for(const f of document.querySelectorAll('input'))f.oninput=()=>{const w=f.value.toLowerCase();
-for(const r of document.getElementById(f.dataset.of).tBodies[0].rows)
-r.hidden=!r.cells[0].textContent.toLowerCase().includes(w)};
+function sortBy(table, heads, i) {
+  const body = table.tBodies[0], was = heads[i].getAttribute('aria-sort');
+  const first = i ? 'descending' : 'ascending', other = i ? 'ascending' : 'descending';
+  const now = was === first ? other : first, sign = now === 'ascending' ? 1 : -1;
+  const value = row => {
+    const v = row.cells[i].dataset.v;
+    return v === undefined ? null : i ? +v : v;
+  };
+  const order = (p, q) => {
+    const x = value(p), y = value(q);
+    return x === null ? (y === null ? 0 : 1) : y === null ? -1 : x < y ? -sign : x > y ? sign : 0;
+  };
+  heads.forEach(head => head.removeAttribute('aria-sort'));
+  heads[i].setAttribute('aria-sort', now);
+  body.append(...[...body.rows].sort(order));
+}
+for (const table of document.querySelectorAll('table')) {
+  const heads = [...table.tHead.rows[0].cells];
+  heads.forEach((head, i) => head.firstChild.onclick = () => sortBy(table, heads, i));
+}
+for (const field of document.querySelectorAll('input')) field.oninput = () => {
+  const wanted = field.value.toLowerCase();
+  for (const row of document.getElementById(field.dataset.of).tBodies[0].rows)
+    row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
+};
 """
 
 
@@ -59,11 +76,13 @@ def page(
     pictures: Mapping[str, tuple[str, str]],
     records: str,
     beside: Sequence[tuple[str, str]] = (),
+    about: str = "",
 ) -> str:
     """Return the page.
 
     `pictures` maps a heading to a caption and SVG text; `records` is the relative address of the
-    folder of records; `beside` lists names and relative addresses of the same tables' other files.
+    folder of records; `beside` lists names and relative addresses of the same tables' other files;
+    `about` is a sentence below the title.
     """
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -71,6 +90,8 @@ def page(
         f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
         f"<h1>{escape(title)}</h1>\n"
     ]
+    if about:
+        parts.append(f"<p>{escape(about)}</p>\n")
     if beside:
         links = ", ".join(f'<a href="{quote(to)}">{escape(name)}</a>' for name, to in beside)
         parts.append(f"<p>The same as {links}.</p>\n")
@@ -87,18 +108,17 @@ def page(
 
 
 def _section(sheet: Sheet, number: int, records: str) -> str:
-    heads = "".join(
-        f'<th scope="col"><button>{escape(head)}</button></th>' for head in sheet.heads
-    )
+    heads = "".join(f'<th scope="col"><button>{escape(head)}</button></th>' for head in sheet.heads)
     body = "".join(
         "<tr>" + "".join(_cell(e, i, records) for i, e in enumerate(line)) + "</tr>\n"
         for line in sheet.body
     )
+    prose = " prose" if sheet.prose else ""
     notes = "".join(f"<li>{escape(note)}</li>\n" for note in sheet.notes)
     return (
         f"<h2>{escape(sheet.title)}</h2>\n"
-        f'<input type="search" data-of="t{number}" placeholder="filter methods"'
-        f' aria-label="filter methods">\n<div class="wide"><table id="t{number}">\n'
+        f'<input type="search" data-of="t{number}" placeholder="filter rows"'
+        f' aria-label="filter rows">\n<div class="wide{prose}"><table id="t{number}">\n'
         f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
         f'<ul class="notes">\n{notes}</ul>\n'
     )

@@ -34,7 +34,10 @@ def pictures(table: Table, papers: Sequence[Paper] = ()) -> dict[str, tuple[str,
         )
     compared = published(table, papers)
     if compared is not None:
-        found["published"] = ("Published scores against ours, on the same model and data.", compared)
+        found["published"] = (
+            "Published scores against ours, on the same model and data.",
+            compared,
+        )
     curves = learning(table)
     if curves is not None:
         found["learning"] = (
@@ -263,5 +266,3 @@ def svg(figure: Figure) -> str:
 def write_pdf(figure: Figure, path: Path) -> None:
     """Write a figure as PDF, the same for the same figure."""
     figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Creator": None})
-
-

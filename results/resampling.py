@@ -51,7 +51,7 @@ def resampled_scores(record: Record, draws: int = 1000) -> Floats | None:
             each = [METRICS[name](one, other, counts, _positive(task)) for name in scores]
             parts.append(np.mean(each, axis=0))
         found.append(np.concatenate(parts))
-    return np.mean(found, axis=0) if found else None
+    return np.asarray(np.mean(found, axis=0), np.float64) if found else None
 
 
 def _positive(task: dict[str, Any]) -> int:
@@ -61,11 +61,12 @@ def _positive(task: dict[str, Any]) -> int:
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
     """Return the ratio, 0 where it is undefined, as the metrics of a run are."""
-    return np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+    found: Floats = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+    return found
 
 
 def _accuracy(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
-    return counts @ (one == gold) / len(gold)
+    return np.asarray(counts @ (one == gold) / len(gold), np.float64)
 
 
 def _f1(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
@@ -121,4 +122,3 @@ METRICS: dict[str, Callable[[Floats, Floats, Floats, int], Floats]] = {
     "pearson": _pearson,
     "spearmanr": _spearman,
 }
-

@@ -25,12 +25,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sheet:
-    """A rendered table before any markup: a title, heads, a line for each row, notes below."""
+    """A table before any markup: a title, heads, a line for each row, notes below.
+
+    `prose` says that the entries are sentences, to be folded.
+    """
 
     title: str
     heads: tuple[str, ...]
     body: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
+    prose: bool = False
 
 
 def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
@@ -106,7 +110,9 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
     notes += dict.fromkeys(printed)
     named = elsewhere(table, papers)
     if named:
-        notes.append("Published on other models or data, so not compared: " + "; ".join(named) + ".")
+        notes.append(
+            "Published on other models or data, so not compared: " + "; ".join(named) + "."
+        )
     return tuple(notes)
 
 
@@ -124,7 +130,8 @@ def _score(cell: Cell | None, bold: bool) -> Entry:
     runs = tuple((text, p.run) for text, p in zip(each, cell.points, strict=True) if p.record)
     if cell.mean is None:
         missing = all(p.status == "missing" for p in cell.points)
-        return Entry("missing" if missing else "failed", title="; ".join(each), runs=runs)
+        none = f"0/{cell.asked}" if missing else "failed"
+        return Entry(none, title="; ".join(each), runs=runs)
     spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
     short = "" if len(cell.scores) == cell.asked else f" ({len(cell.scores)}/{cell.asked})"
     text = f"{100 * cell.mean:.1f}{spread}{short}"

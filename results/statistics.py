@@ -7,8 +7,9 @@ is a function of numbers; nothing reads a record.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,10 +90,13 @@ def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
         one, other = np.sort(_signed_sums(values[:half])), _signed_sums(values[half:])
         above = len(one) * len(other) - np.searchsorted(one, observed - other).sum()
         return float(min(1.0, 2 * above / 2.0 ** len(values)))
-    rng = np.random.Generator(np.random.PCG64(seed))
-    signs = rng.choice([-1.0, 1.0], size=(DRAWS, len(values)))
-    hits = np.sum(np.abs(signs @ values) >= observed)
+    hits = np.sum(np.abs(_signs(len(values), seed) @ values) >= observed)
     return float((hits + 1) / (DRAWS + 1))
+
+
+@lru_cache(maxsize=1)
+def _signs(pairs: int, seed: int) -> Floats:
+    return np.random.Generator(np.random.PCG64(seed)).choice([-1.0, 1.0], size=(DRAWS, pairs))
 
 
 def _signed_sums(values: Floats) -> Floats:
@@ -160,7 +164,7 @@ class Ranks:
     critical_difference: float
 
 
-def ranks(scores: dict[str, Sequence[float]], level: float = 0.05) -> Ranks:
+def ranks(scores: Mapping[str, Sequence[float]], level: float = 0.05) -> Ranks:
     """Rank methods over tasks: one score a task and method, in the same order.
 
     Demšar 2006, recalled. Needs three methods and two tasks.

@@ -86,7 +86,9 @@ def _aligned(sheet: Sheet) -> list[str]:
         return "  ".join([first, *rest]).rstrip()
 
     lines = [line(sheet.heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]
-    return [*lines, "* is bold"] if any(e.bold for row in sheet.body for e in row) else lines
+    return (
+        [*lines, "* stands for bold"] if any(e.bold for row in sheet.body for e in row) else lines
+    )
 
 
 def _markdown(sheet: Sheet) -> list[str]:

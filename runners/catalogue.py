@@ -11,8 +11,8 @@ from typing import Any
 
 from methods.method import Method, Setting
 from methods.registry import composition_problems, registered
-from results.table import place
 from results.errors import UserError
+from results.table import place
 from runners.build import count_parameters
 from runners.models import head_names
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.table import BEGIN, END, render
 from results.collect import tables
 from results.record import read_all
+from results.table import BEGIN, END, render
 from runners.config import Task
 from tests.conftest import ROOT, Cli, committed_records, tiny
 
@@ -107,7 +107,7 @@ def test_readme_shows_the_table_of_the_registered_methods() -> None:
 
 def test_readme_shows_the_tables_of_the_committed_records() -> None:
     shown = README.split(BEGIN)[1].split(END)[0]
-    assert shown == "\n" + render(tables(committed_records()), "md")
+    assert shown == "\n" + render(tables(committed_records()), "md", differences=False)
 
 
 def _tracked() -> list[Path]:

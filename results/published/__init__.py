@@ -1,4 +1,4 @@
-"""Papers' scores beside ours: only where model and data are the same, with every known deviation."""
+"""Papers' scores beside ours, only where model and data are the same, with what else differs."""
 
 from __future__ import annotations
 

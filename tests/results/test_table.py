@@ -98,11 +98,11 @@ def test_average_is_shown_only_for_a_full_row() -> None:
         _record(task="cola", score=0.4),
         _record("bitfit", score=0.7),
     ]
-    lines = render(tables(found), "md").splitlines()
+    lines = render(tables(found), "md", differences=False).splitlines()
     [full] = [line for line in lines if line.startswith("| full")]
     [bitfit] = [line for line in lines if line.startswith("| bitfit")]
     assert "| 60.0 |" in full
-    assert bitfit.count("–") == 3  # no cola, no average, no sum of seconds
+    assert bitfit.count("–") == 4  # no cola, no average, no sum of seconds, no peak
 
 
 def test_same_records_give_the_same_text_in_any_order() -> None:
@@ -110,10 +110,57 @@ def test_same_records_give_the_same_text_in_any_order() -> None:
     assert render(tables(found), "md") == render(tables(found[::-1]), "md")
 
 
-def test_times_of_different_devices_are_marked() -> None:
-    other = {**_BASE.environment, "device_name": "another processor"}
-    text = render(tables([_record(), _record("bitfit", environment=other)]), "text")
-    assert "not comparable" in text
+@pytest.mark.parametrize(
+    "other",
+    [{"device_name": "another processor"}, {"threads": 64}, {"runs_beside": 3},
+     {"device": "cuda", "shared_device": True}],
+)  # fmt: skip
+def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict) -> None:
+    changed = {**_BASE.environment, **other}
+    text = render(tables([_record(), _record("bitfit", environment=changed)]), "text")
+    assert "Seconds and memory are left out" in text
+    assert "train seconds" not in text
+    assert "train seconds" in render(tables([_record(), _record("bitfit")]), "text")
+
+
+def test_one_method_task_and_seed_twice_is_refused_by_name() -> None:
+    first, second = _record(), _record(train_seconds=3.0)
+    with pytest.raises(UserError, match=f"{first.run}.*the same method, task and seed"):
+        tables(sorted([first, second], key=lambda r: r.run != first.run))
+
+
+def test_another_setting_of_the_code_makes_another_row() -> None:
+    found = [_record(config={"speed": {"fast_dropout": x}}) for x in (True, False)]
+    [table] = tables(found)
+    assert {r.method for r in table.rows} == {
+        "full (speed.fast_dropout=False)",
+        "full (speed.fast_dropout=True)",
+    }
+    older = _record(seed=2)
+    older.config.pop("speed", None)
+    [table] = tables([found[0], older])  # a record of before that setting is the same row
+    assert [r.method for r in table.rows] == ["full"]
+
+
+def test_mixed_records_are_refused_with_what_differs_or_split_or_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(_record(), tmp_path)
+    write(_record(config={"precision": "bf16"}, model="other"), tmp_path)
+    assert main([str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "2 records cannot stand in one table" in said
+    assert "precision: bf16: 1; fp32: 1" in said
+    assert "model: minilm: 1; other: 1" in said or "model: other: 1" in said
+    assert "--split" in said
+    assert main([str(tmp_path), "--split"]) == 0
+    assert capsys.readouterr().out.count("method") == 2
+    assert main([str(tmp_path), "--only", "precision=bf16"]) == 0
+    assert "bf16" in capsys.readouterr().out
+    assert main([str(tmp_path), "--only", "precision=fp8"]) == 2
+    assert "there is bf16, fp32" in capsys.readouterr().err
+    assert main([str(tmp_path), "--only", "colour=red"]) == 2
+    assert "KEY one of data, model" in capsys.readouterr().err
 
 
 def test_command_prints_and_places_tables(
@@ -174,7 +221,7 @@ def test_a_set_of_similarity_is_a_column_and_never_beside_regression() -> None:
     [line] = [line for line in text.splitlines() if line.startswith("simcse")]
     fields = line.split()
     assert fields[1:3] == ["50.0", "±"]
-    assert fields[-1] == "10"  # seconds of a run, not of each set
+    assert fields[-2] == "10"  # seconds of a run, not of each set
     assert "60.0" in fields
 
 

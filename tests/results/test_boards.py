@@ -1,0 +1,159 @@
+"""A board counts what it asked for, and its pages are complete, stable and say what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.board import Asked, Board, read_board, write_board
+from results.collect import tables
+from results.compare import judge
+from results.errors import UserError
+from results.record import write
+from results.sheet import score_sheet
+from tests.conftest import ROOT, Cli, tiny
+from tests.results.simulated import grid, simulated
+
+METHODS = ("full", "bitfit", "adapter")
+
+
+def _board(records: list, methods: tuple[str, ...] = METHODS, seeds: int = 6) -> Board:
+    runs = {(r.methods[0], r.task, r.seed): r.run for r in records}
+    asked = [
+        Asked(row, task, seed, runs.get((m, task, seed), f"none.{m}.{task}.{seed}"))
+        for seed in range(1, seeds + 1)
+        for task in ("mrpc", "rte")
+        for row, m in enumerate(methods)
+    ]
+    return Board("try", methods, tuple(asked))
+
+
+def test_missing_runs_count_and_a_task_without_any_is_a_column() -> None:
+    records = grid({"full": 0, "bitfit": -0.1}, ["mrpc"], 4)
+    [table] = tables(records, _board(records))
+    assert table.tasks == ("mrpc", "rte")
+    assert [row.method for row in table.rows] == ["full", "bitfit"]
+    cells = table.rows[0].cells
+    assert [(len(c.scores), c.asked) for c in cells.values()] == [(4, 6), (0, 6)]
+    sheet = score_sheet(table, judge(table))
+    assert [e.text for e in sheet.body[0]][2] == "0/6"
+    assert "(4/6)" in sheet.body[0][1].text
+
+
+def test_rows_keep_the_boards_order_and_other_records_stay_out() -> None:
+    records = grid({"adapter": 0, "full": 0, "bitfit": 0, "hype": 0}, ["mrpc", "rte"], 6)
+    [table] = tables(records, _board(records))
+    assert [row.method for row in table.rows] == list(METHODS)
+
+
+def test_row_of_a_board_is_one_row_though_its_learning_rates_differ_by_task() -> None:
+    records = grid({"full": 0}, ["mrpc", "rte"], 3)
+    for record in records:
+        record.config = {**record.config, "lr": 1e-4 if record.task == "mrpc" else 5e-5}
+    [table] = tables(records, _board(records, ("full",), 3))
+    assert [row.method for row in table.rows] == ["full"]
+    assert len(tables(records)[0].rows) == 2  # without a board nothing says that they belong
+
+
+def test_pages_are_written_linked_and_the_same_again(tmp_path: Path) -> None:
+    records = grid({"full": 0, "bitfit": -0.1}, ["mrpc", "rte"], 6)
+    records += [simulated("adapter", "mrpc", 1, None, status="failed")]
+    for record in records:
+        record.losses = [1 / (i + 1) for i in range(40)]
+        write(record, tmp_path / "runs")
+    write_board(_board(records), tmp_path / "boards")
+    command = ["boards", str(tmp_path / "runs"), "--boards", str(tmp_path / "boards")]
+    assert main(command) == 0
+    folder = tmp_path / "boards" / "try"
+    first = {p.name: p.read_bytes() for p in folder.iterdir()}
+    assert set(first) == {
+        *("runs.json", "table.md", "table.tex", "table.csv", "index.html"),
+        *("seeds.svg", "cost.svg", "learning.svg"),
+    }
+    (folder / "published.svg").write_text("of an earlier record")
+    assert main(command) == 0
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == first
+    page = first["index.html"].decode()
+    links = re.findall(r'href="([^"]+\.json)"', page)
+    assert len(links) == 25
+    assert all((folder / link).resolve().is_file() for link in links)
+    assert page.count("data:image/svg+xml;base64,") == 3
+    assert "24 of 36 runs" not in page
+    assert "25 of 36 runs have a record" in page
+    assert main([*command, "--pdf"]) == 0
+    assert (folder / "seeds.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_board_without_any_record_still_has_a_page(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    write_board(_board([]), tmp_path / "boards")
+    assert main(["boards", str(tmp_path / "runs"), "--boards", str(tmp_path / "boards")]) == 0
+    text = (tmp_path / "boards" / "try" / "table.md").read_text()
+    assert "0 of 36 runs have a record. No run yet: full, bitfit, adapter." in text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"board": "a", "methods": ["full"]}',
+        '{"board": 1, "methods": ["full"], "runs": []}',
+        '{"board": "a", "methods": ["full"], "runs": [[1, "rte", 1, "x"]]}',
+        '{"board": "a", "methods": ["full"], "runs": [[0, "rte", "1", "x"]]}',
+        '{"board": "a", "methods": ["full"], "runs": [[0, "rte", 1]]}',
+        '{"board": "../a", "methods": ["full"], "runs": []}',
+    ],
+)
+def test_damaged_list_is_refused_by_name(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "runs.json"
+    path.write_text(text)
+    with pytest.raises(UserError, match=r"runs\.json is no list of a board's runs"):
+        read_board(path)
+
+
+def test_no_board_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs").mkdir()
+    assert main(["boards", str(tmp_path / "runs"), "--boards", str(tmp_path)]) == 2
+    assert "plan=true list=" in capsys.readouterr().err
+
+
+def test_list_comes_from_the_boards_plan(cli: Cli, tmp_path: Path, tiny_folder) -> None:
+    few = [a for a in tiny(tiny_folder("bert")) if not a.startswith("out=")]
+    asked = ["board=smoke", f"out={tmp_path / 'runs'}", *few]
+    done = cli(*asked, f"list={tmp_path}")
+    assert done.code == 2
+    assert "goes with plan=true" in done.err
+    done = cli(*asked, f"list={tmp_path}", "plan=true")
+    assert done.code == 0, done.err
+    board = read_board(tmp_path / "smoke" / "runs.json")
+    assert board.methods == ("full", "bitfit")
+    assert [(a.row, a.task, a.seed) for a in board.asked] == [
+        (0, "rte", 1), (1, "rte", 1), (0, "rte", 2), (1, "rte", 2),
+    ]  # fmt: skip
+    assert all(a.run.startswith(f"rte.{board.methods[a.row]}.") for a in board.asked)
+    assert json.loads((tmp_path / "smoke" / "runs.json").read_text())["board"] == "smoke"
+
+
+def test_committed_pages_are_what_the_records_give(tmp_path: Path) -> None:
+    """What `make tables` writes, in the places it writes to: links lead from there."""
+    committed = ROOT / "results" / "boards"
+    (tmp_path / "results").mkdir()
+
+    for listed in committed.glob("*/runs.json"):
+        folder = tmp_path / "results" / "boards" / listed.parent.name
+        folder.mkdir(parents=True)
+        shutil.copy(listed, folder)
+    made = tmp_path / "results" / "boards"
+
+    shutil.copytree(ROOT / "results" / "runs", tmp_path / "results" / "runs")
+    assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(made)]) == 0
+    for path in sorted(p for p in made.rglob("*") if p.is_file()):
+        there = committed / path.relative_to(made)
+        assert there.read_bytes() == path.read_bytes(), f"{there}: run make tables"
+    assert {p.name for p in made.iterdir()} == {p.name for p in committed.iterdir()}

@@ -1,0 +1,123 @@
+"""Each sentence is decided by an interval over seeds, and by nothing where records do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.claims import Claim, Judged, claim_sheet, claims, known_claims, to_text
+from results.errors import UserError
+from results.record import Record
+from tests.results.simulated import grid, simulated
+
+TASKS = ("cola", "mrpc", "rte", "stsb")
+
+
+def _claim(**more: object) -> Claim:
+    given = {"claim": "C.", "source": "S", "method": "hype", "above": ["full"], "points": 1.0}
+    return Claim(**(given | more))  # type: ignore[arg-type]
+
+
+def _one(claim: Claim, records: list[Record]) -> Judged:
+    [found] = claims(records, [claim])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gain", "verdict"), [(0.03, "supported"), (-0.01, "contradicted"), (0.01, "undecided")]
+)
+def test_verdict_is_where_the_interval_lies(gain: float, verdict: str) -> None:
+    found = _one(_claim(), grid({"full": 0, "hype": gain}, TASKS, 10))
+    assert found.verdict == verdict
+    assert "needed +1.0" in found.numbers
+    assert "cola, mrpc, stsb, rte" in found.heading
+
+
+def test_no_difference_does_not_support_above() -> None:
+    equal = [simulated(m, "rte", s, 0.5) for m in ("full", "hype") for s in range(8)]
+    assert _one(_claim(points=0), equal).verdict == "undecided"
+    assert _one(_claim(points=-0.4), equal).verdict == "supported"  # within, not above
+
+
+def test_few_seeds_are_undecided_and_absent_rows_are_not_testable() -> None:
+    few = _one(_claim(), grid({"full": 0, "hype": 0.3}, TASKS, 4))
+    assert few.verdict == "undecided"
+    assert "too few seeds" in few.numbers
+    none = _one(_claim(train=100, options=["mode=x"]), grid({"full": 0}, TASKS, 6))
+    assert none.verdict == "not testable here"
+    assert none.numbers == (
+        "needs records of hype and full with mode=x on at most 100 training rows"
+    )
+    assert claims([], [_claim()])[0].verdict == "not testable here"
+
+
+def test_training_set_must_be_as_large_or_as_small_as_the_sentence_says() -> None:
+    complete = grid({"full": 0, "hype": 0.1}, ["rte"], 6)  # 1,000 rows, and complete
+    part = {"train": {"rows": 1000, "sha256": "9" * 64, "complete": False}}
+    subset = grid({"full": 0, "hype": 0.1}, ["rte"], 6, splits=part)
+    assert _one(_claim(train="all"), complete).verdict == "supported"
+    assert _one(_claim(train="all"), subset).verdict == "not testable here"
+    assert _one(_claim(train=1000), subset).verdict == "supported"
+    assert _one(_claim(train=999), subset).verdict == "not testable here"
+
+
+def test_best_of_several_is_what_must_be_beaten_and_all_of_them_are_needed() -> None:
+    records = grid({"unipelt": 0.03, "adapter": 0.0, "lora": 0.02}, TASKS, 8)
+    claim = _claim(method="unipelt", above=["adapter", "lora"])
+    assert "unipelt − lora" in _one(claim, records).numbers
+    lacking = [r for r in records if r.methods != ["adapter"]]
+    assert _one(claim, lacking).verdict == "not testable here"
+
+
+def test_gain_on_some_tasks_is_compared_with_the_gain_on_others() -> None:
+    small = grid({"full": 0, "hype": 0.05}, ["rte", "mrpc"], 8)
+    large = grid({"full": 0, "hype": 0.0}, ["qnli"], 8)
+    claim = _claim(points=0, more_on=["rte", "mrpc"], than_on=["qnli", "sst2"])
+    found = _one(claim, small + large)
+    assert found.verdict == "supported"
+    assert _one(claim, small).verdict == "not testable here"
+
+
+def test_time_is_a_ratio_on_one_device_only() -> None:
+    claim = _claim(points=None, seconds_at_most=1.05)
+    fast = grid({"full": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, train_seconds=104.0)
+    assert _one(claim, fast).verdict == "supported"
+    slow = grid({"full": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, train_seconds=130.0)
+    assert _one(claim, slow).verdict == "contradicted"
+    assert "1.30" in _one(claim, slow).numbers
+    slow[0].environment = {**slow[0].environment, "device_name": "another"}
+    assert _one(claim, slow).verdict == "not testable here"
+
+
+def test_provisional_methods_share_too_large_and_embedded_data_decide_nothing() -> None:
+    records = grid({"full": 0, "adapter": 0.3}, ["rte"], 8)
+    claim = _claim(method="adapter", provisional="only a design")
+    found = _one(claim, records)
+    assert (found.verdict, found.numbers[:13]) == ("not testable here", "only a design")
+    share = _one(_claim(method="adapter", share_at_most=1.0), records)
+    assert share.verdict == "not testable here"
+    assert "trains 2.6 %" in share.numbers
+    for record in records:
+        record.data["source"] = "embedded"
+    assert _one(_claim(method="adapter"), records).heading == ""
+
+
+def test_shipped_claims_print_and_draw(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert len(known_claims()) >= 10
+    assert main(["claims", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    assert printed.count("NOT TESTABLE HERE") == len(known_claims())
+    found = claims(grid({"full": 0, "hype": 0.05}, TASKS, 8))
+    assert "SUPPORTED: HyPe is above full fine-tuning." in to_text(found)
+    sheet = claim_sheet(found)
+    assert len(sheet.body) == len(found)
+    assert any(line[1].text == "supported" and line[1].bold for line in sheet.body)
+
+
+def test_wrong_file_of_claims_is_refused_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "claims.yaml"
+    path.write_text("- {claim: C.}\n")
+    with pytest.raises(UserError, match=r"claims\.yaml"):
+        known_claims(path)

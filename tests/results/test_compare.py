@@ -1,0 +1,110 @@
+"""Differences pair by seed, ties say what seeds can separate, and nothing is averaged away."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from results.collect import tables
+from results.compare import AVERAGE, judge
+from results.statistics import bca_interval, holm, sign_flip_p
+from tests.results.simulated import grid, simulated
+
+TASKS = ("cola", "mrpc", "rte", "stsb")
+
+
+def _scores(records: list, method: str, task: str) -> np.ndarray:
+    found = [r for r in records if (r.methods, r.task) == ([method], task)]
+    return np.array([r.score for r in sorted(found, key=lambda r: r.seed)])
+
+
+def test_differences_are_by_seed_with_interval_p_and_holm() -> None:
+    records = grid({"full": 0, "bitfit": -0.02, "adapter": 0.001}, TASKS, 6)
+    found = judge(tables(records)[0])
+    assert found.baseline == "full"
+    expected = _scores(records, "bitfit", "rte") - _scores(records, "full", "rte")
+    difference = found.differences["bitfit", "rte"]
+    assert difference.mean == pytest.approx(expected.mean())
+    assert difference.interval == bca_interval(expected)
+    assert difference.p == sign_flip_p(expected)
+    keys = list(found.differences)
+    assert len(keys) == 10  # two rows, four tasks and their average
+    again = holm([found.differences[key].p or 1.0 for key in keys])
+    assert [found.adjusted[key] for key in keys] == pytest.approx(again)
+
+
+def test_average_is_tested_by_task_and_seed_and_its_interval_is_by_seed() -> None:
+    records = grid({"full": 0, "bitfit": -0.02}, TASKS, 6)
+    found = judge(tables(records)[0]).differences["bitfit", AVERAGE]
+    each = np.array([_scores(records, "bitfit", t) - _scores(records, "full", t) for t in TASKS])
+    assert found.pairs == 24
+    assert found.p == pytest.approx(sign_flip_p(each.ravel()))
+    assert found.interval == pytest.approx(bca_interval(each.mean(axis=0)))
+
+
+def test_sets_of_vectors_of_one_training_are_no_pairs_of_their_own() -> None:
+    records = grid({"full": 0, "bitfit": -0.02}, TASKS, 6)
+    [table] = tables(records)
+    vectors = dataclasses.replace(table.conditions, vectors=True)
+    found = judge(dataclasses.replace(table, conditions=vectors)).differences["bitfit", AVERAGE]
+    assert found.pairs == 6
+    assert found.p == 2 / 64
+
+
+def test_ties_are_what_the_seeds_do_not_separate() -> None:
+    gains = {"full": 0.0, "bitfit": -0.2, "adapter": 0.0005}
+    found = judge(tables(grid(gains, TASKS, 10))[0])
+    assert set(found.tied) == {*TASKS, AVERAGE}
+    assert all(found.tied[c] == {"full", "adapter"} for c in found.tied)
+    assert found.reasons == ()
+
+
+def test_five_seeds_separate_nothing_and_the_reason_is_given() -> None:
+    found = judge(tables(grid({"full": 0.0, "bitfit": -0.2}, ["rte"], 5))[0])
+    assert found.tied == {}
+    [reason] = found.reasons
+    assert "with 5 pairs" in reason
+    assert "0.062" in reason
+    assert "6 pairs could reach .05" in reason
+    six = judge(tables(grid({"full": 0.0, "bitfit": -0.2}, ["rte"], 6))[0])
+    assert six.tied == {"rte": {"full"}}
+
+
+def test_equal_scores_everywhere_tie_and_claim_nothing() -> None:
+    records = [simulated(m, t, s, 0.5) for m in ("full", "a", "b") for t in TASKS for s in range(9)]
+    found = judge(tables(records)[0])
+    assert all(group == {"full", "a", "b"} for group in found.tied.values())
+    assert {d.p for d in found.differences.values()} == {1.0}
+    assert not any(found.claimed(key) for key in found.differences)
+    assert found.ranks is not None
+    assert found.ranks.p == 1.0
+
+
+def test_failed_seed_leaves_its_pair_and_a_lone_row_compares_with_nothing() -> None:
+    records = grid({"full": 0.0, "bitfit": -0.1}, ["rte"], 7)
+    records = [r for r in records if (r.methods, r.seed) != (["bitfit"], 7)]
+    records.append(simulated("bitfit", "rte", 7, None))
+    found = judge(tables(records)[0])
+    assert found.differences["bitfit", "rte"].pairs == 6
+    alone = judge(tables([simulated()])[0])
+    assert (alone.differences, alone.tied, alone.reasons, alone.ranks) == ({}, {}, (), None)
+
+
+def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> None:
+    rng = np.random.Generator(np.random.PCG64(1))
+    gold = [1.0] * 60
+    records = []
+    for method, right in (("full", 0.8), ("bitfit", 0.6)):
+        for seed in range(1, 9):
+            said = [float(x) for x in rng.random(60) < right]
+            kept = {"validation": {"predictions": said, "references": gold}}
+            records.append(simulated(method, "rte", seed, float(np.mean(said)), predictions=kept))
+    found = judge(tables(records)[0], examples=True)
+    low, high = found.over_examples["bitfit", "rte"]
+    assert low < found.differences["bitfit", "rte"].mean < high
+    interval = found.differences["bitfit", "rte"].interval
+    assert interval is not None
+    assert high - low > interval[1] - interval[0]
+    assert judge(tables(records)[0]).over_examples == {}

@@ -1,0 +1,196 @@
+"""Every form of a table: byte-stable, escaped, readable by its reader, and fast enough."""
+
+from __future__ import annotations
+
+import csv
+import io
+import shutil
+import subprocess
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.collect import tables
+from results.compare import judge
+from results.export import COLUMNS, lines, to_csv, write_parquet
+from results.latex import document, escaped, latex
+from results.page import page
+from results.record import Record, write
+from results.sheet import Entry, Sheet
+from results.table import render, sheets
+from tests.results.simulated import grid, simulated
+
+GOLDEN = Path(__file__).parent / "golden"
+NASTY = "<script>alert('&')</script> a_b 50% $x$ {y} ~ ^ \\end{document} #1 |[z](u)` \"q\""
+
+
+def _records() -> list[Record]:
+    """Three methods, two tasks, six seeds; one failed, and one method on one task only."""
+    found = grid({"full": 0, "bitfit": -0.15, "adapter": 0.002}, ["mrpc", "rte"], 6)
+    found = [r for r in found if (r.methods, r.seed, r.task) != (["adapter"], 6, "rte")]
+    found.append(simulated("adapter", "rte", 6, None))
+    return [*found, *(simulated("hype", "rte", s, 0.61 + s / 1000) for s in range(1, 7))]
+
+
+def _forms(records: list[Record]) -> dict[str, str]:
+    made = tables(records)
+    drawn = sheets(made)
+    return {
+        "tables.txt": render(made, "text"),
+        "tables.md": render(made, "md"),
+        "tables.tex": latex(drawn),
+        "tables.csv": to_csv(list(lines(made, [judge(t) for t in made]))),
+        "tables.html": page("Golden", drawn, {}, "../runs", [("CSV", "tables.csv")]),
+    }
+
+
+@pytest.mark.parametrize("name", ["tables.txt", "tables.md", "tables.tex", "tables.csv",
+                                  "tables.html"])  # fmt: skip
+def test_form_is_the_golden_file_whatever_the_order_of_records(name: str) -> None:
+    """To renew after a wanted change: python -m tests.results.test_outputs."""
+    golden = (GOLDEN / name).read_text(encoding="utf-8")
+    assert _forms(_records())[name] == golden
+    assert _forms(_records()[::-1])[name] == golden
+
+
+def test_failed_seed_and_missing_task_show_in_every_form() -> None:
+    for name, text in _forms(_records()).items():
+        assert "5/6" in text or name == "tables.csv", name
+    rows = list(csv.DictReader(io.StringIO(_forms(_records())["tables.csv"])))
+    [failed] = [r for r in rows if (r["method"], r["task"]) == ("adapter", "rte")]
+    assert (failed["finished"], failed["asked"]) == ("5", "6")
+    [none] = [r for r in rows if (r["method"], r["task"]) == ("hype", "average")]
+    assert none["mean"] == ""
+
+
+def _nasty() -> list[Sheet]:
+    return [Sheet(NASTY, ("a", NASTY), ((Entry(NASTY), Entry(NASTY, True, NASTY)),), (NASTY,))]
+
+
+class _Page(HTMLParser):
+    """Collects a page's tags, and the text outside scripts and styles."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text, self.open = "", [""]
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "input", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag  # every element is closed in order
+
+    def handle_data(self, data: str) -> None:
+        self.text += "" if self.open[-1] in ("script", "style") else data
+
+
+def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere() -> None:
+    text = page(NASTY, _nasty(), {NASTY: (NASTY, "<svg/>")}, "../../runs", [(NASTY, "a b.csv")])
+    found = _Page(text)
+    assert found.open == [""]
+    assert [tag for tag, _ in found.tags].count("script") == 1
+    assert found.text.count(NASTY) >= 6
+    for _, attributes in found.tags:
+        for name in ("src", "href"):
+            assert not (attributes.get(name) or "").startswith(("http", "//"))
+        assert not any(name.startswith("on") for name in attributes)
+
+
+def test_cell_of_the_page_links_each_of_its_records() -> None:
+    made = tables(_records())
+    found = _Page(page("T", sheets(made), {}, "../../runs"))
+    links = {a["href"] for tag, a in found.tags if tag == "a"}
+    assert links == {f"../../runs/{r.run}.json" for r in _records()}
+
+
+def test_markdown_escapes_what_comes_from_records() -> None:
+    from results.table import write as written
+
+    text = written(_nasty()[0], "md")
+    assert "<script>" not in text
+    row = text.splitlines()[4]
+    assert row.replace("\\|", "").count("|") == 3
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
+@pytest.mark.parametrize("nasty", [False, True])
+def test_latex_compiles(nasty: bool, tmp_path: Path) -> None:
+    drawn = _nasty() if nasty else sheets(tables(_records()))
+    (tmp_path / "t.tex").write_text(document(drawn))
+    done = subprocess.run(
+        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert (tmp_path / "t.pdf").stat().st_size > 1000
+
+
+def test_latex_has_no_unescaped_sign_of_its_own() -> None:
+    assert escaped("a_b 5% & #1") == r"a\_b 5\% \& \#1"
+    assert escaped("\\x{y}") == r"\textbackslash{}x\{y\}"
+    assert escaped("5.0 ± 0.1 − [é]") == r"5.0 $\pm$ 0.1 $-$ {[}?{]}"
+
+
+def test_parquet_and_csv_hold_the_same_cells(tmp_path: Path) -> None:
+    import pyarrow.parquet
+
+    made = tables(_records())
+    found = list(lines(made, [judge(t) for t in made]))
+    write_parquet(found, tmp_path / "t.parquet")
+    read = pyarrow.parquet.read_table(tmp_path / "t.parquet").to_pylist()
+    assert read == [{name: line[name] for name in COLUMNS} for line in found]
+    rows = list(csv.DictReader(io.StringIO(to_csv(found))))
+    assert [r["method"] for r in rows] == [line["method"] for line in found]
+    means = [None if not r["mean"] else float(r["mean"]) for r in rows]
+    assert means == pytest.approx([line["mean"] for line in found])
+
+
+def test_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for record in _records():
+        write(record, tmp_path / "runs")
+    for form in ("text", "md", "tex", "html", "csv", "parquet"):
+        out = tmp_path / f"t.{form}"
+        assert main([str(tmp_path / "runs"), "--format", form, "--out", str(out)]) == 0
+        assert out.stat().st_size > 500
+    assert main([str(tmp_path / "runs"), "--format", "parquet"]) == 2
+    assert "--out FILE" in capsys.readouterr().err
+    assert main([str(tmp_path / "runs"), "--out", str(tmp_path / "none" / "t")]) == 2
+    assert "No such file" in capsys.readouterr().err
+    (tmp_path / "empty").mkdir()
+    assert main([str(tmp_path / "empty")]) == 0
+    assert "no records yet" in capsys.readouterr().out
+    assert main([str(tmp_path / "empty"), "--format", "html"]) == 2
+
+
+def test_terminal_gets_a_folded_table(capsys: pytest.CaptureFixture[str]) -> None:
+    from results.table import show
+
+    show(sheets(tables(_records())))
+    text = capsys.readouterr().out
+    assert "bitfit" in text
+    assert "Difference to full" in text
+
+
+def test_ten_thousand_records_make_a_page_in_twenty_seconds() -> None:
+    gains = {f"method{i}": i / 1000 for i in range(99)} | {"full": 0.0}
+    records = grid(gains, [f"task{i}" for i in range(10)], 10)
+    assert len(records) == 10_000
+    began = time.process_time()
+    text = page("Many", sheets(tables(records)), {}, "../runs")
+    assert time.process_time() - began < 20
+    assert text.count("<a href") == 10_000
+    assert len(text) < 6_000_000
+
+
+if __name__ == "__main__":
+    for name, text in _forms(_records()).items():
+        (GOLDEN / name).write_text(text, encoding="utf-8")

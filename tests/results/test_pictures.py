@@ -1,0 +1,110 @@
+"""Pictures draw every seed and cost, are the same again, and come only where records allow."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import xml.etree.ElementTree as Tree
+from typing import Any
+
+import numpy as np
+import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.text import Text
+
+from results.collect import tables
+from results.pictures import cost, learning, pictures, published, seeds, svg, write_pdf
+from results.published import papers
+from tests.results.simulated import grid, simulated
+from tests.results.test_published import _hype
+
+
+def _table(losses: bool = True) -> Any:
+    records = grid({"full": 0, "bitfit": -0.05, "adapter": 0.01}, ["mrpc", "rte"], 6)
+    for record in records:
+        record.losses = list(np.linspace(1, 0.1, 43)) if losses else []
+    return tables(records)[0]
+
+
+def test_every_seed_is_a_dot_at_its_score() -> None:
+    table = _table()
+    panels = seeds(table).axes
+    for panel, task in zip(panels, table.tasks, strict=True):
+        drawn = [line.get_xdata() for line in panel.lines if line.get_marker() == "o"]
+        expected = {round(100 * s, 6) for row in table.rows for s in row.cells[task].scores}
+        assert {round(float(x), 6) for xs in drawn for x in xs} == expected
+        assert len(panel.get_yticks()) == 3
+
+
+def test_pareto_line_joins_what_nothing_beats_at_less_cost() -> None:
+    figure = cost(_table())
+    assert figure is not None
+    [line] = [x for x in figure.axes[0].lines if x.get_marker() == "None"]
+    # bitfit trains least, adapter more and better; full is beaten by adapter at less.
+    assert list(line.get_xdata()) == [175_106, 734_978]
+    assert [a.get_xlabel() for a in figure.axes] == [
+        "trainable parameters", "training seconds", "peak memory, MB",
+    ]  # fmt: skip
+
+
+def test_costs_of_different_devices_are_not_drawn() -> None:
+    table = dataclasses.replace(_table(), devices=("one", "another"))
+    figure = cost(table)
+    assert figure is not None
+    assert [a.get_xlabel() for a in figure.axes] == ["trainable parameters"]
+    alone = dataclasses.replace(table, rows=table.rows[:1])
+    assert cost(alone) is None
+
+
+def test_learning_curve_is_the_mean_of_ten_steps() -> None:
+    figure = learning(_table())
+    assert figure is not None
+    line = figure.axes[0].lines[0]
+    assert list(line.get_xdata()) == [10, 20, 30, 40]
+    assert line.get_ydata()[0] == pytest.approx(np.linspace(1, 0.1, 43)[:10].mean())
+    assert learning(_table(losses=False)) is None
+
+
+def test_paper_is_drawn_against_ours_where_they_may_be_compared() -> None:
+    [table] = tables([_hype()])
+    figure = published(table, papers())
+    assert figure is not None
+    points = [x for x in figure.axes[0].lines if x.get_marker() == "o"]
+    assert {float(x.get_ydata()[0]) for x in points} == {80.0}
+    assert published(tables([simulated("hype", "rte")])[0], papers()) is None
+
+
+def test_pictures_are_the_same_bytes_again_and_well_formed(tmp_path: Any) -> None:
+    first = {name: svg(figure) for name, (_, figure) in pictures(_table()).items()}
+    again = {name: svg(figure) for name, (_, figure) in pictures(_table()).items()}
+    assert first == again
+    assert set(first) == {"seeds", "cost", "learning"}
+    for text in first.values():
+        assert Tree.fromstring(text).tag.endswith("svg")
+    for name in ("a.pdf", "b.pdf"):
+        write_pdf(seeds(_table()), tmp_path / name)
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+def test_one_method_one_seed_and_equal_scores_are_drawn() -> None:
+    for records in (
+        [simulated()],
+        [simulated(m, t, s) for m in ("full", "a") for t in ("mrpc", "rte") for s in range(6)],
+        [simulated("full", "mrpc", 1, None)],
+    ):
+        for _, figure in pictures(tables(records)[0]).values():
+            assert svg(figure)
+
+
+def test_names_beside_points_do_not_overlap() -> None:
+    gains = {f"method{i}": i / 5000 for i in range(16)}
+    figure = cost(tables(grid(gains, ["rte"], 3))[0])
+    assert figure is not None
+    FigureCanvasAgg(figure).draw()
+    for panel in figure.axes:
+        boxes = [Text.get_window_extent(text) for text in panel.texts]  # without their lines
+        assert len(boxes) == 16
+        ends = sorted((box.y0, box.y1) for box in boxes)
+        assert all(low[1] <= high[0] + 0.5 for low, high in itertools.pairwise(ends))
+        edge = figure.bbox.x1
+        assert all(box.x1 <= edge for box in boxes)

@@ -1,0 +1,118 @@
+"""A paper's number stands beside ours only where model and data are the same; else it is named."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.collect import tables
+from results.compare import judge
+from results.errors import UserError
+from results.published import COLUMNS, papers
+from results.record import Record
+from results.sheet import score_sheet
+from tests.results.simulated import simulated
+
+
+def _hype(seed: int = 1, **more: Any) -> Record:
+    record = simulated("hype", "rte", seed, 0.8, options={"distribution": "normal"}, **more)
+    record.model = record.config["model"] = "roberta-large"
+    return record
+
+
+def test_same_model_and_data_get_a_column_with_every_deviation() -> None:
+    [table] = tables([_hype(1), _hype(2)])
+    sheet = score_sheet(table, judge(table), papers())
+    assert sheet.heads[:3] == ("method", "rte", "paper")
+    entry = sheet.body[0][2]
+    # Yuan et al. 2023, Tables 1, 5 and 16 hold HyPe-N on RoBERTa-large; 3 is of 1,000 rows.
+    known = {s.value for p in papers() for s in p.scores
+             if (s.model, s.task, s.method, s.options, s.train)
+             == ("roberta-large", "rte", "hype", "hype.distribution=normal", "all")}  # fmt: skip
+    assert known
+    assert {float(x.removeprefix("acc ")) for x in entry.text.split(" / ")} == {
+        round(x, 1) for x in known
+    }
+    assert "here 80.00" in entry.title
+    [note] = {n for n in sheet.notes if n.startswith("Paper, hype")} - {""} or [""]
+    for part in (
+        "chosen for each task on the dev set",
+        "Here: 2 run(s)",
+        "protocol final",
+        "batch",
+    ):
+        assert part in note
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        simulated("hype", "rte", options={"distribution": "normal"}),  # another model
+        _hype(splits={"train": {"rows": 1000, "sha256": "3" * 64, "complete": False}}),
+        _hype(splits={"validation": {"rows": 9, "sha256": "3" * 64, "complete": False}}),
+    ],
+)
+def test_another_model_or_a_subset_only_gets_a_mark(record: Record) -> None:
+    [table] = tables([record])
+    sheet = score_sheet(table, judge(table), papers())
+    assert "paper" not in sheet.heads
+    [mark] = [n for n in sheet.notes if n.startswith("Published on other models or data")]
+    assert "hype: Yuan et al. 2023 (" in mark
+
+
+def test_other_options_are_another_method() -> None:
+    record = _hype()
+    record.config["method"][0]["distribution"] = "uniform_positive"
+    [table] = tables([record])
+    sheet = score_sheet(table, judge(table), papers())
+    assert "paper" not in sheet.heads
+    assert not any(note.startswith("Published") for note in sheet.notes)
+
+
+def test_mismatched_and_test_server_scores_never_meet_ours() -> None:
+    record = simulated("full", "mnli", 1, 0.8)
+    record.model = "bert-large"  # the name that Houlsby et al. print; their split is the server's
+    [table] = tables([record])
+    sheet = score_sheet(table, judge(table), papers())
+    assert "Houlsby" not in "".join(e.title for line in sheet.body for e in line)
+    record.model = "roberta-base"
+    [table] = tables([record])
+    shown = score_sheet(table, judge(table), papers())
+    assert "87.6" in "".join(e.text for line in shown.body for e in line)  # Hu et al., matched
+
+
+def test_every_published_number_has_a_source_a_reading_and_a_known_task() -> None:
+    for paper in papers():
+        assert paper.source
+        assert paper.reading
+        assert paper.protocol
+        assert paper.scores
+        for score in paper.scores:
+            assert score.split.split()[0] in ("dev", "test")
+            assert -100 <= score.value <= 100
+            places = (score.place, score.model, score.task, score.metric, score.method)
+            assert all(places)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a,b\n", "line 1: the columns must be"),
+        (",".join(COLUMNS) + "\nT,m,dev,all,3,rte,accuracy,full,,many,\n", "line 2"),
+        (",".join(COLUMNS) + "\nT,m\n", "line 2"),
+    ],
+)
+def test_damaged_numbers_are_refused_with_their_line(text: str, said: str, tmp_path: Path) -> None:
+    about = "{paper: P, source: s, reading: r, protocol: p}"
+    (tmp_path / "papers.yaml").write_text(f"one: {about}\n")
+    (tmp_path / "one.csv").write_text(text)
+    with pytest.raises(UserError, match=said):
+        papers(tmp_path)
+    (tmp_path / "one.csv").write_text(",".join(COLUMNS) + "\n")
+    assert papers(tmp_path)[0].scores == ()
+    papers.cache_clear()
+    (tmp_path / "papers.yaml").write_text("one: {paper: P}\n")
+    with pytest.raises(UserError, match=r"papers\.yaml"):
+        papers(tmp_path)
