@@ -78,7 +78,7 @@ def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> l
 
 
 def _needs(claim: Claim) -> str:
-    rows = f"{claim.method} and {' or '.join(claim.above)}"
+    rows = " and ".join([claim.method, *claim.above])
     data = {None: "", "all": " on complete training sets"}.get(
         claim.train if isinstance(claim.train, str) else None, ""
     )

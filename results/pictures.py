@@ -108,7 +108,7 @@ def _short(label: str) -> str:
 def cost(table: Table) -> Figure | None:
     """Draw score against trainable parameters, seconds and memory; None for under two methods."""
     comparable = len(table.devices) < 2
-    costs: list[Floor] = [("trainable parameters", lambda r: r.trainable, True)]
+    costs: list[Floor] = [("trainable parameters, millions", _millions, True)]
     if comparable:
         costs += [
             ("training seconds", lambda r: _sum(r, table), False),
@@ -131,6 +131,10 @@ def cost(table: Table) -> Figure | None:
         panel.set_xlabel(name)
         panel.set_ylabel(f"{_what(table).lower()}, percent")
     return figure
+
+
+def _millions(row: Row) -> float | None:
+    return None if row.trainable is None else row.trainable / 1e6
 
 
 def _sum(row: Row, table: Table) -> float | None:
