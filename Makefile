@@ -34,7 +34,7 @@ VECTORS = embedding,promptbert,simcse
 COMPOSED = [hype,bitfit],[rdrop,lora],[child_tuning_d,adapter],[child_tuning_f,ln_tuning],[mixout,llrd],[smart,ia3],[sift,compacter],[noisytune,wd_pre],[pats_provisional,topk],[hype,rdrop,reinit]
 COMPOSED_VECTORS = [hype,promptbert],[bitfit,promptbert],[lora,simcse]
 smoke: setup
-	out=$$(mktemp -d); small="budget=smoke data.eval_size=40 out=$$out"; export HF_HUB_OFFLINE=1; \
+	out=$$(mktemp -d); small="budget=smoke data.eval_size=40 own_process=false out=$$out"; export HF_HUB_OFFLINE=1; \
 	$(RUN) run.py -m $$small task=rte 'method=glob(*,exclude=[$(VECTORS)])' && \
 	$(RUN) run.py -m $$small task=rte 'method=$(COMPOSED)' && \
 	$(RUN) run.py -m $$small task=sts 'method=$(VECTORS),$(COMPOSED_VECTORS)' && \

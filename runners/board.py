@@ -24,10 +24,10 @@ from runners.claims import is_claimed
 from runners.config import Section, check
 from runners.data import load_task_data
 from runners.identity import run_name
+from runners.processes import RUN_PY
 from runners.run import CLAIMED, say
 from runners.weights import find_weights
 
-RUN_PY = Path(__file__).resolve().parent.parent / "run.py"
 OWN_KEYS = ("board", "plan", "list", "workers", "retry", "share_device")
 WAIT = 2.0  # seconds between looks at runs that other processes do
 Compose = Callable[[Sequence[str]], dict[str, Any]]

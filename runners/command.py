@@ -14,42 +14,69 @@ from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from methods.registry import default_options, registered
 from results.errors import UserError, nearest
+from runners import processes
 from runners.config import RunConfig, check
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+
+
+class JobFailed(RuntimeError):
+    """A job of a sweep whose process ended with another exit code than 0."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
 RunFunction = Callable[[RunConfig, Sequence[str]], int]
 
 
 def main(run: RunFunction) -> int:
     """Compose what sys.argv asks for, run each job, and return the exit code.
 
+    With -m, each job is a process of its own, whatever launcher Hydra uses, unless
+    own_process=false.
+
     0: every run finished; 1: a run failed or diverged; 2: the request was wrong; 3: another process
     does this run; 130: interrupted; 143: terminated.
     """
+    processes.end_with_parent()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that claims are given back
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     codes: list[int] = []
-    arguments = sys.argv[1:]
+    arguments, sweep = sys.argv[1:], os.getpid()
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
         resolved = _resolved(composed)
-        if resolved.get("board") is not None:
-            codes.append(_guarded(lambda: _board(resolved, arguments), arguments))
+        several = HydraConfig.get().mode == RunMode.MULTIRUN
+        own = [*HydraConfig.get().overrides.task] if several else arguments
+        if several and resolved["own_process"]:
+            code = processes.run_alone([*_config_dir(), *own])
+            if code and os.getpid() != sweep:
+                raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
+            codes.append(code)
+        elif resolved.get("board") is not None:
+            codes.append(_guarded(lambda: _board(resolved, own), own))
         else:
-            codes.append(_guarded(lambda: run(check(resolved), arguments), arguments))
+            codes.append(_guarded(lambda: run(check(resolved), own), own))
 
     def compose_and_run() -> int:
         _offer_methods_without_yaml()
-        job()
+        try:
+            job()
+        except JobFailed as failed:
+            codes.append(failed.code)
         return max(codes, default=0)
 
     try:
@@ -57,6 +84,17 @@ def main(run: RunFunction) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+
+
+def _config_dir() -> list[str]:
+    """Return what says again where configurations beside the shipped ones come from."""
+    sources = HydraConfig.get().runtime.config_sources
+    return [
+        part
+        for source in sources
+        if source.provider == "command-line"
+        for part in ("--config-dir", source.path)
+    ]
 
 
 def _board(resolved: dict[str, Any], arguments: Sequence[str]) -> int:

@@ -33,7 +33,10 @@ CORRELATIONS = frozenset({"pearson", "spearmanr"})
 SIMILARITY = CORRELATIONS | {"spearmanr_subsets"}
 
 
-NOT_SETTINGS = ("method", "hydra", "board", "plan", "list", "workers", "retry", "share_device")
+NOT_SETTINGS = (
+    *("method", "hydra", "own_process"),
+    *("board", "plan", "list", "workers", "retry", "share_device"),
+)
 
 
 class Section(BaseModel):

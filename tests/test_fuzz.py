@@ -16,8 +16,9 @@ from results.collect import tables
 from results.errors import UserError
 from results.record import Record, read, read_all, write
 from results.table import render
-from runners.config import LocalFiles, Task
+from runners.config import LocalFiles, Pairs, Task
 from runners.local_data import read_file
+from runners.pairs_data import read_pairs
 
 GOLDEN = Path(__file__).parent / "results" / "golden" / "schema_1.json"
 WHOLE = json.loads(GOLDEN.read_text())
@@ -169,3 +170,53 @@ def test_a_table_of_text_with_anything_in_it(
         assert set(split.labels) <= {0, 1}
     else:
         assert all(0 <= score <= 5 for score in split.labels)
+
+
+SETS = Task(
+    name="sets",
+    kind="similarity",
+    text=["a", "b"],
+    range=[0.0, 5.0],
+    metrics=["spearmanr"],
+    pairs={"set": Pairs(file="set.tsv")},
+)
+PIECES = st.sampled_from(["one dog", "two", "3.5", "9", "", " ", "\u2028", "é", "nan", "-0", "1e9"])
+PAIRS = st.lists(st.lists(PIECES | st.text(max_size=4), max_size=4), max_size=5)
+
+
+@MANY
+@given(
+    lines=PAIRS,
+    golds=st.lists(PIECES, max_size=5),
+    junk=st.binary(max_size=5),
+    columns=st.permutations([0, 1, 2]),
+    header=st.booleans(),
+    folder=st.booleans(),
+)
+def test_scored_pairs_with_anything_in_them(
+    lines: list[list[str]],
+    golds: list[str],
+    junk: bytes,
+    columns: list[int],
+    header: bool,
+    folder: bool,
+    tmp_path: Path,
+) -> None:
+    """A set whose scores lie in the range and whose sentences have words, or its file's name."""
+    text = "\n".join("\t".join(fields) for fields in lines).encode("utf-8", "surrogatepass") + junk
+    if folder:
+        (tmp_path / "set").mkdir(exist_ok=True)
+        (tmp_path / "set" / "STS.input.news.txt").write_bytes(text)
+        (tmp_path / "set" / "STS.gs.news.txt").write_text("\n".join(golds), encoding="utf-8")
+        files = Pairs(folder="set", hub=None, split="test")
+    else:
+        (tmp_path / "set.tsv").write_bytes(text)
+        files = Pairs(file="set.tsv", columns=columns, header=header, hub=None, split="test")
+    split, told = attempt(lambda: read_pairs(SETS, "set", files, tmp_path))
+    if split is None:
+        assert "set" in told
+        return
+    assert split.labels is not None
+    assert len(split.texts) == len(split.labels) >= 2
+    assert all(0 <= score <= 5 for score in split.labels)
+    assert all(words.strip() for pair in split.texts for words in pair)

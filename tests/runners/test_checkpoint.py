@@ -168,6 +168,44 @@ def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Pa
     assert went_on > 0
 
 
+def test_sweep_killed_at_random_moments(tiny_folder: Folder, tmp_path: Path) -> None:
+    """SIGKILL, 20 times at random moments of a sweep of four runs: each is whole, and once."""
+    given = [
+        *("-m", "own_process=false", "task=sst2", "method=full,child_tuning_f", "seed=1,2"),
+        *tiny(tiny_folder("bert"), "budget.steps=24", "checkpoint.steps=3"),
+    ]
+
+    def go(out: str, kill_after: float | None = None) -> bool:
+        process = forked.start([*given, f"out={tmp_path / out}"], tmp_path / "log")
+        process.join(kill_after)
+        killed = process.is_alive()
+        process.kill()
+        process.join()
+        assert killed or process.exitcode == 0, (tmp_path / "log").read_text()
+        return killed
+
+    go("warm")
+    start = time.perf_counter()
+    go("whole")
+    seconds = time.perf_counter() - start
+    whole = {r.run: outcome(r) for r in read_all(tmp_path / "whole")}
+    assert len(whole) == 4
+    rng = random.Random(7)
+    kills, ends, went_on = 0, 0, 0
+    while kills < KILLS:
+        out, untouched = f"cut{ends}", {}
+        while go(out, rng.uniform(0.05, 0.9) * seconds):
+            kills += 1
+            there = {p.name: p.stat().st_mtime_ns for p in (tmp_path / out).glob("*.json")}
+            assert untouched.items() <= there.items()  # what was done was not done again
+            untouched = there
+        found = read_all(tmp_path / out)
+        assert {r.run: outcome(r) for r in found} == whole
+        went_on += sum(len(r.resumed) for r in found)
+        ends += 1
+    assert went_on > 0
+
+
 def _some_checkpoints(tmp_path: Path, said: list[str]) -> Checkpoints:
     found = Checkpoints(tmp_path, "run", said.append)
     for step in (1, 2, 3):

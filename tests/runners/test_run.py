@@ -214,7 +214,7 @@ def test_interruption_leaves_no_record_and_its_own_exit_code(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Full, "after_step", interrupt)
-    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "seed=1,2"))
+    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "seed=1,2", "own_process=false"))
     assert done.code == 130
     assert done.err.count("EMBEDDED") == 1  # the second job of the sweep was not begun
     assert list((tmp_path / "runs").iterdir()) == []
@@ -279,7 +279,8 @@ def test_multirun_reaches_the_same_code(
     (tmp_path / "here").mkdir()
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    done = cli("-m", *tiny(tiny_folder("bert"), "task=rte", "method=glob(l*)", "seed=1,2"))
+    several = ("-m", "method=glob(l*)", "seed=1,2", "own_process=false")
+    done = cli(*several, *tiny(tiny_folder("bert"), "task=rte"))
     assert done.code == 0, done.err
     assert {(r.methods[0], r.seed) for r in _records(tmp_path)} == {
         (m, s) for m in registered() if m.startswith("l") for s in (1, 2)

@@ -1,0 +1,81 @@
+"""Every method, in two processes and in two orders, comes to the same record, times apart."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from methods.registry import registered
+from results.record import Record, read_all
+from tests.conftest import ROOT, narrow, task_of, tiny
+
+# Does run after run in one process, as a launcher that uses its processes again does.
+DRIVER = """
+import json, sys
+from runners.command import main
+from runners.run import run
+for arguments in json.loads(sys.argv[1]):
+    sys.argv = ["run.py", *arguments]
+    code = main(run)
+    assert code == 0, (arguments, code)
+"""
+
+
+@pytest.fixture(scope="module")
+def twice(
+    tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> list[dict[str, Record]]:
+    """Run every method in one process, and again in another one in the opposite order."""
+    base = tmp_path_factory.mktemp("twice")
+    found = []
+    for i, order in enumerate((list(registered()), list(registered())[::-1])):
+        out = f"out={base / str(i)}"
+        small = tiny(tiny_folder("bert"), "threads=1", out)
+        runs = [[*small, f"task={task_of(m, 'rte')}", *narrow(m)] for m in order]
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER, json.dumps(runs)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": str(i + 1)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append({"+".join(r.methods): r for r in read_all(base / str(i))})
+    return found
+
+
+def _without_times(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            k: _without_times(v)
+            for k, v in value.items()
+            if "second" not in k and k not in ("command", "start", "end", "peak_bytes")
+        }
+    return value
+
+
+@pytest.mark.parametrize("method", registered())
+def test_equal_in_two_processes_whatever_ran_before(
+    method: str, twice: list[dict[str, Record]]
+) -> None:
+    first, second = (records[method] for records in twice)
+    assert first.status == "finished"
+    assert first.predictions
+    assert _without_times(asdict(first)) == _without_times(asdict(second))
+
+
+def test_two_seeds_differ(tiny_folder: Callable[[str], Path], tmp_path: Path, cli: Any) -> None:
+    small = tiny(tiny_folder("bert"), "task=rte", "own_process=false")
+    assert cli("-m", *small, "seed=1,2").code == 0
+    one, two = read_all(tmp_path / "runs")
+    assert one.initial_sha256 != two.initial_sha256
+    assert one.losses != two.losses
