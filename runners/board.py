@@ -10,128 +10,37 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from results import board as lists
 from results import record as records
+from results.board import write_board
 from results.errors import UserError
-from runners.claims import is_claimed
+from runners.board_plan import Board, Compose, Planned, listed, plan
 from runners.config import Section, check
-from runners.data import load_task_data
-from runners.identity import run_name
 from runners.processes import RUN_PY
 from runners.run import CLAIMED, say
-from runners.weights import find_weights
 
-OWN_KEYS = ("board", "plan", "list", "workers", "retry", "share_device")
 WAIT = 2.0  # seconds between looks at runs that other processes do
-Compose = Callable[[Sequence[str]], dict[str, Any]]
-State = Literal["finished", "diverged", "failed", "claimed", "missing"]
-
-
-class Entry(Section):
-    """A row of a board: what `method=` is given, and settings of its own."""
-
-    method: str
-    set: list[str] = Field(default_factory=list)
-
-
-class Board(Section):
-    """Every method on every task with every seed, under common settings."""
-
-    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
-    methods: list[str | Entry] = Field(min_length=1)
-    tasks: list[str] = Field(min_length=1)
-    seeds: list[int] = Field(min_length=1)
-    set: list[str] = Field(default_factory=list)
 
 
 class Sweep(Section):
     """How a board is run: `retry` runs what failed, and nothing else.
 
-    With `plan`, its runs are listed only; `list` names a folder in which that list is kept.
+    With `plan`, its runs are listed only; `list` names a folder in which that list is kept. With
+    `search`, the trials of its search are run instead.
     """
 
     plan: bool
     list: str | None
+    search: bool
     workers: int = Field(ge=1)
     retry: Literal["failed"] | None
     share_device: bool
-
-
-@dataclass
-class Planned:
-    """One run of a board: what to type for it, its name, and where it stands."""
-
-    overrides: list[str]
-    name: str
-    path: Path
-    state: State = "missing"
-    score: float | None = None
-    message: str = ""
-
-    def look(self) -> State:
-        """Read again where the run stands."""
-        if self.path.exists():
-            try:
-                stored = records.read(self.path)
-            except UserError as error:  # a damaged record is named; the others go on
-                self.state, self.message = "failed", str(error)
-            else:
-                self.state, self.score = stored.status, stored.score
-        else:
-            self.state = "claimed" if is_claimed(self.path.parent, self.name) else "missing"
-        return self.state
-
-
-def expand(board: Board, typed: Sequence[str]) -> list[list[str]]:
-    """Return what to type for each run: board, row, method, task, seed, then the user's own.
-
-    Seeds change slowest, so that an unfinished board has all its methods.
-    """
-    rows = [Entry(method=m) if isinstance(m, str) else m for m in board.methods]
-    own = [a for a in typed if not a.startswith("-") and a.partition("=")[0] not in OWN_KEYS]
-    return [
-        [f"method={row.method}", f"task={task}", f"seed={seed}", *board.set, *row.set, *own]
-        for seed in board.seeds
-        for task in board.tasks
-        for row in rows
-    ]
-
-
-def plan(board: Board, typed: Sequence[str], compose: Compose) -> list[Planned]:
-    """Check every run before any is started, and say where each stands."""
-    loaded: dict[str, Any] = {}
-
-    def once(key: str, load: Callable[[], Any]) -> Any:
-        if key not in loaded:
-            loaded[key] = load()
-        return loaded[key]
-
-    def planned(overrides: list[str]) -> Planned:
-        config = check(compose(overrides))
-        settings = config.settings
-        parts = (settings.task, settings.data, settings.protocol, config.training_text)
-        data = once(repr(parts), lambda: load_task_data(*parts))
-        weights = once(repr(settings.model), lambda: find_weights(settings.model))
-        name = run_name(config, data, weights)
-        found = Planned(overrides, name, records.record_path(Path(settings.out), name))
-        found.look()
-        return found
-
-    found = [planned(overrides) for overrides in expand(board, typed)]
-    twice = [name for name, n in Counter(p.name for p in found).items() if n > 1]
-    if twice:
-        raise UserError(
-            f"board={board.name}: {twice[0]} is asked for more than once; list each method, task"
-            " and seed once"
-        )
-    return found
 
 
 @dataclass
@@ -235,19 +144,24 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     """Run what a board lacks, or list it; return 0 when every run of it is finished."""
     board = _checked(Board, composed["board"], "board.")
     sweep = _checked(Sweep, {k: composed[k] for k in Sweep.model_fields}, "")
-    runs = plan(board, typed, compose)
+    runs = plan(board, typed, compose, sweep.search)
     wanted = ("failed", "diverged") if sweep.retry else ("missing", "claimed")
     to_do = [run for run in runs if run.state in wanted]
     counts = Counter(run.state for run in runs)
-    listed = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    say(f"board {board.name}: {len(runs)} runs, {listed}; {len(to_do)} to do")
-    if sweep.list is not None and not sweep.plan:
-        raise UserError(f"list={sweep.list} goes with plan=true: nothing is run then")
+    told = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    say(f"board {board.name}: {len(runs)} runs, {told}; {len(to_do)} to do")
+    if counts["waiting"]:
+        say(
+            f"{counts['waiting']} runs wait for a learning rate: python run.py board={board.name}"
+            " search=true finds it"
+        )
+    if sweep.list is not None and (not sweep.plan or sweep.search):
+        raise UserError(f"list={sweep.list} goes with plan=true, and not with search=true")
     if sweep.plan:
         for run in runs:
             print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
         if sweep.list is not None:
-            say(f"list: {lists.write_board(_listed(board, runs), Path(sweep.list))}")
+            say(f"list: {write_board(listed(board, runs), Path(sweep.list))}")
         return 0
     if to_do:
         first = check(compose(to_do[0].overrides)).settings
@@ -267,27 +181,9 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
             to_do = [_again(run) for run in to_do]
         Pool(to_do, sweep.workers, threads, devices, logs).go()
     unfinished = [run for run in runs if run.look() != "finished"]
-    for run in unfinished:
+    for run in (run for run in unfinished if run.state != "waiting"):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
     return 1 if unfinished else 0
-
-
-def _listed(board: Board, runs: Sequence[Planned]) -> lists.Board:
-    """Return the list by which the board's tables count; in `runs`, rows change fastest."""
-    rows = [Entry(method=m) if isinstance(m, str) else m for m in board.methods]
-    return lists.Board(
-        board.name,
-        tuple(" ".join([row.method, *row.set]) for row in rows),
-        tuple(
-            lists.Asked(
-                i % len(rows),
-                board.tasks[i // len(rows) % len(board.tasks)],
-                board.seeds[i // (len(rows) * len(board.tasks))],
-                run.name,
-            )
-            for i, run in enumerate(runs)
-        ),
-    )
 
 
 def _again(run: Planned) -> Planned:

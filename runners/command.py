@@ -9,11 +9,13 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -178,7 +180,8 @@ def known_keys(arguments: Sequence[str]) -> list[str]:
     """Return every dotted key of the configuration that the arguments' choices lead to."""
     groups = tuple(f"{p.name}=" for p in CONFIGS.iterdir() if p.is_dir())
     choices = [a for a in arguments if a.startswith(groups)]
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    begun = GlobalHydra.instance().is_initialized()  # as it is where a board composes its runs
+    with nullcontext() if begun else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         try:
             composed = hydra.compose("config", overrides=choices)
         except HydraException:

@@ -14,7 +14,7 @@ import pytest
 
 from results.errors import UserError
 from results.record import read_all
-from runners.board import Board, Entry, expand, plan
+from runners.board_plan import Board, Entry, Search, expand, expand_search, plan
 from runners.claims import Claim, take
 from tests.conftest import ROOT, Cli, configure
 from tests.tiny import save_tiny
@@ -36,7 +36,8 @@ def test_a_board_is_every_method_on_every_task_with_every_seed() -> None:
         seeds=[1, 2],
         set=["data=local"],
     )
-    found = expand(board, ["board=b", "plan=true", "workers=2", "-m", "data.dir=x"])
+    typed = ["board=b", "board.seeds=[1,2]", "+board.set=[]", "plan=true", "workers=2", "-m"]
+    found = [slot.overrides for slot in expand(board, [*typed, "data.dir=x"])]
     assert len(found) == 8
     assert found[0] == ["method=full", "task=rte", "seed=1", "data=local", "data.dir=x"]
     assert found[1] == [
@@ -192,6 +193,11 @@ def test_a_run_that_another_process_does_is_left_to_it(
         (["board=smoke", "board.seeds=[]"], "board.seeds=[]"),
         (["board=smoke", "board.methods=[fulll]"], "no method called 'fulll'"),
         (["board=smoke", "board.tasks=[rtee]"], "no task called 'rtee'"),
+        (["board=smoke", 'board.set=["budget.stepz=4"]'], "no key called 'budget.stepz'"),
+        (["board=smoke", "search=true"], "has no search"),
+        (["board=smoke", "+board.search={lr: [1,2,3], seed: 1}", "lr=3"], "leave lr= out"),
+        (["board=smoke", "list=x"], "goes with plan=true"),
+        (["board=smoke", "sede=4"], "no key called 'sede'; did you mean seed?"),
     ],
 )
 def test_wrong_boards_get_one_line(arguments: list[str], sentence: str, cli: Cli) -> None:
@@ -199,3 +205,57 @@ def test_wrong_boards_get_one_line(arguments: list[str], sentence: str, cli: Cli
     assert found.code == 2
     assert sentence in found.err
     assert found.err.count("\n") == 1
+
+
+def _searching(tmp_path: Path, folder: Path) -> list[str]:
+    return [
+        *small(folder, "board.methods=[full,bitfit]", "board.seeds=[1]", "budget.steps=3"),
+        "+board.search={lr: [1e-4, 1e-3, 1e-2], seed: 9}",
+        f"out={tmp_path / 'runs'}",
+    ]
+
+
+def test_search_tries_every_rate_once_and_the_board_takes_the_best(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = _searching(tmp_path, tiny_folder("bert"))
+    waits = cli(*given, "plan=true")
+    assert waits.code == 0, waits.err
+    assert "2 runs wait for a learning rate: python run.py board=smoke search=true" in waits.err
+    assert cli(*given).code == 1
+    assert not list((tmp_path / "runs").glob("*.json"))
+    done = cli(*given, "search=true", *WORKERS)
+    assert done.code == 0, done.err
+    trials = read_all(tmp_path / "runs")
+    assert len(trials) == 6
+    assert {(r.seed, r.protocol) for r in trials} == {(9, "select")}
+    assert {(r.methods[0], r.config["lr"]) for r in trials} == {
+        (m, lr) for m in ("full", "bitfit") for lr in (1e-4, 1e-3, 1e-2)
+    }
+    best = {}
+    for record in trials:
+        assert record.selected is not None
+        pair = (record.selected["score"], -record.config["lr"])
+        best[record.methods[0]] = max(best.get(record.methods[0], pair), pair)
+    listed = cli(*given, "plan=true", f"list={tmp_path / 'boards'}")
+    assert listed.code == 0, listed.err
+    for method, (_, rate) in best.items():
+        [line] = [x for x in listed.out.splitlines() if f"method={method} " in x]
+        assert line.startswith("missing")
+        assert line.endswith(f" lr={-rate:g}")
+    assert cli(*given, *WORKERS).code == 0
+    final = [r for r in read_all(tmp_path / "runs") if r.protocol == "final"]
+    assert {r.methods[0]: r.config["lr"] for r in final} == {m: -r for m, (_, r) in best.items()}
+
+
+def test_search_goes_to_a_folder_of_its_own_and_needs_three_rates() -> None:
+    search = Search(lr=[1e-4, 1e-3, 1e-2], seed=9, set=["budget.epochs=2"])
+    board = Board(name="b", methods=["full"], tasks=["rte"], seeds=[1, 2], search=search)
+    found = [slot.overrides for slot in expand_search(board, search, ["board=b"])]
+    assert found[0] == [
+        "method=full", "task=rte", "seed=9", "protocol=select", "budget.epochs=2",
+        "out=results/searches/b", "lr=0.0001",
+    ]  # fmt: skip
+    assert len(found) == 3
+    with pytest.raises(ValueError, match="at least 3"):
+        Search(lr=[1e-4, 1e-3], seed=9)
