@@ -144,6 +144,8 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     """Run what a board lacks, or list it; return 0 when every run of it is finished."""
     board = _checked(Board, composed["board"], "board.")
     sweep = _checked(Sweep, {k: composed[k] for k in Sweep.model_fields}, "")
+    if sweep.list is not None and (not sweep.plan or sweep.search):
+        raise UserError(f"list={sweep.list} goes with plan=true, and not with search=true")
     runs = plan(board, typed, compose, sweep.search)
     wanted = ("failed", "diverged") if sweep.retry else ("missing", "claimed")
     to_do = [run for run in runs if run.state in wanted]
@@ -155,8 +157,6 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
             f"{counts['waiting']} runs wait for a learning rate: python run.py board={board.name}"
             " search=true finds it"
         )
-    if sweep.list is not None and (not sweep.plan or sweep.search):
-        raise UserError(f"list={sweep.list} goes with plan=true, and not with search=true")
     if sweep.plan:
         for run in runs:
             print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
