@@ -54,6 +54,16 @@ def choose_device(asked: str) -> str:
     return "cpu"
 
 
+def computes_bf16(device: str) -> bool:
+    """Say whether a device multiplies bfloat16 matrices itself; a CPU that does not emulates it.
+
+    Emulated products are five to fifty times slower than float32 ones.
+    """
+    import torch
+
+    return device != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
 def make_deterministic() -> None:
     """Ask torch for deterministic kernels; an operation that has none warns and runs."""
     import torch

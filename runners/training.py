@@ -25,7 +25,13 @@ from runners.checkpoint import Checkpoints
 from runners.config import RunConfig
 from runners.course import Course, Saving, Scoring
 from runners.delta import save_delta
-from runners.environment import choose_device, describe_environment, make_deterministic, peak_bytes
+from runners.environment import (
+    choose_device,
+    computes_bf16,
+    describe_environment,
+    make_deterministic,
+    peak_bytes,
+)
 from runners.examples import Split, TaskData
 from runners.loop import Diverged, Loop, total_steps
 from runners.metrics import headline
@@ -47,6 +53,8 @@ def train_and_score(
     make_deterministic()
     device = str(accelerator.device)
     environment = describe_environment(device, config.precision)
+    if config.precision == "bf16" and not computes_bf16(device):
+        say("precision=bf16: this CPU only emulates it, many times slower than precision=fp32")
     if not len(data.train):
         blank = replace(blank, environment=environment)
         return _score_untrained(config, data, weights, accelerator, blank, began)
