@@ -1,12 +1,14 @@
-"""Runs run.py's main in processes that can be killed, forked from one that has imported it all."""
+"""Runs run.py's main, or a function, in processes forked from one that has imported it all."""
 
 from __future__ import annotations
 
 import multiprocessing
 import os
 import sys
+from collections.abc import Callable
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
@@ -19,11 +21,17 @@ _CONTEXT.set_forkserver_preload(
 )
 
 
-def _main(arguments: list[str], environment: dict[str, str], log: str) -> None:
+def _do(environment: dict[str, str], log: str, act: Callable[..., object], given: Any) -> None:
     os.environ.update(environment)
     stream = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(stream, 1)
     os.dup2(stream, 2)
+    act(*given)
+    sys.stdout.flush()
+    sys.stderr.flush()
+
+
+def _main(*arguments: str) -> None:
     sys.argv = ["run.py", *arguments]
     from runners.command import main
     from runners.run import run
@@ -34,11 +42,16 @@ def _main(arguments: list[str], environment: dict[str, str], log: str) -> None:
     os._exit(code)
 
 
-def start(arguments: list[str], log: Path) -> BaseProcess:
-    """Start a run in a process of its own; what it prints is added to `log`."""
+def call(log: Path, act: Callable[..., object], *given: object) -> BaseProcess:
+    """Call a module's function in a process of its own; what it prints is added to `log`."""
     kept = ("TUNEBENCH_CACHE", "HF_HUB_OFFLINE", "TMPDIR")
     environment = {k: os.environ[k] for k in kept if k in os.environ}
     environment |= {"OMP_NUM_THREADS": "1"}
-    process = _CONTEXT.Process(target=_main, args=(arguments, environment, str(log)))
+    process = _CONTEXT.Process(target=_do, args=(environment, str(log), act, given))
     process.start()
     return process
+
+
+def start(arguments: list[str], log: Path) -> BaseProcess:
+    """Start a run in a process of its own; what it prints is added to `log`."""
+    return call(log, _main, *arguments)
