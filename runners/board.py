@@ -22,6 +22,7 @@ from results.board import write_board
 from results.errors import UserError
 from runners.board_plan import Board, Compose, Planned, listed, plan
 from runners.config import Section, check
+from runners.estimate import estimate
 from runners.processes import RUN_PY
 from runners.run import CLAIMED, say
 
@@ -31,11 +32,12 @@ WAIT = 2.0  # seconds between looks at runs that other processes do
 class Sweep(Section):
     """How a board is run: `retry` runs what failed, and nothing else.
 
-    With `plan`, its runs are listed only; `list` names a folder in which that list is kept. With
-    `search`, the trials of its search are run instead.
+    With `plan`, its runs are listed only, and with `estimate` also what they cost; `list` names a
+    folder in which that list is kept. With `search`, the trials of its search are run instead.
     """
 
     plan: bool
+    estimate: bool
     list: str | None
     search: bool
     workers: int = Field(ge=1)
@@ -102,9 +104,7 @@ class Pool:
 
     def _once(self, run: Planned, worker: int) -> int:
         """Start the run's process and wait for it; return its exit code."""
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
-        environment["MKL_NUM_THREADS"] = environment["OMP_NUM_THREADS"]
-        environment["TUNEBENCH_RUNS_BESIDE"] = str(self.workers - 1)
+        environment = _environment(self.workers, self.threads)
         if self.devices:
             environment["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
             environment["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
@@ -140,6 +140,16 @@ class Pool:
         )
 
 
+def _environment(workers: int, threads: int) -> dict[str, str]:
+    """Return what a run's process finds beside `workers` - 1 others."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TUNEBENCH_RUNS_BESIDE": str(workers - 1),
+    }
+
+
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
     """Run what a board lacks, or list it; return 0 when every run of it is finished."""
     board = _checked(Board, composed["board"], "board.")
@@ -162,6 +172,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
             print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
         if sweep.list is not None:
             say(f"list: {write_board(listed(board, runs), Path(sweep.list))}")
+        _tell_cost([*to_do, *(run for run in runs if run.state == "waiting")], runs, sweep, compose)
         return 0
     if to_do:
         first = check(compose(to_do[0].overrides)).settings
@@ -171,8 +182,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
                 f"workers={sweep.workers} on {len(devices)} GPU(s): each run owns one; use"
                 f" workers={len(devices)}, or share_device=true, which the records then say"
             )
-        cores = os.cpu_count() or 1
-        threads = first.threads or max(1, cores // sweep.workers)
+        threads = _threads(first.threads, sweep.workers)
         out = Path(first.out)
         records.check_writable(out)
         logs = out / ".logs"
@@ -184,6 +194,34 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     for run in (run for run in unfinished if run.state != "waiting"):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
     return 1 if unfinished else 0
+
+
+def _threads(asked: int | None, workers: int) -> int:
+    """Return the threads of each run: what was asked, else an equal share of the cores."""
+    return asked or max(1, (os.cpu_count() or 1) // workers)
+
+
+def _tell_cost(
+    left: Sequence[Planned], runs: Sequence[Planned], sweep: Sweep, compose: Compose
+) -> None:
+    """Print what was spent, and what is left to spend."""
+    spent = sum(run.seconds for run in runs)
+    say(f"done: {sum(r.state in records.DONE for r in runs)} runs, {_hours(spent)} of runs")
+    if not left or not sweep.estimate:
+        return
+    settings = check(compose(left[0].overrides)).settings
+    threads = _threads(settings.threads, sweep.workers)
+    rows = len({run.slot.row for run in left})
+    say(f"calibrating {rows} rows, a few steps each; estimate=false leaves that out")
+    found = estimate(left, compose, sweep.workers, _environment(sweep.workers, threads))
+    say(
+        f"to do: {found.runs} runs, {found.real_tokens:,} real tokens, about"
+        f" {_hours(found.seconds)} here with workers={sweep.workers} threads={threads}"
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.2f} hours"
 
 
 def _again(run: Planned) -> Planned:

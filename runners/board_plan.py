@@ -19,7 +19,7 @@ from runners.data import load_task_data
 from runners.identity import run_name
 from runners.weights import find_weights
 
-OWN_KEYS = ("board", "plan", "list", "search", "workers", "retry", "share_device")
+OWN_KEYS = ("board", "plan", "estimate", "list", "search", "workers", "retry", "share_device")
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
 
@@ -83,6 +83,7 @@ class Planned:
     path: Path
     state: State = "missing"
     score: float | None = None
+    seconds: float = 0.0
     message: str = ""
 
     def look(self) -> State:
@@ -96,6 +97,7 @@ class Planned:
                 self.state, self.message = "failed", str(error)
             else:
                 self.state, self.score = stored.status, stored.score
+                self.seconds = stored.whole_seconds or 0.0
         else:
             self.state = "claimed" if is_claimed(self.path.parent, self.name) else "missing"
         return self.state

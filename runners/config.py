@@ -35,7 +35,7 @@ SIMILARITY = CORRELATIONS | {"spearmanr_subsets"}
 
 NOT_SETTINGS = (
     *("method", "hydra", "own_process"),
-    *("board", "plan", "list", "search", "workers", "retry", "share_device"),
+    *("board", "plan", "estimate", "list", "search", "workers", "retry", "share_device"),
 )
 
 

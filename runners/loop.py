@@ -8,7 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from methods.method import Batch, Method, Output
 from methods.surgery.representation import Representation
@@ -138,19 +140,20 @@ class Loop:
             output = self.model(**batch)
         return Output(output.loss.float(), output.logits.float())
 
-    def prepare_methods(self) -> None:
-        """Let methods see training batches before the first step.
+    def prepare_methods(self, batches: int | None = None) -> None:
+        """Let methods see an epoch's batches, or so many of them, before the first step.
 
         Gradients, dropout's stream and the count of tokens are afterwards as they were.
         """
         device = self.accelerator.device
+        last = min(batches or self.order.steps_per_epoch, self.order.steps_per_epoch)
         self.model.train()
         start = time.perf_counter()
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             for method in self.methods:
                 for other in self.methods:
                     other.paused = other is not method
-                epoch = self._batches(0, self.order.steps_per_epoch)
+                epoch = self._batches(0, last)
                 method.before_training(self.model, epoch, self.forward)
         for method in self.methods:
             method.paused = False
@@ -160,10 +163,15 @@ class Loop:
 
     def _batches(self, first: int, last: int) -> Iterator[Batch]:
         for indices in self.order.batches(first, last):
-            batch = self.collate(indices)
+            batch = self.batch(indices)
             self.progress.real_tokens += int(self.collate.tokens.lengths[indices].sum())
             self.progress.padded_tokens += batch["input_ids"].numel()
-            yield {k: v.to(self.accelerator.device) for k, v in batch.items()}
+            yield batch
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the examples of these indices, padded, on the device."""
+        made = self.collate(indices)
+        return {k: v.to(self.accelerator.device) for k, v in made.items()}
 
     def run(self, until: int, after_step: Callable[[int], None] = lambda step: None) -> None:
         """Train up to step `until`; raise Diverged when the loss is not finite.
@@ -173,14 +181,15 @@ class Loop:
         self.model.train()
         start = time.perf_counter()
         for batch in self._batches(self.step, until):
-            self._unseen.append(self._take_step(batch))
+            self._unseen.append(self.take_step(batch))
             if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
                 self.settle()
             self.progress.train_seconds += time.perf_counter() - start
             after_step(self.step)
             start = time.perf_counter()
 
-    def _take_step(self, batch: Batch) -> torch.Tensor:
+    def take_step(self, batch: Batch) -> torch.Tensor:
+        """Take one optimizer step on a batch; return its loss."""
         again = self._gradient_again(batch) if self._twice else None
         loss = self._backward_that_fits(batch)
         for method in self.methods:

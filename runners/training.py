@@ -124,10 +124,12 @@ def prepare(
     accelerator: Accelerator,
     *,
     anew: bool = True,
+    preparing: int | None = None,
 ) -> tuple[Loop, Collators, Loaded]:
     """Load, tokenise, let the methods prepare; return the loop before its first step.
 
-    A run that goes on (`anew` false) loads what its methods saw of the training batches instead.
+    A run that goes on (`anew` false) loads what its methods saw of the training batches instead;
+    with `preparing`, they see only so many.
     """
     settings, budget = config.settings, config.settings.budget
     loaded = load_pretrained(config, weights)
@@ -150,7 +152,7 @@ def prepare(
         accelerator,
     )
     if anew:
-        loop.prepare_methods()
+        loop.prepare_methods(preparing)
     return loop, collators, loaded
 
 

@@ -32,6 +32,15 @@ REAL_GLUE = Path(os.environ.pop("GLUE_DIR", None) or ROOT.parent / "shared" / "d
 REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "data" / "sts")
 
 
+# Files with tests of a minute each: begun first, so that no process is left alone with one.
+LONG = ("test_embedded_data", "test_launchers", "test_equality", "test_checkpoint", "test_claims")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest tests first."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 class NetworkBlocked(RuntimeError):
     """A test tried to reach something beyond this machine."""
 
@@ -140,10 +149,10 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return call
 
 
-def committed_records() -> list[Record]:
+def committed_records(folder: str = "results/runs") -> list[Record]:
     """Return the records that the repository holds, not those that runs on this machine added."""
     listed = subprocess.run(
-        ["git", "ls-files", "results/runs"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return [read(ROOT / name) for name in sorted(listed.stdout.split()) if name.endswith(".json")]
 

@@ -63,7 +63,7 @@ def test_the_same_run_twice_is_refused_before_anything_runs(tmp_path: Path) -> N
 def test_a_board_runs_what_is_missing(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     given = small(tiny_folder("bert"))
-    listed = cli(*given, "plan=true")
+    listed = cli(*given, "plan=true", "estimate=false")
     assert listed.code == 0
     assert listed.out.count("missing") == 4
     assert "python run.py method=full task=rte seed=1" in listed.out
@@ -172,14 +172,14 @@ def test_a_run_that_another_process_does_is_left_to_it(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     given = small(tiny_folder("bert"))
-    listed = cli(*given, "plan=true").out.splitlines()[0]
+    listed = cli(*given, "plan=true", "estimate=false").out.splitlines()[0]
     name, overrides = listed.split()[1], listed.partition("python run.py ")[2].split()
     claim = take(tmp_path / "runs", name)
     assert isinstance(claim, Claim)
     found = cli(*overrides, f"out={tmp_path / 'runs'}")
     assert found.code == 3
     assert f"is being done by process {os.getpid()}" in found.err
-    assert "1 claimed" in cli(*given, "plan=true").err
+    assert "1 claimed" in cli(*given, "plan=true", "estimate=false").err
     claim.release()
     assert cli(*overrides, f"out={tmp_path / 'runs'}").code == 0
 
@@ -219,7 +219,7 @@ def test_search_tries_every_rate_once_and_the_board_takes_the_best(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     given = _searching(tmp_path, tiny_folder("bert"))
-    waits = cli(*given, "plan=true")
+    waits = cli(*given, "plan=true", "estimate=false")
     assert waits.code == 0, waits.err
     assert "2 runs wait for a learning rate: python run.py board=smoke search=true" in waits.err
     assert cli(*given).code == 1
@@ -237,7 +237,7 @@ def test_search_tries_every_rate_once_and_the_board_takes_the_best(
         assert record.selected is not None
         pair = (record.selected["score"], -record.config["lr"])
         best[record.methods[0]] = max(best.get(record.methods[0], pair), pair)
-    listed = cli(*given, "plan=true", f"list={tmp_path / 'boards'}")
+    listed = cli(*given, "plan=true", "estimate=false", f"list={tmp_path / 'boards'}")
     assert listed.code == 0, listed.err
     for method, (_, rate) in best.items():
         [line] = [x for x in listed.out.splitlines() if f"method={method} " in x]

@@ -11,8 +11,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from methods.registry import registered
 from results.record import Record, read_all
 from tests.conftest import ROOT, narrow, task_of, tiny
@@ -29,30 +27,6 @@ for arguments in json.loads(sys.argv[1]):
 """
 
 
-@pytest.fixture(scope="module")
-def twice(
-    tiny_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
-) -> list[dict[str, Record]]:
-    """Run every method in one process, and again in another one in the opposite order."""
-    base = tmp_path_factory.mktemp("twice")
-    found = []
-    for i, order in enumerate((list(registered()), list(registered())[::-1])):
-        out = f"out={base / str(i)}"
-        small = tiny(tiny_folder("bert"), "threads=1", out)
-        runs = [[*small, f"task={task_of(m, 'rte')}", *narrow(m)] for m in order]
-        done = subprocess.run(
-            [sys.executable, "-c", DRIVER, json.dumps(runs)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": str(i + 1)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-        found.append({"+".join(r.methods): r for r in read_all(base / str(i))})
-    return found
-
-
 def _without_times(value: Any) -> Any:
     if isinstance(value, dict):
         return {
@@ -63,14 +37,31 @@ def _without_times(value: Any) -> Any:
     return value
 
 
-@pytest.mark.parametrize("method", registered())
-def test_equal_in_two_processes_whatever_ran_before(
-    method: str, twice: list[dict[str, Record]]
+def test_every_method_is_equal_in_two_processes_whatever_ran_before(
+    tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    first, second = (records[method] for records in twice)
-    assert first.status == "finished"
-    assert first.predictions
-    assert _without_times(asdict(first)) == _without_times(asdict(second))
+    """Every method in one process, and again in another one in the opposite order."""
+    found: list[dict[str, Record]] = []
+    for i, order in enumerate((list(registered()), list(registered())[::-1])):
+        small = tiny(tiny_folder("bert"), "threads=1", f"out={tmp_path / str(i)}")
+        runs = [[*small, f"task={task_of(m, 'rte')}", *narrow(m)] for m in order]
+        done = subprocess.run(
+            [sys.executable, "-c", DRIVER, json.dumps(runs)],
+            cwd=ROOT,
+            env={**os.environ, "PYTHONHASHSEED": str(i + 1)},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr[-3000:]
+        found.append({"+".join(r.methods): r for r in read_all(tmp_path / str(i))})
+    first, second = found
+    assert set(first) == set(second) == {*registered()}
+    for method, record in first.items():
+        assert record.status == "finished", method
+        assert record.predictions, method
+        ours, theirs = _without_times(asdict(record)), _without_times(asdict(second[method]))
+        assert ours == theirs, method
 
 
 def test_two_seeds_differ(tiny_folder: Callable[[str], Path], tmp_path: Path, cli: Any) -> None:
