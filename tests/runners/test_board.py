@@ -14,7 +14,17 @@ import pytest
 
 from results.errors import UserError
 from results.record import read_all
-from runners.board_plan import Board, Entry, Search, expand, expand_search, plan
+from runners.board import Pool
+from runners.board_plan import (
+    Board,
+    Entry,
+    Planned,
+    Search,
+    Slot,
+    expand,
+    expand_search,
+    plan,
+)  # fmt: skip
 from runners.claims import Claim, take
 from tests.conftest import ROOT, Cli, configure
 from tests.tiny import save_tiny
@@ -259,3 +269,37 @@ def test_search_goes_to_a_folder_of_its_own_and_needs_three_rates() -> None:
     assert len(found) == 3
     with pytest.raises(ValueError, match="at least 3"):
         Search(lr=[1e-4, 1e-3], seed=9)
+
+
+def test_each_run_owns_a_gpu_unless_sharing_is_asked_for_and_recorded(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A GPU that is named and not there: torch then takes the CPU, whose runs show the rest."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    given = [a for a in small(tiny_folder("bert")) if not a.startswith("device=")]
+    refused = cli(*given, *WORKERS)
+    assert refused.code == 2
+    assert "workers=2 on 1 GPU(s): each run owns one" in refused.err
+    assert not list((tmp_path / "runs").glob("*.json"))
+    assert cli(*given, *WORKERS, "share_device=true", "board.seeds=[1]").code == 0
+    assert {r.environment["shared_device"] for r in read_all(tmp_path / "runs")} == {True}
+    assert cli(*given, "workers=1", "threads=1", "board.methods=[linear]").code == 0
+    alone = [r for r in read_all(tmp_path / "runs") if r.methods == ["linear"]]
+    assert {r.environment["shared_device"] for r in alone} == {False}
+
+
+def test_gpus_are_handed_out_one_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Started:
+        def __init__(self, command: object, env: dict[str, str], **more: object) -> None:
+            given.append((env["CUDA_VISIBLE_DEVICES"], env["TUNEBENCH_SHARED_DEVICE"]))
+
+        def wait(self) -> int:
+            return 0
+
+    given: list[tuple[str, str]] = []
+    monkeypatch.setattr("runners.board.subprocess.Popen", Started)
+    run = Planned(Slot(0, "rte", 1, []), [], "name", tmp_path / "name.json")
+    for worker in range(3):
+        Pool([run], 3, 1, ["4", "6", "7"], tmp_path)._once(run, worker)
+        Pool([run], 3, 1, ["4", "6"], tmp_path)._once(run, worker)
+    assert given == [("4", "0"), ("4", "1"), ("6", "0"), ("6", "1"), ("7", "0"), ("4", "1")]
