@@ -81,7 +81,9 @@ class Method:
     first step differ from the pretrained model's by design. `needs` may name "pretrained", the
     weights as loaded. While `paused`, a method must not perturb forward passes: another one is
     measuring the model. `paper` and `trains` (what trains besides the head, or else what changes)
-    are for the table of methods.
+    are for the table of methods. `added` holds options that a released method was given later, each
+    with the value at which it does what it did before: at that value a run's name and record leave
+    the option out, so that older records stand for the same run.
     """
 
     name: ClassVar[str] = ""
@@ -92,6 +94,7 @@ class Method:
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
+    added: ClassVar[Mapping[str, Any]] = {}
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)

@@ -7,16 +7,22 @@ One step of ascent on the divergence moves a random start z ~ N(0, σ²) of the 
 `radius` (paper). The code divides by the largest entry after the step instead, so that its |z| is
 about 1 (`normalise=unit`), and adds positions and LayerNorm to an embedding that already has them;
 that is not copied. The term is the mean of the symmetric divergence, the squared difference for
-regression. The paper's proximal point term is not built, nor is it in the code. Three forward
-passes a step. weight=0 is plain fine-tuning.
+regression. Three forward passes a step.
+
+The paper's other half, the Bregman proximal point term, is not in the code, and off by default:
+`proximal` times the mean of the same divergence between the model and its own moving average,
+θ̃ ← average · θ̃ + (1 - average) · θ after every step, whose predictions are taken without dropout
+and without a gradient. It costs a fourth forward pass and a copy of the trained weights. weight=0
+and proximal=0 are plain fine-tuning.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Lt
 
 from methods.method import Batch, Forward, Method, Setting
 
@@ -32,12 +38,15 @@ class Smart(Method):
     paper: ClassVar[str] = "Jiang et al. 2020"
     trains: ClassVar[str] = "predictions smooth around the words, adversarially"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    added: ClassVar[Mapping[str, Any]] = {"proximal": 0.0, "average": 0.99}
 
     weight: Annotated[float, Ge(0)] = 1.0
     sigma: Annotated[float, Gt(0)] = 1e-5
     step: Annotated[float, Gt(0)] = 1e-3
     radius: Annotated[float, Gt(0)] = 1e-5
     normalise: Literal["project", "unit"] = "project"
+    proximal: Annotated[float, Ge(0)] = 0.0
+    average: Annotated[float, Ge(0), Lt(1)] = 0.99
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.streams import Streams
@@ -46,6 +55,7 @@ class Smart(Method):
         self.regression = setting.regression
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.delta: torch.Tensor | None = None
+        self.mean: dict[str, torch.Tensor] = {}  # the moving average, of what is trained
         model.get_input_embeddings().register_forward_hook(self._moved)
 
     def _moved(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
@@ -55,25 +65,59 @@ class Smart(Method):
         return output + self.delta
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
-        import torch
-
+        averaged = self._of_average(model, batch, forward) if self.proximal else None
         clean = forward(batch)
-        if self.weight == 0:
-            return clean.loss
+        found = clean.loss
+        if self.weight:
+            found = found + self.weight * self._smoothness(clean.logits, batch, forward).mean()
+        if averaged is not None:
+            found = found + self.proximal * self._apart(clean.logits, averaged).mean()
+        return found
+
+    def _apart(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         from methods.surgery.divergences import squared_difference, symmetric_kl
 
-        apart = squared_difference if self.regression else symmetric_kl
+        return (squared_difference if self.regression else symmetric_kl)(first, second)
+
+    def _smoothness(self, clean: torch.Tensor, batch: Batch, forward: Forward) -> torch.Tensor:
+        """Return each example's divergence (B,) from its logits (B, classes) nearby."""
+        import torch
+
         assert self.words is not None
         start = self.streams.normal(self.words.float(), self.sigma).requires_grad_(True)
         self.delta = start
         try:
-            found = apart(forward(batch).logits, clean.logits.detach()).sum()
+            found = self._apart(forward(batch).logits, clean.detach()).sum()
             [gradient] = torch.autograd.grad(found, start)
             self.delta = self.ascended(start.detach(), gradient)
             moved = forward(batch)
         finally:
             self.delta = None
-        return clean.loss + self.weight * apart(moved.logits, clean.logits).mean()
+        return self._apart(moved.logits, clean)
+
+    def _of_average(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
+        """Return the logits (B, classes) of the moving average, which starts as the model."""
+        import torch
+
+        trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+        if not self.mean:
+            self.mean = {n: p.detach().clone() for n, p in trained.items()}
+        current = {n: p.data for n, p in trained.items()}
+        model.eval()
+        try:
+            for name, parameter in trained.items():
+                parameter.data = self.mean[name]
+            with torch.no_grad():
+                return forward(batch).logits
+        finally:
+            for name, parameter in trained.items():
+                parameter.data = current[name]
+            model.train()
+
+    def after_step(self, model: torch.nn.Module, step: int) -> None:
+        for name, parameter in model.named_parameters():
+            if name in self.mean:
+                self.mean[name].lerp_(parameter.detach(), 1 - self.average)
 
     def ascended(self, start: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
         """Return the perturbation (B, L, width) after one step of ascent."""
@@ -85,7 +129,8 @@ class Smart(Method):
         return moved.clamp(-self.radius, self.radius)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.streams.state_dict()
+        return {"streams": self.streams.state_dict(), "mean": self.mean}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.streams.load_state_dict(state)
+        self.streams.load_state_dict(state["streams"])
+        self.mean = state["mean"]

@@ -339,10 +339,15 @@ class RunConfig:
             options = {
                 f.name: getattr(method, f.name)
                 for f in dataclasses.fields(method)
-                if f.init and f.name != "lr"
+                if f.init and f.name != "lr" and not _as_before(method, f.name)
             }
             listed.append({"name": method.name, "version": method.version, **options})
         return listed
+
+
+def _as_before(method: Method, option: str) -> bool:
+    """Say whether an option that came later has the value at which it changes nothing."""
+    return option in method.added and getattr(method, option) == method.added[option]
 
 
 def check(composed: Mapping[str, Any]) -> RunConfig:

@@ -129,7 +129,8 @@ def commit() -> dict[str, Any]:
         return done.stdout.strip()
 
     head = git("rev-parse", "HEAD")
-    changes = git("status", "--porcelain", "--", ".", ":!results/runs", ":!results/boards")
+    kept = [f":!results/{name}" for name in ("runs", "boards", "searches", "embedded")]
+    changes = git("status", "--porcelain", "--", ".", *kept)
     return {"commit": head, "dirty": None if changes is None else bool(changes)}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from torch.nn import functional
 from methods.sift import Sift
 from methods.smart import Smart
 from methods.surgery.divergences import cross_entropies, symmetric_kl
+from tests.conftest import configure
 from tests.methods.reference import (
     Model,
     inner_stream,
@@ -129,6 +131,46 @@ def test_smart_equals_one_step_of_ascent_written_out(
     theirs = train(folder, loss_of=loss_of, task=task)
     assert largest_difference(ours, theirs) < 2e-4  # the ascent magnifies rounding
     assert largest_difference(ours, train(folder, task=task)) > 1e-3
+
+
+@pytest.mark.parametrize("task", ["mrpc", "stsb"])
+def test_smarts_proximal_term_equals_a_second_model_that_is_averaged(
+    task: str, tiny_folder: Folder
+) -> None:
+    """The average is a model of its own here, without dropout, and moved entry by entry."""
+    folder, average = tiny_folder("bert"), {}
+
+    def apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        if task == "stsb":
+            return ((a - b) ** 2).mean()
+        return 0.5 * (_kl(a, b) + _kl(b, a)) / len(a)
+
+    def loss_of(model: Model, batch: Batch) -> torch.Tensor:
+        if not average:
+            average["model"] = copy.deepcopy(model).eval()
+        with torch.no_grad():
+            kept = average["model"](**batch).logits
+        now = model(**batch)
+        return now.loss + 2.0 * apart(now.logits, kept)
+
+    def after_step(model: Model, step: int, lr: float) -> None:
+        with torch.no_grad():
+            pairs = zip(average["model"].parameters(), model.parameters(), strict=True)
+            for mean, parameter in pairs:
+                mean.copy_(0.6 * mean + 0.4 * parameter)
+
+    options = ("weight=0", "proximal=2", "average=0.6")
+    ours = trained(folder, "method=smart", *(f"method.smart.{o}" for o in options), task=task)
+    theirs = train(folder, loss_of=loss_of, after_step=after_step, task=task)
+    assert largest_difference(ours, theirs) < 1e-5
+    assert largest_difference(ours, train(folder, task=task)) > 1e-4
+
+
+def test_an_option_that_came_later_leaves_older_runs_their_names(tiny_folder: Folder) -> None:
+    [old] = configure("method=smart").method_options()
+    assert set(old) == {"name", "version", "weight", "sigma", "step", "radius", "normalise"}
+    [new] = configure("method=smart", "method.smart.proximal=1").method_options()
+    assert new == {**old, "proximal": 1.0}
 
 
 def test_smart_stays_inside_its_radius() -> None:

@@ -106,8 +106,15 @@ def test_every_method_goes_on_to_the_same_end(
     assert not (tmp_path / "cut" / ".checkpoints").exists()
 
 
-@pytest.mark.parametrize("options", [("protocol=select",), ("optimizer=super_adam",)])
-def test_selection_and_optimizer_go_on_too(
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("protocol=select",),
+        ("optimizer=super_adam",),
+        ("method=smart", "method.smart.proximal=1"),
+    ],
+)
+def test_selection_optimizer_and_average_go_on_too(
     options: tuple[str, ...],
     cli: Cli,
     tiny_folder: Folder,

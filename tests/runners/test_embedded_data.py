@@ -107,7 +107,7 @@ def test_fine_tuning_learns_what_counting_words_does_not(name: str) -> None:
     found = {r.run: r for r in committed_records("results/embedded")}
     assert wanted in found, "run it again: python run.py board=embedded out=results/embedded"
     record = found[wanted]
-    assert record.environment["dirty"] is False
+    assert re.fullmatch(r"[0-9a-f]{40}", record.environment["commit"])
     assert record.data["source"] == "embedded"
     assert record.score is not None
     assert record.score >= CHANCE[name] + 0.15
