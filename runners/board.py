@@ -221,7 +221,7 @@ def _tell_cost(
 
 
 def _hours(seconds: float) -> str:
-    return f"{seconds / 3600:.2f} hours"
+    return f"{seconds / 3600:.3g} hours"
 
 
 def _again(run: Planned) -> Planned:
