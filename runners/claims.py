@@ -1,14 +1,16 @@
 """Claims: at most one process does a run, on one machine or on many that share a folder.
 
-A claim is a file that its owner creates exclusively and touches while it works. A claim whose owner
-died on this machine, or that was not touched for long, is stale: the next process takes over by
-creating the claim of the next generation, which again only one can. Files are never taken from
-under an owner, and ages are measured by the folder's own clock, so machines' clocks may differ.
+A claim is a file that its owner creates exclusively and whole, and touches while it works. A claim
+whose owner died on this machine, or that was not touched for long, is stale: the next process takes
+over by creating the claim of the next generation, which again only one can. Files are never taken
+from under an owner, and ages are measured by the folder's own clock, so machines' clocks may differ.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import glob
 import json
 import os
 import re
@@ -19,6 +21,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from results.errors import UserError
 
 STALE_AFTER = 120.0  # seconds without a touch
 BEATS = 8  # touches in that time
@@ -55,6 +59,8 @@ class Claim:
         for generation, path in sorted(_generations(self.path.parent, self.run).items()):
             if generation <= self.generation:
                 path.unlink(missing_ok=True)
+        for draft in self.path.parent.glob(f".{glob.escape(self.run)}.*.draft"):
+            draft.unlink(missing_ok=True)  # of a process that was killed while it claimed
         with contextlib.suppress(OSError):
             self.path.parent.rmdir()
 
@@ -76,19 +82,43 @@ def take(folder: Path, run: str, stale_after: float = STALE_AFTER) -> Claim | di
             if not _is_stale(found[newest], owner, stale_after):
                 return owner
         path = claims / f"{run}.{newest + 1:06d}.claim"
-        try:
-            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        except FileExistsError:
+        if not _create(path):
             continue
-        except FileNotFoundError:
-            continue  # the last owner removed the folder
-        with os.fdopen(descriptor, "w") as stream:
-            json.dump(_self(), stream)
         claim = Claim(path, run, newest + 1, stale_after / BEATS)
         if not claim.holds():
             continue
         claim.beat()
         return claim
+
+
+def _create(path: Path) -> bool:
+    """Create a claim that holds its owner's facts from the first; False where there is one already.
+
+    A process that is killed in between leaves a file that is no claim. Where the file system has
+    no links, a claim is empty for a moment, and one killed just then expires like a foreign one.
+    """
+    facts = json.dumps(_self())
+    run = path.name.rpartition(".claim")[0].rpartition(".")[0]
+    draft = path.with_name(f".{run}.{os.getpid()}-{threading.get_ident()}.draft")
+    try:
+        draft.write_text(facts)
+        try:
+            os.link(draft, path)
+        except OSError as error:
+            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            with os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY), "w") as stream:
+                stream.write(facts)
+    except FileExistsError:
+        return False
+    except FileNotFoundError:
+        return False  # the last owner removed the folder, or the draft with its own
+    except OSError as error:
+        raise UserError(f"no claim can be written in {path.parent} ({error.strerror})") from None
+    finally:
+        with contextlib.suppress(OSError):
+            draft.unlink()
+    return True
 
 
 def is_claimed(folder: Path, run: str, stale_after: float = STALE_AFTER) -> bool:

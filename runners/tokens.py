@@ -1,7 +1,8 @@
 """Tokenises a split once, keeps it unpadded, and re-uses it by content.
 
 A cached file is named by a hash of the tokenizer's files, the library's version, the length limit
-and the texts, so it can never be stale; it is written whole or not at all.
+and the texts, so it can never be stale; it is written whole or not at all, and holds a hash of its
+content, so that a damaged one is named and made again.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import sys
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +26,7 @@ from runners.weights import Weights
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -109,18 +111,34 @@ def _lay_out(encoded: Any) -> Tokens:
 
 
 def _read(path: Path) -> Tokens | None:
+    if not path.exists():
+        return None
     try:
         with np.load(path, allow_pickle=False) as stored:
             types = stored.get("token_type_ids")
             tokens = Tokens(stored["input_ids"], types, stored["offsets"])
+            if np.array_equal(stored["sha256"], _digest(tokens)):
+                return tokens
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
-        return None  # absent or damaged: it is made again
-    return tokens if len(tokens.input_ids) == tokens.offsets[-1] else None
+        pass
+    print(f"cached tokens {path} are damaged; they are made again", file=sys.stderr)
+    return None
+
+
+def _digest(tokens: Tokens) -> NDArray[np.uint8]:
+    """Hash the arrays' types and bytes, [32]."""
+    found = hashlib.sha256()
+    for array in (tokens.input_ids, tokens.offsets, tokens.token_type_ids):
+        if array is not None:
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(found.digest(), dtype=np.uint8)
 
 
 def _write(path: Path, tokens: Tokens) -> None:
     """Keep the tokens for the next run; a cache that cannot be written costs only time."""
     arrays: dict[str, NDArray[Any]] = {"input_ids": tokens.input_ids, "offsets": tokens.offsets}
+    arrays["sha256"] = _digest(tokens)
     if tokens.token_type_ids is not None:
         arrays["token_type_ids"] = tokens.token_type_ids
     temporary = path.with_suffix(f".{os.getpid()}.tmp")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from results.errors import UserError
 from results.record import read_all
 from runners.claims import Claim, _process_start, take
 from runners.config import RunConfig
@@ -80,6 +82,53 @@ def test_a_damaged_claim_expires_like_any_other(content: str, tmp_path: Path) ->
     assert isinstance(take(tmp_path, "run"), dict)
     os.utime(path, (time.time() - 1000,) * 2)
     _taken(take(tmp_path, "run")).release()
+
+
+def _die_while_claiming(folder: str, late: bool) -> None:
+    def die(*arguments: object) -> None:
+        if late:
+            link(*arguments)
+        os._exit(9)
+
+    link = os.link
+    os.link = die  # type: ignore[assignment]
+    take(Path(folder), "run")
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_a_process_killed_while_it_claims_holds_nobody_up(late: bool, tmp_path: Path) -> None:
+    """Before its claim is there, or the moment after."""
+    context = multiprocessing.get_context("fork")
+    process = context.Process(target=_die_while_claiming, args=(str(tmp_path), late))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    claim = _taken(take(tmp_path, "run", stale_after=1000))
+    assert claim.generation == 1 + late
+    claim.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_links_a_claim_is_created_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*arguments: object) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", refused)
+    claim = _taken(take(tmp_path, "run"))
+    assert isinstance(take(tmp_path, "run"), dict)
+    claim.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_room_for_a_claim_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "link", full)
+    with pytest.raises(UserError, match=r"no claim can be written in .*No space left on device"):
+        take(tmp_path, "run")
 
 
 def test_a_process_is_told_from_a_later_one_of_its_number() -> None:

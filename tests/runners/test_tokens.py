@@ -86,6 +86,26 @@ def test_damaged_entry_is_made_again(
     assert len(stored.read_bytes()) == len(whole)
 
 
+def test_entry_with_other_content_is_named_and_made_again(
+    cache: Path,
+    bert: tuple[PreTrainedTokenizerBase, Weights],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A whole file of the right shape, with one token of another word."""
+    first = tokenize(SPLIT, *bert, 32)
+    [stored] = cache.iterdir()
+    with np.load(stored) as arrays:
+        content = dict(arrays)
+    content["input_ids"][1] += 1
+    with stored.open("wb") as stream:
+        np.savez(stream, **content)
+    assert not capsys.readouterr().err
+    assert _same(first, tokenize(SPLIT, *bert, 32))
+    assert str(stored) in capsys.readouterr().err
+    assert _same(first, tokenize(SPLIT, *bert, 32))
+    assert not capsys.readouterr().err
+
+
 def test_cache_that_cannot_be_written_costs_only_time(
     bert: tuple[PreTrainedTokenizerBase, Weights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
