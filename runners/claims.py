@@ -3,7 +3,7 @@
 A claim is a file that its owner creates exclusively and whole, and touches while it works. A claim
 whose owner died on this machine, or that was not touched for long, is stale: the next process takes
 over by creating the claim of the next generation, which again only one can. Files are never taken
-from under an owner, and ages are measured by the folder's own clock, so machines' clocks may differ.
+from under an owner. Ages are measured by the folder's own clock, so machines' clocks may differ.
 """
 
 from __future__ import annotations
