@@ -57,7 +57,7 @@ def choose_device(asked: str) -> str:
 def computes_bf16(device: str) -> bool:
     """Say whether a device multiplies bfloat16 matrices itself; a CPU that does not emulates it.
 
-    Emulated products are five to fifty times slower than float32 ones.
+    Emulated products are many times slower than float32 ones.
     """
     import torch
 

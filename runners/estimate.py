@@ -9,6 +9,7 @@ the board will have workers, with as many threads each, because they slow each o
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
@@ -233,11 +234,11 @@ def estimate(
         if run.slot.task not in [task for task, _ in row]:
             row.append((run.slot.task, compose(run.overrides)))
     shares = [list(jobs.items())[i::workers] for i in range(min(workers, len(jobs)))]
+    found_from = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "runners.estimate"],
-            cwd=ROOT,
-            env=environment,
+            env={**environment, "PYTHONPATH": found_from},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
