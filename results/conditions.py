@@ -66,6 +66,8 @@ def describe_budget(budget: dict[str, object]) -> str:
         f"{budget['name']} ({length}, batch {budget['batch_size']}, {budget['max_length']} tokens,"
         f" {budget['schedule']} with warm-up {budget['warmup']:g}"
     )
+    if (buckets := budget.get("buckets", 16)) != 16:
+        text += f", {buckets} length buckets"
     if budget["weight_decay"]:
         text += f", weight decay {budget['weight_decay']:g}"
     if budget["max_grad_norm"] != 1.0:

@@ -15,7 +15,6 @@ from runners.tokens import Tokens
 if TYPE_CHECKING:
     import torch
 
-BUCKETS = 16  # at least so many in an epoch
 Labels = NDArray[np.int64] | NDArray[np.float32]
 
 
@@ -25,7 +24,7 @@ class Order:
 
     Every epoch visits each example once. A fresh permutation is cut into buckets of `bucket`
     batches; inside a bucket, examples of like length share a batch, and the batches of the epoch
-    are then shuffled. An epoch has at least BUCKETS buckets, so that small sets too mix their
+    are then shuffled. An epoch has at least `buckets` buckets, so that small sets too mix their
     batches anew in each epoch; `bucket` 1 is plain random order. `lengths` is in tokens, [rows];
     one batch of an epoch may be smaller than `batch_size`.
     """
@@ -34,6 +33,7 @@ class Order:
     lengths: NDArray[np.int64]
     batch_size: int
     bucket: int = 1
+    buckets: int = 1
 
     @property
     def steps_per_epoch(self) -> int:
@@ -43,7 +43,7 @@ class Order:
         """Return the batches of one epoch, counted from 0: example indices, each exactly once."""
         rng = np.random.Generator(np.random.PCG64(derive(self.seed, f"order {epoch}")))
         permutation = rng.permutation(len(self.lengths))
-        bucket = min(self.bucket, self.steps_per_epoch // BUCKETS)
+        bucket = min(self.bucket, self.steps_per_epoch // self.buckets)
         if bucket > 1:
             wide = bucket * self.batch_size
             buckets = [permutation[i : i + wide] for i in range(0, len(permutation), wide)]

@@ -218,7 +218,7 @@ def count(config: RunConfig) -> Work:
     lengths = tokens["train"].lengths
     return work_of(
         budget,
-        Order(settings.seed, lengths, budget.batch_size, budget.length_bucket),
+        Order(settings.seed, lengths, budget.batch_size, budget.length_bucket, budget.buckets),
         tokens,
     )
 

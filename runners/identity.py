@@ -17,12 +17,15 @@ from runners.weights import Weights
 HARNESS_VERSION = (
     2  # raised when a change of the loop, the batches or the metrics can change a score
 )
+OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
 
 
 def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, Any]:
     """Return what the name is made from, JSON-ready."""
     settings = config.settings
     budget = settings.budget.model_dump(exclude={"name", "precision", "eval_batch_size"})
+    if budget["buckets"] == OLD_BUCKETS:
+        del budget["buckets"]
     if budget["steps"] is not None:
         budget["epochs"] = None
     task = settings.task

@@ -139,7 +139,7 @@ def prepare(
     if settings.save == "sentence-transformers":
         check_exportable(config, loaded.model)
     lengths = collators["train"].tokens.lengths
-    order = Order(settings.seed, lengths, budget.batch_size, budget.length_bucket)
+    order = Order(settings.seed, lengths, budget.batch_size, budget.length_bucket, budget.buckets)
     loaded.model.to(accelerator.device)
     loop = Loop(
         loaded.model,

@@ -51,17 +51,16 @@ def test_buckets_keep_padding_low() -> None:
         return lengths.sum() / sum(len(b) * lengths[b].max() for b in batches)
 
     assert real_share(Order(0, lengths, 32, 16)) > 0.85 > 0.6 > real_share(Order(0, lengths, 32, 1))
+    lengths = _lengths(1000)  # 32 batches
+    few, many = Order(0, lengths, 32, 16, 4), Order(0, lengths, 32, 16, 16)
+    assert real_share(few) > 0.85 > 0.8 > real_share(many)
 
 
-def test_small_sets_keep_many_buckets_an_epoch() -> None:
-    lengths = _lengths(32 * 48)  # 48 batches: at most 3 in a bucket
-    assert [b.tolist() for b in Order(0, lengths, 32, 50).epoch(0)] == [
-        b.tolist() for b in Order(0, lengths, 32, 3).epoch(0)
-    ]
-    few = Order(0, _lengths(300), 32, 50)  # too few batches for buckets: plain random order
-    assert [b.tolist() for b in few.epoch(0)] == [
-        b.tolist() for b in Order(0, _lengths(300), 32, 1).epoch(0)
-    ]
+def test_small_sets_have_at_least_so_many_buckets_an_epoch() -> None:
+    lengths = _lengths(32 * 48)
+    for buckets, width in ((16, 3), (4, 12), (48, 1), (100, 1)):
+        bounded, narrow = Order(0, lengths, 32, 50, buckets), Order(0, lengths, 32, width)
+        assert [b.tolist() for b in bounded.epoch(0)] == [b.tolist() for b in narrow.epoch(0)]
 
 
 def _tokens() -> Tokens:

@@ -18,7 +18,7 @@ from tests.runners.test_board import small
 def test_work_equals_what_a_loop_over_every_batch_counts() -> None:
     lengths = np.random.default_rng(0).integers(3, 60, size=333)
     budget = configure("task=rte", "budget.epochs=3", "budget.batch_size=8").settings.budget
-    order = Order(5, lengths, 8, budget.length_bucket)
+    order = Order(5, lengths, 8, budget.length_bucket, budget.buckets)
 
     class Rows:
         def __init__(self, lengths: np.ndarray) -> None:
