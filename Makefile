@@ -43,6 +43,7 @@ smoke: setup
 # Ours against transformers' Trainer, side by side on real data; hours for all, see tests/benchmarks.
 bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
+	$(if $(WORK),,$(RUN) -m tests.benchmarks.overhead)
 
 # Ten minutes of random kills, duplicates and bad files against a board, and an audit.
 soak: setup

@@ -266,10 +266,12 @@ class SuperAdam(Section):
 class Speed(Section):
     """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
 
-    `fast_dropout` draws other masks of the same distribution, so it is part of a run's name.
+    `fast_dropout` draws other masks of the same distribution, so it is part of a run's name;
+    `onednn` is not.
     """
 
     fast_dropout: bool
+    onednn: bool = False
 
 
 class Checkpoint(Section):

@@ -111,7 +111,7 @@ def calibrate(config: RunConfig, started: float) -> tuple[Rates, Work]:
     settings = config.settings
     data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     weights = find_weights(settings.model)
-    accelerator = training.make_accelerator(choose_device(settings.device), config.precision)
+    accelerator = training.make_accelerator(choose_device(settings.device), config)
     make_deterministic()
     if not len(data.train):
         loaded = apply_methods(config, load_pretrained(config, weights), weights, 0)

@@ -36,7 +36,7 @@ def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
     similar = settings.task.kind == "similarity"  # scored without what was trained on
     text: TrainingText = "nothing" if similar else "labelled"
     data = load_task_data(settings.task, settings.data, settings.protocol, text)
-    accelerator = make_accelerator(choose_device(asked.settings.device), config.precision)
+    accelerator = make_accelerator(choose_device(asked.settings.device), config)
     make_deterministic()
     collators = make_collators(config, data, delta.loaded, delta.weights)
     model = delta.loaded.model.to(accelerator.device)

@@ -36,6 +36,7 @@ from runners.examples import Split, TaskData
 from runners.loop import Diverged, Loop, total_steps
 from runners.metrics import headline
 from runners.models import Loaded, count_embeddings
+from runners.products import route_products
 from runners.run import say
 from runners.sentences import SentenceCollator, SimilarityScoring, make_sentence_collators
 from runners.tokens import tokenize
@@ -49,7 +50,7 @@ def train_and_score(
     config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
 ) -> Record:
     """Run a configuration from pretrained weights to scores, or to divergence."""
-    accelerator = make_accelerator(choose_device(config.settings.device), config.precision)
+    accelerator = make_accelerator(choose_device(config.settings.device), config)
     make_deterministic()
     device = str(accelerator.device)
     environment = describe_environment(device, config.precision)
@@ -107,10 +108,11 @@ def train_and_score(
     return filled
 
 
-def make_accelerator(device: str, precision: str) -> Accelerator:
-    """Return accelerate's handle on one device, in place of an earlier run's."""
+def make_accelerator(device: str, config: RunConfig) -> Accelerator:
+    """Return accelerate's handle on one device, in place of an earlier run's; route products."""
     AcceleratorState._reset_state(reset_partial_state=True)
-    mixed = "bf16" if precision == "bf16" else "no"
+    mixed = "bf16" if config.precision == "bf16" else "no"
+    route_products(config.settings.speed.onednn, device, config.precision)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats()

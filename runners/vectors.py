@@ -92,7 +92,7 @@ def load_embedder(
             f"embed={run}: that run is of task={config.settings.task.name}, which makes no vectors;"
             " name one of task=sts"
         )
-    accelerator = make_accelerator(choose_device(device), config.precision)
+    accelerator = make_accelerator(choose_device(device), config)
     make_deterministic()
     loaded.model.to(accelerator.device).eval()
     return Embedder(config, weights, loaded, accelerator)

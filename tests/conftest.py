@@ -36,6 +36,20 @@ REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "dat
 LONG = ("test_embedded_data", "test_launchers", "test_equality", "test_checkpoint", "test_claims")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--onednn", action="store_true", help="send every float32 product through oneDNN"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Force the route that `speed.onednn` takes on some machines only."""
+    if config.getoption("--onednn"):
+        from runners import products
+
+        products.pays, products.SMALLEST = (lambda threads: True), 1  # type: ignore[assignment]
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put the longest tests first."""
     items.sort(key=lambda item: item.path.stem not in LONG)

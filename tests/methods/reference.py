@@ -33,7 +33,7 @@ def prepared(folder: Path, *arguments: str, task: str = "mrpc") -> tuple[Loop, L
     settings = config.settings
     data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     weights = find_weights(settings.model)
-    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config.precision))
+    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config))
     return loop, loaded
 
 

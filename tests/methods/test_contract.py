@@ -93,7 +93,7 @@ def _prepared(config: RunConfig) -> tuple[Loop, Loaded]:
     settings = config.settings
     data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     make_deterministic()
-    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config.precision))
+    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config))
     return loop, loaded
 
 

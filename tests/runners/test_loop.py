@@ -28,7 +28,7 @@ def _loop(folder: Path, *more: str, methods: tuple[Method, ...] = ()) -> Loop:
     data = load_task_data(config.settings.task, config.settings.data, config.settings.protocol)
     weights = find_weights(config.settings.model)
     object.__setattr__(config, "methods", (*config.methods, *methods))
-    loop, _, _ = prepare(config, data, weights, make_accelerator("cpu", config.precision))
+    loop, _, _ = prepare(config, data, weights, make_accelerator("cpu", config))
     return loop
 
 

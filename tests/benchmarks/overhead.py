@@ -1,0 +1,92 @@
+"""What a step of each method costs beside full fine-tuning: python -m tests.benchmarks.overhead.
+
+Both train in one process on the same batches in turns, so that whatever slows the machine slows
+both. Printed are the median of the pairs' ratios with their quartiles, the limit that the method's
+arithmetic sets, and the seconds of its preparation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+from methods.registry import registered
+from runners.data import load_task_data
+from runners.training import make_accelerator, prepare
+from runners.weights import find_weights
+from tests.benchmarks.bench import ROOT
+from tests.conftest import configure
+
+# Passes through the model, or the share that bookkeeping may add to one step.
+LIMITS = {
+    "rdrop": 2.0,
+    "smart": 3.0,
+    "child_tuning_f": 1.10,
+    "hype": 1.03,
+    "pats_provisional": 1.15,
+}
+VECTORS = ("embedding", "promptbert", "simcse")  # not of tasks of labels
+
+
+def make_loop(method: str, asked: argparse.Namespace) -> Any:
+    """Return a prepared loop of a method on the task's first rows."""
+    config = configure(
+        f"method={method}",
+        f"task={asked.task}",
+        "data=local",
+        f"data.dir={asked.data_dir}",
+        f"data.train_size={asked.rows}",
+        f"precision={asked.precision}",
+    )
+    settings = config.settings
+    data = load_task_data(settings.task, settings.data, settings.protocol)
+    accelerator = make_accelerator("cpu", config)
+    return prepare(config, data, find_weights(settings.model), accelerator)[0]
+
+
+def seconds(loop: Any, batch: Any) -> float:
+    """Time one step."""
+    begun = time.perf_counter()
+    loop.take_step({k: v.clone() for k, v in batch.items()})
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    """Measure the methods named, or all, and print one line each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("method", nargs="*")
+    parser.add_argument("--task", default="mrpc")
+    parser.add_argument("--rows", type=int, default=640)
+    parser.add_argument("--pairs", type=int, default=12)
+    parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--data-dir", type=Path, default=ROOT.parent / "shared" / "data" / "glue")
+    asked = parser.parse_args()
+    full = make_loop("full", asked)
+    batches = [full.batch(i) for i in full.order.batches(0, asked.pairs)]
+    full.model.train()
+    seconds(full, batches[0])
+    print(f"{'method':18}{'of full':>8}  quartiles     limit  preparation")
+    for name in asked.method or [m for m in sorted(registered()) if m not in VECTORS]:
+        loop = make_loop(name, asked)
+        loop.model.train()
+        seconds(loop, batches[0])  # makes the optimizer's state
+        ratios = []
+        for i, batch in enumerate(batches):
+            turns = [full, loop] if i % 2 == 0 else [loop, full]
+            took = {id(each): seconds(each, batch) for each in turns}
+            ratios.append(took[id(loop)] / took[id(full)])
+        low, middle, high = statistics.quantiles(ratios, n=4)
+        limit = LIMITS.get(name)
+        said = "" if limit is None else f"{limit:.2f}" + (" over" if middle > limit else "")
+        print(
+            f"{name:18}{middle:8.2f}  {low:.2f} to {high:.2f}  {said:>9}"
+            f"  {loop.preparation_seconds:.1f} s",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
