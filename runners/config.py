@@ -267,11 +267,12 @@ class Speed(Section):
     """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
 
     `fast_dropout` draws other masks of the same distribution, so it is part of a run's name;
-    `onednn` is not.
+    `onednn` and `prefetch` are not.
     """
 
     fast_dropout: bool
     onednn: bool = False
+    prefetch: bool = False
 
 
 class Checkpoint(Section):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from methods.method import Batch, Method, Output
 from methods.surgery.representation import Representation
+from runners.ahead import ahead
 from runners.batches import Collator, Order
 from runners.config import AdamW, Budget
 from runners.config import SuperAdam as SuperAdamOptions
@@ -105,6 +107,7 @@ class Loop:
         lr: float,
         optimizer: AdamW | SuperAdamOptions,
         accelerator: Accelerator,
+        prefetch: bool = True,
     ) -> None:
         self.model, self.methods, self.collate = model, methods, collate
         self.order, self.budget, self.accelerator = order, budget, accelerator
@@ -123,6 +126,7 @@ class Loop:
         for method in methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
+        self.prefetch = accelerator.device.type == "cuda" and prefetch
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
@@ -161,17 +165,27 @@ class Loop:
         self.progress = Progress()
         self.preparation_seconds = time.perf_counter() - start
 
-    def _batches(self, first: int, last: int) -> Iterator[Batch]:
-        for indices in self.order.batches(first, last):
-            batch = self.batch(indices)
-            self.progress.real_tokens += int(self.collate.tokens.lengths[indices].sum())
-            self.progress.padded_tokens += batch["input_ids"].numel()
-            yield batch
+    def _batches(self, first: int, last: int) -> Generator[Batch]:
+        made = ((indices, self.made(indices)) for indices in self.order.batches(first, last))
+        with contextlib.closing(ahead(made) if self.prefetch else made) as coming:
+            for indices, batch in coming:
+                self.progress.real_tokens += int(self.collate.tokens.lengths[indices].sum())
+                self.progress.padded_tokens += batch["input_ids"].numel()
+                yield self._moved(batch)
+
+    def made(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the examples of these indices, padded, in the machine's memory."""
+        batch = self.collate(indices)
+        pinned = self.accelerator.device.type == "cuda" and self.prefetch
+        return {k: v.pin_memory() for k, v in batch.items()} if pinned else batch
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return the examples of these indices, padded, on the device."""
-        made = self.collate(indices)
-        return {k: v.to(self.accelerator.device) for k, v in made.items()}
+        return self._moved(self.made(indices))
+
+    def _moved(self, batch: Batch) -> Batch:
+        device = self.accelerator.device
+        return {k: v.to(device, non_blocking=v.is_pinned()) for k, v in batch.items()}
 
     def run(self, until: int, after_step: Callable[[int], None] = lambda step: None) -> None:
         """Train up to step `until`; raise Diverged when the loss is not finite.
@@ -180,13 +194,14 @@ class Loop:
         """
         self.model.train()
         start = time.perf_counter()
-        for batch in self._batches(self.step, until):
-            self._unseen.append(self.take_step(batch))
-            if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
-                self.settle()
-            self.progress.train_seconds += time.perf_counter() - start
-            after_step(self.step)
-            start = time.perf_counter()
+        with contextlib.closing(self._batches(self.step, until)) as batches:
+            for batch in batches:
+                self._unseen.append(self.take_step(batch))
+                if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
+                    self.settle()
+                self.progress.train_seconds += time.perf_counter() - start
+                after_step(self.step)
+                start = time.perf_counter()
 
     def take_step(self, batch: Batch) -> torch.Tensor:
         """Take one optimizer step on a batch; return its loss."""

@@ -152,6 +152,7 @@ def prepare(
         config.lr,
         settings.optimizer,
         accelerator,
+        settings.speed.prefetch,
     )
     if anew:
         loop.prepare_methods(preparing)

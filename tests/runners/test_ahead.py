@@ -1,0 +1,110 @@
+"""Items made ahead are the same items, no more of them than asked, and errors are not lost."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from runners.ahead import ahead
+from runners.data import load_task_data
+from runners.loop import Loop
+from runners.training import make_accelerator, prepare
+from runners.weights import find_weights
+from tests.conftest import configure, tiny
+
+
+def _threads() -> list[threading.Thread]:
+    return [t for t in threading.enumerate() if t.name == "ahead"]
+
+
+def test_the_same_items_in_order_and_the_thread_ends() -> None:
+    assert list(ahead(iter(range(100)))) == list(range(100))
+    assert list(ahead(iter(()))) == []
+    assert not _threads()
+
+
+def test_no_more_is_made_than_asked() -> None:
+    begun: list[int] = []
+
+    def items() -> Iterator[int]:
+        for i in range(100):
+            begun.append(i)
+            yield i
+
+    made = ahead(items(), depth=3)
+    for used in range(5):
+        assert next(made) == used
+        time.sleep(0.05)
+        assert begun == list(range(used + 3))  # the one in use keeps its place
+    made.close()
+    assert not _threads()
+    assert len(begun) < 10
+
+
+def test_an_error_comes_at_its_place() -> None:
+    def items() -> Iterator[int]:
+        yield 1
+        yield 2
+        raise ZeroDivisionError("third")
+
+    made = ahead(items())
+    assert [next(made), next(made)] == [1, 2]
+    with pytest.raises(ZeroDivisionError, match="third"):
+        next(made)
+    assert not _threads()
+
+
+def _loop(folder: Path) -> Loop:
+    config = configure(*tiny(folder, "budget.steps=9"))
+    settings = config.settings
+    data = load_task_data(settings.task, settings.data, settings.protocol)
+    return prepare(config, data, find_weights(settings.model), make_accelerator("cpu", config))[0]
+
+
+def test_training_is_the_same_with_batches_made_ahead(
+    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where batches are made ahead and pinned; in pieces, as between checkpoints."""
+    found = []
+    for on in (False, True):
+        loop = _loop(tiny_folder("bert"))
+        loop.prefetch = on
+        for until in (2, 5, 9):
+            loop.run(until)
+        weights = torch.cat([p.detach().flatten() for p in loop.model.parameters()])
+        found.append((weights, loop.progress.losses, loop.progress.real_tokens))
+        assert not _threads()
+    assert torch.equal(found[0][0], found[1][0])
+    assert found[0][1:] == found[1][1:]
+
+
+def test_an_error_in_a_step_ends_the_thread(
+    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = _loop(tiny_folder("bert"))
+    loop.prefetch = True
+    monkeypatch.setattr(loop, "take_step", lambda batch: torch.tensor(np.nan))
+    with pytest.raises(Exception, match="not finite"):
+        loop.run(9)
+    del loop
+    assert not _threads()
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_batches_on_a_gpu_come_from_pinned_memory(tiny_folder: Callable[[str], Path]) -> None:
+    config = configure(*tiny(tiny_folder("bert"), "budget.steps=9"))
+    settings = config.settings
+    data = load_task_data(settings.task, settings.data, settings.protocol)
+    accelerator = make_accelerator("cuda:0", config)
+    loop = prepare(config, data, find_weights(settings.model), accelerator)[0]
+    assert loop.prefetch
+    made = loop.made(*loop.order.batches(0, 1))
+    assert all(tensor.is_pinned() for tensor in made.values())
+    loop.run(9)
+    assert len(loop.progress.losses) == 9
