@@ -52,6 +52,23 @@ def call(log: Path, act: Callable[..., object], *given: object) -> BaseProcess:
     return process
 
 
+class Popen:
+    """Stands for subprocess.Popen where a run is started: run.py's main, in a forked process."""
+
+    def __init__(self, command: list[str], *, stdout: Any, env: dict[str, str], **_: Any) -> None:
+        given = (env, stdout.name, _main, command[2:])  # after the interpreter and run.py
+        self._process = _CONTEXT.Process(target=_do, args=given)
+        self._process.start()
+
+    def wait(self) -> int:
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+    def terminate(self) -> None:
+        self._process.terminate()
+
+
 def start(arguments: list[str], log: Path) -> BaseProcess:
     """Start a run in a process of its own; what it prints is added to `log`."""
     return call(log, _main, *arguments)

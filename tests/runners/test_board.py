@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -26,11 +27,18 @@ from runners.board_plan import (
     plan,
 )  # fmt: skip
 from runners.claims import Claim, take
+from tests import forked
 from tests.conftest import ROOT, Cli, configure
 from tests.tiny import save_tiny
 
 Folder = Callable[[str], Path]
 WORKERS = ("workers=2", "threads=1")
+
+
+@pytest.fixture
+def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a board's processes be forks of one that has imported everything: seconds less a run."""
+    monkeypatch.setattr("runners.board.subprocess", Mock(wraps=subprocess, Popen=forked.Popen))
 
 
 def small(folder: Path, *more: str) -> list[str]:
@@ -108,6 +116,7 @@ def test_a_board_runs_what_is_missing(cli: Cli, tiny_folder: Folder, tmp_path: P
     assert single.predictions == alone.predictions
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_failures_are_listed_and_retried_alone(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -225,6 +234,7 @@ def _searching(tmp_path: Path, folder: Path) -> list[str]:
     ]
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_search_tries_every_rate_once_and_the_board_takes_the_best(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -271,6 +281,7 @@ def test_search_goes_to_a_folder_of_its_own_and_needs_three_rates() -> None:
         Search(lr=[1e-4, 1e-3], seed=9)
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_each_run_owns_a_gpu_unless_sharing_is_asked_for_and_recorded(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
