@@ -32,14 +32,21 @@ class Entry(Section):
 
 
 class Search(Section):
-    """A grid of learning rates, the same for every row and task, each tried once at one seed.
+    """A grid of learning rates, the same for every row, each tried once a task at one seed.
 
-    The best score on a part cut from train decides; report splits have no say.
+    The best score on a part cut from train decides; report splits have no say. Without `tasks`,
+    every task is searched, and a row has a rate for each; with them, a row's one rate is that of
+    the best mean over these tasks.
     """
 
     lr: list[float] = Field(min_length=3)
     seed: int
+    tasks: list[str] | None = Field(default=None, min_length=1)
     set: list[str] = Field(default_factory=list)
+
+    def decides(self, slot: Slot) -> tuple[int, str | None]:
+        """Return the row and task that a place's rate is of, or the row and None."""
+        return slot.row, None if self.tasks else slot.task
 
 
 class Board(Section):
@@ -124,7 +131,8 @@ def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
 
 def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Slot]:
     """Return the places of a board's search: every rate of the grid for every row and task."""
-    one = board.model_copy(update={"seeds": [search.seed]})
+    tasks = search.tasks or board.tasks
+    one = board.model_copy(update={"seeds": [search.seed], "tasks": tasks})
     apart = (
         [] if any(a.startswith("out=") for a in typed) else [f"out=results/searches/{board.name}"]
     )
@@ -187,9 +195,10 @@ def plan(
         slots = expand(board, typed)
     found = [planner.planned(slot) for slot in slots]
     if board.search is not None and not searching:
-        rates = best_rates([planner.planned(s) for s in expand_search(board, board.search, typed)])
-        found = [_with_rate(run, rates.get((run.slot.row, run.slot.task)), board, planner)
-                 for run in found]  # fmt: skip
+        search = board.search
+        trials = [planner.planned(slot) for slot in expand_search(board, search, typed)]
+        rates = best_rates(search, trials)
+        found = [_with_rate(r, rates.get(search.decides(r.slot)), board, planner) for r in found]
     twice = [name for name, n in Counter(p.name for p in found).items() if n > 1]
     if twice:
         raise UserError(
@@ -199,24 +208,28 @@ def plan(
     return found
 
 
-def best_rates(trials: Sequence[Planned]) -> dict[tuple[int, str], float]:
-    """Return the best learning rate of each row and task whose trials are all done.
+def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], float]:
+    """Return the best learning rate of each row, or row and task, whose trials are all done.
 
-    The score on the part cut from train decides, the smaller rate where two are equal; a trial
-    that diverged counts as worse than any.
+    The mean score on the parts cut from train decides, the smaller rate where two are equal; a
+    trial that diverged counts as worse than any.
     """
-    scores: dict[tuple[int, str], list[tuple[float, float]]] = {}
+    scores: dict[tuple[int, str | None], dict[float, list[float]]] = {}
     unfinished = set()
     for trial in trials:
-        key = (trial.slot.row, trial.slot.task)
+        key = search.decides(trial.slot)
         if trial.state not in records.DONE:
             unfinished.add(key)
             continue
         record = records.read(trial.path)
         score = record.selected["score"] if record.selected is not None else float("-inf")
         score = score if record.status == "finished" else float("-inf")
-        scores.setdefault(key, []).append((score, -float(record.config["lr"])))
-    return {key: -max(found)[1] for key, found in scores.items() if key not in unfinished}
+        scores.setdefault(key, {}).setdefault(float(record.config["lr"]), []).append(score)
+    return {
+        key: -max((sum(of_tasks) / len(of_tasks), -rate) for rate, of_tasks in found.items())[1]
+        for key, found in scores.items()
+        if key not in unfinished
+    }
 
 
 def _with_rate(run: Planned, rate: float | None, board: Board, planner: Planner) -> Planned:

@@ -22,6 +22,7 @@ from runners.board_plan import (
     Planned,
     Search,
     Slot,
+    best_rates,
     expand,
     expand_search,
     plan,
@@ -215,6 +216,11 @@ def test_a_run_that_another_process_does_is_left_to_it(
         (["board=smoke", 'board.set=["budget.stepz=4"]'], "no key called 'budget.stepz'"),
         (["board=smoke", "search=true"], "has no search"),
         (["board=smoke", "+board.search={lr: [1,2,3], seed: 1}", "lr=3"], "leave lr= out"),
+        (["board=smoke", "+board.search={lr: [1,2,3], seed: 1, tasks: []}"], "board.search.tasks"),
+        (
+            ["board=smoke", "+board.search={lr: [1,2,3], seed: 1, tasks: [colaa]}"],
+            "no task called 'colaa'",
+        ),
         (["board=smoke", "list=x"], "goes with plan=true"),
         (["board=smoke", "sede=4"], "no key called 'sede'; did you mean seed?"),
     ],
@@ -279,6 +285,36 @@ def test_search_goes_to_a_folder_of_its_own_and_needs_three_rates() -> None:
     assert len(found) == 3
     with pytest.raises(ValueError, match="at least 3"):
         Search(lr=[1e-4, 1e-3], seed=9)
+
+
+def test_a_searchs_tasks_give_a_row_one_rate_the_best_in_their_mean(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    search = Search(lr=[1e-4, 1e-3, 1e-2], seed=9, tasks=["cola", "stsb"])
+    board = Board(name="b", methods=["full"], tasks=["rte", "cola"], seeds=[1, 2], search=search)
+    slots = expand_search(board, search, [])
+    assert {slot.task for slot in slots} == {"cola", "stsb"}
+    assert len(slots) == 6
+    scores = {"cola": (0.1, 0.2, None), "stsb": (0.8, 0.6, 0.9)}  # None: it diverged
+    trials, stored = [], {}
+    for slot in slots:
+        rate = float(slot.overrides[-1].removeprefix("lr="))
+        score = scores[slot.task][search.lr.index(rate)]
+        trial = Planned(slot, slot.overrides, "name", tmp_path / f"{len(trials)}.json", "finished")
+        stored[trial.path] = Mock(
+            selected=None if score is None else {"score": score},
+            status="diverged" if score is None else "finished",
+            config={"lr": rate},
+        )
+        trials.append(trial)
+    monkeypatch.setattr("results.record.read", stored.get)
+    assert best_rates(search, trials) == {(0, None): 1e-4}
+    assert {search.decides(slot) for slot in expand(board, [])} == {(0, None)}
+    each = search.model_copy(update={"tasks": None})
+    assert best_rates(each, trials) == {(0, "cola"): 1e-3, (0, "stsb"): 1e-2}
+    trials[-1].state = "missing"
+    assert best_rates(search, trials) == {}
+    assert best_rates(each, trials) == {(0, "cola"): 1e-3}
 
 
 @pytest.mark.usefixtures("forked_runs")
