@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import queue
 import re
 import subprocess
 import sys
@@ -59,16 +58,13 @@ class Pool:
     began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _left: list[Planned] = field(default_factory=list)
     _stopped: bool = False
 
     def go(self) -> None:
-        """Do every run; a run that another process does is waited for, and done if that dies."""
-        waiting: queue.SimpleQueue[Planned | None] = queue.SimpleQueue()
-        for run in self.planned:
-            waiting.put(run)
-        for _ in range(self.workers):
-            waiting.put(None)
-        pool = [threading.Thread(target=self._work, args=(waiting, i)) for i in range(self.workers)]
+        """Do every run; those that other processes do come last, and are done if these die."""
+        self._left = list(self.planned)
+        pool = [threading.Thread(target=self._work, args=(i,)) for i in range(self.workers)]
         for thread in pool:
             thread.start()
         try:
@@ -87,16 +83,30 @@ class Pool:
         for process in list(self._processes):
             process.wait()
 
-    def _work(self, waiting: queue.SimpleQueue[Planned | None], worker: int) -> None:
-        while (run := waiting.get()) is not None and not self._stopped:
+    def _next(self) -> Planned | None:
+        """Take the first run that no other process does; None when nothing is left to take."""
+        while not self._stopped:
             with self._lock:
-                self.running.add(run.name)
-            while self._once(run, worker) == CLAIMED and not self._stopped:
-                time.sleep(WAIT)
+                if not self._left:
+                    return None
+                run = next((r for r in self._left if r.look() != "claimed"), None)
+                if run is not None:
+                    self._left.remove(run)
+                    self.running.add(run.name)
+                    return run
+            time.sleep(WAIT)
+        return None
+
+    def _work(self, worker: int) -> None:
+        while (run := self._next()) is not None:
+            claimed = self._once(run, worker) == CLAIMED
             with self._lock:
                 self.running.discard(run.name)
                 if self._stopped:
                     return
+                if claimed:  # by a process that was a moment earlier
+                    self._left.append(run)
+                    continue
                 self.ended += 1
                 if run.look() not in records.DONE and run.state != "failed":
                     run.state = "failed"

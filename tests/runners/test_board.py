@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -202,6 +203,33 @@ def test_a_run_that_another_process_does_is_left_to_it(
     assert "1 claimed" in cli(*given, "plan=true", "estimate=false").err
     claim.release()
     assert cli(*overrides, f"out={tmp_path / 'runs'}").code == 0
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_board_does_other_runs_while_another_process_does_one(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first run is claimed until three others are there; the board then does it too."""
+    given, out = small(tiny_folder("bert")), tmp_path / "runs"
+    name = cli(*given, "plan=true", "estimate=false").out.split()[1]
+    claim = take(out, name)
+    assert isinstance(claim, Claim)
+    monkeypatch.setattr("runners.board.WAIT", 0.05)
+
+    def let_go() -> None:
+        _wait(lambda: len(list(out.glob("*.json"))) == 3)
+        time.sleep(0.5)
+        assert not (out / f"{name}.json").exists()
+        claim.release()
+
+    other = threading.Thread(target=let_go)
+    other.start()
+    found = cli(*given, "workers=1", "threads=1")
+    other.join()
+    assert found.code == 0, found.err
+    lines = [x for x in found.err.splitlines() if x.startswith("finished ")]
+    assert len(lines) == 4
+    assert name in lines[-1]
 
 
 @pytest.mark.parametrize(
