@@ -187,7 +187,7 @@ class Budget(Section):
     batch_size: int = Field(ge=1)
     eval_batch_size: int = Field(ge=1)
     length_bucket: int = Field(ge=1)
-    buckets: int = Field(default=16, ge=1)
+    buckets: int = Field(default=16, ge=1)  # what records that do not say it had
     max_length: int = Field(ge=4)
     schedule: Literal["linear", "constant"]
     warmup: float = Field(ge=0, lt=1)

@@ -68,7 +68,7 @@ def _loop(folder: Path) -> Loop:
 
 
 def test_training_is_the_same_with_batches_made_ahead(
-    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Callable[[str], Path],
 ) -> None:
     """As on a GPU, where batches are made ahead and pinned; in pieces, as between checkpoints."""
     found = []

@@ -149,6 +149,7 @@ def test_name_ignores_what_cannot_change_a_score(tiny_folder: TinyFolder) -> Non
         "method=linear",
         "task=wnli",
         "budget.length_bucket=1",
+        "budget.buckets=16",
     ],
 )
 def test_name_changes_with_what_can_change_a_score(change: str, tiny_folder: TinyFolder) -> None:
