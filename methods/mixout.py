@@ -34,6 +34,7 @@ class Mixout(Method):
     name: ClassVar[str] = "mixout"
     paper: ClassVar[str] = "Lee et al. 2020"
     trains: ClassVar[str] = "weights mixed with the pretrained ones, dropout off"
+    version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
 
     p: Annotated[float, Ge(0), Lt(1)] = 0.7

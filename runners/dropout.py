@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from methods.surgery.streams import VALUES, keep_bits
+
 ATTENTION = "sdpa_fast_dropout"  # the name under which transformers finds the attention here
-_VALUES = 2**16
 
 
 def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
@@ -22,18 +23,14 @@ def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
 
     Draws from torch's global stream. p lies in [0, 1).
     """
-    count, dropped = shape.numel(), round(p * _VALUES)
-    draws = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None)
-    bits = draws.view(torch.int16)[:count].view(shape)
-    mask = torch.empty(shape, dtype=dtype)
-    torch.ge(bits, dropped - _VALUES // 2, out=mask)
-    return mask.mul_(_VALUES / (_VALUES - dropped))
+    dropped = round(p * VALUES)
+    return keep_bits(shape, dropped, dtype).mul_(VALUES / (VALUES - dropped))
 
 
 def dropout(values: torch.Tensor, p: float) -> torch.Tensor:
     """Drop elements of a tensor of any shape with probability p, and scale those kept."""
-    dropped = round(p * _VALUES)
-    if values.device.type != "cpu" or dropped == _VALUES:
+    dropped = round(p * VALUES)
+    if values.device.type != "cpu" or dropped == VALUES:
         return nn.functional.dropout(values, p)
     return values * keep_mask(values.shape, p, values.dtype) if dropped else values
 

