@@ -193,7 +193,7 @@ def _by_seconds(
     most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
 ) -> tuple[Verdict, str]:
     if len(table.devices) > 1:
-        return "not testable here", "the runs' devices, threads or sharing differ"
+        return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
     ratios = []
     for task in tasks:
         pair = [{p.seed: p.record for p in r.cells[task].points} for r in (mine, other)]

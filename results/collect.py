@@ -254,11 +254,15 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def device(record: Record) -> str:
-    """Say what a run ran on as far as it decides its seconds: device, threads, sharing."""
-    facts = record.environment
+    """Say what a run ran on as far as it decides its seconds: device, threads, sharing, speed.*."""
+    facts, speed = record.environment, record.config.get("speed", {})
     name = str(facts.get("device_name"))
     if facts.get("device") == "cpu":
         name += f", {facts.get('threads')} thread(s)"
+        name += "" if speed.get("fast_dropout") else ", torch's dropout"
+        name += ", oneDNN products" if facts.get("onednn_products") else ""
+    elif speed.get("prefetch") is False:
+        name += ", no prefetching"
     beside = facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
     return name + (", shared" if facts.get("shared_device") else "")

@@ -113,7 +113,7 @@ def test_same_records_give_the_same_text_in_any_order() -> None:
 @pytest.mark.parametrize(
     "other",
     [{"device_name": "another processor"}, {"threads": 64}, {"runs_beside": 3},
-     {"device": "cuda", "shared_device": True}],
+     {"device": "cuda", "shared_device": True}, {"onednn_products": True}],
 )  # fmt: skip
 def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict) -> None:
     changed = {**_BASE.environment, **other}
@@ -121,6 +121,23 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
     assert "Seconds and memory are left out" in text
     assert "train seconds" not in text
     assert "train seconds" in render(tables([_record(), _record("bitfit")]), "text")
+
+
+@pytest.mark.parametrize(
+    ("kind", "speed"),
+    [("cpu", {"fast_dropout": False}), ("cpu", {}), ("cuda", {"prefetch": False})],
+    ids=str,
+)
+def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict) -> None:
+    place = {**_BASE.environment, "device": kind}
+    ways = [{"fast_dropout": True, "prefetch": True}, speed]
+    found = [
+        _record(name, config={"speed": way}, environment=place)
+        for name, way in zip(("full", "bitfit"), ways, strict=True)
+    ]
+    text = render(tables(found), "text")
+    assert "train seconds" not in text
+    assert ("torch's dropout" if kind == "cpu" else "no prefetching") in text
 
 
 def test_one_method_task_and_seed_twice_is_refused_by_name() -> None:
