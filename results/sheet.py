@@ -97,8 +97,8 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
         notes.append(f"Seconds on {table.devices[0]}.")
     elif table.devices:
         notes.append(
-            "Seconds and memory are left out: the runs' devices, threads, sharing or speed settings differ ("
-            + "; ".join(table.devices)
+            "Seconds and memory are left out: the runs' devices, threads, sharing or speed settings"
+            " differ (" + "; ".join(table.devices)
             + ")."
         )
     printed = [
