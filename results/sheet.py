@@ -98,8 +98,7 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
     elif table.devices:
         notes.append(
             "Seconds and memory are left out: the runs' devices, threads, sharing or speed settings"
-            " differ (" + "; ".join(table.devices)
-            + ")."
+            " differ (" + "; ".join(table.devices) + ")."
         )
     printed = [
         f"Paper, {name}: {one.note}."
