@@ -14,7 +14,8 @@ def keep_bits(
 ) -> torch.Tensor:
     """Return zeros with probability dropped / 2¹⁶ and else ones, on the CPU.
 
-    torch draws a 53-bit number for every element; here one 64-bit draw serves four. `dropped` lies between 1 and 2¹⁶ - 1.
+    torch draws a 53-bit number for every element; here one 64-bit draw serves four. `dropped`
+    lies between 1 and 2¹⁶ - 1.
     """
     count = shape.numel()
     draws = torch.empty(-(-count // 4), dtype=torch.int64)
