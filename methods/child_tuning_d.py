@@ -13,7 +13,8 @@ Where paper and code differ, and what is the default here:
 - the code reads no warm-up ratio, and so has none; here warm-up is the budget's.
 Gradients inside the mask are not rescaled. One threshold serves all tensors. The pass over the
 training set is counted in preparation_seconds, leaves the random streams as they were, and other
-methods are paused in it.
+methods are paused in it. save=delta keeps the masks: a boolean tensor for each in scope, true where
+an entry trains.
 """
 
 from __future__ import annotations
@@ -143,6 +144,9 @@ class ChildTuningD(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.masks, self.start = dict(state["masks"]), dict(state["start"])
+
+    def tensors(self) -> dict[str, Any]:
+        return dict(self.masks)
 
     def report(self) -> dict[str, Any]:
         if not self.masks:

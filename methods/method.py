@@ -152,6 +152,10 @@ class Method:
         """Return peft's configuration of what `prepare` did; None where peft has no such method."""
         return None
 
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """Return what was found beside the model, such as a mask; save=delta keeps it."""
+        return {}
+
     def drawings(self) -> dict[str, bytes]:
         """Return pictures of what was learned, by file name; written beside the record."""
         return {}

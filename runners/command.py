@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from methods.registry import default_options, registered
 from results.errors import UserError, nearest
 from runners import processes
+from runners.composer import Composer, resolved
 from runners.config import RunConfig, check
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -60,18 +61,18 @@ def main(run: RunFunction) -> int:
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
-        resolved = _resolved(composed)
+        configuration = resolved(composed)
         several = HydraConfig.get().mode == RunMode.MULTIRUN
         own = [*HydraConfig.get().overrides.task] if several else arguments
-        if several and resolved["own_process"]:
+        if several and configuration["own_process"]:
             code = processes.run_alone([*_config_dir(), *own])
             if code and os.getpid() != sweep:
                 raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
             codes.append(code)
-        elif resolved.get("board") is not None:
-            codes.append(_guarded(lambda: _board(resolved, own), own))
+        elif configuration.get("board") is not None:
+            codes.append(_guarded(lambda: _board(configuration, own), own))
         else:
-            codes.append(_guarded(lambda: run(check(resolved), own), own))
+            codes.append(_guarded(lambda: run(check(configuration), own), own))
 
     def compose_and_run() -> int:
         _offer_methods_without_yaml()
@@ -99,13 +100,10 @@ def _config_dir() -> list[str]:
     ]
 
 
-def _board(resolved: dict[str, Any], arguments: Sequence[str]) -> int:
+def _board(configuration: dict[str, Any], arguments: Sequence[str]) -> int:
     from runners.board import run_board
 
-    def compose(overrides: Sequence[str]) -> dict[str, Any]:
-        return _resolved(hydra.compose("config", overrides=list(overrides)))
-
-    return run_board(resolved, arguments, compose)
+    return run_board(configuration, arguments, Composer())
 
 
 def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
@@ -121,12 +119,6 @@ def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
     except Exception:
         traceback.print_exc()
         return 1
-
-
-def _resolved(composed: DictConfig) -> dict[str, Any]:
-    container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
-    assert isinstance(container, dict)
-    return {str(k): v for k, v in container.items()}
 
 
 def _offer_methods_without_yaml() -> None:

@@ -162,7 +162,7 @@ def _check_possible(task: Task, source: str) -> None:
 
 def describe(split: Split, complete: bool | None) -> dict[str, object]:
     """Return what the record keeps of a split."""
-    facts: dict[str, object] = {"rows": len(split), "sha256": split.sha256()}
+    facts: dict[str, object] = {"rows": len(split), "sha256": split.sha256}
     if complete is not None:
         facts["complete"] = complete
     if split.skipped_rows:

@@ -3,6 +3,7 @@
 A folder holds delta.json (configuration, hashes) and the tensors that differ from the pretrained
 model: as delta.safetensors, or, where peft has the method, in peft's own format
 (adapter_model.safetensors, adapter_config.json), which `PeftModel.from_pretrained` reads as well.
+What a method found beside the model, such as Child-Tuning D's mask, is in METHOD.safetensors.
 """
 
 from __future__ import annotations
@@ -58,6 +59,10 @@ def save_delta(
         if file is None:
             file = OURS
             save_file(tensors, temporary / file)
+        for method in config.methods:
+            found = {n: t.cpu().contiguous() for n, t in method.tensors().items()}
+            if found:
+                save_file(found, temporary / f"{method.name}.safetensors")
         about = {
             "format": FORMAT,
             "run": run,

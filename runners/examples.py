@@ -8,6 +8,7 @@ import random
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from results.errors import UserError
@@ -33,8 +34,9 @@ class Split:
     def __len__(self) -> int:
         return len(self.texts)
 
+    @cached_property
     def sha256(self) -> str:
-        """Hash texts and labels, in order."""
+        """The hash of texts and labels, in order."""
         digest = hashlib.sha256()
         for i, texts in enumerate(self.texts):
             row: list[Any] = [list(texts), None if self.labels is None else self.labels[i]]

@@ -49,7 +49,7 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
             }
         ),
         "source": data.source,
-        "splits": {name: split.sha256() for name, split in data.splits().items()},
+        "splits": {name: split.sha256 for name, split in data.splits().items()},
         "weights": weights.sha256,
         "model_files": weights.files_sha256,
         "optimizer": settings.optimizer.model_dump(),

@@ -92,7 +92,7 @@ def _key(
     import transformers
 
     parts = [_FORMAT, type(tokenizer).__name__, transformers.__version__, tokenizers.__version__]
-    parts += [weights.files_sha256, max_length, split.sha256()]
+    parts += [weights.files_sha256, max_length, split.sha256]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -105,6 +105,25 @@ def test_delta_holds_only_what_changed(cli: Cli, tiny_folder: Folder, tmp_path: 
     assert sum(t.numel() for t in tensors.values()) == record.parameters["trainable"]
 
 
+def test_mask_of_child_tuning_is_saved_and_held(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    folder = tiny_folder("bert")
+    options = ("method=child_tuning_d", "method.child_tuning_d.freeze=true")
+    record, delta = _saved(cli, folder, tmp_path / "out", *options)
+    masks = load_file(delta / "child_tuning_d.safetensors")
+    facts = record.method_reports["child_tuning_d"]
+    assert sum(int(m.sum()) for m in masks.values()) == facts["kept_entries"]
+    assert sum(m.numel() for m in masks.values()) == facts["masked_entries"]
+    start = load_file(folder / "model.safetensors")
+    trained = load_file(delta / "delta.safetensors")
+    for name, mask in masks.items():
+        before, after = start[name.removeprefix("bert.")], trained[name]
+        assert torch.equal(before[~mask], after[~mask])
+        assert not mask.any() or not torch.equal(before[mask], after[mask])
+    assert 0 < facts["kept_entries"] < facts["masked_entries"]
+
+
 def test_mlp_that_made_a_prefix_is_not_stored(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:

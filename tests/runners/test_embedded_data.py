@@ -42,10 +42,8 @@ def _words(split: Split) -> set[str]:
 @pytest.mark.parametrize("name", TASKS)
 def test_data_is_the_same_every_time(name: str) -> None:
     first, second = _read(name), _read(name)
-    assert first[0].sha256() == second[0].sha256()
-    assert {k: v.sha256() for k, v in first[1].items()} == {
-        k: v.sha256() for k, v in second[1].items()
-    }
+    assert first[0].sha256 == second[0].sha256
+    assert {k: v.sha256 for k, v in first[1].items()} == {k: v.sha256 for k, v in second[1].items()}
 
 
 @pytest.mark.parametrize("name", TASKS)

@@ -39,10 +39,10 @@ def test_subset_depends_on_its_seed_alone_and_smaller_ones_are_inside_larger_one
 
 def test_hash_is_of_content_and_order() -> None:
     split = _split((3, 3, 3))
-    assert split.sha256() == _split((3, 3, 3)).sha256()
-    assert split.sha256() != split.take([1, 0, *range(2, 9)]).sha256()
-    assert Split("x", (("ab", "c"),), (0,)).sha256() != Split("x", (("a", "bc"),), (0,)).sha256()
-    assert Split("x", (("a",),), (0,)).sha256() != Split("x", (("a",),), (1,)).sha256()
+    assert split.sha256 == _split((3, 3, 3)).sha256
+    assert split.sha256 != split.take([1, 0, *range(2, 9)]).sha256
+    assert Split("x", (("ab", "c"),), (0,)).sha256 != Split("x", (("a", "bc"),), (0,)).sha256
+    assert Split("x", (("a",),), (0,)).sha256 != Split("x", (("a",),), (1,)).sha256
 
 
 def test_selection_part_is_cut_from_train_by_class_and_overlaps_nothing() -> None:
@@ -64,6 +64,6 @@ def test_every_run_seed_gets_the_same_subset() -> None:
             "task=rte", "data=embedded", "data.train_size=20", f"seed={seed}"
         ).settings
         data = load_task_data(settings.task, settings.data, Protocol(name="final"))
-        hashes.add(data.train.sha256())
+        hashes.add(data.train.sha256)
         assert data.complete == {"train": False, "validation": False}
     assert len(hashes) == 1
