@@ -2,8 +2,8 @@
 
 python -m results [FOLDER] prints them; records that may not be compared are refused, unless --split
 gives each kind a table of its own. python -m results power [FOLDER] says which difference so many
-seeds can detect, python -m results claims [FOLDER] which sentences of papers the records support,
-python -m results boards [FOLDER] writes every board's pages into results/boards.
+seeds can detect, claims [FOLDER] which sentences of papers the records support, search FOLDER what
+a search for learning rates found; boards [FOLDER] writes every board's pages into results/boards.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ from results.page import page
 from results.power import power
 from results.published import papers
 from results.record import Record, read_all
-from results.table import NO_RECORDS, place, render, sheets, show
+from results.search import searched
+from results.table import NO_RECORDS, place, render, sheets, show, write
 
-COMMANDS = ("power", "claims", "boards")
+COMMANDS = ("power", "claims", "search", "boards")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -47,6 +48,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(path)
         elif command == "tables":
             _tables(found, asked)
+        elif command == "search":
+            _search(found, asked)
         else:
             _put(power(found) if command == "power" else to_text(claims(found)), asked)
     except UserError as error:
@@ -98,6 +101,18 @@ def _tables(found: list[Record], asked: argparse.Namespace) -> None:
     else:
         folder = asked.folder.resolve().as_uri()
         _put(page("tunebench", sheets(made, papers(), examples=True), {}, folder), asked)
+
+
+def _search(found: list[Record], asked: argparse.Namespace) -> None:
+    made = searched(found)
+    if asked.format not in ("text", "md", "tex", "html"):
+        raise UserError(f"--format {asked.format} is for tables; search has text, md, tex and html")
+    if asked.format == "tex":
+        _put(latex(made), asked)
+    elif asked.format == "html":
+        _put(page("tunebench", made, {}, asked.folder.resolve().as_uri()), asked)
+    else:
+        _put("\n".join(write(sheet, asked.format) for sheet in made), asked)
 
 
 def _put(text: str, asked: argparse.Namespace) -> None:

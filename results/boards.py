@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from results.board import Board, absent, read_boards
 from results.claims import claim_sheet, claims
@@ -17,7 +18,8 @@ from results.latex import latex
 from results.page import page
 from results.pictures import pictures, svg, write_pdf
 from results.published import papers
-from results.record import Record
+from results.record import Record, read_all
+from results.search import search_sheets
 from results.sheet import Sheet, difference_sheet, score_sheet
 from results.table import write
 
@@ -29,8 +31,9 @@ def write_boards(
 ) -> list[Path]:
     """Write every board's files below its folder; return their paths.
 
-    `runs` is the folder of the records, to which the page links. Pictures of earlier records that
-    are not made any more are removed.
+    `runs` is the folder of the records, to which the page links. The trials of a board's search are
+    looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of earlier
+    records that are not made any more are removed.
     """
     written = []
     boards = read_boards(folder)
@@ -68,6 +71,9 @@ def _write(
     missing = absent(board, sorted(there))
     about += f" No run yet: {', '.join(missing)}." if missing else ""
     made, judged, sheets = board_sheets(board, records)
+    searches = folder.parent.parent / "searches" / board.name
+    if searches.is_dir():
+        sheets += search_sheets(read_all(searches), _address(searches, folder))
     decided = claims([r for r in records if r.run in board.by_run])
     files = {
         "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),
@@ -85,8 +91,7 @@ def _write(
             shown[f"{name.capitalize()}{where}"] = (caption, files[file])
     every = [*sheets, claim_sheet(decided)]
     beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
-    address = Path(os.path.relpath(runs.resolve(), folder.resolve())).as_posix()
-    files["index.html"] = page(title, every, shown, address, beside, about)
+    files["index.html"] = page(title, every, shown, _address(runs, folder), beside, about)
     try:
         for old in folder.iterdir():
             if MADE.match(old.name) and old.name not in files:
@@ -98,3 +103,8 @@ def _write(
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     return [folder / name for name in (*files, *(figures if pdf else ()))]
+
+
+def _address(path: Path, folder: Path) -> str:
+    """Return a folder's percent-encoded address as seen from a page in `folder`."""
+    return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())

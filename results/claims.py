@@ -28,9 +28,11 @@ class Claim:
     """A sentence and what decides it.
 
     `method` minus the best of `above`, on the tasks both have, must reach `points`; with `more_on`
-    and `than_on`, the difference on the former minus that on the latter. `seconds_at_most` is a
-    ratio of training seconds, `share_at_most` percent trained without the head. `train` is `all`
-    or the most rows that a low-data setting may have. `options` are settings of the rows.
+    and `than_on`, the difference on the former minus that on the latter. `seconds_at_most` and
+    `memory_at_most` are ratios of training seconds and peak memory, `share_at_most` percent trained
+    without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
+    are settings of the rows; `model`, whole or its first words, and `tasks` are what a table must
+    have. `lacks` says what is missing here for any test.
     """
 
     claim: str
@@ -39,11 +41,15 @@ class Claim:
     above: list[str]
     points: float | None = None
     seconds_at_most: float | None = None
+    memory_at_most: float | None = None
     share_at_most: float | None = None
     more_on: list[str] = field(default_factory=list)
     than_on: list[str] = field(default_factory=list)
     train: str | int | None = None
     options: list[str] = field(default_factory=list)
+    model: str = ""
+    tasks: list[str] = field(default_factory=list)
+    lacks: str = ""
     decided: str = ""
     provisional: str = ""
 
@@ -72,12 +78,21 @@ def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> l
     made = tables(records)
     found = []
     for claim in known_claims() if known is None else known:
-        each = [judged for table in made if (judged := _on(claim, table)) is not None]
+        fit = [t for t in made if _is_of(claim, t)]
+        each = [judged for table in fit if (judged := _on(claim, table)) is not None]
         found += each or [Judged(claim, "not testable here", "", _needs(claim))]
     return found
 
 
+def _is_of(claim: Claim, table: Table) -> bool:
+    """Say whether a table's model is what the claim asks for: its name, or a name's beginning."""
+    named = not claim.model or f"{table.conditions.model}-".startswith(f"{claim.model}-")
+    return named and not claim.lacks
+
+
 def _needs(claim: Claim) -> str:
+    if claim.lacks:
+        return claim.lacks
     rows = " and ".join([claim.method, *claim.above])
     data = {None: "", "all": " on complete training sets"}.get(
         claim.train if isinstance(claim.train, str) else None, ""
@@ -86,8 +101,10 @@ def _needs(claim: Claim) -> str:
         data = f" on at most {claim.train:,} training rows"
     if claim.more_on:
         data += f", of {', '.join(claim.more_on)} and of {', '.join(claim.than_on)}"
+    data += f", of {', '.join(claim.tasks)}" if claim.tasks else ""
     options = f" with {', '.join(claim.options)}" if claim.options else ""
-    return f"needs records of {rows}{options}{data}"
+    model = f" on {claim.model}" if claim.model else ""
+    return f"needs records of {rows}{options}{model}{data}"
 
 
 def _on(claim: Claim, table: Table) -> Judged | None:
@@ -99,12 +116,18 @@ def _on(claim: Claim, table: Table) -> Judged | None:
     tasks = [t for t in tasks if t in mine.cells and all(t in r.cells for r in others)]
     if claim.more_on and not (set(tasks) & set(claim.more_on) and set(tasks) & set(claim.than_on)):
         return None
-    if not tasks or (len(claim.above) > len(others)):
+    if claim.tasks:
+        tasks = [t for t in tasks if t in claim.tasks]
+    if not tasks or len(tasks) < len(claim.tasks) or len(claim.above) > len(others):
         return None
     other = max(others, key=lambda r: statistics.fmean(r.cells[t].mean or 0 for t in tasks))
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
     if claim.seconds_at_most is not None:
-        verdict, numbers = _by_seconds(claim.seconds_at_most, mine, other, tasks, table)
+        most, cost = claim.seconds_at_most, ("train_seconds", "training seconds")
+        verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
+    elif claim.memory_at_most is not None:
+        most, cost = claim.memory_at_most, ("peak_bytes", "peak memory")
+        verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
     else:
         verdict, numbers = _by_score(claim, mine, other, tasks, table)
     if claim.provisional:
@@ -189,22 +212,24 @@ def _difference(
     return compare(list(sides[0]), list(sides[1]))
 
 
-def _by_seconds(
-    most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
+def _by_cost(
+    cost: tuple[str, str], most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
 ) -> tuple[Verdict, str]:
+    """Decide by the ratio of a record's field, given with its name in words."""
+    name, words = cost
     if len(table.devices) > 1:
         return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
     ratios = []
     for task in tasks:
         pair = [{p.seed: p.record for p in r.cells[task].points} for r in (mine, other)]
         for seed in sorted(set(pair[0]) & set(pair[1])):
-            one, two = pair[0][seed], pair[1][seed]
-            if one and two and one.train_seconds and two.train_seconds:
-                ratios.append(one.train_seconds / two.train_seconds)
+            one, two = (getattr(side[seed], name, None) for side in pair)
+            if one and two:
+                ratios.append(one / two)
     if not ratios:
-        return "undecided", "no pair of runs with seconds"
+        return "undecided", f"no pair of runs with {words}"
     middle = statistics.median(ratios)
-    numbers = f"median ratio of training seconds {middle:.2f} over {len(ratios)} pairs of runs"
+    numbers = f"median ratio of {words} {middle:.2f} over {len(ratios)} pairs of runs"
     numbers += f" ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
     if len(ratios) < FEWEST:
         return "undecided", f"{numbers}; too few pairs"

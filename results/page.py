@@ -80,9 +80,9 @@ def page(
 ) -> str:
     """Return the page.
 
-    `pictures` maps a heading to a caption and SVG text; `records` is the relative address of the
-    folder of records; `beside` lists names and relative addresses of the same tables' other files;
-    `about` is a sentence below the title.
+    `pictures` maps a heading to a caption and SVG text; `records` is the address of the folder of
+    records, percent-encoded; `beside` lists names and relative addresses of the same tables' other
+    files; `about` is a sentence below the title.
     """
     parts = [
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
@@ -110,7 +110,9 @@ def page(
 def _section(sheet: Sheet, number: int, records: str) -> str:
     heads = "".join(f'<th scope="col"><button>{escape(head)}</button></th>' for head in sheet.heads)
     body = "".join(
-        "<tr>" + "".join(_cell(e, i, records) for i, e in enumerate(line)) + "</tr>\n"
+        "<tr>"
+        + "".join(_cell(e, i, sheet.records or records) for i, e in enumerate(line))
+        + "</tr>\n"
         for line in sheet.body
     )
     prose = " prose" if sheet.prose else ""
@@ -128,7 +130,7 @@ def _cell(entry: Entry, place: int, records: str) -> str:
     text = f"<b>{escape(entry.text)}</b>" if entry.bold else escape(entry.text)
     if entry.runs:
         links = "".join(
-            f'<li><a href="{quote(records)}/{quote(run)}.json">{escape(said)}</a></li>'
+            f'<li><a href="{escape(records)}/{quote(run)}.json">{escape(said)}</a></li>'
             for said, run in entry.runs
         )
         text = f"<details><summary>{text}</summary><ul>{links}</ul></details>"

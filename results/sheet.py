@@ -27,7 +27,8 @@ class Entry:
 class Sheet:
     """A table before any markup: a title, heads, a line for each row, notes below.
 
-    `prose` says that the entries are sentences, to be folded.
+    `prose` says that the entries are sentences, to be folded. `records` is the address of the
+    folder of its entries' runs, where it is not the page's.
     """
 
     title: str
@@ -35,6 +36,7 @@ class Sheet:
     body: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
     prose: bool = False
+    records: str = ""
 
 
 def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -> Sheet:

@@ -144,14 +144,14 @@ def test_committed_pages_are_what_the_records_give(tmp_path: Path) -> None:
     """What `make tables` writes, in the places it writes to: links lead from there."""
     committed = ROOT / "results" / "boards"
     (tmp_path / "results").mkdir()
-
     for listed in committed.glob("*/runs.json"):
         folder = tmp_path / "results" / "boards" / listed.parent.name
         folder.mkdir(parents=True)
         shutil.copy(listed, folder)
     made = tmp_path / "results" / "boards"
 
-    shutil.copytree(ROOT / "results" / "runs", tmp_path / "results" / "runs")
+    for records in ("runs", "searches"):
+        shutil.copytree(ROOT / "results" / records, tmp_path / "results" / records)
     assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(made)]) == 0
     for path in sorted(p for p in made.rglob("*") if p.is_file()):
         there = committed / path.relative_to(made)

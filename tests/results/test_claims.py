@@ -121,3 +121,48 @@ def test_wrong_file_of_claims_is_refused_by_name(tmp_path: Path) -> None:
     path.write_text("- {claim: C.}\n")
     with pytest.raises(UserError, match=r"claims\.yaml"):
         known_claims(path)
+
+
+def test_memory_is_a_ratio_too() -> None:
+    claim = _claim(points=None, memory_at_most=0.7, above=["rdrop"])
+    small = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=6 * 10**8)
+    found = _one(claim, small)
+    assert found.verdict == "supported"
+    assert "median ratio of peak memory 0.60 over 6 pairs" in found.numbers
+    large = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=8 * 10**8)
+    assert _one(claim, large).verdict == "contradicted"
+    unknown = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=None)
+    assert _one(claim, unknown).verdict == "undecided"
+
+
+@pytest.mark.parametrize(
+    ("model", "verdict"),
+    [
+        ("bert-large-cased", "supported"),
+        ("bert-large-uncased", "supported"),
+        ("bert-large", "supported"),
+        ("bert-larger", "not testable here"),
+        ("minilm", "not testable here"),
+    ],
+)
+def test_sentence_of_a_model_is_decided_on_that_model_only(model: str, verdict: str) -> None:
+    records = grid({"full": 0, "hype": 0.3}, TASKS, 6, model=model)
+    found = _one(_claim(model="bert-large"), records)
+    assert found.verdict == verdict
+    if verdict != "supported":
+        assert found.numbers == "needs records of hype and full on bert-large"
+
+
+def test_sentence_on_tasks_needs_all_of_them_and_no_other() -> None:
+    gains = grid({"full": 0, "hype": 0.3}, ["rte", "mrpc"], 6)
+    other = grid({"full": 0, "hype": -0.9}, ["cola"], 6)
+    found = _one(_claim(tasks=["rte", "mrpc"]), gains + other)
+    assert (found.verdict, found.heading[-9:]) == ("supported", "mrpc, rte")
+    lacking = _one(_claim(tasks=["rte", "mrpc", "stsb"]), gains + other)
+    assert lacking.verdict == "not testable here"
+    assert lacking.numbers == "needs records of hype and full, of rte, mrpc, stsb"
+
+
+def test_what_no_method_here_can_test_says_so_whatever_the_records() -> None:
+    found = _one(_claim(lacks="nothing here prunes"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
+    assert (found.verdict, found.numbers) == ("not testable here", "nothing here prunes")

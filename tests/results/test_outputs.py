@@ -9,6 +9,7 @@ import subprocess
 import time
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -108,6 +109,16 @@ def test_cell_of_the_page_links_each_of_its_records() -> None:
     found = _Page(page("T", sheets(made), {}, "../../runs"))
     links = {a["href"] for tag, a in found.tags if tag == "a"}
     assert links == {f"../../runs/{r.run}.json" for r in _records()}
+
+
+def test_page_of_a_folder_links_files_that_are_there(tmp_path: Path) -> None:
+    folder = tmp_path / "ru ns"  # a space, which an address may not hold
+    paths = {write(record, folder) for record in _records()}
+    assert main([str(folder), "--format", "html", "--out", str(tmp_path / "t.html")]) == 0
+    found = _Page((tmp_path / "t.html").read_text())
+    links = {str(a["href"]) for tag, a in found.tags if tag == "a"}
+    assert {Path(unquote(urlsplit(link).path)) for link in links} == paths
+    assert {urlsplit(link).scheme for link in links} == {"file"}
 
 
 def test_markdown_escapes_what_comes_from_records() -> None:

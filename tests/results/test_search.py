@@ -1,0 +1,146 @@
+"""A search's sheet: every trial once, the board's choice in bold, the best of k by enumeration."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.board import Asked, Board, write_board
+from results.record import Record, write
+from results.search import search_sheets, trials
+from runners.board_plan import Planned, Search, Slot, best_rates
+from tests.results.simulated import simulated
+
+SCORES = {
+    ("full", "cola"): {1e-4: 0.30, 1e-3: 0.20, 5e-3: 0.10},
+    ("full", "stsb"): {1e-4: 0.70, 1e-3: 0.84, 5e-3: None},
+    ("bitfit", "cola"): {1e-4: 0.10, 1e-3: 0.25, 5e-3: 0.25},
+    ("bitfit", "stsb"): {1e-4: 0.60, 1e-3: 0.70, 5e-3: 0.70},
+}
+
+
+def _trial(method: str, task: str, rate: float, score: float | None, seed: int = 100) -> Record:
+    selected = None if score is None else {"step": 1, "score": score, "scores": {}}
+    record = simulated(
+        method,
+        task,
+        seed,
+        None if score is None else 0.9,  # dev's score, which has no say
+        config={"lr": rate},
+        protocol="select",
+        selected=selected,
+        whole_seconds=360.0,
+    )
+    record.run += f".{rate:g}"
+    return record
+
+
+def _search() -> list[Record]:
+    return [
+        _trial(method, task, rate, score)
+        for (method, task), rates in SCORES.items()
+        for rate, score in rates.items()
+    ]
+
+
+def test_every_trial_is_shown_once_and_linked() -> None:
+    records = _search()
+    [sheet] = search_sheets([*records, simulated()], "../searches/x")  # simulated() chose nothing
+    lines = {(e[0].text, e[1].text): [c.text for c in e[2:5]] for e in sheet.body}
+    assert lines["full", "cola"] == ["30.0", "20.0", "10.0"]
+    assert lines["full", "stsb"] == ["70.0", "84.0", "diverged"]
+    assert lines["full", "mean"] == ["50.0", "52.0", "5.0"]
+    linked = [run for line in sheet.body for e in line for _, run in e.runs]
+    assert sorted(linked) == sorted(r.run for r in records)
+    assert "12 trials, 1.2 hours of runs" in sheet.notes[0]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_bold_rate_is_what_the_board_chooses(together: bool, tmp_path: Path) -> None:
+    search = Search(lr=[1e-4, 1e-3, 5e-3], seed=100, tasks=["cola", "stsb"] if together else None)
+    rows = {"full": 0, "bitfit": 1}
+    planned = []
+    for record in _search():
+        path = write(record, tmp_path)
+        slot = Slot(rows[record.methods[0]], record.task, 100, [])
+        planned.append(Planned(slot, [], record.run, path, record.status))
+    chosen = best_rates(search, planned)
+    [sheet] = search_sheets(_search())
+    for line in sheet.body:
+        task = line[1].text
+        if (task == "mean") == together:
+            [bold] = [h for h, e in zip(sheet.heads, line, strict=True) if e.bold]
+            key = (rows[line[0].text], None if together else task)
+            assert bold == f"lr {chosen[key]:g}", line
+
+
+def test_best_of_k_is_the_mean_over_every_choice_of_k() -> None:
+    [sheet] = search_sheets(_search())
+    assert sheet.heads[5:] == ("best of 1", "best of 2", "best of 3")
+    for line in sheet.body:
+        if line[1].text == "mean":
+            continue
+        scores = [s or 0.0 for s in SCORES[line[0].text, line[1].text].values()]
+        for k in (1, 2, 3):
+            choices = [max(c) for c in itertools.combinations(scores, k)]
+            assert line[4 + k].value == pytest.approx(statistics.fmean(choices))
+
+
+def test_unequal_trials_and_several_seeds() -> None:
+    records = [r for r in _search() if (r.methods[0], r.config["lr"]) != ("bitfit", 5e-3)]
+    records.append(_trial("full", "cola", 1e-4, 0.20, seed=101))
+    found = {(t.method, t.task): t for t in trials(records)}
+    assert found["full", "cola"].scores[1e-4] == pytest.approx(0.25)
+    [sheet] = search_sheets(records)
+    [line] = [e for e in sheet.body if (e[0].text, e[1].text) == ("bitfit", "cola")]
+    assert [e.text for e in line[2:]] == ["10.0", "25.0", "–", "17.5", "25.0", "–"]
+
+
+def test_rows_whose_options_differ_are_told_apart() -> None:
+    options = [{"p": 0.1}, {"p": 0.3}]
+    records = [_trial("hype", "cola", 1e-3, 0.1 + o["p"]) for o in options]
+    for record, o in zip(records, options, strict=True):
+        record.config = {**record.config, "method": [{"name": "hype", "version": 1, **o}]}
+        record.run += str(o["p"])
+    [sheet] = search_sheets(records)
+    assert sorted(e[0].text for e in sheet.body) == ["hype (p=0.1)", "hype (p=0.3)"]
+
+
+def test_command_prints_it_and_names_a_folder_without_trials(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in _search():
+        write(record, tmp_path / "x")
+    for form, sign in (("text", "best of 2"), ("md", "| method |"), ("tex", "\\toprule")):
+        assert main(["search", str(tmp_path / "x"), "--format", form]) == 0
+        assert sign in capsys.readouterr().out
+    assert main(["search", str(tmp_path / "x"), "--format", "html"]) == 0
+    assert f'href="{(tmp_path / "x").as_uri()}/cola.full.' in capsys.readouterr().out
+    assert main(["search", str(tmp_path / "x"), "--format", "parquet"]) == 2
+    assert "search has text, md, tex and html" in capsys.readouterr().err
+    write(simulated(), tmp_path / "runs")
+    assert main(["search", str(tmp_path / "runs")]) == 2
+    assert "search=true or protocol=select wrote" in capsys.readouterr().err
+
+
+def test_boards_page_has_its_search_and_links_to_it(tmp_path: Path) -> None:
+    for record in _search():
+        write(record, tmp_path / "searches" / "try")
+    final = simulated("full", "cola", 1, 0.4)
+    write(final, tmp_path / "runs")
+    write_board(Board("try", ("full",), (Asked(0, "cola", 1, final.run),)), tmp_path / "boards")
+    boards = str(tmp_path / "boards")
+    assert main(["boards", str(tmp_path / "runs"), "--boards", boards]) == 0
+    folder = tmp_path / "boards" / "try"
+    page = (folder / "index.html").read_text()
+    for record in _search():
+        link = f"../../searches/try/{record.run}.json"
+        assert f'href="{link}"' in page
+        assert (folder / link).is_file()
+    assert f'href="../../runs/{final.run}.json"' in page
+    assert "best of 3" in (folder / "table.md").read_text()
+    assert "best of 3" in (folder / "table.tex").read_text()
