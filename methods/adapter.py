@@ -40,6 +40,7 @@ class Adapter(Method):
     paper: ClassVar[str] = "Houlsby et al. 2019; Pfeiffer et al. 2021; He et al. 2022"
     trains: ClassVar[str] = "bottlenecks after attention and feed-forward, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
 
     lr: LearningRate = 1e-3

@@ -49,6 +49,7 @@ class BitFit(Method):
     paper: ClassVar[str] = "Ben Zaken et al. 2022"
     trains: ClassVar[str] = "biases; `subset=query_intermediate`, `layers=[…]`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 1e-3
     subset: Literal["all", "query_intermediate"] = "all"

@@ -31,6 +31,7 @@ class Compacter(Method):
     paper: ClassVar[str] = "Karimi Mahabadi et al. 2021"
     trains: ClassVar[str] = "Kronecker bottlenecks, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
 
     lr: LearningRate = 3e-3

@@ -23,6 +23,7 @@ class Linear(Method):
     paper: ClassVar[str] = "–"
     trains: ClassVar[str] = "nothing"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters", "head"})
+    moves: ClassVar[frozenset[str]] = frozenset()
 
     lr: LearningRate = 1e-3
 

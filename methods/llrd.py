@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Gt, Le
 
 from methods.method import Method, ParameterGroup, Setting
+from results.errors import UserError
 
 
 @dataclass(kw_only=True)
@@ -25,6 +26,7 @@ class Llrd(Method):
     name: ClassVar[str] = "llrd"
     paper: ClassVar[str] = "Sun et al. 2019"
     trains: ClassVar[str] = "lower layers take smaller steps"
+    acts_on: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     decay: Annotated[float, Gt(0), Le(1)] = 0.95
     convention: Literal["recommended", "sun", "zhang"] = "recommended"
@@ -35,6 +37,7 @@ class Llrd(Method):
         found = places.layers(model, "llrd")
         self.prefixes = {f"{layer.name}.": layer.index for layer in found}
         self.embeddings = f"{model.base_model_prefix}.embeddings"
+        self.together = ",".join(setting.methods)
 
     def _power(self, name: str) -> int:
         """Return the power of the decay for a parameter."""
@@ -50,6 +53,11 @@ class Llrd(Method):
         if self.decay == 1:
             return groups
         powers = {id(p): self._power(n) for n, p in model.named_parameters()}
+        if not any(powers[id(p)] for group in groups for p in group["params"]):
+            raise UserError(
+                f"method=[{self.together}]: all that trains is at the full rate, and llrd has"
+                " nothing to scale; train more layers, or leave it out"
+            )
         split = []
         for group in groups:
             for power in sorted({powers[id(p)] for p in group["params"]}):

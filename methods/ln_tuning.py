@@ -24,6 +24,7 @@ class LnTuning(Method):
     paper: ClassVar[str] = "Zhao et al. 2023"
     trains: ClassVar[str] = "LayerNorms"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 1e-3
 

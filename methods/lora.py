@@ -27,6 +27,7 @@ class Lora(Method):
     paper: ClassVar[str] = "Hu et al. 2022"
     trains: ClassVar[str] = "low-rank updates of queries and values; `targets=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 1e-3
     rank: Annotated[int, Ge(1)] = 8

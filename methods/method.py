@@ -79,11 +79,14 @@ class Method:
     and its `training_text` says what it trains on. `version` is part of a run's name: raise it when
     a change of the method can change a score. `changes_start` is true when the logits before the
     first step differ from the pretrained model's by design. `needs` may name "pretrained", the
-    weights as loaded. While `paused`, a method must not perturb forward passes: another one is
-    measuring the model. `paper` and `trains` (what trains besides the head, or else what changes)
-    are for the table of methods. `added` holds options that a released method was given later, each
-    with the value at which it does what it did before: at that value a run's name and record leave
-    the option out, so that older records stand for the same run.
+    weights as loaded. `moves` says what of the encoder trains under the method that owns
+    "parameters": "layers" (something inside its layers, inserted modules included), "matrices" (its
+    pretrained ones). `acts_on` names what must train for the method to do anything: where another
+    freezes it, the two are refused. While `paused`, a method must not perturb forward passes:
+    another one is measuring the model. `paper` and `trains` (what trains besides the head, or else
+    what changes) are for the table of methods. `added` holds options that a released method was
+    given later, each with the value at which it does what it did before: at that value a run's name
+    and record leave the option out, so that older records stand for the same run.
     """
 
     name: ClassVar[str] = ""
@@ -93,6 +96,8 @@ class Method:
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
+    moves: ClassVar[frozenset[str]] = frozenset({"layers", "matrices"})
+    acts_on: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
     added: ClassVar[Mapping[str, Any]] = {}
 

@@ -36,6 +36,7 @@ class Mixout(Method):
     trains: ClassVar[str] = "weights mixed with the pretrained ones, dropout off"
     version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+    acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
 
     p: Annotated[float, Ge(0), Lt(1)] = 0.7
     unit: Literal["neuron", "entry"] = "neuron"

@@ -58,7 +58,10 @@ def default_options(cls: type[Method]) -> dict[str, Any]:
 
 
 def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
-    """Say which of the methods cannot meet in one run, a sentence for each pair."""
+    """Say which of the methods cannot meet in one run, a sentence for each pair or more.
+
+    Two may decide the same thing, or one may freeze all that the other acts on.
+    """
     decides = {
         "parameters": "choose which parameters train",
         "loss": "define the loss",
@@ -82,6 +85,14 @@ def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
                     f"method=[{first.name},{second.name}]: {first.name} and {second.name} both"
                     f" {what}; keep one of them"
                 )
+            for acting, other in ((first, second), (second, first)):
+                if "parameters" in other.owns and not acting.acts_on <= other.moves:
+                    what = " and ".join(sorted(acting.acts_on - other.moves))
+                    problems.append(
+                        f"method=[{first.name},{second.name}]: {first.name} and {second.name} both"
+                        f" in one run: {acting.name} acts on the encoder's {what} that train, and"
+                        f" {other.name} trains none; leave {acting.name} out"
+                    )
     return problems
 
 

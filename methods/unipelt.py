@@ -38,6 +38,7 @@ class Unipelt(Method):
     paper: ClassVar[str] = "Mao et al. 2022"
     trains: ClassVar[str] = "gated adapter, prefix and LoRA; `variant=AP`, `APL`, `APLB`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
     changes_start: ClassVar[bool] = True  # prefix and adapter start near the pretrained model
 
     lr: LearningRate = 1e-3

@@ -28,6 +28,7 @@ class WdPre(Method):
     paper: ClassVar[str] = "Zhang et al. 2021"
     trains: ClassVar[str] = "weight decay towards the pretrained weights"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
+    acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
 
     strength: Annotated[float, Ge(0)] = 1.0
 

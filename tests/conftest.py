@@ -55,6 +55,18 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.stem not in LONG)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print how many pairs of methods were seen to train together, and how many were refused."""
+    seen = [dict(r.user_properties).get("pairs") for r in terminalreporter.getreports("passed")]
+    counts = [pair for pair in seen if pair]
+    if counts:
+        together, all_pairs = (sum(column) for column in zip(*counts, strict=True))
+        terminalreporter.write_line(
+            f"pairs of methods: {all_pairs} tried, {together} train together,"
+            f" {all_pairs - together} refused by name"
+        )
+
+
 class NetworkBlocked(RuntimeError):
     """A test tried to reach something beyond this machine."""
 

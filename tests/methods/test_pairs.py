@@ -1,8 +1,10 @@
-"""Every two methods either train together or are refused, and the refusal names both."""
+"""Every two methods either train together, and both at work, or are refused by name."""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -10,12 +12,32 @@ import torch
 
 from methods.registry import composition_problems, registered
 from results.errors import UserError
+from runners.training import trained_sha256
 from tests.conftest import NARROW
 from tests.methods.reference import prepared
 
-NAMES = list(registered())
+METHODS = registered()
+NAMES = list(METHODS)
 # These train nothing inside the layers, where child_tuning_d chooses what trains.
 OUTSIDE_LAYERS = ("linear", "prefix", "prompt")
+# These freeze every matrix of the encoder, and with them all that the latter act on.
+FROZEN_MATRICES = {
+    *("adapter", "bitfit", "compacter", "ia3", "ln_tuning", "lora", "unipelt"),
+    *OUTSIDE_LAYERS,
+}
+OF_MATRICES = {"mixout", "pats_provisional", "wd_pre"}
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What two steps of a run showed; tensors by name without what wraps their modules."""
+
+    trains: dict[str, bool]
+    moved: set[str]
+    head: dict[str, torch.Tensor]
+    logits: torch.Tensor | None
+    losses: list[float]
+    sha256: str
 
 
 def _options(*methods: str) -> list[str]:
@@ -26,47 +48,114 @@ def _options(*methods: str) -> list[str]:
     ]
 
 
+def _see(folder: Path, *arguments: str, task: str) -> Seen:
+    # Without warm-up: its first rate is zero, at which nothing moves.
+    loop, loaded = prepared(folder, *arguments, "budget.warmup=0", task=task)
+    model, logits = loop.model, None
+    if task != "sts":
+        batch = loop.collate(next(iter(loop.order.batches(0, 1))))
+        model.eval()
+        with torch.no_grad():
+            logits = model(**batch).logits
+        model.train()
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    loop.run(2)
+    after = dict(model.named_parameters())
+    names = {n: n.replace(".base_layer.", ".") for n in after}
+    return Seen(
+        {names[n]: p.requires_grad for n, p in after.items()},
+        {names[n] for n, p in after.items() if not torch.equal(p, before[n])},
+        {names[n]: before[n] for n in loaded.head},
+        logits,
+        loop.progress.losses,
+        trained_sha256(model),
+    )
+
+
+@functools.cache
+def _alone(folder: Path, method: str, task: str, *more: str) -> Seen:
+    return _see(folder, f"method={method}", *_options(method), *more, task=task)
+
+
 @pytest.mark.parametrize("first", NAMES[:-1])
 def test_every_pair_trains_or_is_refused_by_name(
-    first: str, tiny_folder: Callable[[str], Path]
+    first: str,
+    tiny_folder: Callable[[str], Path],
+    record_property: Callable[[str, object], None],
 ) -> None:
     folder, together = tiny_folder("bert"), 0
     others = NAMES[NAMES.index(first) + 1 :]
     for second in others:
-        known = registered()
-        problems = composition_problems([known[first], known[second]])
+        problems = composition_problems([METHODS[first], METHODS[second]])
         arguments = [f"method=[{first},{second}]", *_options(first, second)]
         if problems:
             with pytest.raises(UserError) as refused:
                 prepared(folder, *arguments)
             assert f"{first} and {second} both" in str(refused.value)
             continue
+        more = ["method.topk.layers=2"] if {first, second} == {"llrd", "topk"} else []
         if first == "child_tuning_d" and second in OUTSIDE_LAYERS:
             with pytest.raises(UserError, match=rf"\[child_tuning_d,{second}\]: nothing in scope"):
                 prepared(folder, *arguments)
-            arguments.append("method.child_tuning_d.scope=all")
+            more = ["method.child_tuning_d.scope=all"]
         if {first, second} == {"mixout", "simcse"}:
             loop, _ = prepared(folder, *arguments, task="sts")
             with pytest.raises(UserError, match=r"\[mixout,simcse\]: .* as dropout is off"):
                 loop.run(1)
-            arguments.append("method.mixout.dropout=keep")
-        task = "sts" if any(known[m].represents for m in (first, second)) else "mrpc"
-        loop, _ = prepared(folder, *arguments, task=task)
-        frozen = {
-            n: p.detach().clone() for n, p in loop.model.named_parameters() if not p.requires_grad
-        }
-        loop.run(2)
-        assert all(torch.isfinite(torch.tensor(loop.progress.losses))), second
-        after = dict(loop.model.named_parameters())
-        assert all(torch.equal(after[n], p) for n, p in frozen.items()), second
+            more = ["method.mixout.dropout=keep"]
+        task = "sts" if any(METHODS[m].represents for m in (first, second)) else "mrpc"
+        pair = _see(folder, *arguments, *more, task=task)
+        # A method that vectors need cannot be looked at without them.
+        shown = [m for m in (first, second) if task != "sts" or METHODS[m].represents]
+        _keeps_what_each_keeps(
+            pair,
+            {m: _alone(folder, m, task, *(a for a in more if f".{m}." in a)) for m in shown},
+            None if task == "sts" else _alone(folder, "full", task),
+        )
         together += 1
-    print(f"{first}: {together} of {len(others)} further methods train with it")
-    owns = registered()[first].owns
-    refused_by_owner = sum(
-        bool(owns & registered()[second].owns) or "embedding" in (first, second)
-        for second in others
+    record_property("pairs", (together, len(others)))
+    assert together == sum(not _cannot_meet({first, second}) for second in others)
+
+
+def _cannot_meet(pair: set[str]) -> bool:
+    first, second = (METHODS[m] for m in pair)
+    idle = (pair & OF_MATRICES and pair & FROZEN_MATRICES) or (
+        "llrd" in pair and pair & set(OUTSIDE_LAYERS)
     )
-    assert together == len(others) - refused_by_owner
+    return bool(first.owns & second.owns) or "embedding" in pair or bool(idle)
+
+
+def test_llrd_without_a_lower_layer_that_trains_is_refused(
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    with pytest.raises(
+        UserError, match=r"method=\[topk,llrd\]: all that trains is at the full rate"
+    ):
+        prepared(tiny_folder("bert"), "method=[topk,llrd]", "method.topk.layers=1")
+
+
+def _keeps_what_each_keeps(pair: Seen, alone: dict[str, Seen], plain: Seen | None) -> None:
+    """Check what holds for each method alone and must hold for two."""
+    said = " and ".join(alone)
+    assert all(torch.isfinite(torch.tensor(pair.losses))), said
+    assert pair.moved <= {n for n, trains in pair.trains.items() if trains}, said
+    if plain is None:
+        return
+    # One method's frozen tensors stay frozen, and what one adds trains as it does alone.
+    asked = [seen.trains for seen in alone.values()]
+    assert set(pair.trains) == set().union(*asked), said
+    for name, trains in pair.trains.items():
+        assert trains == all(a[name] for a in asked if name in a), (said, name)
+    assert all(torch.equal(p, plain.head[n]) for n, p in pair.head.items()), said
+    if not any(METHODS[m].changes_start for m in alone):
+        assert pair.logits is not None
+        assert plain.logits is not None
+        assert torch.equal(pair.logits, plain.logits), said
+    # Neither is switched off by the other.
+    for name, seen in alone.items():
+        [other] = [m for m in alone if m != name]
+        adds_nothing = other == "full" or (name, other) == ("hype", "no_dropout")
+        assert (pair.sha256 == seen.sha256) == adds_nothing, said
 
 
 def test_three_methods_train_together(tiny_folder: Callable[[str], Path]) -> None:
