@@ -40,7 +40,6 @@ class Adapter(Method):
     paper: ClassVar[str] = "Houlsby et al. 2019; Pfeiffer et al. 2021; He et al. 2022"
     trains: ClassVar[str] = "bottlenecks after attention and feed-forward, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
 
     lr: LearningRate = 1e-3
@@ -50,6 +49,10 @@ class Adapter(Method):
     init_std: Annotated[float, Gt(0)] = 1e-2
     scale: Annotated[float, Gt(0)] = 1.0
     layer_norms: bool | None = None
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery import bottleneck, places

@@ -49,12 +49,15 @@ class BitFit(Method):
     paper: ClassVar[str] = "Ben Zaken et al. 2022"
     trains: ClassVar[str] = "biases; `subset=query_intermediate`, `layers=[…]`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 1e-3
     subset: Literal["all", "query_intermediate"] = "all"
     pooler: bool = True
     layers: list[int] | None = None
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def _chosen_layers(self, model: torch.nn.Module) -> Callable[[str], bool]:
         """Return a test on parameter names: in one of `layers`, or in the pooler."""

@@ -12,9 +12,9 @@ Where paper and code differ, and what is the default here:
 - decoupled weight decay still shrinks masked entries in the code; `freeze=true` holds them exactly;
 - the code reads no warm-up ratio, and so has none; here warm-up is the budget's.
 Gradients inside the mask are not rescaled. One threshold serves all tensors. The pass over the
-training set is counted in preparation_seconds, leaves the random streams as they were, and other
-methods are paused in it. save=delta keeps the masks: a boolean tensor for each in scope, true where
-an entry trains.
+training set is counted in preparation_seconds and in the tables' seconds, leaves the random streams
+as they were, and other methods are paused in it. save=delta keeps the masks: a boolean tensor for
+each in scope, true where an entry trains.
 """
 
 from __future__ import annotations

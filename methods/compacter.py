@@ -31,7 +31,6 @@ class Compacter(Method):
     paper: ClassVar[str] = "Karimi Mahabadi et al. 2021"
     trains: ClassVar[str] = "Kronecker bottlenecks, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
 
     lr: LearningRate = 3e-3
@@ -39,6 +38,10 @@ class Compacter(Method):
     reduction: Annotated[int, Ge(1)] = 32
     placement: Literal["both", "ffn"] = "both"
     layer_norms: bool = True
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         import torch

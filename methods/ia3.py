@@ -24,9 +24,12 @@ class Ia3(Method):
     paper: ClassVar[str] = "Liu et al. 2022"
     trains: ClassVar[str] = "scales of keys, values and feed-forward"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 3e-3
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import IA3Config, TaskType

@@ -23,9 +23,12 @@ class Linear(Method):
     paper: ClassVar[str] = "–"
     trains: ClassVar[str] = "nothing"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters", "head"})
-    moves: ClassVar[frozenset[str]] = frozenset()
 
     lr: LearningRate = 1e-3
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset()
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         for name, parameter in model.named_parameters():

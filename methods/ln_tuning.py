@@ -24,9 +24,12 @@ class LnTuning(Method):
     paper: ClassVar[str] = "Zhao et al. 2023"
     trains: ClassVar[str] = "LayerNorms"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 1e-3
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery import places

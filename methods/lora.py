@@ -27,13 +27,16 @@ class Lora(Method):
     paper: ClassVar[str] = "Hu et al. 2022"
     trains: ClassVar[str] = "low-rank updates of queries and values; `targets=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
 
     lr: LearningRate = 1e-3
     rank: Annotated[int, Ge(1)] = 8
     alpha: Annotated[float, Gt(0)] = 16
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.0
     targets: Literal["query_value", "attention", "all_linear"] = "query_value"
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import LoraConfig, TaskType

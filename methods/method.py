@@ -79,14 +79,13 @@ class Method:
     and its `training_text` says what it trains on. `version` is part of a run's name: raise it when
     a change of the method can change a score. `changes_start` is true when the logits before the
     first step differ from the pretrained model's by design. `needs` may name "pretrained", the
-    weights as loaded. `moves` says what of the encoder trains under the method that owns
-    "parameters": "layers" (something inside its layers, inserted modules included), "matrices" (its
-    pretrained ones). `acts_on` names what must train for the method to do anything: where another
-    freezes it, the two are refused. While `paused`, a method must not perturb forward passes:
-    another one is measuring the model. `paper` and `trains` (what trains besides the head, or else
-    what changes) are for the table of methods. `added` holds options that a released method was
-    given later, each with the value at which it does what it did before: at that value a run's name
-    and record leave the option out, so that older records stand for the same run.
+    weights as loaded. `acts_on` names what must train for the method to do anything, "layers" or
+    "matrices" of `moves`: beside one under which that is frozen, it is refused. While `paused`, a
+    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
+    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
+    options that a released method was given later, each with the value at which it does what it did
+    before: at that value a run's name and record leave the option out, so that older records stand
+    for the same run.
     """
 
     name: ClassVar[str] = ""
@@ -96,7 +95,6 @@ class Method:
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
-    moves: ClassVar[frozenset[str]] = frozenset({"layers", "matrices"})
     acts_on: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
     added: ClassVar[Mapping[str, Any]] = {}
@@ -108,6 +106,15 @@ class Method:
     def training_text(self) -> TrainingText:
         """What the method trains on."""
         return "labelled"
+
+    @property
+    def moves(self) -> frozenset[str]:
+        """What of the encoder trains under the method that owns "parameters", with its options.
+
+        "layers": something inside its layers, inserted modules included; "matrices": its
+        pretrained ones.
+        """
+        return frozenset({"layers", "matrices"})
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""

@@ -38,7 +38,7 @@ class PatsProvisional(Method):
     paper: ClassVar[str] = "after Zhang et al. 2022; provisional"
     trains: ClassVar[str] = "noise on insensitive weights; a design of this project"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
-    acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
+    acts_on: ClassVar[frozenset[str]] = frozenset({"layers", "matrices"})
 
     strength: Annotated[float, Ge(0)] = 3e-4
     beta: Annotated[float, Ge(0), Lt(1)] = 0.85

@@ -25,13 +25,16 @@ class Prefix(Method):
     paper: ClassVar[str] = "Li and Liang 2021"
     trains: ClassVar[str] = "10 keys and values in every layer; `length=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = True  # a prefix takes attention, whatever it holds
 
     lr: LearningRate = 1e-2
     length: Annotated[int, Ge(1)] = 10
     projection: bool = False
     projection_size: Annotated[int, Ge(1)] = 512
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset()
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PrefixTuningConfig, TaskType

@@ -26,13 +26,16 @@ class Prompt(Method):
     paper: ClassVar[str] = "Lester et al. 2021"
     trains: ClassVar[str] = "10 vectors before the text; `length=`, `place=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters", "places"})
-    moves: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
 
     lr: LearningRate = 1e-2
     length: Annotated[int, Ge(1)] = 10
     place: Literal["before", "after_cls"] = "before"
     start: Literal["random", "vocabulary"] = "random"
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset()
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PromptTuningConfig, PromptTuningInit, TaskType

@@ -52,6 +52,10 @@ class Raft(Method):
     fit: Literal["wide", "narrow"] = "wide"
     pooler: Literal["tanh", "gelu", "keep"] = "tanh"
 
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers", "matrices"} if self.train == "all" else {"layers"})
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places, rational
 

@@ -57,7 +57,7 @@ def default_options(cls: type[Method]) -> dict[str, Any]:
     return {f.name: getattr(cls(), f.name) for f in dataclasses.fields(cls) if f.init}
 
 
-def composition_problems(methods: Sequence[type[Method]]) -> list[str]:
+def composition_problems(methods: Sequence[Method]) -> list[str]:
     """Say which of the methods cannot meet in one run, a sentence for each pair or more.
 
     Two may decide the same thing, or one may freeze all that the other acts on.

@@ -26,6 +26,10 @@ class Topk(Method):
 
     layers: Annotated[int, Ge(0)] = 3
 
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers", "matrices"} if self.layers else {"matrices"})  # the pooler's
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
 

@@ -38,7 +38,6 @@ class Unipelt(Method):
     paper: ClassVar[str] = "Mao et al. 2022"
     trains: ClassVar[str] = "gated adapter, prefix and LoRA; `variant=AP`, `APL`, `APLB`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
-    moves: ClassVar[frozenset[str]] = frozenset({"layers"})
     changes_start: ClassVar[bool] = True  # prefix and adapter start near the pretrained model
 
     lr: LearningRate = 1e-3
@@ -51,6 +50,10 @@ class Unipelt(Method):
     lora_gate: Literal["shared", "per_matrix"] = "shared"
     lora_scale: Literal["none", "alpha"] = "none"
     gate_mean: Literal["real", "all"] = "real"
+
+    @property
+    def moves(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         import torch

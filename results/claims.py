@@ -123,7 +123,7 @@ def _on(claim: Claim, table: Table) -> Judged | None:
     other = max(others, key=lambda r: statistics.fmean(r.cells[t].mean or 0 for t in tasks))
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
     if claim.seconds_at_most is not None:
-        most, cost = claim.seconds_at_most, ("train_seconds", "training seconds")
+        most, cost = claim.seconds_at_most, ("training_seconds", "training seconds")
         verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
     elif claim.memory_at_most is not None:
         most, cost = claim.memory_at_most, ("peak_bytes", "peak memory")

@@ -74,7 +74,7 @@ class Cell:
         return statistics.stdev(self.scores) if len(self.scores) > 1 else None
 
     def cost(self, name: str) -> float | None:
-        """Return the mean of a record's field, such as train_seconds, over finished runs."""
+        """Return the mean of a record's field, such as training_seconds, over finished runs."""
         found = [getattr(p.record, name) for p in self.points if p.score is not None]
         known = [value for value in found if value is not None]
         return statistics.fmean(known) if known else None
@@ -129,7 +129,7 @@ def tables(records: Iterable[Record], board: Board | None = None) -> list[Table]
 def _by_set(record: Record) -> list[Record]:
     """Return a record of sentence vectors as one for each set; each bears its share of the time."""
     sets = [name for name in record.data["splits"] if name not in ("train", "selection")]
-    seconds = record.train_seconds
+    seconds = record.training_seconds
     text = record.data.get("text")
     if text is not None:  # of which data.train_size may have drawn a part
         drawn = record.data["splits"].get("train", {}).get("rows", text["rows"])
@@ -149,6 +149,7 @@ def _by_set(record: Record) -> list[Record]:
                     "text": text,
                 },
                 train_seconds=None if seconds is None else seconds / len(sets),
+                preparation_seconds=None,
             )
         )
     return found

@@ -14,7 +14,7 @@ from results.compare import AVERAGE, Comparison, average
 COLUMNS = (
     *("table", "method", "task", "mean", "sd", "finished", "asked", "seeds", "scores", "tied"),
     *("difference", "difference_low", "difference_high", "pairs", "p", "p_holm"),
-    *("examples_low", "examples_high", "trainable", "stored_bytes", "train_seconds"),
+    *("examples_low", "examples_high", "trainable", "stored_bytes", "training_seconds"),
     *("peak_bytes", "device", "runs"),
 )
 
@@ -57,7 +57,7 @@ def lines(tables: Sequence[Table], judged: Sequence[Comparison]) -> Iterator[dic
                     "examples_high": over[1],
                     "trainable": row.trainable,
                     "stored_bytes": row.stored_bytes,
-                    "train_seconds": cell.cost("train_seconds") if cell else None,
+                    "training_seconds": cell.cost("training_seconds") if cell else None,
                     "peak_bytes": cell.cost("peak_bytes") if cell else None,
                     "device": "; ".join(table.devices),
                     "runs": " ".join(p.run for p in cell.points if p.record) if cell else "",

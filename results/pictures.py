@@ -138,7 +138,7 @@ def _millions(row: Row) -> float | None:
 
 
 def _sum(row: Row, table: Table) -> float | None:
-    cells = [row.cells[t].cost("train_seconds") for t in table.tasks if t in row.cells]
+    cells = [row.cells[t].cost("training_seconds") for t in table.tasks if t in row.cells]
     known = [value for value in cells if value is not None]
     return sum(known) if len(known) == len(table.tasks) else None
 

@@ -85,6 +85,13 @@ class Record:
     start: str = ""
     end: str = ""
 
+    @property
+    def training_seconds(self) -> float | None:
+        """Seconds of the steps, and of what methods did with training batches before the first."""
+        if self.train_seconds is None:
+            return None
+        return self.train_seconds + (self.preparation_seconds or 0.0)
+
     def to_json(self) -> str:
         """Return JSON with one field a line; nan and infinity are refused."""
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}

@@ -50,7 +50,7 @@ def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -
     heads += ["mean rank"] if found.ranks else []
     heads += ["n", "trainable %", "without head %", "stored MB"]
     cost = len(table.devices) < 2
-    heads += ["train seconds", "peak MB"] if cost else []
+    heads += ["training seconds", "peak MB"] if cost else []
     body = []
     for row in table.rows:
         line = [Entry(row.method)]
@@ -96,7 +96,7 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
             " (Nemenyi, level .05)."
         )
     if len(table.devices) == 1:
-        notes.append(f"Seconds on {table.devices[0]}.")
+        notes.append(f"Seconds on {table.devices[0]}, passes before the first step included.")
     elif table.devices:
         notes.append(
             "Seconds and memory are left out: the runs' devices, threads, sharing or speed settings"
@@ -168,7 +168,7 @@ def _count(cell: Cell | None) -> str:
 def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
     """Return seconds summed over tasks and the largest peak; a row with a gap would look cheap."""
     cells = [row.cells[task] for task in tasks if task in row.cells]
-    seconds = [s for cell in cells if (s := cell.cost("train_seconds")) is not None]
+    seconds = [s for cell in cells if (s := cell.cost("training_seconds")) is not None]
     peaks = [p for cell in cells if (p := cell.cost("peak_bytes")) is not None]
     return [
         _number(sum(seconds), 1, ".0f") if len(seconds) == len(tasks) else Entry("–"),

@@ -144,7 +144,7 @@ def _never(cls: type[Method], others: Mapping[str, type[Method]]) -> str:
 
 
 def _meet(first: type[Method], second: type[Method]) -> bool:
-    return first is second or not composition_problems([first, second])
+    return first is second or not composition_problems([first(), second()])
 
 
 def _counts(cls: type[Method]) -> tuple[dict[str, int], str]:

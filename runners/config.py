@@ -374,7 +374,7 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
         except ValidationError as error:
             problems += _sentences(error, f"method.{name}.", options)
     if not problems:
-        problems += composition_problems([type(m) for m in methods])
+        problems += composition_problems(methods)
     if settings is not None and not problems:
         problems += _kind_problems(settings, methods)
     if settings is not None and settings.optimizer.gradients_a_step > 1:

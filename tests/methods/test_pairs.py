@@ -13,7 +13,7 @@ import torch
 from methods.registry import composition_problems, registered
 from results.errors import UserError
 from runners.training import trained_sha256
-from tests.conftest import NARROW
+from tests.conftest import NARROW, configure, tiny
 from tests.methods.reference import prepared
 
 METHODS = registered()
@@ -86,7 +86,7 @@ def test_every_pair_trains_or_is_refused_by_name(
     folder, together = tiny_folder("bert"), 0
     others = NAMES[NAMES.index(first) + 1 :]
     for second in others:
-        problems = composition_problems([METHODS[first], METHODS[second]])
+        problems = composition_problems([METHODS[first](), METHODS[second]()])
         arguments = [f"method=[{first},{second}]", *_options(first, second)]
         if problems:
             with pytest.raises(UserError) as refused:
@@ -123,6 +123,21 @@ def _cannot_meet(pair: set[str]) -> bool:
         "llrd" in pair and pair & set(OUTSIDE_LAYERS)
     )
     return bool(first.owns & second.owns) or "embedding" in pair or bool(idle)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["method=[raft,wd_pre]", "method.raft.train=bitfit"], "matrices"),
+        (["method=[mixout,raft]", "method.raft.train=coefficients"], "matrices"),
+        (["method=[pats_provisional,topk]", "method.topk.layers=0"], "layers"),
+    ],
+)
+def test_options_that_freeze_all_a_method_acts_on_are_refused(
+    arguments: list[str], what: str, tiny_folder: Callable[[str], Path]
+) -> None:
+    with pytest.raises(UserError, match=f"acts on the encoder's {what} that train, and"):
+        configure(*tiny(tiny_folder("bert"), "task=mrpc", *arguments))  # nothing is loaded yet
 
 
 def test_llrd_without_a_lower_layer_that_trains_is_refused(

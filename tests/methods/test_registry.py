@@ -59,11 +59,11 @@ def test_unknown_method_names_the_nearest(cli: Cli) -> None:
 
 
 def test_two_methods_that_choose_the_parameters_are_refused_by_name() -> None:
-    problems = composition_problems([method_class("full"), method_class("bitfit")])
+    problems = composition_problems([method_class("full")(), method_class("bitfit")()])
     assert problems == [
         "method=[full,bitfit]: full and bitfit both choose which parameters train; keep one of them"
     ]
-    assert composition_problems([method_class("bitfit"), Shake]) == []
+    assert composition_problems([method_class("bitfit")(), Shake()]) == []
 
 
 @pytest.fixture

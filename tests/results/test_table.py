@@ -119,8 +119,8 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
     changed = {**_BASE.environment, **other}
     text = render(tables([_record(), _record("bitfit", environment=changed)]), "text")
     assert "Seconds and memory are left out" in text
-    assert "train seconds" not in text
-    assert "train seconds" in render(tables([_record(), _record("bitfit")]), "text")
+    assert "training seconds" not in text
+    assert "training seconds" in render(tables([_record(), _record("bitfit")]), "text")
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict)
         for name, way in zip(("full", "bitfit"), ways, strict=True)
     ]
     text = render(tables(found), "text")
-    assert "train seconds" not in text
+    assert "training seconds" not in text
     assert ("torch's dropout" if kind == "cpu" else "no prefetching") in text
 
 
@@ -257,3 +257,14 @@ def test_text_of_another_kind_is_no_record(tmp_path: Path) -> None:
         record.data["text"] = text
         with pytest.raises(UserError, match=r"data\.text"):
             read(write(record, tmp_path))
+
+
+def test_pass_over_the_training_set_before_the_first_step_is_counted() -> None:
+    found = tables([_record(train_seconds=100.0, preparation_seconds=25.0)])
+    assert found[0].rows[0].cells["mrpc"].cost("training_seconds") == 125.0
+    lines = render(found, "text").splitlines()
+    [head] = [line for line in lines if "training seconds" in line]
+    row = lines[lines.index(head) + 2]
+    end = head.index("training seconds") + len("training seconds")
+    assert row[:end].endswith(" 125")
+    assert "passes before the first step included" in lines[-1]
