@@ -57,10 +57,23 @@ def _figure(width: float, height: float, columns: int, rows: int = 1) -> tuple[F
 
     from matplotlib.figure import Figure  # isort: skip
 
-    matplotlib.rcParams.update({"font.size": 9, "axes.spines.top": False})
+    matplotlib.rcParams.update({"font.size": 9, "font.family": _font(), "axes.spines.top": False})
     matplotlib.rcParams.update({"axes.spines.right": False, "axes.axisbelow": True})
     figure = Figure(figsize=(width, height), layout="constrained")
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _font() -> str:
+    """Name the font file that comes with matplotlib: a system's of that name has other glyphs."""
+    import matplotlib
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    name = "tunebench DejaVu Sans"
+    if all(font.name != name for font in fontManager.ttflist):
+        file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+        entry = FontEntry(fname=str(file), name=name, weight=400, size="scalable")
+        fontManager.ttflist.append(entry)
+    return name
 
 
 def seeds(table: Table) -> Figure:
@@ -153,6 +166,8 @@ def _scatter(panel: Axes, points: Sequence[tuple[float, float, str]], logarithmi
     """Draw points, their Pareto line, and names in a column at the right with a line to each."""
     if logarithmic:
         panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")  # powers of ten would be set in another font
+        panel.xaxis.set_minor_formatter("")
     else:
         panel.locator_params(axis="x", nbins=5)
     front, best = [], float("-inf")

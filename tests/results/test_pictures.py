@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import xml.etree.ElementTree as Tree
+from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
@@ -84,6 +87,23 @@ def test_pictures_are_the_same_bytes_again_and_well_formed(tmp_path: Any) -> Non
     for name in ("a.pdf", "b.pdf"):
         write_pdf(seeds(_table()), tmp_path / name)
     assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+def test_a_font_of_the_same_name_on_the_system_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    first = {name: svg(figure) for name, (_, figure) in pictures(_table()).items()}
+    manager, folder = font_manager.fontManager, Path(matplotlib.get_data_path(), "fonts", "ttf")
+    foreign = font_manager.FontEntry(
+        fname=str(folder / "DejaVuSerif.ttf"), name="DejaVu Sans", weight=400, size="scalable"
+    )
+    monkeypatch.setattr(manager, "ttflist", [foreign, *manager.ttflist])
+    manager._findfont_cached.cache_clear()
+    try:
+        assert Path(manager.findfont("DejaVu Sans")).name == "DejaVuSerif.ttf"
+        assert {name: svg(figure) for name, (_, figure) in pictures(_table()).items()} == first
+    finally:
+        manager._findfont_cached.cache_clear()
 
 
 def test_one_method_one_seed_and_equal_scores_are_drawn() -> None:
