@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
 
 from annotated_types import Gt
 
@@ -31,6 +31,17 @@ class Output:
 
 
 Forward = Callable[[Batch], Output]
+Marked = TypeVar("Marked", bound=Callable[..., Any])
+
+
+def by_token(thing: Marked) -> Marked:
+    """Mark a hook, or a class of modules, that treats each token by itself.
+
+    Where a head reads the first token, the last layer is computed for that one alone, unless
+    something unmarked was put into it (`speed.first_token`).
+    """
+    thing.by_token = True  # type: ignore[attr-defined]
+    return thing
 
 
 @dataclass(frozen=True)

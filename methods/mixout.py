@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 
-from methods.method import Method, Setting
+from methods.method import Method, Setting, by_token
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +68,7 @@ class Mixout(Method):
                 self.start[weight] = setting.pretrained[weight]
                 module.forward = partial(self._mixed, module, weight)  # type: ignore[method-assign]
 
+    @by_token
     def _mixed(self, module: torch.nn.Linear, name: str, inputs: torch.Tensor) -> torch.Tensor:
         import torch
 

@@ -264,6 +264,7 @@ def device(record: Record) -> str:
         name += ", oneDNN products" if facts.get("onednn_products") else ""
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
+    name += ", last layer for the first token" if speed.get("first_token") else ""
     beside = facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
     return name + (", shared" if facts.get("shared_device") else "")

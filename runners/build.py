@@ -9,6 +9,7 @@ import torch
 from methods.method import Method, Setting
 from runners.config import RunConfig
 from runners.dropout import use_fast_dropout
+from runners.first_token import use_first_token
 from runners.models import Loaded, load_model
 from runners.seeds import derive
 from runners.weights import Weights
@@ -62,6 +63,8 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
         if method.represents:
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
+    if settings.speed.first_token:
+        use_first_token(loaded.model)
     return loaded
 
 

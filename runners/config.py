@@ -267,10 +267,11 @@ class Speed(Section):
     """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
 
     `fast_dropout` draws other masks of the same distribution, so it is part of a run's name;
-    `onednn` and `prefetch` are not.
+    `first_token`, `onednn` and `prefetch` are not.
     """
 
     fast_dropout: bool
+    first_token: bool = False
     onednn: bool = False
     prefetch: bool = False
 

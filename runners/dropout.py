@@ -27,8 +27,15 @@ def keep_mask(shape: torch.Size, p: float, dtype: torch.dtype) -> torch.Tensor:
     return keep_bits(shape, dropped, dtype).mul_(VALUES / (VALUES - dropped))
 
 
-def dropout(values: torch.Tensor, p: float) -> torch.Tensor:
-    """Drop elements of a tensor of any shape with probability p, and scale those kept."""
+def dropout(values: torch.Tensor, p: float, drawn: int | None = None) -> torch.Tensor:
+    """Drop elements of a tensor of any shape with probability p, and scale those kept.
+
+    With `drawn`, values (..., rows, width) are the first rows of `drawn`, and draws are made for
+    all: what is dropped of them, and the stream's state afterwards, are as if all had been given.
+    """
+    if drawn is not None and drawn != values.shape[-2]:
+        shape = (*values.shape[:-2], drawn, values.shape[-1])
+        return values * dropout(values.new_ones(shape), p)[..., : values.shape[-2], :]
     dropped = round(p * VALUES)
     if values.device.type != "cpu" or dropped == VALUES:
         return nn.functional.dropout(values, p)
@@ -50,13 +57,15 @@ def attention(
     attention_mask: torch.Tensor | None,
     dropout: float = 0.0,
     scaling: float | None = None,
+    drawn: int | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers' sdpa does; where a CPU would drop probabilities, drop them here.
 
     torch's fused kernel on CPUs cannot drop, and its unfused path draws slowly. Query, key and
-    value are [batch, heads, length, width], the mask bool or added to the scores; returns
-    [batch, length, heads, width].
+    value are [batch, heads, length, width], the mask bool or added to the scores; `drawn` is for
+    how many queries draws are made, of which those given are the first. Returns [batch, length,
+    heads, width].
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
@@ -76,7 +85,7 @@ def attention(
             scores = scores.masked_fill(~attention_mask, float("-inf"))
         elif attention_mask is not None:
             scores = scores + attention_mask.to(scores.dtype)
-        attended = drop(scores.softmax(dim=-1), dropout) @ value
+        attended = drop(scores.softmax(dim=-1), dropout, drawn) @ value
     return attended.transpose(1, 2).contiguous(), None
 
 

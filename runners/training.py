@@ -33,6 +33,7 @@ from runners.environment import (
     peak_bytes,
 )
 from runners.examples import Split, TaskData
+from runners.first_token import narrowed
 from runners.loop import Diverged, Loop, total_steps
 from runners.metrics import headline
 from runners.models import Loaded, count_embeddings
@@ -66,7 +67,7 @@ def train_and_score(
     gc.enable()
     filled = replace(
         blank,
-        environment=environment,
+        environment={**environment, "first_token": narrowed(loop.model)},
         parameters=count_parameters(loop.model, loaded.head, config.methods),
         stored_bytes=stored_bytes(loop.model, config.methods),
         steps=loop.steps,

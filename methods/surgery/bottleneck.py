@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from methods.method import by_token
 from methods.surgery.places import Layer
 
 ACTIVATIONS: dict[str, Any] = {
@@ -20,6 +21,7 @@ ACTIVATIONS: dict[str, Any] = {
 }
 
 
+@by_token
 class Bottleneck(nn.Module):
     """h ↦ U φ(D h + b_D) + b_U, without the skip: (..., width) to (..., width)."""
 
@@ -53,6 +55,7 @@ def add_to_branch(layer: Layer, place: str, adapter: nn.Module) -> None:
     layer.at(place).register_forward_hook(partial(_with_skip, adapter))
 
 
+@by_token
 def _with_skip(adapter: nn.Module, module: nn.Module, inputs: Any, output: torch.Tensor) -> Any:
     return output + adapter(output)
 
@@ -63,6 +66,7 @@ def add_before_second_norm(layer: Layer, adapter: nn.Module) -> None:
     layer.at("last_norm").register_forward_hook(partial(_normed_twice, adapter))
 
 
+@by_token
 def _normed_twice(adapter: nn.Module, norm: nn.Module, inputs: Any, output: torch.Tensor) -> Any:
     return norm.forward(inputs[0] + adapter(output))  # .forward: hooks must not run again
 
@@ -84,10 +88,12 @@ class Parallel:
         layer.at("ffn_input").register_forward_pre_hook(self.keep)
         layer.at("ffn").register_forward_hook(self.add)
 
+    @by_token
     def keep(self, module: nn.Module, inputs: Any) -> None:
         """Remember the branch's input."""
         self.input = inputs[0]
 
+    @by_token
     def add(self, module: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         """Return the branch with the adapter's part added."""
         assert self.input is not None
@@ -96,6 +102,7 @@ class Parallel:
         return output + self.scale * added
 
 
+@by_token
 class PHMLinear(nn.Module):
     """x ↦ x Σ_i R_i ⊗ (s_i t_i) + b: (..., inputs) to (..., outputs), of rank one per block.
 

@@ -2,7 +2,8 @@
 
 Both train in one process on the same batches in turns, so that whatever slows the machine slows
 both. Printed are the median of the pairs' ratios with their quartiles, the limit that the method's
-arithmetic sets, and the seconds of its preparation.
+arithmetic sets, and the seconds of its preparation. `full --set speed.first_token=false` says what
+full fine-tuning costs without a lever.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ LIMITS = {
 VECTORS = ("embedding", "promptbert", "simcse")  # not of tasks of labels
 
 
-def make_loop(method: str, asked: argparse.Namespace) -> Any:
-    """Return a prepared loop of a method on the task's first rows."""
+def make_loop(method: str, asked: argparse.Namespace, *more: str) -> Any:
+    """Return a prepared loop of a method, with more settings, on the task's first rows."""
     config = configure(
         f"method={method}",
         f"task={asked.task}",
@@ -40,6 +41,7 @@ def make_loop(method: str, asked: argparse.Namespace) -> Any:
         f"data.dir={asked.data_dir}",
         f"data.train_size={asked.rows}",
         f"precision={asked.precision}",
+        *more,
     )
     settings = config.settings
     data = load_task_data(settings.task, settings.data, settings.protocol)
@@ -62,6 +64,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=640)
     parser.add_argument("--pairs", type=int, default=12)
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
+    parser.add_argument("--set", action="append", default=[], help="a setting, of the methods only")
     parser.add_argument("--data-dir", type=Path, default=ROOT.parent / "shared" / "data" / "glue")
     asked = parser.parse_args()
     full = make_loop("full", asked)
@@ -70,7 +73,7 @@ def main() -> None:
     seconds(full, batches[0])
     print(f"{'method':18}{'of full':>8}  quartiles     limit  preparation")
     for name in asked.method or [m for m in sorted(registered()) if m not in VECTORS]:
-        loop = make_loop(name, asked)
+        loop = make_loop(name, asked, *asked.set)
         loop.model.train()
         seconds(loop, batches[0])  # makes the optimizer's state
         ratios = []

@@ -17,6 +17,8 @@ from methods.surgery.representation import Representation
 from runners.config import RunConfig
 from runners.data import load_task_data
 from runners.delta import load_delta, save_delta
+from runners.dropout import use_fast_dropout
+from runners.first_token import narrowed, use_first_token
 from runners.loop import Loop
 from runners.models import Loaded, load_model
 from runners.training import (
@@ -128,6 +130,9 @@ def test_logits_before_the_first_step_are_the_base_models(method: str, folder: P
     base = load_model(
         find_weights(settings.model), settings.task, settings.seed, settings.budget.max_length, None
     ).model
+    if narrowed(loop.model):  # to the bit, so computed alike
+        use_fast_dropout(base)
+        assert use_first_token(base)
     batch = loop.collate(next(iter(loop.order.batches(0, 1))))
     base.eval(), loop.model.eval()
     with torch.no_grad():
