@@ -16,7 +16,8 @@ from typing import Any
 
 import torch
 
-WORTH = 1.5  # times as fast as MKL: far from 1, so that a disturbed measurement decides nothing
+WORTH = 1.5  # times as fast as MKL
+TIMES = 3  # that a measurement has to say so: one alone may have been disturbed
 SMALLEST = 2**20  # multiplications in a product; below, oneDNN's overhead is what is measured
 _route: Any = None  # torch.library.Library while products are routed
 
@@ -44,7 +45,9 @@ def pays(threads: int) -> bool:
     mkl, mkldnn = torch.backends.mkl, torch.backends.mkldnn
     there = mkl.is_available() and mkldnn.is_available()  # type: ignore[no-untyped-call]
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
-    return there and wide and not _intel() and speed_ratio() >= WORTH
+    if not there or not wide or _intel():
+        return False
+    return all(speed_ratio() >= WORTH for _ in range(TIMES))  # the first that does not ends it
 
 
 def _intel() -> bool:

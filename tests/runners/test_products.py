@@ -145,3 +145,19 @@ def test_a_run_says_which_way_it_took_and_keeps_its_name(
         names.add(record.run)
     assert len(names) == 1
     assert cli(*tiny(tiny_folder("bert"), "speed.onednn=perhaps")).code == 2
+
+
+@pytest.mark.parametrize(
+    ("measured", "answer", "looks"),
+    [([1.6, 1.6, 1.6], True, 3), ([1.6, 1.1], False, 2), ([1.1], False, 1)],
+)
+def test_one_disturbed_measurement_decides_nothing(
+    measured: list[float], answer: bool, looks: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left = list(measured)
+    monkeypatch.setattr(products, "speed_ratio", lambda: left.pop(0))
+    monkeypatch.setattr(products, "_intel", lambda: False)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512")
+    monkeypatch.setattr(torch.backends.mkl, "is_available", lambda: True)
+    assert products.pays.__wrapped__(1) == answer
+    assert len(measured) - len(left) == looks
