@@ -231,17 +231,24 @@ def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -
                     " settings do not tell them apart: keep one of the two records"
                 )
         cells[task] = Cell(tuple(points))
-    records = [r for found in by_task.values() for r in found]
-    counted = [r.parameters for r in records if r.parameters]
+    counted = [[r.parameters for r in found if r.parameters] for found in by_task.values()]
+    stored = [[r.stored_bytes for r in f if r.stored_bytes is not None] for f in by_task.values()]
     return Row(
         label,
-        tuple(records[0].methods),
+        tuple(next(iter(by_task.values()))[0].methods),
         cells,
-        _mean([100 * p["trainable"] / p["total"] for p in counted]),
-        _mean([100 * p["trainable_without_head"] / p["total"] for p in counted]),
-        _mean([p["trainable"] for p in counted]),
-        _mean([r.stored_bytes for r in records if r.stored_bytes is not None]),
+        _over_tasks([[100 * p["trainable"] / p["total"] for p in ps] for ps in counted]),
+        _over_tasks(
+            [[100 * p["trainable_without_head"] / p["total"] for p in ps] for ps in counted]
+        ),
+        _over_tasks([[p["trainable"] for p in ps] for ps in counted]),
+        _over_tasks(stored),
     )
+
+
+def _over_tasks(known: Sequence[Sequence[float]]) -> float | None:
+    """Return the mean of the tasks' means: heads differ by task, and so may the seeds there are."""
+    return _mean([statistics.fmean(values) for values in known if values])
 
 
 def _typed(record: Record) -> str:

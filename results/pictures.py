@@ -132,8 +132,9 @@ def cost(table: Table) -> Figure | None:
         known = [(of(r), average(r, table.tasks), r.method) for r in table.rows]
         points = [(x, 100 * y, m) for x, y, m in known if x is not None and y is not None]
         points = [p for p in points if p[0] > 0 or not logarithmic]
-        if len(points) > 1:
-            wide = max(p[0] for p in points) > 8 * min(p[0] for p in points)
+        low, high = (f(p[0] for p in points) for f in (min, max)) if points else (0, 0)
+        if len(points) > 1 and (high > 1.001 * low or not logarithmic):  # heads differ by less
+            wide = high > 8 * low
             found.append((name, points, logarithmic and wide))
     if not found:
         return None

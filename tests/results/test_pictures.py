@@ -59,6 +59,14 @@ def test_costs_of_different_devices_are_not_drawn() -> None:
     assert cost(alone) is None
 
 
+def test_a_cost_that_all_rows_share_is_not_drawn() -> None:
+    table = _table()
+    rows = tuple(dataclasses.replace(row, trainable=2e7 + i) for i, row in enumerate(table.rows))
+    figure = cost(dataclasses.replace(table, rows=rows))
+    assert figure is not None
+    assert [a.get_xlabel() for a in figure.axes] == ["training seconds", "peak memory, MB"]
+
+
 def test_learning_curve_is_the_mean_of_ten_steps() -> None:
     figure = learning(_table())
     assert figure is not None

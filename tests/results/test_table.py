@@ -16,6 +16,7 @@ from results.errors import UserError
 from results.record import Record, read, write
 from results.table import BEGIN, END, render
 from tests.conftest import ROOT
+from tests.results.simulated import simulated
 
 _BASE = read(Path(__file__).parent / "golden" / "schema_1.json")
 
@@ -268,3 +269,15 @@ def test_pass_over_the_training_set_before_the_first_step_is_counted() -> None:
     end = head.index("training seconds") + len("training seconds")
     assert row[:end].endswith(" 125")
     assert "passes before the first step included" in lines[-1]
+
+
+def test_parameters_are_a_mean_over_tasks_whatever_seeds_each_has() -> None:
+    """A head of one label and one of two: equal weights for both, though one has three seeds."""
+    records = [simulated("full", "mrpc", seed) for seed in (1, 2, 3)] + [simulated("full", "stsb")]
+    for record in records:
+        trainable = 1000 if record.task == "mrpc" else 500
+        record.parameters = {"total": 2000, "trainable": trainable, "trainable_without_head": 0}
+        record.stored_bytes = 4 * trainable
+    [table] = tables(records)
+    [row] = table.rows
+    assert (row.trainable, row.trainable_share, row.stored_bytes) == (750, 37.5, 3000)
