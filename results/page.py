@@ -21,7 +21,7 @@ h1{font-size:1.5rem}h2{font-size:1.1rem;margin:2.5rem 0 .5rem}
 table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums;width:100%}
 th,td{padding:.35rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
 th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--bg);
-max-width:16rem;white-space:normal;min-width:8rem;overflow-wrap:anywhere}
+max-width:16rem;white-space:normal;min-width:8rem;overflow-wrap:break-word}
 thead th{background:var(--hold)}thead th:first-child{background:var(--hold)}
 th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid}
 th[aria-sort=ascending] button::after{content:" ▲"}
