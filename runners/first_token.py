@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from methods.surgery.places import PLACES, layers
+from methods.surgery.places import layers
 from runners.dropout import ATTENTION, FastDropout, attention, dropout
 
 # Their heads read the first token, and their layers are written alike.
@@ -56,7 +56,7 @@ def narrowed(model: nn.Module) -> bool:
 
 def hindrance(model: Any) -> str | None:
     """Return why a model's last layer has to be computed whole, or None."""
-    if type(model).__name__ not in MODELS or model.config.model_type not in PLACES:
+    if type(model).__name__ not in MODELS:
         return f"a {type(model).__name__} may read every token"
     if model.config._attn_implementation != ATTENTION:
         return f"its attention is {model.config._attn_implementation}"

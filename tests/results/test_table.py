@@ -125,11 +125,16 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
 
 
 @pytest.mark.parametrize(
-    ("kind", "speed"),
-    [("cpu", {"fast_dropout": False}), ("cpu", {}), ("cuda", {"prefetch": False})],
+    ("kind", "speed", "said"),
+    [
+        ("cpu", {"fast_dropout": False}, "torch's dropout"),
+        ("cpu", {}, "torch's dropout"),
+        ("cpu", {"fast_dropout": True, "first_token": True}, "last layer for the first token"),
+        ("cuda", {"prefetch": False}, "no prefetching"),
+    ],
     ids=str,
 )
-def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict) -> None:
+def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict, said: str) -> None:
     place = {**_BASE.environment, "device": kind}
     ways = [{"fast_dropout": True, "prefetch": True}, speed]
     found = [
@@ -138,7 +143,7 @@ def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict)
     ]
     text = render(tables(found), "text")
     assert "training seconds" not in text
-    assert ("torch's dropout" if kind == "cpu" else "no prefetching") in text
+    assert said in text
 
 
 def test_one_method_task_and_seed_twice_is_refused_by_name() -> None:

@@ -14,19 +14,17 @@ from torch.utils.flop_counter import FlopCounterMode
 from methods.method import by_token
 from methods.registry import registered
 from runners.build import apply_methods, load_pretrained
-from runners.config import RunConfig
-from runners.data import load_task_data
 from runners.first_token import hindrance, narrowed, use_first_token
-from runners.training import make_accelerator, make_deterministic, prepare
 from runners.weights import find_weights
 from tests.conftest import Cli, configure, narrow, tiny
+from tests.methods.reference import prepared
 from tests.tiny import ARCHITECTURES, tiny_batch
 
 ALIKE = ("bert", "roberta", "electra")  # the others' layers or heads are of another kind
 METHODS = [name for name, cls in registered().items() if not cls.represents]
 WHOLE = {
-    "unipelt": "attention.self.query",  # its gates are means over tokens
-    "raft": "intermediate.intermediate_act_fn",  # it reports the range of what it is given
+    "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
+    "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
 }
 
 
@@ -97,8 +95,10 @@ def test_every_method_trains_to_the_same_weights(
     """Six steps with dropout and the method's own draws; what stays whole is known by name."""
     results = []
     for on in ("true", "false"):
-        loop = _loop(configure(*_trained(tiny_folder("bert"), method, on)))
-        assert narrowed(loop.model) == (on == "true" and method not in WHOLE), hindrance(loop.model)
+        arguments = [*narrow(method), "budget.steps=6", f"speed.first_token={on}"]
+        loop, _ = prepared(tiny_folder("bert"), *arguments)
+        assert narrowed(loop.model) == (on == "true" and method not in WHOLE)
+        assert method not in WHOLE or WHOLE[method] in str(hindrance(loop.model))
         loop.run(loop.steps)
         results.append(({n: p.detach() for n, p in loop.model.named_parameters()}, loop.progress))
     (ours, progress), (theirs, plain) = results
@@ -108,19 +108,6 @@ def test_every_method_trains_to_the_same_weights(
         off = (ours[name] - tensor).abs()
         assert float(off.median()) < 1e-6, name
         assert float(off.mean()) < 1e-4, name
-
-
-def _trained(folder: Path, method: str, on: str) -> list[str]:
-    more = ["task=mrpc", "budget.steps=6", f"speed.first_token={on}"]
-    return tiny(folder, *narrow(method), *more)
-
-
-def _loop(config: RunConfig) -> Any:
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
-    make_deterministic()
-    weights = find_weights(settings.model)
-    return prepare(config, data, weights, make_accelerator("cpu", config))[0]
 
 
 @pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - set(ALIKE)))
