@@ -1,12 +1,14 @@
 """Ours against the Trainer, side by side: python -m tests.benchmarks.bench [WORK …].
 
 Each pair runs both in processes of their own, one after the other; which goes first alternates.
-Printed are medians and the median of the pairs' ratios, with their range.
+Printed are medians and the median of the pairs' ratios, with their range. With --without
+speed.LEVER=false the other side is ours without that lever.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import statistics
@@ -50,8 +52,8 @@ WORKS = {
 }
 
 
-def ours(work: Work, seed: int, data_dir: Path) -> Figures:
-    """Run run.py once and return what its record says."""
+def ours(work: Work, seed: int, data_dir: Path, *settings: str) -> Figures:
+    """Run run.py once, with more settings, and return what its record says."""
     size = [f"data.train_size={work.train_size}"] if work.train_size else []
     with tempfile.TemporaryDirectory() as out:
         began = time.perf_counter()
@@ -66,6 +68,7 @@ def ours(work: Work, seed: int, data_dir: Path) -> Figures:
             "budget.epochs=1",
             f"seed={seed}",
             f"out={out}",
+            *settings,
         )
         whole = time.perf_counter() - began
         [record] = read_all(Path(out))
@@ -104,6 +107,10 @@ def theirs(work: Work, seed: int, data_dir: Path) -> Figures:
     return found | {"whole_seconds": whole}
 
 
+def _ours_without(setting: str, work: Work, seed: int, data_dir: Path) -> Figures:
+    return ours(work, seed, data_dir, setting)
+
+
 def _process(*arguments: str) -> str:
     done = subprocess.run(
         [sys.executable, *arguments],
@@ -139,17 +146,24 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--data-dir", type=Path, default=ROOT.parent / "shared" / "data" / "glue")
     parser.add_argument("--train-size", type=int, help="fewer rows, for a quick look")
+    parser.add_argument(
+        "--without",
+        metavar="SETTING",
+        help="compare with ours under this setting, as speed.keep_memory=false, not the Trainer",
+    )
     asked = parser.parse_args()
-    print(f"{'work':24}{'ours':>10}{'Trainer':>10}{'ratio':>8}  range of ratios, details")
+    peer = functools.partial(_ours_without, asked.without) if asked.without else theirs
+    named = "without" if asked.without else "Trainer"
+    print(f"{'work':24}{'ours':>10}{named:>10}{'ratio':>8}  range of ratios, details")
     for name in asked.work or WORKS:
         work = WORKS[name]
         if asked.train_size:
             work = Work(**{**vars(work), "train_size": asked.train_size})
         pairs = []
         for i in range(asked.pairs):
-            sides = [ours, theirs] if i % 2 == 0 else [theirs, ours]
-            found = {side.__name__: side(work, 42 + i, asked.data_dir) for side in sides}
-            pairs.append((found["ours"], found["theirs"]))
+            sides = [ours, peer] if i % 2 == 0 else [peer, ours]
+            found = {side: side(work, 42 + i, asked.data_dir) for side in sides}
+            pairs.append((found[ours], found[peer]))
         _tell(name, work, pairs)
 
 
