@@ -141,10 +141,11 @@ def main() -> None:
     scores, seconds = {}, 0.0
     for name, rows in report.items():
         begin = time.perf_counter()
-        logits = np.asarray(trainer.predict(rows).predictions)
+        found = trainer.predict(rows)  # grouped by length, so not in the rows' order
         seconds += time.perf_counter() - begin
+        logits = np.asarray(found.predictions)
         predicted = logits.squeeze(-1) if regression else logits.argmax(-1)
-        scores[name] = score_split(task, name, predicted, data.report[name].labels)[0]
+        scores[name] = score_split(task, name, predicted, found.label_ids.tolist())[0]
     print(
         json.dumps(
             {
