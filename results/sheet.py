@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -209,6 +210,14 @@ def difference_sheet(table: Table, found: Comparison) -> Sheet | None:
         )
     if AVERAGE in found.columns and not table.conditions.vectors:
         notes.append("The average's test has a pair for each task and seed.")
+        tasks = [column for column in found.columns if column != AVERAGE]
+        counts = {(key[0], d.pairs) for key, d in found.differences.items() if key[1] != AVERAGE}
+        whole = {key[0]: d.pairs for key, d in found.differences.items() if key[1] == AVERAGE}
+        if any(pairs * len(tasks) > whole.get(name, math.inf) for name, pairs in counts):
+            notes.append(
+                "Where a row's tasks have different seeds, its average is over the seeds that all"
+                " of them have, and so not the difference of the averages above."
+            )
     if found.differences and not any(found.claimed(key) for key in found.differences):
         notes.append("None of these differences is shown to be there by so many seeds.")
     return Sheet(

@@ -149,7 +149,7 @@ def main() -> None:
     parser.add_argument(
         "--without",
         metavar="SETTING",
-        help="compare with ours under this setting, as speed.keep_memory=false, not the Trainer",
+        help="compare with ours under this setting, as speed.first_token=false, not the Trainer",
     )
     asked = parser.parse_args()
     peer = functools.partial(_ours_without, asked.without) if asked.without else theirs

@@ -9,6 +9,7 @@ import pytest
 
 from results.collect import tables
 from results.compare import AVERAGE, judge
+from results.sheet import difference_sheet
 from results.statistics import bca_interval, holm, sign_flip_p
 from tests.results.simulated import grid, simulated
 
@@ -42,6 +43,16 @@ def test_average_is_tested_by_task_and_seed_and_its_interval_is_by_seed() -> Non
     assert found.pairs == 24
     assert found.p == pytest.approx(sign_flip_p(each.ravel()))
     assert found.interval == pytest.approx(bca_interval(each.mean(axis=0)))
+
+
+@pytest.mark.parametrize("missing", [0, 2])
+def test_average_over_fewer_seeds_than_a_task_has_says_so(missing: int) -> None:
+    records = grid({"full": 0, "bitfit": -0.02}, TASKS, 6)
+    kept = [r for r in records if r.task != TASKS[0] or r.seed > missing]
+    [table] = tables(kept)
+    sheet = difference_sheet(table, judge(table))
+    assert sheet is not None
+    assert any("have different seeds" in note for note in sheet.notes) == bool(missing)
 
 
 def test_sets_of_vectors_of_one_training_are_no_pairs_of_their_own() -> None:
