@@ -272,6 +272,7 @@ def device(record: Record) -> str:
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
     name += ", last layer for the first token" if speed.get("first_token") else ""
+    name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
     beside = facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
     return name + (", shared" if facts.get("shared_device") else "")

@@ -11,7 +11,10 @@ from results.record import Record
 # What a table's heading, its columns or the settings below say already.
 _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "device", "method",
          "optimizer", "lr")  # fmt: skip
-_ABSENT_IN_OLD = {"speed.fast_dropout", "speed.first_token", "speed.onednn", "speed.prefetch"}
+_ABSENT_IN_OLD = {
+    "speed.fast_dropout", "speed.first_token", "speed.onednn", "speed.prefetch",
+    "speed.trim_vocabulary",
+}  # fmt: skip
 
 
 def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:

@@ -267,13 +267,14 @@ class Speed(Section):
     """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
 
     `fast_dropout` draws other masks of the same distribution, so it is part of a run's name;
-    `first_token`, `onednn` and `prefetch` are not.
+    `first_token`, `onednn`, `prefetch` and `trim_vocabulary` are not.
     """
 
     fast_dropout: bool
     first_token: bool = False
     onednn: bool = False
     prefetch: bool = False
+    trim_vocabulary: bool = False
 
 
 class Checkpoint(Section):

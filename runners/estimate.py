@@ -122,6 +122,8 @@ def calibrate(config: RunConfig, started: float) -> tuple[Rates, Work]:
         per_token = _time_evaluation(config, model, collators, accelerator)
         return Rates(start, 0.0, 0.0, 0.0, per_token), work
     loop, collators, _ = training.prepare(config, data, weights, accelerator, preparing=PREPARING)
+    if settings.speed.trim_vocabulary:
+        training.trim_vocabulary(loop, collators)
     work = work_of(settings.budget, loop.order, {k: c.tokens for k, c in collators.items()})
     preparing = padded(loop.order.epoch(0)[:PREPARING], loop.order.lengths)
     start = time.time() - started - loop.preparation_seconds

@@ -22,6 +22,7 @@ from runners.config import SuperAdam as SuperAdamOptions
 from runners.optimizers import build_optimizer
 from runners.seeds import derive
 from runners.super_adam import SuperAdam
+from runners.vocabulary import Vocabulary, hindrance, rows_in_use
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -128,6 +129,7 @@ class Loop:
         self.preparation_seconds = 0.0
         self.prefetch = accelerator.device.type == "cuda" and prefetch
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
+        self.vocabulary: Vocabulary | None = None  # while only its own tokens' rows are trained
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
         self._representation = next((m for m in methods if isinstance(m, Representation)), None)
@@ -164,6 +166,26 @@ class Loop:
         self.model.zero_grad(set_to_none=True)
         self.progress = Progress()
         self.preparation_seconds = time.perf_counter() - start
+
+    def trim_vocabulary(self, texts: Sequence[NDArray[np.int32]], pad: int) -> None:
+        """Train the word embedding's rows of these token ids only, where that changes nothing.
+
+        `texts` holds all ids that the model will be given until `restore_vocabulary`, but `pad`.
+        """
+        if hindrance(self.model, self.methods, self.optimizer) is None:
+            embedding = self.model.get_input_embeddings()  # type: ignore[operator]
+            self.vocabulary = Vocabulary(embedding, rows_in_use(texts, embedding, pad))
+            self.vocabulary.trim(self.optimizer)
+
+    def restore_vocabulary(self) -> None:
+        """Give the word embedding all its rows again."""
+        if self.vocabulary is not None:
+            self.vocabulary.restore(self.optimizer)
+            self.vocabulary = None
+
+    def _whole(self) -> contextlib.AbstractContextManager[None]:
+        own = self.vocabulary
+        return contextlib.nullcontext() if own is None else own.restored(self.optimizer)
 
     def _batches(self, first: int, last: int) -> Generator[Batch]:
         made = ((indices, self.made(indices)) for indices in self.order.batches(first, last))
@@ -290,6 +312,10 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the continuation depends on."""
+        with self._whole():
+            return self._state_dict()
+
+    def _state_dict(self) -> dict[str, Any]:
         trained = {
             n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
         }
@@ -310,7 +336,10 @@ class Loop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        state = _copied(state)
+        with self._whole():
+            self._load_state_dict(_copied(state))
+
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
         with torch.no_grad():
             for name, tensor in {**state["trained"], **state["buffers"]}.items():

@@ -74,6 +74,9 @@ def train_and_score(
         initial_sha256=trained_sha256(loop.model) if found is None else found[1]["initial_sha256"],
         startup_seconds=round(time.perf_counter() - began, 3),
     )
+    if config.settings.speed.trim_vocabulary:
+        trim_vocabulary(loop, collators)
+        filled.environment["vocabulary_rows"] = loop.vocabulary and len(loop.vocabulary.rows)
     scoring = make_scoring(config, data, collators, accelerator)
     course = Course(loop, scoring, config, str(filled.initial_sha256))
     if found is not None:
@@ -86,6 +89,7 @@ def train_and_score(
     except Diverged as diverged:
         status = "diverged"
         filled.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
+    loop.restore_vocabulary()
     seconds = loop.progress.train_seconds
     filled = replace(
         filled,
@@ -171,6 +175,13 @@ def make_collators(
         name: _collator(split, loaded, weights, length, regression == "regression")
         for name, split in data.splits().items()
     }
+
+
+def trim_vocabulary(loop: Loop, collators: Collators) -> None:
+    """Leave out the word embedding's rows that no split asks for, where that changes nothing."""
+    plain = [c for c in collators.values() if isinstance(c, Collator)]
+    if len(plain) == len(collators):
+        loop.trim_vocabulary([c.tokens.input_ids for c in plain], plain[0].pad_id)
 
 
 def make_scoring(

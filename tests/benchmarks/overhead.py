@@ -16,7 +16,7 @@ from typing import Any
 
 from methods.registry import registered
 from runners.data import load_task_data
-from runners.training import make_accelerator, prepare
+from runners.training import make_accelerator, prepare, trim_vocabulary
 from runners.weights import find_weights
 from tests.benchmarks.bench import ROOT
 from tests.conftest import configure
@@ -46,7 +46,10 @@ def make_loop(method: str, asked: argparse.Namespace, *more: str) -> Any:
     settings = config.settings
     data = load_task_data(settings.task, settings.data, settings.protocol)
     accelerator = make_accelerator("cpu", config)
-    return prepare(config, data, find_weights(settings.model), accelerator)[0]
+    loop, collators, _ = prepare(config, data, find_weights(settings.model), accelerator)
+    if settings.speed.trim_vocabulary:
+        trim_vocabulary(loop, collators)
+    return loop
 
 
 def seconds(loop: Any, batch: Any) -> float:

@@ -14,7 +14,7 @@ from runners.data import load_task_data
 from runners.loop import Loop
 from runners.models import Loaded
 from runners.seeds import derive
-from runners.training import make_accelerator, make_deterministic, prepare
+from runners.training import Collators, make_accelerator, make_deterministic, prepare
 from runners.weights import find_weights
 from tests.conftest import configure, tiny
 
@@ -28,13 +28,19 @@ Edit = Callable[[Model, int, float], None]
 
 def prepared(folder: Path, *arguments: str, task: str = "mrpc") -> tuple[Loop, Loaded]:
     """Return the loop of a tiny run before its first step, and what was loaded."""
+    return prepared_with_texts(folder, *arguments, task=task)[::2]
+
+
+def prepared_with_texts(
+    folder: Path, *arguments: str, task: str = "mrpc"
+) -> tuple[Loop, Collators, Loaded]:
+    """Return the same and, between them, what gives the examples of each split."""
     config = configure(*tiny(folder, f"task={task}", *SIZE, *arguments))
     make_deterministic()
     settings = config.settings
     data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     weights = find_weights(settings.model)
-    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config))
-    return loop, loaded
+    return prepare(config, data, weights, make_accelerator("cpu", config))
 
 
 def stream(method: str, seed: int = 42) -> torch.Generator:

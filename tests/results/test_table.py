@@ -130,6 +130,7 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
         ("cpu", {"fast_dropout": False}, "torch's dropout"),
         ("cpu", {}, "torch's dropout"),
         ("cpu", {"fast_dropout": True, "first_token": True}, "last layer for the first token"),
+        ("cpu", {"fast_dropout": True, "trim_vocabulary": True}, "rows of its own tokens"),
         ("cuda", {"prefetch": False}, "no prefetching"),
     ],
     ids=str,
