@@ -269,6 +269,7 @@ def device(record: Record) -> str:
         name += f", {facts.get('threads')} thread(s)"
         name += "" if speed.get("fast_dropout") else ", torch's dropout"
         name += ", oneDNN products" if facts.get("onednn_products") else ""
+        name += ", memory given back" if speed.get("release_memory") else ""
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
     name += ", last layer for the first token" if speed.get("first_token") else ""

@@ -13,7 +13,7 @@ _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "de
          "optimizer", "lr")  # fmt: skip
 _ABSENT_IN_OLD = {
     "speed.fast_dropout", "speed.first_token", "speed.onednn", "speed.prefetch",
-    "speed.trim_vocabulary",
+    "speed.release_memory", "speed.trim_vocabulary",
 }  # fmt: skip
 
 

@@ -264,16 +264,17 @@ class SuperAdam(Section):
 
 
 class Speed(Section):
-    """Levers that change how fast a run is, each with its off switch; scores differ by rounding.
+    """Levers on a run's time and memory, each with its off switch; scores differ by rounding.
 
-    `fast_dropout` draws other masks of the same distribution, so it is part of a run's name;
-    `first_token`, `onednn`, `prefetch` and `trim_vocabulary` are not.
+    `fast_dropout` draws other masks of the same distribution, so it is part of a run's name; the
+    others are not.
     """
 
     fast_dropout: bool
     first_token: bool = False
     onednn: bool = False
     prefetch: bool = False
+    release_memory: bool = False
     trim_vocabulary: bool = False
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import os
 import platform
 import resource
@@ -135,6 +137,18 @@ def commit() -> dict[str, Any]:
     kept = [f":!results/{name}" for name in ("runs", "boards", "searches", "embedded")]
     changes = git("status", "--porcelain", "--", ".", *kept)
     return {"commit": head, "dirty": None if changes is None else bool(changes)}
+
+
+def release_memory() -> None:
+    """Give freed memory that glibc's allocator keeps back to the system; nothing elsewhere."""
+    trim = getattr(_c_library(), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+@functools.cache
+def _c_library() -> Any:
+    return ctypes.CDLL(None) if sys.platform == "linux" else None
 
 
 def peak_bytes(device: str) -> int:

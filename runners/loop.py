@@ -19,6 +19,7 @@ from runners.ahead import ahead
 from runners.batches import Collator, Order
 from runners.config import AdamW, Budget
 from runners.config import SuperAdam as SuperAdamOptions
+from runners.environment import release_memory
 from runners.optimizers import build_optimizer
 from runners.seeds import derive
 from runners.super_adam import SuperAdam
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from runners.sentences import SentenceCollator
 
+RELEASE_MEMORY_EVERY = 8  # steps; batches of other lengths leave holes in the heap
 CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
@@ -109,6 +111,7 @@ class Loop:
         optimizer: AdamW | SuperAdamOptions,
         accelerator: Accelerator,
         prefetch: bool = True,
+        release: bool = False,
     ) -> None:
         self.model, self.methods, self.collate = model, methods, collate
         self.order, self.budget, self.accelerator = order, budget, accelerator
@@ -128,6 +131,7 @@ class Loop:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
         self.prefetch = accelerator.device.type == "cuda" and prefetch
+        self.release = accelerator.device.type == "cpu" and release
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self.vocabulary: Vocabulary | None = None  # while only its own tokens' rows are trained
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
@@ -219,6 +223,8 @@ class Loop:
         with contextlib.closing(self._batches(self.step, until)) as batches:
             for batch in batches:
                 self._unseen.append(self.take_step(batch))
+                if self.release and self.step % RELEASE_MEMORY_EVERY == 0:
+                    release_memory()
                 if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
                     self.settle()
                 self.progress.train_seconds += time.perf_counter() - start

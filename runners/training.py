@@ -158,6 +158,7 @@ def prepare(
         settings.optimizer,
         accelerator,
         settings.speed.prefetch,
+        settings.speed.release_memory,
     )
     if anew:
         loop.prepare_methods(preparing)

@@ -131,6 +131,7 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
         ("cpu", {}, "torch's dropout"),
         ("cpu", {"fast_dropout": True, "first_token": True}, "last layer for the first token"),
         ("cpu", {"fast_dropout": True, "trim_vocabulary": True}, "rows of its own tokens"),
+        ("cpu", {"fast_dropout": True, "release_memory": True}, "memory given back"),
         ("cuda", {"prefetch": False}, "no prefetching"),
     ],
     ids=str,
