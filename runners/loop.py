@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from runners.sentences import SentenceCollator
 
-RELEASE_MEMORY_EVERY = 8  # steps; batches of other lengths leave holes in the heap
+RELEASE_MEMORY_EVERY = 2**14  # padded places; batches of other lengths leave holes in the heap
 CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits for the device
 
 
@@ -134,6 +134,7 @@ class Loop:
         self.release = accelerator.device.type == "cpu" and release
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self.vocabulary: Vocabulary | None = None  # while only its own tokens' rows are trained
+        self._released = 0  # padded places when memory was last given back
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
         self._representation = next((m for m in methods if isinstance(m, Representation)), None)
@@ -223,13 +224,17 @@ class Loop:
         with contextlib.closing(self._batches(self.step, until)) as batches:
             for batch in batches:
                 self._unseen.append(self.take_step(batch))
-                if self.release and self.step % RELEASE_MEMORY_EVERY == 0:
+                if self.release and self._places_since_release() >= RELEASE_MEMORY_EVERY:
                     release_memory()
+                    self._released = self.progress.padded_tokens
                 if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
                     self.settle()
                 self.progress.train_seconds += time.perf_counter() - start
                 after_step(self.step)
                 start = time.perf_counter()
+
+    def _places_since_release(self) -> int:
+        return self.progress.padded_tokens - self._released
 
     def take_step(self, batch: Batch) -> torch.Tensor:
         """Take one optimizer step on a batch; return its loss."""

@@ -48,9 +48,10 @@ def test_where_the_allocator_cannot_it_is_nothing(monkeypatch: pytest.MonkeyPatc
     environment.release_memory()
 
 
-def test_every_eighth_step_releases_and_computes_the_same(
+def test_it_is_done_after_so_many_places_and_changes_no_weight(
     tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(loop_module, "RELEASE_MEMORY_EVERY", 1500)
     weights, asked = [], []
     for on in ("true", "false"):
         loop, _ = prepared(tiny_folder("bert"), f"speed.release_memory={on}", "budget.steps=20")
@@ -61,7 +62,13 @@ def test_every_eighth_step_releases_and_computes_the_same(
         loop.run(20)
         asked.append(at)
         weights.append([p.detach() for p in loop.model.parameters()])
-    assert asked == [[8, 16], []]
+    expected, since = [], 0
+    for step, indices in enumerate(loop.order.batches(0, 20), start=1):
+        since += loop.batch(indices)["input_ids"].numel()
+        if since >= 1500:
+            expected, since = [*expected, step], 0
+    assert 2 <= len(expected) < 20
+    assert asked == [expected, []]
     assert all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
