@@ -87,8 +87,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             _discard_checkpoints(folder, name)
     finally:
         claim.release()
-    print(one_run(done))
-    print(f"record: {written}")
+    _print_result(done, f"record: {written}")
     return FINISHED if done.status == "finished" else NOT_FINISHED
 
 
@@ -103,9 +102,13 @@ def _stored(path: Path, settings: Settings) -> int | None:
         return None
     if stored.status not in records.DONE:
         return None
-    print(one_run(stored))
-    print(f"stored result of {path}; force=true runs it again")
+    _print_result(stored, f"stored result of {path}; force=true runs it again")
     return FINISHED if stored.status == "finished" else NOT_FINISHED
+
+
+def _print_result(record: Record, line: str) -> None:
+    """Print a run's result and its last line at once, so that runs with one log mix no lines."""
+    print(f"{one_run(record)}\n{line}\n", end="", flush=True)
 
 
 def say(line: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Callable
@@ -85,6 +86,38 @@ def test_the_same_command_prints_the_stored_result_and_force_runs_again(
     third = cli(*arguments, "force=true")
     assert "stored result" not in third.out
     assert path.stat().st_mtime_ns > written
+
+
+class _Log(io.RawIOBase):
+    """A file that several runs may print to: holds each write as it arrives."""
+
+    def __init__(self) -> None:
+        self.writes: list[str] = []
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: bytes) -> int:  # type: ignore[override]
+        self.writes.append(bytes(content).decode())
+        return len(content)
+
+
+@pytest.mark.parametrize("at_each_line", [False, True])
+def test_a_result_reaches_a_shared_log_in_one_piece(
+    at_each_line: bool, cli: Cli, tiny_folder: TinyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the lines of two runs that print to one log run into each other."""
+    log = _Log()
+    stream = io.TextIOWrapper(io.BufferedWriter(log), "utf-8", line_buffering=at_each_line)
+    monkeypatch.setattr(sys, "stdout", stream)
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    for last in ("record: ", "stored result of "):
+        log.writes.clear()
+        assert cli(*arguments).code == 0
+        [result] = log.writes
+        assert "method" in result
+        assert result.splitlines()[-1].startswith(last)
+        assert result.endswith("\n")
 
 
 def test_two_processes_agree_to_the_bit(tiny_folder: TinyFolder, tmp_path: Path) -> None:
