@@ -130,8 +130,9 @@ def _of_rows(table: Table, known: Sequence[Paper]) -> list[tuple[Row, Paper, Sco
 
 def _same_options(row: Row, score: Score) -> bool:
     """Say whether a row has the options that a published score names; none named is any."""
-    records = [p.record for cell in row.cells.values() for p in cell.points if p.record]
-    options = {f"{m['name']}.{k}={v}" for m in records[0].config["method"] for k, v in m.items()}
+    config = next(p.record for cell in row.cells.values() for p in cell.points if p.record).config
+    options = {f"{m['name']}.{k}={v}" for m in config["method"] for k, v in m.items()}
+    options.add(f"optimizer={config.get('optimizer', {}).get('name', 'adamw')}")
     named = [option for option in score.options.split("; ") if "=" in option]
     return all(option in options for option in named)
 
@@ -142,6 +143,8 @@ def _differ(record: Record, score: Score) -> str | None:
         return f"model {score.model}"
     if score.split.startswith("test") and record.task not in _TESTED:
         return "GLUE's test server"
+    if score.split.startswith("dev half"):
+        return "half of dev"
     if record.data["source"] == "embedded":
         return "embedded data"
     splits = record.data["splits"]

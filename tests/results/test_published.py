@@ -71,6 +71,30 @@ def test_other_options_are_another_method() -> None:
     assert not any(note.startswith("Published") for note in sheet.notes)
 
 
+def _bert_large(method: str, seed: int = 1, **more: Any) -> Record:
+    record = simulated(method, "rte", seed, 0.7, **more)
+    record.model = record.config["model"] = "bert-large-uncased"
+    return record
+
+
+@pytest.mark.parametrize(("optimizer", "theirs"), [("adamw", "70.1"), ("adamw_nobc", "52.3")])
+def test_number_of_another_optimizer_is_another_row(optimizer: str, theirs: str) -> None:
+    """Mosbach et al. print fine-tuning with and without bias correction: each beside its own."""
+    [table] = tables([_bert_large("full", config={"optimizer": {"name": optimizer}})])
+    sheet = score_sheet(table, judge(table), papers())
+    assert sheet.heads[2] == "paper"
+    assert sheet.body[0][2].text == f"acc {theirs}"
+
+
+def test_half_of_dev_is_other_data() -> None:
+    """Zhang et al. select on one half of dev and report the other."""
+    [table] = tables([_bert_large("reinit")])
+    sheet = score_sheet(table, judge(table), papers())
+    assert "paper" not in sheet.heads
+    [mark] = [n for n in sheet.notes if n.startswith("Published on other models or data")]
+    assert "reinit: Zhang et al. 2021 (bert-large-uncased)" in mark
+
+
 def test_mismatched_and_test_server_scores_never_meet_ours() -> None:
     record = simulated("full", "mnli", 1, 0.8)
     record.model = "bert-large"  # the name that Houlsby et al. print; their split is the server's
