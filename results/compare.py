@@ -12,6 +12,7 @@ from results.collect import Row, Table
 from results.record import Record
 from results.resampling import resampled_scores
 from results.statistics import (
+    FEWEST,
     Difference,
     Floats,
     Ranks,
@@ -160,17 +161,19 @@ def _ties(table: Table, shown: Sequence[str]) -> tuple[dict[str, frozenset[str]]
     adjusted = dict(zip(apart, holm(ps), strict=True))
     floors = {key: smallest_p(values.size) for key, values in apart.items()}
     tied: dict[str, frozenset[str]] = {}
-    hopeless: list[str] = []
+    hopeless: list[str] = []  # no p could be small enough
+    few: list[str] = []  # where one could, there are too few seeds for an interval
     for column, first in best.items():
         keys = [key for key in apart if key[1] == column]
-        reach = [f * sum(1 for g in floors.values() if g >= f) for f in (floors[k] for k in keys)]
-        if not keys or min(reach) >= LEVEL:
-            hopeless.append(column)
+        reach = {k: floors[k] * sum(1 for g in floors.values() if g >= floors[k]) for k in keys}
+        able = [key for key in keys if reach[key] < LEVEL]
+        if not any(apart[key].shape[1] >= FEWEST for key in able):
+            (few if able else hopeless).append(column)
             continue
         beaten = {k[0] for k in keys if adjusted[k] < LEVEL and _above(apart[k])}
         tied[column] = frozenset({first.method, *(key[0] for key in keys)} - beaten)
     sizes = {key: values.size for key, values in apart.items()}
-    return tied, _why(hopeless, shown, sizes)
+    return tied, _why(hopeless, shown, sizes) + _why_few(few, shown)
 
 
 def _above(differences: Floats) -> bool:
@@ -191,7 +194,7 @@ def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] 
 def _why(hopeless: Sequence[str], shown: Sequence[str], sizes: dict[Key, int]) -> list[str]:
     if not hopeless:
         return []
-    where = "any column" if len(hopeless) == len(shown) else ", ".join(hopeless)
+    where = _where(hopeless, shown)
     pairs = [size for (_, column), size in sizes.items() if column in hopeless]
     if not pairs:
         return [f"Nothing is set apart from the best in {where}: no two rows share two seeds."]
@@ -203,6 +206,19 @@ def _why(hopeless: Sequence[str], shown: Sequence[str], sizes: dict[Key, int]) -
         f" {family} comparisons, the smallest p that an exact test can give after Holm's correction"
         f" is {p:.2g}; {needed} pairs could reach .05."
     ]
+
+
+def _why_few(few: Sequence[str], shown: Sequence[str]) -> list[str]:
+    if not few:
+        return []
+    return [
+        f"Nothing is set apart from the best in {_where(few, shown)}: no row that the test"
+        f" could set apart shares with it the {FEWEST} seeds that an interval needs."
+    ]
+
+
+def _where(some: Sequence[str], shown: Sequence[str]) -> str:
+    return "any column" if len(some) == len(shown) else ", ".join(some)
 
 
 def _ranks(table: Table) -> Ranks | None:

@@ -83,6 +83,24 @@ def test_five_seeds_separate_nothing_and_the_reason_is_given() -> None:
     assert six.tied == {"rte": {"full"}}
 
 
+@pytest.mark.parametrize(("seeds", "set_apart"), [(3, False), (4, False), (5, True)])
+def test_average_of_many_tasks_but_few_seeds_has_no_interval_and_no_bold(
+    seeds: int, set_apart: bool
+) -> None:
+    """Three seeds on four tasks are twelve pairs for p, but three values for an interval."""
+    rows = {"full": 0.0, "linear": -0.3}
+    found = judge(tables(grid(rows, ["cola", "mrpc", "rte", "sst2"], seeds))[0])
+    if set_apart:
+        assert found.tied["average"] == {"full"}
+        return
+    assert "average" not in found.tied
+    [reason] = [r for r in found.reasons if "in average" in r]
+    assert reason == (
+        "Nothing is set apart from the best in average: no row that the test could set apart shares"
+        " with it the 5 seeds that an interval needs."
+    )
+
+
 def test_equal_scores_everywhere_tie_and_claim_nothing() -> None:
     records = [simulated(m, t, s, 0.5) for m in ("full", "a", "b") for t in TASKS for s in range(9)]
     found = judge(tables(records)[0])
