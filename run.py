@@ -6,7 +6,7 @@ import sys
 gc.disable()  # imports leave little to collect; the run turns it on again
 
 from runners.command import main  # noqa: E402
-from runners.run import run  # noqa: E402
+from runners.runs.run import run  # noqa: E402
 
 if __name__ == "__main__":
     sys.exit(main(run))

@@ -12,19 +12,20 @@ import argparse
 import sys
 from pathlib import Path
 
-from results.claims import claims, to_text
-from results.collect import tables
-from results.compare import judge
-from results.conditions import only, refuse_mixed
 from results.errors import UserError
-from results.export import lines, to_csv, write_parquet
-from results.latex import latex
-from results.page import page
-from results.power import power
-from results.published import papers
+from results.pages.data import lines, to_csv, write_parquet
+from results.pages.html import page
+from results.pages.latex import latex
+from results.pages.search import searched
+from results.pages.text import NO_RECORDS, place, render, sheets, show, write
+from results.pages.verdicts import to_text
+from results.papers.claims import claims
+from results.papers.published import papers
 from results.record import Record, read_all
-from results.search import searched
-from results.table import NO_RECORDS, place, render, sheets, show, write
+from results.stats.compare import judge
+from results.stats.power import power
+from results.tables.collect import tables
+from results.tables.conditions import only, refuse_mixed
 
 COMMANDS = ("power", "claims", "search", "boards")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
@@ -42,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"passed over: {sentence}", file=sys.stderr)
         found = only(found, asked.only) if asked.only else found
         if command == "boards":
-            from results.boards import write_boards  # matplotlib takes a second
+            from results.pages.boards import write_boards
 
             for path in write_boards(found, asked.boards, asked.folder, asked.pdf):
                 print(path)

@@ -20,8 +20,26 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from results.errors import UserError
 
+
+def find_record(named: str, out: Path, key: str = "verify") -> Path:
+    """Return a record's file from its path, or from its run's name or the start of one."""
+    if Path(named).is_file():
+        return Path(named)
+    found = sorted(out.glob(f"{named.removesuffix('.json')}*.json")) if named.strip() else []
+    if len(found) != 1:
+        what = f"{len(found)} records begin so" if found else "no such record"
+        raise UserError(
+            f"{key}={named}: {what} in {out}; name a record's file, or one run of out=FOLDER"
+        )
+    return found[0]
+
+
 SCHEMA_VERSION = 1
+
+
 Status = Literal["finished", "diverged", "failed"]
+
+
 DONE: tuple[Status, ...] = ("finished", "diverged")
 
 
@@ -149,6 +167,8 @@ _PARTS: dict[str, dict[str, Any]] = {
     "data": {"source": str, "splits": dict[str, dict[str, Any]]},
     "weights": {"sha256": str},
 }
+
+
 _BUDGET: dict[str, Any] = {
     "name": str,
     "epochs": int,
@@ -161,6 +181,7 @@ _BUDGET: dict[str, Any] = {
     "max_grad_norm": float,
     "dropout": float | None,
 }
+
 
 _TEXT: dict[str, Any] = {"kind": str, "rows": int}
 

@@ -12,9 +12,9 @@ from typing import Any
 from methods.method import Method, Setting
 from methods.registry import composition_problems, registered
 from results.errors import UserError
-from results.table import place
-from runners.build import count_parameters
-from runners.models import head_names
+from results.pages.text import place
+from runners.models.build import count_parameters
+from runners.models.pretrained import head_names
 
 BEGIN, END = "<!-- methods: begin -->", "<!-- methods: end -->"
 # The shapes of public base models; names of transformers' configuration classes and their values.

@@ -3,33 +3,27 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from methods.registry import default_options, registered
-from results.errors import UserError, nearest
-from runners import processes
-from runners.composer import Composer, resolved
-from runners.config import RunConfig, check
-
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+from results.errors import UserError
+from runners.config.check import RunConfig, check
+from runners.config.compose import CONFIGS, Composer, resolved
+from runners.config.explain import explain
+from runners.machine import processes
 
 
 class JobFailed(RuntimeError):
@@ -72,7 +66,7 @@ def main(run: RunFunction) -> int:
         elif configuration.get("board") is not None:
             codes.append(_guarded(lambda: _board(configuration, own), own))
         else:
-            codes.append(_guarded(lambda: run(check(configuration), own), own))
+            codes.append(_guarded(lambda: _act(check(configuration), own, run), own))
 
     def compose_and_run() -> int:
         _offer_methods_without_yaml()
@@ -101,9 +95,27 @@ def _config_dir() -> list[str]:
 
 
 def _board(configuration: dict[str, Any], arguments: Sequence[str]) -> int:
-    from runners.board import run_board
+    from runners.boards.board import run_board
 
     return run_board(configuration, arguments, Composer())
+
+
+def _act(config: RunConfig, arguments: Sequence[str], run: RunFunction) -> int:
+    """Do what a configuration asks for: one run, or what is made of a stored one."""
+    settings = config.settings
+    if settings.eval is not None:
+        from runners.runs.evaluate import score
+
+        return score(settings.eval, config, arguments)
+    if settings.verify is not None:
+        from runners.runs.verify import verify
+
+        return verify(settings.verify, config, arguments)
+    if settings.embed is not None:
+        from runners.runs.embed import embed_file
+
+        return embed_file(config, arguments)
+    return run(config, arguments)
 
 
 def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
@@ -128,63 +140,3 @@ def _offer_methods_without_yaml() -> None:
             ConfigStore.instance().store(
                 group="method", name=name, node=default_options(cls), package=f"method.{name}"
             )
-
-
-def explain(error: Exception, arguments: Sequence[str]) -> str:
-    """Put an error of Hydra's into one line: what was asked, what is wrong, what to type."""
-    text = str(error)
-    group = re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text)
-    if group:
-        kind, name = group.groups()
-        listed = re.findall(r"^\t(\S+)$", text.split("Config search path")[0], flags=re.MULTILINE)
-        known = listed or list(registered() if kind == "method" else _shipped(kind))
-        if (kind, name) == ("task", "ax"):
-            return "no task called 'ax': it is a report-only split of task=mnli, reported with it"
-        return f"no {kind} called '{name}'{nearest(name, known)}"
-    key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
-    if key:
-        name = key.group(1) or key.group(2)
-        return f"no key called '{name}'{nearest(name, known_keys(arguments))}"
-    unreadable = [a for a in arguments if not _is_readable(a)]
-    if unreadable:
-        return (
-            f"cannot read '{unreadable[0]}' ({text.splitlines()[0]}); write KEY=VALUE, and lists in"
-            " quotes as 'KEY=[a,b]'"
-        )
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
-
-
-def _shipped(group: str) -> list[str]:
-    return [path.stem for path in (CONFIGS / group).glob("*.yaml")]
-
-
-def _is_readable(argument: str) -> bool:
-    if argument.startswith("-"):
-        return True
-    try:
-        OverridesParser.create().parse_override(argument)
-    except HydraException:
-        return False
-    return True
-
-
-def known_keys(arguments: Sequence[str]) -> list[str]:
-    """Return every dotted key of the configuration that the arguments' choices lead to."""
-    groups = tuple(f"{p.name}=" for p in CONFIGS.iterdir() if p.is_dir())
-    choices = [a for a in arguments if a.startswith(groups)]
-    begun = GlobalHydra.instance().is_initialized()  # as it is where a board composes its runs
-    with nullcontext() if begun else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        try:
-            composed = hydra.compose("config", overrides=choices)
-        except HydraException:
-            composed = hydra.compose("config")
-    keys: list[str] = []
-
-    def walk(node: Any, prefix: str) -> None:
-        for key, value in node.items():
-            keys.append(f"{prefix}{key}")
-            if isinstance(value, dict):
-                walk(value, f"{prefix}{key}.")
-
-    walk(OmegaConf.to_container(composed, resolve=False), "")
-    return keys

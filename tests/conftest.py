@@ -22,9 +22,10 @@ from omegaconf import OmegaConf
 
 from methods.registry import method_class
 from results.record import Record, read
-from runners.command import CONFIGS, main
-from runners.config import RunConfig, check
-from runners.run import run
+from runners.command import main
+from runners.config.check import RunConfig, check
+from runners.config.compose import CONFIGS
+from runners.runs.run import run
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -45,7 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Force the route that `speed.onednn` takes on some machines only."""
     if config.getoption("--onednn"):
-        from runners import products
+        from runners.speed import onednn as products
 
         products.pays, products.SMALLEST = (lambda threads: True), 1  # type: ignore[assignment]
 

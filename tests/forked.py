@@ -14,8 +14,8 @@ _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(
     [
         "runners.command",
-        "runners.training",
-        "runners.glue_metrics.glue_metrics",
+        "runners.runs.train",
+        "runners.tasks.glue_metrics.glue_metrics",
         "transformers.models.bert.modeling_bert",
     ]
 )
@@ -34,7 +34,7 @@ def _do(environment: dict[str, str], log: str, act: Callable[..., object], given
 def _main(*arguments: str) -> None:
     sys.argv = ["run.py", *arguments]
     from runners.command import main
-    from runners.run import run
+    from runners.runs.run import run
 
     code = main(run)
     sys.stdout.flush()

@@ -12,13 +12,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from results.collect import tables
 from results.errors import UserError
+from results.pages.text import render
 from results.record import Record, read, read_all, write
-from results.table import render
-from runners.config import LocalFiles, Pairs, Task
-from runners.local_data import read_file
-from runners.pairs_data import read_pairs
+from results.tables.collect import tables
+from runners.config.task import LocalFiles, Pairs, Task
+from runners.data.local import read_file
+from runners.data.pairs import read_pairs
 
 GOLDEN = Path(__file__).parent / "results" / "golden" / "schema_1.json"
 WHOLE = json.loads(GOLDEN.read_text())

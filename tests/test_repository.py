@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from results.collect import tables
+from results.pages.text import BEGIN, END, render
 from results.record import read_all
-from results.table import BEGIN, END, render
-from runners.config import Task
+from results.tables.collect import tables
+from runners.config.task import Task
 from tests.conftest import ROOT, Cli, committed_records, tiny
 
 README = (ROOT / "README.md").read_text()

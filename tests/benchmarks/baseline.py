@@ -26,9 +26,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from runners.data import load_task_data
-from runners.metrics import headline, score_split
-from runners.weights import find_weights
+from runners.data.load import load_task_data
+from runners.models.weights import find_weights
+from runners.tasks.metrics import headline, score_split
 from tests.conftest import configure
 
 

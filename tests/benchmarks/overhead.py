@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from methods.registry import registered
-from runners.data import load_task_data
-from runners.training import make_accelerator, prepare, trim_vocabulary
-from runners.weights import find_weights
+from runners.data.load import load_task_data
+from runners.machine.device import make_accelerator
+from runners.models.weights import find_weights
+from runners.training.prepare import prepare, trim_vocabulary
 from tests.benchmarks.bench import ROOT
 from tests.conftest import configure
 

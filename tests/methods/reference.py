@@ -10,12 +10,14 @@ from typing import Any
 import torch
 
 from methods.method import Batch
-from runners.data import load_task_data
-from runners.loop import Loop
-from runners.models import Loaded
+from runners.data.load import load_task_data
+from runners.machine.device import make_accelerator, make_deterministic
+from runners.models.pretrained import Loaded
+from runners.models.weights import find_weights
 from runners.seeds import derive
-from runners.training import Collators, make_accelerator, make_deterministic, prepare
-from runners.weights import find_weights
+from runners.tasks.kinds import Collators
+from runners.training.loop import Loop
+from runners.training.prepare import prepare
 from tests.conftest import configure, tiny
 
 STEPS = 10

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from methods.adapter import Adapter
 from results.errors import UserError
-from runners.loop import plain_groups
+from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
 from tests.conftest import Cli, tiny
 from tests.shapes import BERT_BASE, BERT_LARGE, added, perturb_trained, setting_of

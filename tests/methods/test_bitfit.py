@@ -13,7 +13,7 @@ import transformers
 from methods.bitfit import BitFit, is_bias
 from results.errors import UserError
 from runners.catalogue import shape
-from runners.models import head_names
+from runners.models.pretrained import head_names
 from tests.shapes import (
     BERT_BASE,
     BERT_LARGE,

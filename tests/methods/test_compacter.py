@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from methods.compacter import Compacter
 from methods.surgery.bottleneck import PHMLinear
-from runners.loop import plain_groups
+from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
 from tests.conftest import Cli, tiny
 from tests.shapes import BERT_BASE, added, perturb_trained, setting_of

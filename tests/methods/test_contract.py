@@ -14,20 +14,17 @@ import torch
 from methods.method import Batch, Method, Setting
 from methods.registry import registered
 from methods.surgery.representation import Representation
-from runners.config import RunConfig
-from runners.data import load_task_data
-from runners.delta import load_delta, save_delta
-from runners.dropout import use_fast_dropout
-from runners.first_token import narrowed, use_first_token
-from runners.loop import Loop
-from runners.models import Loaded, load_model
-from runners.training import (
-    make_accelerator,
-    make_deterministic,
-    prepare,
-    trained_sha256,
-)
-from runners.weights import find_weights
+from runners.config.check import RunConfig
+from runners.data.load import load_task_data
+from runners.exports.delta import load_delta, save_delta
+from runners.machine.device import make_accelerator, make_deterministic
+from runners.models.build import trained_sha256
+from runners.models.pretrained import Loaded, load_model
+from runners.models.weights import find_weights
+from runners.speed.dropout import use_fast_dropout
+from runners.speed.first_token import narrowed, use_first_token
+from runners.training.loop import Loop
+from runners.training.prepare import prepare
 from tests.conftest import configure, narrow, tiny
 
 

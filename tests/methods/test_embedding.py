@@ -14,7 +14,7 @@ import transformers
 from methods.embedding import FREQUENT, Embedding, with_period
 from methods.method import Setting
 from results.record import read_all
-from runners.sentence_model import SentenceModel
+from runners.models.encoder import SentenceModel
 from tests.conftest import Cli, tiny
 from tests.tiny import ARCHITECTURES, TEXTS
 

@@ -12,7 +12,7 @@ import torch
 
 from methods.registry import composition_problems, registered
 from results.errors import UserError
-from runners.training import trained_sha256
+from runners.models.build import trained_sha256
 from tests.conftest import NARROW, configure, tiny
 from tests.methods.reference import prepared
 

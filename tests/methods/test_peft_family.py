@@ -21,7 +21,7 @@ from methods.method import Method
 from methods.prefix import Prefix
 from methods.prompt import Prompt
 from results.errors import UserError
-from runners.weights import find_weights
+from runners.models.weights import find_weights
 from tests.by_hand import HandBert
 from tests.conftest import Cli, configure, tiny
 from tests.shapes import BERT_BASE, BERT_LARGE, ROBERTA_BASE, added, counted, on_meta, setting_of

@@ -17,7 +17,7 @@ from methods.raft import Raft
 from methods.surgery.rational import GELU, TANH, Coefficients, Rational
 from results.errors import UserError
 from results.record import read_all
-from runners.loop import plain_groups
+from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
 from tests.conftest import Cli, tiny
 from tests.shapes import BERT_BASE, counted, setting_of

@@ -14,7 +14,7 @@ from methods.llrd import Llrd
 from methods.reinit import Reinit
 from methods.topk import Topk
 from results.errors import UserError
-from runners.loop import plain_groups
+from runners.optimizers.build import plain_groups
 from tests.shapes import BERT_BASE, added, on_meta, setting_of
 from tests.tiny import tiny_model
 

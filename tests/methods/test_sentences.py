@@ -19,8 +19,8 @@ from methods.simcse import Simcse
 from methods.surgery import mlm_head
 from methods.surgery.sentences import bare, contrastive, read_template, template_states, wrap
 from results.errors import UserError
-from runners.loop import Loop
-from runners.weights import find_weights
+from runners.models.weights import find_weights
+from runners.training.loop import Loop
 from tests.conftest import Cli, configure, tiny
 from tests.methods.reference import prepared
 from tests.tiny import ARCHITECTURES

@@ -11,11 +11,11 @@ import pytest
 
 from results.__main__ import main
 from results.board import Asked, Board, read_board, write_board
-from results.collect import tables
-from results.compare import judge
 from results.errors import UserError
+from results.pages.sheet import score_sheet
 from results.record import write
-from results.sheet import score_sheet
+from results.stats.compare import judge
+from results.tables.collect import tables
 from tests.conftest import ROOT, Cli, tiny
 from tests.results.simulated import grid, simulated
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from results.__main__ import main
-from results.claims import Claim, Judged, claim_sheet, claims, known_claims, to_text
 from results.errors import UserError
+from results.pages.verdicts import claim_sheet, to_text
+from results.papers.claims import Claim, Judged, claims, known_claims
 from results.record import Record
 from tests.results.simulated import grid, simulated
 

@@ -7,10 +7,10 @@ import dataclasses
 import numpy as np
 import pytest
 
-from results.collect import tables
-from results.compare import AVERAGE, judge
-from results.sheet import difference_sheet
-from results.statistics import bca_interval, holm, sign_flip_p
+from results.pages.sheet import difference_sheet
+from results.stats.compare import AVERAGE, judge
+from results.stats.paired import bca_interval, holm, sign_flip_p
+from results.tables.collect import tables
 from tests.results.simulated import grid, simulated
 
 TASKS = ("cola", "mrpc", "rte", "stsb")

@@ -14,14 +14,14 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 from results.__main__ import main
-from results.collect import tables
-from results.compare import judge
-from results.export import COLUMNS, lines, to_csv, write_parquet
-from results.latex import document, escaped, latex
-from results.page import page
+from results.pages.data import COLUMNS, lines, to_csv, write_parquet
+from results.pages.html import page
+from results.pages.latex import document, escaped, latex
+from results.pages.sheet import Entry, Sheet
+from results.pages.text import render, sheets
 from results.record import Record, write
-from results.sheet import Entry, Sheet
-from results.table import render, sheets
+from results.stats.compare import judge
+from results.tables.collect import tables
 from tests.results.simulated import grid, simulated
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -122,7 +122,7 @@ def test_page_of_a_folder_links_files_that_are_there(tmp_path: Path) -> None:
 
 
 def test_markdown_escapes_what_comes_from_records() -> None:
-    from results.table import write as written
+    from results.pages.text import write as written
 
     text = written(_nasty()[0], "md")
     assert "<script>" not in text
@@ -183,7 +183,7 @@ def test_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_terminal_gets_a_folded_table(capsys: pytest.CaptureFixture[str]) -> None:
-    from results.table import show
+    from results.pages.text import show
 
     show(sheets(tables(_records())))
     text = capsys.readouterr().out

@@ -15,9 +15,9 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from results.collect import tables
-from results.pictures import cost, learning, pictures, published, seeds, svg, write_pdf
-from results.published import papers
+from results.pages.pictures import cost, learning, pictures, published, seeds, svg, write_pdf
+from results.papers.published import papers
+from results.tables.collect import tables
 from tests.results.simulated import grid, simulated
 from tests.results.test_published import _hype
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from results.__main__ import main
-from results.power import pooled_sd, power
 from results.record import write
+from results.stats.power import pooled_sd, power
 from tests.results.test_table import _record
 
 FULL = {1: 0.80, 2: 0.82, 3: 0.84}

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from results.collect import tables
-from results.compare import judge
 from results.errors import UserError
-from results.published import COLUMNS, papers
+from results.pages.sheet import score_sheet
+from results.papers.published import COLUMNS, papers
 from results.record import Record
-from results.sheet import score_sheet
+from results.stats.compare import judge
+from results.tables.collect import tables
 from tests.results.simulated import simulated
 
 

@@ -8,8 +8,8 @@ from zlib import crc32
 import numpy as np
 import pytest
 
-from results.resampling import METRICS, example_draws, resampled_scores
-from runners.glue_metrics.glue_metrics import score
+from results.stats.resampling import METRICS, example_draws, resampled_scores
+from runners.tasks.glue_metrics.glue_metrics import score
 from tests.results.simulated import simulated
 
 DRAWS = 40
@@ -66,7 +66,7 @@ def test_records_without_predictions_or_of_another_metric_have_none() -> None:
 def test_mean_over_blocks_of_draws_is_that_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = {"validation": {"predictions": [1.0, 0.0] * 30, "references": [1.0, 1.0] * 30}}
     record = dataclasses.replace(simulated(), predictions=kept)
-    monkeypatch.setattr("results.resampling.BLOCK", 600)  # ten draws at a time
+    monkeypatch.setattr("results.stats.resampling.BLOCK", 600)  # ten draws at a time
     found = resampled_scores(record, 995)
     assert found is not None
     assert len(found) == 995

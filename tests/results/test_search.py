@@ -10,9 +10,9 @@ import pytest
 
 from results.__main__ import main
 from results.board import Asked, Board, write_board
+from results.pages.search import search_sheets, trials
 from results.record import Record, write
-from results.search import search_sheets, trials
-from runners.board_plan import Planned, Search, Slot, best_rates
+from runners.boards.plan import Planned, Search, Slot, best_rates
 from tests.results.simulated import simulated
 
 SCORES = {

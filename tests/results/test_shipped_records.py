@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from results.record import Record
-from runners.metrics import headline
+from runners.tasks.metrics import headline
 from tests.conftest import committed_records, configure
 
 RECORDS = committed_records()
@@ -32,7 +32,7 @@ def test_record_is_of_committed_code_and_names_no_machines_path(record: Record) 
 
 @pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.run)
 def test_scores_follow_from_the_predictions_in_the_record(record: Record) -> None:
-    from runners.glue_metrics.glue_metrics import score
+    from runners.tasks.glue_metrics.glue_metrics import score
 
     task = configure(f"task={record.task}", f"method=[{','.join(record.methods)}]").settings.task
     for split, found in record.scores.items():

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results import statistics
-from results.statistics import (
+from results.stats import paired as statistics
+from results.stats.paired import (
     bca_interval,
     compare,
     detectable_difference,

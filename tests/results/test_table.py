@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from results.__main__ import main
-from results.collect import tables
 from results.errors import UserError
+from results.pages.text import BEGIN, END, render
 from results.record import Record, read, write
-from results.table import BEGIN, END, render
+from results.tables.collect import tables
 from tests.conftest import ROOT
 from tests.results.simulated import simulated
 

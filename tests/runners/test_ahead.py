@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 import torch
 
-from runners.ahead import ahead
-from runners.data import load_task_data
-from runners.loop import Loop
-from runners.training import make_accelerator, prepare
-from runners.weights import find_weights
+from runners.data.load import load_task_data
+from runners.machine.device import make_accelerator
+from runners.models.weights import find_weights
+from runners.speed.prefetch import ahead
+from runners.training.loop import Loop
+from runners.training.prepare import prepare
 from tests.conftest import configure, tiny
 
 

@@ -10,11 +10,11 @@ import torch
 
 from methods.registry import registered
 from results import record as records
-from runners.batches import Collator
-from runners.examples import Split
-from runners.models import load_model
-from runners.tokens import tokenize
-from runners.weights import find_weights
+from runners.data.split import Split
+from runners.models.pretrained import load_model
+from runners.models.weights import find_weights
+from runners.tasks.collate import Collator
+from runners.tasks.tokens import tokenize
 from tests.conftest import Cli, configure, narrow, task_of, tiny
 from tests.tiny import ARCHITECTURES, TEXTS
 

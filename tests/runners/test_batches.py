@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from runners.batches import Collator, Order, by_length
-from runners.tokens import Tokens
+from runners.tasks.collate import Collator, by_length
+from runners.tasks.tokens import Tokens
+from runners.training.order import Order
 
 
 def _lengths(rows: int) -> np.ndarray:

@@ -16,8 +16,7 @@ import pytest
 
 from results.errors import UserError
 from results.record import read_all
-from runners.board import Pool
-from runners.board_plan import (
+from runners.boards.plan import (
     Board,
     Entry,
     Planned,
@@ -27,8 +26,9 @@ from runners.board_plan import (
     expand,
     expand_search,
     plan,
-)  # fmt: skip
-from runners.claims import Claim, take
+)
+from runners.boards.pool import Pool
+from runners.runs.lease import Claim, take
 from tests import forked
 from tests.conftest import ROOT, Cli, configure
 from tests.tiny import save_tiny
@@ -40,7 +40,9 @@ WORKERS = ("workers=2", "threads=1")
 @pytest.fixture
 def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a board's processes be forks of one that has imported everything: seconds less a run."""
-    monkeypatch.setattr("runners.board.subprocess", Mock(wraps=subprocess, Popen=forked.Popen))
+    monkeypatch.setattr(
+        "runners.boards.pool.subprocess", Mock(wraps=subprocess, Popen=forked.Popen)
+    )
 
 
 def small(folder: Path, *more: str) -> list[str]:
@@ -214,7 +216,7 @@ def test_a_board_does_other_runs_while_another_process_does_one(
     name = cli(*given, "plan=true", "estimate=false").out.split()[1]
     claim = take(out, name)
     assert isinstance(claim, Claim)
-    monkeypatch.setattr("runners.board.WAIT", 0.05)
+    monkeypatch.setattr("runners.boards.pool.WAIT", 0.05)
 
     def let_go() -> None:
         _wait(lambda: len(list(out.glob("*.json"))) == 3)
@@ -372,7 +374,7 @@ def test_gpus_are_handed_out_one_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_p
             return 0
 
     given: list[tuple[str, str]] = []
-    monkeypatch.setattr("runners.board.subprocess.Popen", Started)
+    monkeypatch.setattr("runners.boards.pool.subprocess.Popen", Started)
     run = Planned(Slot(0, "rte", 1, []), [], "name", tmp_path / "name.json")
     for worker in range(3):
         Pool([run], 3, 1, ["4", "6", "7"], tmp_path)._once(run, worker)

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 
 from methods.registry import registered
 from results.record import Record, read_all
-from runners import checkpoint, course
-from runners.checkpoint import Checkpoints, flatten, unflatten
+from runners.training import checkpoint, course
+from runners.training.checkpoint import Checkpoints, flatten, unflatten
 from tests import forked
 from tests.conftest import Cli, narrow, task_of, tiny
 

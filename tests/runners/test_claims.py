@@ -16,9 +16,9 @@ import pytest
 
 from results.errors import UserError
 from results.record import read_all
-from runners.claims import Claim, _process_start, take
-from runners.config import RunConfig
-from runners.run import CLAIMED, FINISHED, run
+from runners.config.check import RunConfig
+from runners.runs.lease import Claim, _process_start, take
+from runners.runs.run import CLAIMED, FINISHED, run
 from tests import forked
 from tests.conftest import configure, tiny
 

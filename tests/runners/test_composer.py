@@ -9,8 +9,7 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from runners.command import CONFIGS
-from runners.composer import Composer
+from runners.config.compose import CONFIGS, Composer
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from results.errors import UserError
 from results.record import Record, read_all
-from runners.delta import load_delta
+from runners.exports.delta import load_delta
 from tests.conftest import ROOT, Cli, narrow, tiny
 from tests.tiny import save_tiny, tiny_batch, tiny_model
 
@@ -62,7 +62,7 @@ def test_logits_of_a_delta_are_bitwise_equal_in_a_new_process(
     torch.save(dict(batch), tmp_path / "batch.pt")
     code = (
         "import torch\n"
-        "from runners.delta import load_delta\n"
+        "from runners.exports.delta import load_delta\n"
         f"batch = torch.load({str(tmp_path / 'batch.pt')!r})\n"
         "torch.manual_seed(7)\n"
         f"model = load_delta({str(delta)!r}).loaded.model\n"
@@ -245,7 +245,7 @@ def test_delta_that_cannot_be_written_keeps_the_record(
     def full(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("runners.delta.save_file", full)
+    monkeypatch.setattr("runners.exports.delta.save_file", full)
     out = tmp_path / "out"
     done = cli(*tiny(tiny_folder("bert"), "task=rte", "save=delta", f"out={out}"))
     assert done.code == 0

@@ -10,9 +10,9 @@ import torch
 from scipy import stats
 from torch import nn
 
-from runners import dropout as fast
-from runners.build import load_pretrained
-from runners.weights import find_weights
+from runners.models.build import load_pretrained
+from runners.models.weights import find_weights
+from runners.speed import dropout as fast
 from tests.conftest import Cli, configure, tiny
 from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
 

@@ -8,13 +8,14 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
-from runners.data import load_task_data
-from runners.embedded_data import embedded_tasks, read_embedded
-from runners.examples import Split
-from runners.glue_metrics.glue_metrics import score
-from runners.identity import run_name
-from runners.training import make_accelerator, prepare
-from runners.weights import find_weights
+from runners.data.embedded.splits import embedded_tasks, read_embedded
+from runners.data.load import load_task_data
+from runners.data.split import Split
+from runners.machine.device import make_accelerator
+from runners.models.weights import find_weights
+from runners.runs.identity import run_name
+from runners.tasks.glue_metrics.glue_metrics import score
+from runners.training.prepare import prepare
 from tests.conftest import committed_records, configure
 
 TASKS = sorted(embedded_tasks())

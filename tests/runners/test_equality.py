@@ -19,7 +19,7 @@ from tests.conftest import ROOT, narrow, task_of, tiny
 DRIVER = """
 import json, sys
 from runners.command import main
-from runners.run import run
+from runners.runs.run import run
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["run.py", *arguments]
     code = main(run)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runners.batches import Order
-from runners.estimate import Rates, Work, count, padded, work_of
+from runners.boards.estimate import Rates, Work, count, padded, work_of
+from runners.training.order import Order
 from tests.conftest import Cli, configure, tiny
 from tests.runners.test_board import small
 

@@ -7,9 +7,9 @@ from collections import Counter
 import pytest
 
 from results.errors import UserError
-from runners.config import Protocol
-from runners.data import load_task_data
-from runners.examples import Split, cut_selection, draw
+from runners.config.settings import Protocol
+from runners.data.load import load_task_data
+from runners.data.split import Split, cut_selection, draw
 from tests.conftest import configure
 
 TASK = configure("task=mnli").settings.task

@@ -13,9 +13,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from methods.method import by_token
 from methods.registry import registered
-from runners.build import apply_methods, load_pretrained
-from runners.first_token import hindrance, narrowed, use_first_token
-from runners.weights import find_weights
+from runners.models.build import apply_methods, load_pretrained
+from runners.models.weights import find_weights
+from runners.speed.first_token import hindrance, narrowed, use_first_token
 from tests.conftest import Cli, configure, narrow, tiny
 from tests.methods.reference import prepared
 from tests.tiny import ARCHITECTURES, tiny_batch

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from results import record as records
-from runners.config import Task
-from runners.local_data import read_file, read_local
+from runners.config.task import Task
+from runners.data.local import read_file, read_local
 from tests.conftest import Cli, configure
 
 

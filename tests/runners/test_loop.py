@@ -13,13 +13,15 @@ from transformers import get_linear_schedule_with_warmup
 
 from methods.full import Full
 from methods.method import Batch, Forward, Method
-from runners.batches import Order
-from runners.config import Budget
-from runners.data import load_task_data
-from runners.loop import Loop, evaluation_steps, learning_rate_factor, total_steps
+from runners.config.settings import Budget
+from runners.data.load import load_task_data
+from runners.machine.device import make_accelerator
+from runners.models.weights import find_weights
 from runners.seeds import derive
-from runners.training import make_accelerator, prepare
-from runners.weights import find_weights
+from runners.training.loop import Loop
+from runners.training.order import Order
+from runners.training.prepare import prepare
+from runners.training.schedule import evaluation_steps, learning_rate_factor, total_steps
 from tests.conftest import configure, tiny
 
 

@@ -10,8 +10,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from runners.glue_metrics.glue_metrics import GlueMetrics, score
-from runners.metrics import headline, score_split
+from runners.tasks.glue_metrics.glue_metrics import GlueMetrics, score
+from runners.tasks.metrics import headline, score_split
 from tests.conftest import ROOT, configure
 
 OFFICIAL = {
@@ -78,7 +78,9 @@ def test_module_has_the_official_names_through_evaluate(task: str) -> None:
 
 
 def test_evaluate_loads_the_module_from_the_repository(tmp_path, monkeypatch) -> None:
-    metric = evaluate.load(str(ROOT / "runners" / "glue_metrics"), "mrpc", cache_dir=str(tmp_path))
+    metric = evaluate.load(
+        str(ROOT / "runners" / "tasks" / "glue_metrics"), "mrpc", cache_dir=str(tmp_path)
+    )
     found = metric.compute(predictions=[1, 0, 1], references=[1, 1, 1])
     assert found == pytest.approx({"accuracy": 2 / 3, "f1": 0.8})
 

@@ -10,8 +10,8 @@ import torch
 from safetensors.torch import load_file
 
 from results.errors import UserError
-from runners.models import Loaded, load_model
-from runners.weights import find_weights
+from runners.models.pretrained import Loaded, load_model
+from runners.models.weights import find_weights
 from tests.conftest import Cli, configure, tiny
 
 

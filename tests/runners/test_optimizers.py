@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from runners.config import AdamW
-from runners.config import SuperAdam as Options
-from runners.optimizers import build_optimizer
-from runners.super_adam import SuperAdam
+from runners.config.settings import AdamW
+from runners.config.settings import SuperAdam as Options
+from runners.optimizers.build import build_optimizer
+from runners.optimizers.super_adam import SuperAdam
 from tests.conftest import Cli, configure, tiny
 from tests.methods.reference import STEPS, largest_difference, prepared, trained
 
@@ -337,8 +337,8 @@ def test_wrong_requests_get_one_line(
 def test_optimizer_is_part_of_the_name_and_of_the_table(
     cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    from results.collect import tables
     from results.record import read_all
+    from results.tables.collect import tables
 
     for name in ("adamw", "adamw_nobc", "super_adam"):
         assert cli(*tiny(tiny_folder("bert"), f"optimizer={name}")).code == 0

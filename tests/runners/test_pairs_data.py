@@ -9,10 +9,10 @@ import pytest
 import scipy.stats
 
 from results.errors import UserError
-from runners.config import Task
-from runners.data import load_task_data
-from runners.metrics import score_split
-from runners.pairs_data import read_pairs
+from runners.config.task import Task
+from runners.data.load import load_task_data
+from runners.data.pairs import read_pairs
+from runners.tasks.metrics import score_split
 from tests.conftest import Cli, configure, tiny
 
 TASK: Task = configure("method=embedding", "task=sts").settings.task

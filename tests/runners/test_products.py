@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from runners import products
+from runners.speed import onednn as products
 from tests.conftest import Cli, tiny
 from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
 

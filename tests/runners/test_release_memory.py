@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from runners import loop as loop_module
+from runners.training import loop as loop_module
 from tests.conftest import ROOT, Cli, tiny
 from tests.methods.reference import prepared
 
@@ -42,7 +42,7 @@ def test_holes_go_back_to_the_system() -> None:
 
 
 def test_where_the_allocator_cannot_it_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runners import environment
+    from runners.speed import memory as environment
 
     monkeypatch.setattr(environment, "_c_library", lambda: None)
     environment.release_memory()

@@ -15,10 +15,10 @@ import torch
 from methods.full import Full
 from methods.registry import registered
 from results import record as records
-from runners.batches import Collator
-from runners.data import load_task_data
-from runners.identity import run_name
-from runners.weights import find_weights
+from runners.data.load import load_task_data
+from runners.models.weights import find_weights
+from runners.runs.identity import run_name
+from runners.tasks.collate import Collator
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
 TinyFolder = Callable[[str], Path]
@@ -292,7 +292,7 @@ def test_best_on_dev_is_recorded_and_is_not_the_headline(
         assert collate.labels is not None
         return collate.labels.astype(float) * (calls[-1] == 1)
 
-    monkeypatch.setattr("runners.course.predict", predict)
+    monkeypatch.setattr("runners.tasks.labelled.predict", predict)
     done = cli(*tiny(tiny_folder("bert"), "task=rte", "budget.evaluate=1"))
     assert done.code == 0, done.err
     [record] = _records(tmp_path)
@@ -332,7 +332,7 @@ def test_bf16_runs_and_differs_from_fp32(cli: Cli, tiny_folder: TinyFolder, tmp_
 
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 def test_budgets_dropout_reaches_every_layer(dropout: float, tiny_folder: TinyFolder) -> None:
-    from runners.models import load_model
+    from runners.models.pretrained import load_model
     from tests.tiny import ARCHITECTURES
 
     for architecture in ARCHITECTURES:

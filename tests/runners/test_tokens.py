@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from runners.examples import Split
-from runners.tokens import Tokens, tokenize
-from runners.weights import Weights, find_weights
+from runners.data.split import Split
+from runners.models.weights import Weights, find_weights
+from runners.tasks.tokens import Tokens, tokenize
 from tests.conftest import configure, tiny
 from tests.tiny import TEXTS
 

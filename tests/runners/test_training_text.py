@@ -8,8 +8,8 @@ import pytest
 
 from results.errors import UserError
 from results.record import read_all
-from runners.config import Data
-from runners.training_text import read_training_text
+from runners.config.settings import Data
+from runners.data.corpus import read_training_text
 from tests.conftest import Cli, tiny
 
 

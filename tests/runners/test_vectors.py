@@ -13,9 +13,9 @@ import sentence_transformers
 
 from results.errors import UserError
 from results.record import read_all
-from runners.sentences import cosines
-from runners.vectors import load_embedder
-from runners.weights import find_weights
+from runners.models.weights import find_weights
+from runners.runs.embed import load_embedder
+from runners.tasks.similarity import cosines
 from tests.conftest import Cli, configure, tiny
 
 Folder = Callable[[str], Path]
@@ -115,7 +115,7 @@ def test_lines_of_a_file_become_an_array(cli: Cli, tiny_folder: Folder, tmp_path
     given = [*given, "budget.max_length=64"]
     assert cli(*given).code == 0
     [record] = read_all(tmp_path / "runs")
-    from runners.data import load_task_data
+    from runners.data.load import load_task_data
 
     settings = configure(*given).settings
     data = load_task_data(settings.task, settings.data, settings.protocol, "nothing")

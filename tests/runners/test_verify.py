@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from results.record import Record, read_all, write
-from runners.verify import first_difference
+from runners.runs.verify import first_difference
 from tests.conftest import Cli, tiny
 from tests.tiny import save_tiny
 

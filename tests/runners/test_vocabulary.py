@@ -13,9 +13,9 @@ from torch import nn
 
 from methods.registry import registered
 from results.record import read_all
-from runners.loop import Loop
-from runners.training import trim_vocabulary
-from runners.vocabulary import hindrance, rows_in_use
+from runners.speed.vocabulary import hindrance, rows_in_use
+from runners.training.loop import Loop
+from runners.training.prepare import trim_vocabulary
 from tests.conftest import Cli, narrow, tiny
 from tests.methods.reference import prepared_with_texts
 from tests.tiny import ARCHITECTURES

@@ -1,0 +1,111 @@
+"""Writes the pages of every board: Markdown, LaTeX, CSV, pictures and one HTML page."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import quote
+
+from results.board import Board, absent, read_boards
+from results.errors import UserError
+from results.pages.data import lines, to_csv
+from results.pages.html import page
+from results.pages.latex import latex
+from results.pages.pictures import pictures, svg, write_pdf
+from results.pages.search import search_sheets
+from results.pages.sheet import Sheet, difference_sheet, score_sheet
+from results.pages.text import write
+from results.pages.verdicts import claim_sheet
+from results.papers.claims import claims
+from results.papers.published import papers
+from results.record import Record, read_all
+from results.stats.compare import Comparison, judge
+from results.tables.collect import Table, tables
+
+MADE = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
+
+
+def write_boards(
+    records: Sequence[Record], folder: Path, runs: Path, pdf: bool = False
+) -> list[Path]:
+    """Write every board's files below its folder; return their paths.
+
+    `runs` is the folder of the records, to which the page links. The trials of a board's search are
+    looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of earlier
+    records that are not made any more are removed.
+    """
+    written = []
+    boards = read_boards(folder)
+    if not boards:
+        raise UserError(
+            f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
+            f" list={folder}"
+        )
+    for board in boards:
+        written += _write(board, records, folder / board.name, runs, pdf)
+    return written
+
+
+def board_sheets(
+    board: Board, records: Sequence[Record]
+) -> tuple[list[Table], list[Comparison], list[Sheet]]:
+    """Return a board's tables, what their seeds say, and the sheets of both."""
+    made = tables(records, board)
+    judged = [judge(table, examples=True) for table in made]
+    sheets: list[Sheet] = []
+    for table, found in zip(made, judged, strict=True):
+        sheets.append(score_sheet(table, found, papers()))
+        below = difference_sheet(table, found)
+        sheets += [below] if below else []
+    return made, judged, sheets
+
+
+def _write(
+    board: Board, records: Sequence[Record], folder: Path, runs: Path, pdf: bool
+) -> list[Path]:
+    there = {r.run for r in records}
+    done = sum(a.run in there for a in board.asked)
+    title = f"Board {board.name}"
+    about = f"{done} of {len(board.asked)} runs have a record."
+    missing = absent(board, sorted(there))
+    about += f" No run yet: {', '.join(missing)}." if missing else ""
+    made, judged, sheets = board_sheets(board, records)
+    searches = folder.parent.parent / "searches" / board.name
+    if searches.is_dir():
+        sheets += search_sheets(read_all(searches), _address(searches, folder))
+    decided = claims([r for r in records if r.run in board.by_run])
+    files = {
+        "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),
+        "table.tex": latex(sheets),
+        "table.csv": to_csv(list(lines(made, judged))),
+    }
+    shown: dict[str, tuple[str, str]] = {}
+    figures = {}
+    for number, table in enumerate(made, start=1):
+        for name, (caption, figure) in pictures(table, papers()).items():
+            file = f"{name}.svg" if len(made) == 1 else f"{name}.{number}.svg"
+            files[file] = svg(figure)
+            figures[file.replace(".svg", ".pdf")] = figure
+            where = "" if len(made) == 1 else f" ({table.conditions.heading()})"
+            shown[f"{name.capitalize()}{where}"] = (caption, files[file])
+    every = [*sheets, claim_sheet(decided)]
+    beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
+    files["index.html"] = page(title, every, shown, _address(runs, folder), beside, about)
+    try:
+        for old in folder.iterdir():
+            if MADE.match(old.name) and old.name not in files:
+                old.unlink()
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        for name, figure in figures.items() if pdf else ():
+            write_pdf(figure, folder / name)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+    return [folder / name for name in (*files, *(figures if pdf else ()))]
+
+
+def _address(path: Path, folder: Path) -> str:
+    """Return a folder's percent-encoded address as seen from a page in `folder`."""
+    return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())

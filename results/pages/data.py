@@ -1,0 +1,94 @@
+"""Writes tables as data, one line for each cell: CSV and Parquet."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from results.stats.compare import AVERAGE, Comparison, average
+from results.tables.collect import Table
+
+COLUMNS = (
+    *("table", "method", "task", "mean", "sd", "finished", "asked", "seeds", "scores", "tied"),
+    *("difference", "difference_low", "difference_high", "pairs", "p", "p_holm"),
+    *("examples_low", "examples_high", "trainable", "stored_bytes", "training_seconds"),
+    *("peak_bytes", "device", "runs"),
+)
+
+
+def lines(tables: Sequence[Table], judged: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
+    """Yield a mapping for each cell: scores are fractions, differences those to full fine-tuning.
+
+    `tied` is None where the column's seeds could separate nothing; `seeds`, `scores` and `runs`
+    are lists joined by spaces.
+    """
+    for table, found in zip(tables, judged, strict=True):
+        for row in table.rows:
+            for column in found.columns:
+                cell = row.cells.get(column)
+                if cell is None and column != AVERAGE:
+                    continue
+                key = (row.method, column)
+                difference = found.differences.get(key)
+                low, high = (difference and difference.interval) or (None, None)
+                over = found.over_examples.get(key, (None, None))
+                tied = found.tied.get(column)
+                yield {
+                    "table": table.conditions.heading(),
+                    "method": row.method,
+                    "task": column,
+                    "mean": cell.mean if cell else average(row, table.tasks),
+                    "sd": cell.sd if cell else None,
+                    "finished": len(cell.scores) if cell else None,
+                    "asked": cell.asked if cell else None,
+                    "seeds": " ".join(map(str, cell.seeds)) if cell else "",
+                    "scores": " ".join(f"{s:.9g}" for s in cell.scores) if cell else "",
+                    "tied": None if tied is None else row.method in tied,
+                    "difference": difference.mean if difference else None,
+                    "difference_low": low,
+                    "difference_high": high,
+                    "pairs": difference.pairs if difference else None,
+                    "p": difference.p if difference else None,
+                    "p_holm": found.adjusted.get(key),
+                    "examples_low": over[0],
+                    "examples_high": over[1],
+                    "trainable": row.trainable,
+                    "stored_bytes": row.stored_bytes,
+                    "training_seconds": cell.cost("training_seconds") if cell else None,
+                    "peak_bytes": cell.cost("peak_bytes") if cell else None,
+                    "device": "; ".join(table.devices),
+                    "runs": " ".join(p.run for p in cell.points if p.record) if cell else "",
+                }
+
+
+def to_csv(found: Sequence[dict[str, Any]]) -> str:
+    """Return CSV with a head; numbers have nine digits, None is empty."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for line in found:
+        writer.writerow([_shown(line[name]) for name in COLUMNS])
+    return stream.getvalue()
+
+
+def _shown(value: Any) -> Any:
+    return f"{value:.9g}" if isinstance(value, float) else "" if value is None else value
+
+
+def write_parquet(found: Sequence[dict[str, Any]], path: Path) -> None:
+    """Write the same lines as a Parquet file."""
+    import pyarrow
+    import pyarrow.parquet
+
+    text = {"table", "method", "task", "seeds", "scores", "device", "runs"}
+    whole = {"finished", "asked", "pairs"}
+    kinds = {"tied": pyarrow.bool_()}
+    schema = pyarrow.schema(
+        (name, kinds.get(name) or (pyarrow.string() if name in text else pyarrow.int64())
+         if name in text | whole | set(kinds) else pyarrow.float64())
+        for name in COLUMNS
+    )  # fmt: skip
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(found), schema=schema), path)

@@ -1,0 +1,89 @@
+"""Writes sheets as LaTeX tables (booktabs)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results.pages.sheet import Entry, Sheet
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "·": r"$\cdot$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "\n": " ",
+}
+
+
+def escaped(text: str) -> str:
+    """Return text as LaTeX shows it; what pdfLaTeX has no letter for becomes a question mark."""
+    return (
+        "".join(
+            _SPECIAL.get(sign) or (sign if sign.isascii() and sign.isprintable() else "?")
+            for sign in text
+        )
+        .replace("[", "{[}")
+        .replace("]", "{]}")
+    )
+
+
+def latex(sheets: Sequence[Sheet]) -> str:
+    """Return the sheets as table environments, for a document that uses booktabs and graphicx."""
+    return "\n".join(_table(sheet) for sheet in sheets)
+
+
+def document(sheets: Sequence[Sheet]) -> str:
+    """Return the sheets as a document of their own, as wide as its widest table."""
+    return (
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{textcomp}\n"
+        "\\usepackage{booktabs,graphicx}\n\\usepackage[a3paper,landscape,margin=1cm]{geometry}\n"
+        "\\begin{document}\n" + latex(sheets) + "\\end{document}\n"
+    )
+
+
+def _table(sheet: Sheet) -> str:
+    lines = [
+        "\\begin{table}[tp]",
+        f"\\caption{{{escaped(sheet.title)}}}",
+        "\\centering\\footnotesize",
+        # A table wider than the page is made smaller; graphicx does that.
+        "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
+        f"\\begin{{tabular}}{{{_columns(sheet)}}}",
+        "\\toprule",
+        " & ".join(escaped(head) for head in sheet.heads) + r" \\",
+        "\\midrule",
+        *(" & ".join(_entry(entry) for entry in line) + r" \\" for line in sheet.body),
+        "\\bottomrule",
+        "\\end{tabular}}",
+        *(f"\\par\\smallskip {{\\raggedright {escaped(note)}\\par}}" for note in sheet.notes),
+        "\\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _columns(sheet: Sheet) -> str:
+    if sheet.prose:
+        return "".join(rf"p{{{24 if i % 2 else 42}mm}}" for i in range(len(sheet.heads)))
+    return "l" + "r" * (len(sheet.heads) - 1)
+
+
+def _entry(entry: Entry) -> str:
+    return f"\\textbf{{{escaped(entry.text)}}}" if entry.bold else escaped(entry.text)

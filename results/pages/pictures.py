@@ -1,0 +1,291 @@
+"""Draws a table: seeds as dots, score against cost, paper against ours, learning curves."""
+
+from __future__ import annotations
+
+import io
+import statistics
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from results.papers.published import Paper, beside
+from results.stats.compare import average
+from results.stats.paired import bca_interval
+from results.tables.collect import Row, Table
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+Floor = tuple[str, Callable[[Row], float | None], bool]
+
+
+_SMOOTH = 10  # steps of loss that a point of a learning curve is the mean of
+
+
+def pictures(table: Table, papers: Sequence[Paper] = ()) -> dict[str, tuple[str, Figure]]:
+    """Return each picture that the table's records allow, by name: a caption and the figure."""
+    found = {"seeds": ("One dot a seed, a line at the mean; bars are 95 % BCa intervals, from five"
+                       " seeds on.", seeds(table))}  # fmt: skip
+    drawn = cost(table)
+    if drawn is not None:
+        found["cost"] = (
+            f"{_what(table)} against what a method costs. The line joins the methods that no other"
+            " beats at less cost (Pareto).",
+            drawn,
+        )
+    compared = published(table, papers)
+    if compared is not None:
+        found["published"] = (
+            "Published scores against ours, on the same model and data.",
+            compared,
+        )
+    curves = learning(table)
+    if curves is not None:
+        found["learning"] = (
+            f"Training loss, mean of {_SMOOTH} steps and of the seeds; methods that own the loss"
+            " are not on one scale with the others.",
+            curves,
+        )
+    return found
+
+
+def _what(table: Table) -> str:
+    return "Average score" if len(table.tasks) > 1 else f"Score on {table.tasks[0]}"
+
+
+def _figure(width: float, height: float, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    import matplotlib
+
+    from matplotlib.figure import Figure  # isort: skip
+
+    matplotlib.rcParams.update({"font.size": 9, "font.family": _font(), "axes.spines.top": False})
+    matplotlib.rcParams.update({"axes.spines.right": False, "axes.axisbelow": True})
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _font() -> str:
+    """Name the font file that comes with matplotlib: a system's of that name has other glyphs."""
+    import matplotlib
+    from matplotlib.font_manager import FontEntry, fontManager
+
+    name = "tunebench DejaVu Sans"
+    if all(font.name != name for font in fontManager.ttflist):
+        file = Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf")
+        entry = FontEntry(fname=str(file), name=name, weight=400, size="scalable")
+        fontManager.ttflist.append(entry)
+    return name
+
+
+def seeds(table: Table) -> Figure:
+    """Draw every seed's score, a panel for each task, best mean first."""
+    columns = min(4, len(table.tasks))
+    lines = -(-len(table.tasks) // columns)
+    height = 0.22 * len(table.rows) + 0.9
+    figure, panels = _figure(2.2 + 2.3 * columns, height * lines, columns, lines)
+    order = sorted(table.rows, key=lambda r: _rank(r, table), reverse=True)
+    for i, panel in enumerate(panels):
+        if i >= len(table.tasks):
+            panel.set_visible(False)
+            continue
+        task = table.tasks[i]
+        for y, row in enumerate(order):
+            cell = row.cells.get(task)
+            if cell is None or cell.mean is None:
+                continue
+            scores = [100 * s for s in cell.scores]
+            panel.plot(scores, [y] * len(scores), "o", ms=3.5, mfc="none", mec="C0", mew=0.8)
+            panel.plot([100 * cell.mean], [y], "|", ms=9, mew=1.8, color="C1")
+            interval = bca_interval(cell.scores)
+            if interval is not None:
+                panel.plot([100 * interval[0], 100 * interval[1]], [y, y], color="C1", lw=1)
+        panel.set_title(task, fontsize=10)
+        panel.set_yticks(range(len(order)), [_short(r.method) for r in order])
+        panel.set_ylim(len(order) - 0.5, -0.5)
+        panel.grid(axis="x", lw=0.4, alpha=0.6)
+        panel.set_xlabel("score, percent")
+        if i % columns:
+            panel.tick_params(labelleft=False)
+    return figure
+
+
+def _rank(row: Row, table: Table) -> float:
+    mean = average(row, table.tasks)
+    known = [c.mean for c in row.cells.values() if c.mean is not None]
+    return mean if mean is not None else statistics.fmean(known) - 1 if known else -2.0
+
+
+def _short(label: str) -> str:
+    return label if len(label) < 42 else label[:40] + "…"
+
+
+def cost(table: Table) -> Figure | None:
+    """Draw score against trainable parameters, seconds and memory; None for under two methods."""
+    comparable = len(table.devices) < 2
+    costs: list[Floor] = [("trainable parameters, millions", _millions, True)]
+    if comparable:
+        costs += [
+            ("training seconds", lambda r: _sum(r, table), False),
+            ("peak memory, MB", lambda r: _peak(r, table), False),
+        ]
+    found = []
+    for name, of, logarithmic in costs:
+        known = [(of(r), average(r, table.tasks), r.method) for r in table.rows]
+        points = [(x, 100 * y, m) for x, y, m in known if x is not None and y is not None]
+        points = [p for p in points if p[0] > 0 or not logarithmic]
+        low, high = (f(p[0] for p in points) for f in (min, max)) if points else (0, 0)
+        if len(points) > 1 and (high > 1.001 * low or not logarithmic):  # heads differ by less
+            wide = high > 8 * low
+            found.append((name, points, logarithmic and wide))
+    if not found:
+        return None
+    height = max(3.0, 0.19 * max(len(points) for _, points, _ in found) + 1)
+    figure, panels = _figure(4.6 * len(found), height, len(found))
+    for panel, (name, points, logarithmic) in zip(panels, found, strict=True):
+        _scatter(panel, points, logarithmic)
+        panel.set_xlabel(name)
+        panel.set_ylabel(f"{_what(table).lower()}, percent")
+    return figure
+
+
+def _millions(row: Row) -> float | None:
+    return None if row.trainable is None else row.trainable / 1e6
+
+
+def _sum(row: Row, table: Table) -> float | None:
+    cells = [row.cells[t].cost("training_seconds") for t in table.tasks if t in row.cells]
+    known = [value for value in cells if value is not None]
+    return sum(known) if len(known) == len(table.tasks) else None
+
+
+def _peak(row: Row, table: Table) -> float | None:
+    cells = [row.cells[t].cost("peak_bytes") for t in table.tasks if t in row.cells]
+    known = [value / 1e6 for value in cells if value is not None]
+    return max(known) if len(known) == len(table.tasks) else None
+
+
+def _scatter(panel: Axes, points: Sequence[tuple[float, float, str]], logarithmic: bool) -> None:
+    """Draw points, their Pareto line, and names in a column at the right with a line to each."""
+    if logarithmic:
+        panel.set_xscale("log")
+        panel.xaxis.set_major_formatter("{x:g}")  # powers of ten would be set in another font
+        panel.xaxis.set_minor_formatter("")
+    else:
+        panel.locator_params(axis="x", nbins=5)
+    front, best = [], float("-inf")
+    for x, y, _ in sorted(points, key=lambda p: (p[0], -p[1])):
+        if y > best:
+            front.append((x, y))
+            best = y
+    panel.plot(*zip(*front, strict=True), color="C1", lw=1.2, drawstyle="steps-post", zorder=1)
+    panel.plot([p[0] for p in points], [p[1] for p in points], "o", ms=4.5, color="C0", zorder=2)
+    panel.grid(lw=0.4, alpha=0.6)
+    low, high = panel.get_ylim()
+    ordered = sorted(points, key=lambda p: p[1])
+    step = 1 / max(len(ordered), 12)
+    places: list[float] = []
+    for _, y, _ in ordered:  # upwards, never closer than a line
+        places.append(max((y - low) / (high - low), places[-1] + step if places else 0.0))
+    over = places[-1] - 1
+    for i in range(len(places) - 1, -1, -1):  # and back into the frame
+        limit = 1.0 if i == len(places) - 1 else places[i + 1] - step
+        places[i] = min(places[i], limit) if over > 0 else places[i]
+    for (x, y, name), place in zip(ordered, places, strict=True):
+        panel.annotate(
+            _short(name), (x, y), xytext=(1.06, place), textcoords="axes fraction", fontsize=7.5,
+            va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.6", "shrinkA": 1, "shrinkB": 2,
+                        "relpos": (0, 0.5)},
+        )  # fmt: skip
+
+
+def published(table: Table, papers: Sequence[Paper]) -> Figure | None:
+    """Draw published scores against ours; None where none may be compared."""
+    pairs = [
+        (one.theirs, one.ours, f"{_short(method)}, {task}")
+        for task in table.tasks
+        for method, found in beside(table, task, papers).items()
+        for one in found
+    ]
+    if not pairs:
+        return None
+    figure, [panel] = _figure(5.4, 3.6, 1)
+    ends = [min(min(p[:2]) for p in pairs) - 1, max(max(p[:2]) for p in pairs) + 1]
+    panel.plot(ends, ends, color="0.6", lw=0.8)
+    _scatter_names(panel, pairs)
+    panel.set_xlabel("published, percent")
+    panel.set_ylabel("ours, percent")
+    return figure
+
+
+def _scatter_names(panel: Axes, pairs: Sequence[tuple[float, float, str]]) -> None:
+    low, high = panel.get_ylim()
+    for i, (x, y, name) in enumerate(sorted(pairs, key=lambda p: p[1])):
+        panel.plot([x], [y], "o", ms=4, color="C0")
+        panel.annotate(
+            name, (x, y), xytext=(1.04, (i + 0.5) / len(pairs)), textcoords="axes fraction",
+            fontsize=7.5, va="center", annotation_clip=False,
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.6", "shrinkA": 1, "shrinkB": 2,
+                        "relpos": (0, 0.5)},
+        )  # fmt: skip
+    panel.set_ylim(low, high)
+
+
+def learning(table: Table) -> Figure | None:
+    """Draw the training loss of every method, a panel for each task; None without losses."""
+    curves = {
+        task: {r.method: c for r in table.rows if (c := _curve(r, task))} for task in table.tasks
+    }
+    tasks = [task for task in table.tasks if curves[task]][:8]
+    if not tasks or table.conditions.vectors:
+        return None
+    columns = min(2, len(tasks))
+    lines = -(-len(tasks) // columns)
+    figure, panels = _figure(4.2 * columns + 2.2, 3.0 * lines, columns, lines)
+    styles = [(f"C{i % 10}", ("-", "--", ":", "-.")[i // 10 % 4]) for i in range(len(table.rows))]
+    handles = {}
+    for panel, task in zip(panels, tasks, strict=False):
+        for row, (color, line) in zip(table.rows, styles, strict=True):
+            curve = curves[task].get(row.method)
+            if curve:
+                x = [_SMOOTH * (i + 1) for i in range(len(curve))]
+                [handles[row.method]] = panel.plot(x, curve, line, color=color, lw=1)
+        panel.set_title(task, fontsize=10)
+        panel.set_xlabel("step")
+        panel.set_ylabel("training loss")
+        panel.grid(lw=0.4, alpha=0.6)
+    for panel in panels[len(tasks) :]:
+        panel.set_visible(False)
+    figure.legend(
+        handles.values(), [_short(m) for m in handles], loc="outside right upper", fontsize=7.5,
+        frameon=False,
+    )  # fmt: skip
+    return figure
+
+
+def _curve(row: Row, task: str) -> list[float]:
+    """Return a cell's loss, averaged over steps and seeds, as far as all seeds go."""
+    points = row.cells[task].points if task in row.cells else ()
+    runs = [p.record.losses for p in points if p.record is not None and p.score is not None]
+    length = min((len(losses) for losses in runs), default=0) // _SMOOTH
+    return [
+        statistics.fmean(x for losses in runs for x in losses[_SMOOTH * i : _SMOOTH * (i + 1)])
+        for i in range(length)
+    ]
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as SVG text, the same for the same figure."""
+    import matplotlib
+
+    stream = io.StringIO()
+    with matplotlib.rc_context({"svg.hashsalt": "tunebench", "svg.fonttype": "path"}):
+        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
+    return "".join(line.rstrip() + "\n" for line in stream.getvalue().splitlines())
+
+
+def write_pdf(figure: Figure, path: Path) -> None:
+    """Write a figure as PDF, the same for the same figure."""
+    figure.savefig(path, format="pdf", metadata={"CreationDate": None, "Creator": None})

@@ -1,0 +1,146 @@
+"""What a search for learning rates found: each trial, and the expected best of k trials."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results.errors import UserError
+from results.pages.sheet import Entry, Sheet
+from results.record import DONE, Record
+from results.stats.paired import expected_best
+from results.tables.conditions import Conditions, conditions
+from results.tables.labels import labels
+
+MEAN = "mean"
+
+
+@dataclass(frozen=True)
+class Trials:
+    """A row's trials on one task, or their means over its tasks: scores by learning rate.
+
+    A score is a fraction, on the part cut from train; one that diverged counts as 0.
+    """
+
+    method: str
+    task: str
+    scores: dict[float, float]
+    runs: dict[float, tuple[Record, ...]]
+
+    @property
+    def best(self) -> float:
+        """The rate of the best score, the smaller where two are equal."""
+        return min(self.scores, key=lambda rate: (-self.scores[rate], rate))
+
+
+def trials(records: Sequence[Record]) -> list[Trials]:
+    """Return the trials of comparable records by method and task, and each method's means.
+
+    Several seeds of one rate are averaged. A mean over tasks is of rates tried on all of them.
+    """
+    plain = [dataclasses.replace(r, config={**r.config, "lr": 0.0}) for r in records]
+    rows = labels(plain, {})
+    found: dict[str, dict[str, dict[float, list[Record]]]] = defaultdict(dict)
+    for record in sorted(records, key=lambda r: r.run):
+        by_rate = found[rows[record.run]].setdefault(record.task, {})
+        by_rate.setdefault(float(record.config["lr"]), []).append(record)
+    made = []
+    for method, tasks in found.items():
+        each = [
+            Trials(
+                method,
+                task,
+                {rate: statistics.fmean(map(_score, runs)) for rate, runs in by_rate.items()},
+                {rate: tuple(runs) for rate, runs in by_rate.items()},
+            )
+            for task, by_rate in sorted(tasks.items())
+        ]
+        made += each
+        shared = set.intersection(*(set(t.scores) for t in each))
+        if len(each) > 1 and shared:
+            means = {r: statistics.fmean(t.scores[r] for t in each) for r in shared}
+            made.append(Trials(method, MEAN, means, {}))
+    return made
+
+
+def _score(record: Record) -> float:
+    chosen = record.selected if record.status == "finished" else None
+    return 0.0 if chosen is None else float(chosen["score"])
+
+
+def search_sheets(records: Sequence[Record], folder: str = "") -> list[Sheet]:
+    """Return a sheet for each set of comparable trials; records that chose nothing are left out.
+
+    `folder` is the address of the records, for links to them.
+    """
+    groups: dict[Conditions, list[Record]] = defaultdict(list)
+    for record in records:
+        if record.protocol == "select" and record.status in DONE:
+            groups[conditions(record)].append(record)
+    return [_sheet(key, groups[key], folder) for key in sorted(groups, key=lambda c: c.heading())]
+
+
+def _sheet(key: Conditions, records: Sequence[Record], folder: str) -> Sheet:
+    found = trials(records)
+    rates = sorted({rate for one in found for rate in one.scores})
+    most = max(len(one.scores) for one in found)
+    body = [
+        (Entry(one.method), Entry(one.task), *_tried(one, rates), *_expected(one, most))
+        for one in found
+    ]
+    hours = sum(r.whole_seconds or 0.0 for r in records) / 3600
+    notes = (
+        f"{len(records)} trials, {hours:.1f} hours of runs, counted in no other table. Scores in"
+        " percent on a part cut from train; report splits have no say. Bold: the best rate, the"
+        " smaller where two are equal. A trial that diverged counts as 0.",
+        "Best of k: the expected best score had only k of the row's rates been tried, over all"
+        " choices of k (Tang et al. 2020, without replacement, unbiased). Rows that had unequal"
+        " numbers of trials compare at a k that both have.",
+    )
+    heads = ("method", "task", *(f"lr {r:g}" for r in rates))
+    heads += tuple(f"best of {k}" for k in range(1, most + 1))
+    return Sheet(f"Search for learning rates: {key.heading()}", heads, tuple(body), notes,
+                 records=folder)  # fmt: skip
+
+
+def _tried(one: Trials, rates: Sequence[float]) -> list[Entry]:
+    line = []
+    for rate in rates:
+        if rate not in one.scores:
+            line.append(Entry("–"))
+            continue
+        runs = one.runs.get(rate, ())
+        lost = bool(runs) and all(r.status != "finished" for r in runs)
+        text = "diverged" if lost else f"{100 * one.scores[rate]:.1f}"
+        line.append(
+            Entry(
+                text,
+                rate == one.best,
+                "; ".join(f"seed {r.seed}: {100 * _score(r):.2f}" for r in runs),
+                one.scores[rate],
+                tuple((f"seed {r.seed}: {100 * _score(r):.2f}", r.run) for r in runs),
+            )
+        )
+    return line
+
+
+def _expected(one: Trials, most: int) -> list[Entry]:
+    """Return the expected best of 1, 2, … `most` trials, as far as the row has so many."""
+    scores = list(one.scores.values())
+    found = [expected_best(scores, k) for k in range(1, len(scores) + 1)]
+    line = [Entry(f"{100 * value:.1f}", value=value) for value in found]
+    return line + [Entry("–")] * (most - len(line))
+
+
+def searched(records: Sequence[Record]) -> list[Sheet]:
+    """Return the sheets of a folder that a user named; without a trial in it, a UserError."""
+    found = search_sheets(records)
+    if not found:
+        raise UserError(
+            "no record here chose by a part of train; name a folder that search=true or"
+            " protocol=select wrote, such as results/searches/NAME"
+        )
+    return found

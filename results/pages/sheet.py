@@ -1,0 +1,223 @@
+"""Lays a table and what its seeds say out as entries, which text, LaTeX and HTML then write."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results.papers.published import Beside, Paper, beside, elsewhere
+from results.stats.compare import AVERAGE, Comparison, average, points
+from results.tables.collect import Cell, Row, Table
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One place of a sheet: text, what a pointer shows, a value to sort by, runs to link to."""
+
+    text: str
+    bold: bool = False
+    title: str = ""
+    value: float | None = None
+    runs: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table before any markup: a title, heads, a line for each row, notes below.
+
+    `prose` says that the entries are sentences, to be folded. `records` is the address of the
+    folder of its entries' runs, where it is not the page's.
+    """
+
+    title: str
+    heads: tuple[str, ...]
+    body: tuple[tuple[Entry, ...], ...]
+    notes: tuple[str, ...]
+    prose: bool = False
+    records: str = ""
+
+
+def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
+    """Return scores by method and task, the rows' tie groups in bold, and what each row costs."""
+    several = len(table.tasks) > 1
+    printed = {task: beside(table, task, papers) for task in table.tasks}
+    heads = ["method"]
+    for task in table.tasks:
+        heads += [task, "paper"] if printed[task] else [task]
+    heads += [AVERAGE] if several else []
+    heads += ["mean rank"] if found.ranks else []
+    heads += ["n", "trainable %", "without head %", "stored MB"]
+    cost = len(table.devices) < 2
+    heads += ["training seconds", "peak MB"] if cost else []
+    body = []
+    for row in table.rows:
+        line = [Entry(row.method)]
+        for task in table.tasks:
+            tied = row.method in found.tied.get(task, ())
+            line.append(_score(row.cells.get(task), tied))
+            if printed[task]:
+                line.append(_paper(printed[task].get(row.method, [])))
+        if several:
+            mean = average(row, table.tasks)
+            tied = row.method in found.tied.get(AVERAGE, ())
+            line.append(_number(mean, 100, ".1f", tied))
+        if found.ranks:
+            line.append(_number(found.ranks.mean.get(row.method), 1, ".1f"))
+        line.append(Entry(_counts(row, table.tasks)))
+        for share in (row.trainable_share, row.trainable_share_without_head):
+            line.append(_number(share, 1, ".3g" if share is None or share < 99.95 else ".0f"))
+        stored = row.stored_bytes
+        line.append(_number(stored, 1e-6, ".3g" if stored is None or stored < 1e8 else ".0f"))
+        line += _cost(row, table.tasks) if cost else []
+        body.append(tuple(line))
+    return Sheet(
+        table.conditions.heading(), tuple(heads), tuple(body), _notes(table, found, papers)
+    )
+
+
+def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[str, ...]:
+    notes = [
+        "Scores in percent, mean ± standard deviation over seeds; a task with two metrics shows"
+        " their mean."
+    ]
+    notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
+    if found.tied:
+        notes.append(
+            f"Bold in {_listed(list(found.tied))}: the best row and those that its seeds do not"
+            " separate from it (exact sign-flip test after Holm's correction, and BCa interval)."
+        )
+    notes += found.reasons
+    if found.ranks:
+        notes.append(
+            f"Mean ranks over {len(table.tasks)} tasks: Friedman's p {found.ranks.p:.2g}; ranks"
+            f" that differ by less than {found.ranks.critical_difference:.1f} do not separate"
+            " (Nemenyi, level .05)."
+        )
+    if len(table.devices) == 1:
+        notes.append(f"Seconds on {table.devices[0]}, passes before the first step included.")
+    elif table.devices:
+        notes.append(
+            "Seconds and memory are left out: the runs' devices, threads, sharing or speed settings"
+            " differ (" + "; ".join(table.devices) + ")."
+        )
+    printed = [
+        f"Paper, {name}: {one.note}."
+        for task in table.tasks
+        for name, found_beside in beside(table, task, papers).items()
+        for one in found_beside
+    ]
+    notes += dict.fromkeys(printed)
+    named = elsewhere(table, papers)
+    if named:
+        notes.append(
+            "Published on other models or data, so not compared: " + "; ".join(named) + "."
+        )
+    return tuple(notes)
+
+
+def _listed(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
+
+
+def _score(cell: Cell | None, bold: bool) -> Entry:
+    if cell is None:
+        return Entry("–")
+    each = [
+        f"seed {p.seed}: " + (p.status if p.score is None else f"{100 * p.score:.2f}")
+        for p in cell.points
+    ]
+    runs = tuple((text, p.run) for text, p in zip(each, cell.points, strict=True) if p.record)
+    if cell.mean is None:
+        missing = all(p.status == "missing" for p in cell.points)
+        none = f"0/{cell.asked}" if missing else "failed"
+        return Entry(none, title="; ".join(each), runs=runs)
+    spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
+    short = "" if len(cell.scores) == cell.asked else f" ({len(cell.scores)}/{cell.asked})"
+    text = f"{100 * cell.mean:.1f}{spread}{short}"
+    return Entry(text, bold, "; ".join(each), cell.mean, runs)
+
+
+def _number(value: float | None, times: float, form: str, bold: bool = False) -> Entry:
+    if value is None:
+        return Entry("–")
+    return Entry(format(value * times, form), bold, value=value)
+
+
+def _paper(found: Sequence[Beside]) -> Entry:
+    if not found:
+        return Entry("–")
+    shown = " / ".join(dict.fromkeys(one.shown for one in found))
+    return Entry(shown, title="\n".join(one.title for one in found), value=found[0].theirs / 100)
+
+
+def _counts(row: Row, tasks: Sequence[str]) -> str:
+    counts = [_count(row.cells.get(task)) for task in tasks]
+    present = {_count(cell) for cell in row.cells.values()}
+    return present.pop() if len(present) == 1 else " ".join(counts)
+
+
+def _count(cell: Cell | None) -> str:
+    if cell is None:
+        return "0"
+    finished = len(cell.scores)
+    return str(finished) if finished == cell.asked else f"{finished}/{cell.asked}"
+
+
+def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
+    """Return seconds summed over tasks and the largest peak; a row with a gap would look cheap."""
+    cells = [row.cells[task] for task in tasks if task in row.cells]
+    seconds = [s for cell in cells if (s := cell.cost("training_seconds")) is not None]
+    peaks = [p for cell in cells if (p := cell.cost("peak_bytes")) is not None]
+    return [
+        _number(sum(seconds), 1, ".0f") if len(seconds) == len(tasks) else Entry("–"),
+        _number(max(peaks), 1e-6, ".0f") if len(peaks) == len(tasks) else Entry("–"),
+    ]
+
+
+def difference_sheet(table: Table, found: Comparison) -> Sheet | None:
+    """Return the differences to full fine-tuning in points; None where nothing can be compared."""
+    rows = [row.method for row in table.rows if any(k[0] == row.method for k in found.differences)]
+    if not rows:
+        return None
+    body = []
+    for name in rows:
+        line = [Entry(name)]
+        for column in found.columns:
+            difference = found.differences.get((name, column))
+            if difference is None:
+                line.append(Entry("–"))
+                continue
+            text = points(difference.mean)
+            if difference.interval is not None:
+                text += f" [{points(difference.interval[0])}, {points(difference.interval[1])}]"
+            p, over = difference.p, found.over_examples.get((name, column))
+            said = [f"{difference.pairs} pairs"]
+            said += [] if p is None else [f"p {p:.2g}"]
+            said += [] if p is None else [f"after Holm {found.adjusted[name, column]:.2g}"]
+            if over is not None:
+                said.append(f"over seeds and examples [{points(over[0])}, {points(over[1])}]")
+            claimed = found.claimed((name, column))
+            line.append(Entry(text, claimed, "; ".join(said), difference.mean))
+        body.append(tuple(line))
+    notes = ["Points, paired by seed; 95 % BCa intervals from five pairs on."]
+    if found.adjusted:
+        notes[0] += (
+            " Bold: interval and exact sign-flip test after Holm's correction over the"
+            f" {len(found.adjusted)} comparisons shown both exclude zero."
+        )
+    if AVERAGE in found.columns and not table.conditions.vectors:
+        notes.append("The average's test has a pair for each task and seed.")
+        tasks = [column for column in found.columns if column != AVERAGE]
+        counts = {(key[0], d.pairs) for key, d in found.differences.items() if key[1] != AVERAGE}
+        whole = {key[0]: d.pairs for key, d in found.differences.items() if key[1] == AVERAGE}
+        if any(pairs * len(tasks) > whole.get(name, math.inf) for name, pairs in counts):
+            notes.append(
+                "Where a row's tasks have different seeds, its average is over the seeds that all"
+                " of them have, and so not the difference of the averages above."
+            )
+    if found.differences and not any(found.claimed(key) for key in found.differences):
+        notes.append("None of these differences is shown to be there by so many seeds.")
+    return Sheet(
+        f"Difference to {found.baseline}", ("method", *found.columns), tuple(body), tuple(notes)
+    )

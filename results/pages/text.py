@@ -1,0 +1,143 @@
+"""Renders sheets as aligned text or Markdown, or a terminal's table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from results.errors import UserError
+from results.pages.sheet import Entry, Sheet, difference_sheet, score_sheet
+from results.papers.published import Paper
+from results.record import Record
+from results.stats.compare import judge
+from results.tables.collect import Table, tables
+
+Format = Literal["text", "md"]
+
+
+BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
+
+
+NO_RECORDS = "no records yet: run python run.py method=bitfit task=sst2\n"
+
+
+def one_run(record: Record) -> str:
+    """Return the table of a single record, and each metric of each split in full."""
+    lines = [render(tables([record]), "text", differences=False).rstrip()]
+    for split, found in record.scores.items():
+        undefined = record.undefined.get(split, [])
+        shown = [
+            f"{k} {100 * v:.2f}" + (" (undefined, set to 0)" if k in undefined else "")
+            for k, v in found.items()
+        ]
+        lines.append(f"{split}: {', '.join(shown)}")
+    for split in record.predictions:
+        if split not in record.scores:
+            lines.append(f"{split}: no gold labels; predictions are in the record")
+    if record.status != "finished":
+        error = record.error or {}
+        lines.append(f"{record.status.upper()}: {error.get('message', 'no reason recorded')}")
+    return "\n".join(lines)
+
+
+def sheets(
+    found: Sequence[Table],
+    papers: Sequence[Paper] = (),
+    differences: bool = True,
+    examples: bool = False,
+) -> list[Sheet]:
+    """Return each table's scores and, where there are any, its differences to full fine-tuning."""
+    made = []
+    for table in found:
+        judged = judge(table, examples)
+        made.append(score_sheet(table, judged, papers))
+        below = difference_sheet(table, judged) if differences else None
+        made += [below] if below else []
+    return made
+
+
+def render(
+    found: Sequence[Table],
+    form: Format,
+    papers: Sequence[Paper] = (),
+    differences: bool = True,
+) -> str:
+    """Return all tables, each under its heading; without records, a sentence that says so."""
+    if not found:
+        return NO_RECORDS
+    return "\n".join(write(sheet, form) for sheet in sheets(found, papers, differences))
+
+
+def write(sheet: Sheet, form: Format) -> str:
+    """Return one sheet as aligned text or Markdown."""
+    lines = _markdown(sheet) if form == "md" else _aligned(sheet)
+    title = f"**{_escaped(sheet.title)}**" if form == "md" else sheet.title
+    notes = [_escaped(note) if form == "md" else note for note in sheet.notes]
+    separator = "<br>\n" if form == "md" else "\n"
+    return f"{title}\n\n" + "\n".join(lines) + "\n\n" + separator.join(notes) + "\n"
+
+
+def _aligned(sheet: Sheet) -> list[str]:
+    body = [[e.text + ("*" if e.bold else "") for e in line] for line in sheet.body]
+    widths = [max(len(line[i]) for line in (sheet.heads, *body)) for i in range(len(sheet.heads))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            c.ljust(w) if i == 0 else c.rjust(w)
+            for i, (c, w) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "  ".join([first, *rest]).rstrip()
+
+    lines = [line(sheet.heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]
+    return (
+        [*lines, "* stands for bold"] if any(e.bold for row in sheet.body for e in row) else lines
+    )
+
+
+def _markdown(sheet: Sheet) -> list[str]:
+    def line(cells: Sequence[Entry]) -> str:
+        shown = [f"**{_escaped(c.text)}**" if c.bold else _escaped(c.text) for c in cells]
+        return "| " + " | ".join(shown) + " |"
+
+    heads = line([Entry(head) for head in sheet.heads])
+    return [heads, "|---|" + "---:|" * (len(sheet.heads) - 1), *(line(row) for row in sheet.body)]
+
+
+def _escaped(text: str) -> str:
+    """Escape what Markdown or a browser behind it would take for markup."""
+    for sign in ("\\", "|", "*", "`", "["):
+        text = text.replace(sign, "\\" + sign)
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def show(made: Sequence[Sheet]) -> None:
+    """Print sheets on a terminal, folded to its width."""
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    console = Console()
+    for sheet in made:
+        table = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
+        for i, head in enumerate(sheet.heads):
+            table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
+        for line in sheet.body:
+            table.add_row(*(Text(e.text, style="bold" if e.bold else "") for e in line))
+        console.print(table)
+        for note in sheet.notes:
+            console.print(Text(note), highlight=False)
+        console.print()
+
+
+def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
+    """Replace what stands between the two marks of a file."""
+    try:
+        old = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--into {path}: {error.strerror}") from None
+    if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
+        raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
+    head, rest = old.split(begin)
+    tail = rest.split(end)[1]
+    path.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")

@@ -1,0 +1,43 @@
+"""Lays out what was decided of papers' sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results.pages.sheet import Entry, Sheet
+from results.papers.claims import Judged
+
+
+def claim_sheet(found: Sequence[Judged]) -> Sheet:
+    """Return claims and verdicts as a sheet."""
+    body = tuple(
+        (
+            Entry(j.claim.claim),
+            Entry(j.verdict, bold=j.verdict in ("supported", "contradicted")),
+            Entry(j.numbers),
+            Entry(j.heading or "–"),
+            Entry(j.claim.source),
+        )
+        for j in found
+    )
+    return Sheet(
+        "Sentences of papers",
+        ("sentence", "verdict", "numbers", "table", "source"),
+        body,
+        (
+            "Supported or contradicted: the 95 % BCa interval over seeds lies on one side of what"
+            " the sentence needs. A verdict holds for the model, data and budget of its table.",
+        ),
+        prose=True,
+    )
+
+
+def to_text(found: Sequence[Judged]) -> str:
+    """Return claims, verdicts and numbers as text."""
+    parts = []
+    for judged in found:
+        lines = [f"{judged.verdict.upper()}: {judged.claim.claim}"]
+        lines += [f"  {judged.numbers}"]
+        lines += [f"  {judged.heading}"] if judged.heading else []
+        parts.append("\n".join([*lines, f"  {judged.claim.source}"]))
+    return "\n\n".join(parts) + "\n"

@@ -1,0 +1,278 @@
+"""Judges a table's rows: differences to full fine-tuning, groups that tie, mean ranks."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from results.record import Record
+from results.stats.paired import (
+    FEWEST,
+    Difference,
+    Floats,
+    Ranks,
+    bca_interval,
+    compare,
+    holm,
+    multi_bootstrap,
+    ranks,
+    sign_flip_p,
+    smallest_p,
+)
+from results.stats.resampling import resampled_scores
+from results.tables.collect import Row, Table
+
+AVERAGE = "average"
+
+
+BASELINE = "full"
+
+
+LEVEL = 0.05
+
+
+Key = tuple[str, str]  # row, column
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a table's seeds say, keyed by row and column; `average` is a column where it is shown.
+
+    `differences` are to the row `baseline`, `adjusted` their p values after Holm over all of them,
+    `over_examples` their intervals over seeds and examples. `tied` holds the rows of a column that
+    its seeds do not separate from the best; a column in which nothing could be separated is absent
+    and `reasons` says why.
+    """
+
+    baseline: str | None
+    columns: tuple[str, ...]
+    differences: dict[Key, Difference]
+    adjusted: dict[Key, float]
+    over_examples: dict[Key, tuple[float, float]]
+    tied: dict[str, frozenset[str]]
+    ranks: Ranks | None
+    reasons: tuple[str, ...]
+
+    def claimed(self, key: Key) -> bool:
+        """Say whether interval and adjusted p both separate a row from the baseline."""
+        found = self.differences.get(key)
+        if found is None or found.interval is None or key not in self.adjusted:
+            return False
+        low, high = found.interval
+        return (low > 0 or high < 0) and self.adjusted[key] < LEVEL
+
+
+def columns(table: Table) -> tuple[str, ...]:
+    """Return the tasks, and `average` where there are several."""
+    return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
+
+
+def average(row: Row, tasks: Sequence[str]) -> float | None:
+    """Return the mean over tasks as GLUE's; None where a task lacks a score."""
+    found = [row.cells[t].mean for t in tasks if t in row.cells]
+    known = [mean for mean in found if mean is not None]
+    return statistics.fmean(known) if len(known) == len(tasks) else None
+
+
+def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison:
+    """Compare a table's rows; with `examples` also over resampled examples, in some seconds."""
+    shown = columns(table)
+    rows = {row.method: row for row in table.rows}
+    base = next((r for r in table.rows if r.names == (BASELINE,)), None)
+    differences: dict[Key, Difference] = {}
+    if base is not None:
+        for name, row in rows.items():
+            for column in shown:
+                found = None if row is base else difference(row, base, column, table)
+                if found is not None:
+                    differences[name, column] = found
+    tied, reasons = _ties(table, shown)
+    over: dict[Key, tuple[float, float] | None] = {}
+    if examples and base is not None:
+        drawn = _Draws(table, draws)
+        over = {key: drawn.interval(rows[key[0]], base, key[1]) for key in differences}
+    return Comparison(
+        base.method if base else None,
+        shown,
+        differences,
+        _adjusted(differences),
+        {key: interval for key, interval in over.items() if interval is not None},
+        tied,
+        _ranks(table),
+        tuple(reasons),
+    )
+
+
+def shared_seeds(first: Row, second: Row, column: str, tasks: Sequence[str]) -> list[int]:
+    """Return the seeds that both rows finished, on every task for the average."""
+    needed = tasks if column == AVERAGE else (column,)
+    if any(t not in row.cells for row in (first, second) for t in needed):
+        return []
+    finished = [set(row.cells[t].by_seed) for row in (first, second) for t in needed]
+    return sorted(set.intersection(*finished))
+
+
+def difference(first: Row, second: Row, column: str, table: Table) -> Difference | None:
+    """Return first - second by seed; the average's p has a pair for each task and seed.
+
+    Sets of sentence vectors share one training, so that their average has a pair for each seed.
+    """
+    pairs = _pairs(first, second, column, table)
+    if pairs is None:
+        return None
+    found = compare(list(pairs[0].mean(axis=0)), list(pairs[1].mean(axis=0)))
+    if len(pairs[0]) == 1 or table.conditions.vectors:
+        return found
+    return replace(found, pairs=pairs[0].size, p=sign_flip_p((pairs[0] - pairs[1]).ravel()))
+
+
+def _pairs(first: Row, second: Row, column: str, table: Table) -> tuple[Floats, Floats] | None:
+    """Return both rows' scores [tasks, seeds] on the seeds they share; None where none is."""
+    seeds = shared_seeds(first, second, column, table.tasks)
+    if not seeds:
+        return None
+    needed = table.tasks if column == AVERAGE else (column,)
+    one, other = (
+        np.array([[row.cells[t].by_seed[s] for s in seeds] for t in needed])
+        for row in (first, second)
+    )
+    return one, other
+
+
+def _adjusted(differences: dict[Key, Difference]) -> dict[Key, float]:
+    tested = {key: d.p for key, d in differences.items() if d.p is not None}
+    return dict(zip(tested, holm(list(tested.values())), strict=True))
+
+
+def _ties(table: Table, shown: Sequence[str]) -> tuple[dict[str, frozenset[str]], list[str]]:
+    """Return each column's rows that tie with the best, and why other columns have none."""
+    best: dict[str, Row] = {}
+    apart: dict[Key, Floats] = {}  # the best minus the other, by task and seed or by seed
+    for column in shown:
+        scored = [(_complete(row, column, table.tasks), row) for row in table.rows]
+        ranked = [(rank, row) for rank, row in scored if rank is not None]
+        if len(ranked) < 2:
+            continue
+        best[column] = max(ranked, key=lambda s: (s[0], s[1].method))[1]
+        for row in (row for _, row in ranked if row is not best[column]):
+            pairs = _pairs(best[column], row, column, table)
+            if pairs is not None and pairs[0].shape[1] > 1:
+                apart[row.method, column] = pairs[0] - pairs[1]
+    if table.conditions.vectors:
+        apart = {key: by_set.mean(axis=0, keepdims=True) for key, by_set in apart.items()}
+    ps = [sign_flip_p(values.ravel()) for values in apart.values()]
+    adjusted = dict(zip(apart, holm(ps), strict=True))
+    floors = {key: smallest_p(values.size) for key, values in apart.items()}
+    tied: dict[str, frozenset[str]] = {}
+    hopeless: list[str] = []  # no p could be small enough
+    few: list[str] = []  # where one could, there are too few seeds for an interval
+    for column, first in best.items():
+        keys = [key for key in apart if key[1] == column]
+        reach = {k: floors[k] * sum(1 for g in floors.values() if g >= floors[k]) for k in keys}
+        able = [key for key in keys if reach[key] < LEVEL]
+        if not any(apart[key].shape[1] >= FEWEST for key in able):
+            (few if able else hopeless).append(column)
+            continue
+        beaten = {k[0] for k in keys if adjusted[k] < LEVEL and _above(apart[k])}
+        tied[column] = frozenset({first.method, *(key[0] for key in keys)} - beaten)
+    sizes = {key: values.size for key, values in apart.items()}
+    return tied, _why(hopeless, shown, sizes) + _why_few(few, shown)
+
+
+def _above(differences: Floats) -> bool:
+    """Say whether the interval of the mean over seeds lies above zero."""
+    interval = bca_interval(differences.mean(axis=0))
+    return interval is not None and interval[0] > 0
+
+
+def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] | None:
+    """Rank a row for the best of a column: by seeds finished, then by the mean."""
+    if column != AVERAGE:
+        cell = row.cells.get(column)
+        return None if cell is None or cell.mean is None else (len(cell.scores), cell.mean)
+    mean = average(row, tasks)
+    return None if mean is None else (min(len(row.cells[t].scores) for t in tasks), mean)
+
+
+def _why(hopeless: Sequence[str], shown: Sequence[str], sizes: dict[Key, int]) -> list[str]:
+    if not hopeless:
+        return []
+    where = _where(hopeless, shown)
+    pairs = [size for (_, column), size in sizes.items() if column in hopeless]
+    if not pairs:
+        return [f"Nothing is set apart from the best in {where}: no two rows share two seeds."]
+    most, family = max(pairs), len(sizes)
+    p = min(1.0, smallest_p(most) * len(pairs))
+    needed = next(n for n in range(1, 60) if smallest_p(n) * len(pairs) < LEVEL)
+    return [
+        f"Nothing is set apart from the best in {where}: with {most} pairs and {len(pairs)} of"
+        f" {family} comparisons, the smallest p that an exact test can give after Holm's correction"
+        f" is {p:.2g}; {needed} pairs could reach .05."
+    ]
+
+
+def _why_few(few: Sequence[str], shown: Sequence[str]) -> list[str]:
+    if not few:
+        return []
+    return [
+        f"Nothing is set apart from the best in {_where(few, shown)}: no row that the test"
+        f" could set apart shares with it the {FEWEST} seeds that an interval needs."
+    ]
+
+
+def _where(some: Sequence[str], shown: Sequence[str]) -> str:
+    return "any column" if len(some) == len(shown) else ", ".join(some)
+
+
+def _ranks(table: Table) -> Ranks | None:
+    means = {
+        row.method: [row.cells[t].mean or 0.0 for t in table.tasks]
+        for row in table.rows
+        if average(row, table.tasks) is not None
+    }
+    return ranks(means) if len(means) > 2 and len(table.tasks) > 1 else None
+
+
+class _Draws:
+    """Scores on resampled examples, computed once for each cell."""
+
+    def __init__(self, table: Table, draws: int) -> None:
+        self.tasks, self.draws = table.tasks, draws
+        self.found: dict[tuple[str, str], Floats | None] = {}
+
+    def interval(self, first: Row, second: Row, column: str) -> tuple[float, float] | None:
+        """Return the interval of first - second; None where a record holds no predictions."""
+        seeds = shared_seeds(first, second, column, self.tasks)
+        needed = self.tasks if column == AVERAGE else (column,)
+        scores = []
+        for row in (first, second):
+            by_task = [self._cell(row, task, seeds) for task in needed]
+            known = [found for found in by_task if found is not None]
+            if len(known) < len(needed):
+                return None
+            scores.append(np.mean(known, axis=0))
+        return multi_bootstrap(*scores)
+
+    def _cell(self, row: Row, task: str, seeds: Sequence[int]) -> Floats | None:
+        records = {p.seed: p.record for p in row.cells[task].points}
+        each = [self._run(record, task) for s in seeds if (record := records[s]) is not None]
+        known = [found for found in each if found is not None]
+        return np.array(known) if len(known) == len(seeds) else None
+
+    def _run(self, record: Record, task: str) -> Floats | None:
+        key = (record.run, task)
+        if key not in self.found:
+            self.found[key] = resampled_scores(record, self.draws)
+        return self.found[key]
+
+
+MINUS = "−"
+
+
+def points(value: float) -> str:
+    """Return a difference of fractions in points with its sign."""
+    text = f"{100 * value:+.1f}".replace("-", MINUS)
+    return "0.0" if text[1:] == "0.0" else text

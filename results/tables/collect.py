@@ -1,0 +1,279 @@
+"""Groups records into tables that may be compared, and each table's runs into cells."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from results.board import Asked, Board
+from results.errors import UserError
+from results.record import Record
+from results.tables.conditions import Conditions, conditions, makes_vectors
+from results.tables.labels import labels
+
+TASK_ORDER = (
+    *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
+    *("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R"),
+)
+
+
+@dataclass(frozen=True)
+class Point:
+    """One seed of a cell: its record, or None for a run that a board asks for and nobody did."""
+
+    seed: int
+    run: str
+    record: Record | None
+
+    @property
+    def score(self) -> float | None:
+        """The task's one number as a fraction; None unless the run finished."""
+        done = self.record is not None and self.record.status == "finished"
+        return self.record.score if done and self.record is not None else None
+
+    @property
+    def status(self) -> str:
+        return "missing" if self.record is None else self.record.status
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The runs of one method on one task, by seed; `asked` counts unfinished and missing ones."""
+
+    points: tuple[Point, ...]
+
+    @property
+    def scores(self) -> tuple[float, ...]:
+        return tuple(p.score for p in self.points if p.score is not None)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds that `scores` belong to, one each."""
+        return tuple(p.seed for p in self.points if p.score is not None)
+
+    @cached_property
+    def by_seed(self) -> dict[int, float]:
+        return dict(zip(self.seeds, self.scores, strict=True))
+
+    @property
+    def asked(self) -> int:
+        return len(self.points)
+
+    @property
+    def mean(self) -> float | None:
+        return statistics.fmean(self.scores) if self.scores else None
+
+    @property
+    def sd(self) -> float | None:
+        """The sample standard deviation over seeds; None for a single run."""
+        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+
+    def cost(self, name: str) -> float | None:
+        """Return the mean of a record's field, such as training_seconds, over finished runs."""
+        found = [getattr(p.record, name) for p in self.points if p.score is not None]
+        known = [value for value in found if value is not None]
+        return statistics.fmean(known) if known else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method's line: its cells by task and what it trains, in percent and stored bytes."""
+
+    method: str
+    names: tuple[str, ...]
+    cells: dict[str, Cell]
+    trainable_share: float | None
+    trainable_share_without_head: float | None
+    trainable: float | None
+    stored_bytes: float | None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Comparable runs: a row for each method and its options, a column for each task.
+
+    `devices` has more than one entry where seconds and memory may not be compared.
+    """
+
+    conditions: Conditions
+    tasks: tuple[str, ...]
+    rows: tuple[Row, ...]
+    marks: dict[str, str]
+    devices: tuple[str, ...]
+
+    @property
+    def points(self) -> list[Point]:
+        return [p for row in self.rows for cell in row.cells.values() for p in cell.points]
+
+
+def tables(records: Iterable[Record], board: Board | None = None) -> list[Table]:
+    """Return one table for each set of equal conditions, in the order of their headings.
+
+    With a board, only its runs are shown, in its order, and those without a record are counted.
+    """
+    groups: dict[Conditions, list[Record]] = defaultdict(list)
+    for record in records:
+        if board is None or record.run in board.by_run:
+            groups[conditions(record)] += _by_set(record) if makes_vectors(record) else [record]
+    return [
+        _table(key, groups[key], board)
+        for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
+    ]
+
+
+def _by_set(record: Record) -> list[Record]:
+    """Return a record of sentence vectors as one for each set; each bears its share of the time."""
+    sets = [name for name in record.data["splits"] if name not in ("train", "selection")]
+    seconds = record.training_seconds
+    text = record.data.get("text")
+    if text is not None:  # of which data.train_size may have drawn a part
+        drawn = record.data["splits"].get("train", {}).get("rows", text["rows"])
+        text = {**text, "rows": drawn}
+    found = []
+    for name in sets:
+        values = list(record.scores.get(name, {}).values())
+        found.append(
+            dataclasses.replace(
+                record,
+                task=name,
+                score=statistics.fmean(values) if values else None,
+                scores={name: record.scores[name]} if name in record.scores else {},
+                data={
+                    **record.data,
+                    "splits": {name: record.data["splits"][name]},
+                    "text": text,
+                },
+                train_seconds=None if seconds is None else seconds / len(sets),
+                preparation_seconds=None,
+            )
+        )
+    return found
+
+
+def _column(record: Record) -> tuple[str, str]:
+    """Return the task, and what tells its data apart: contents of the splits."""
+    splits = record.data["splits"]
+    return record.task, " ".join(
+        f"{name}:{facts['sha256']}" for name, facts in sorted(splits.items())
+    )
+
+
+def _table(key: Conditions, records: Sequence[Record], board: Board | None) -> Table:
+    # Two columns of one task (different subsets) never share a column: the later ones are numbered.
+    columns = sorted({_column(r) for r in records}, key=lambda c: (_rank(c[0]), c))
+    names: dict[tuple[str, str], str] = {}
+    for column in columns:
+        same = sum(1 for c in names if c[0] == column[0])
+        names[column] = column[0] if not same else f"{column[0]}#{same + 1}"
+    marks = {}
+    for record in records:
+        rows = {n: f["rows"] for n, f in record.data["splits"].items()}
+        partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
+        if partial and key.source != "embedded":
+            marks[names[_column(record)]] = "subset: " + ", ".join(f"{n} {rows[n]:,}" for n in rows)
+    asked = board.by_run if board else {}
+    labelled = labels(records, {run: str(found.row) for run, found in asked.items()})
+    by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
+    for record in records:
+        by_row[labelled[record.run]][names[_column(record)]].append(record)
+    places = {labelled[r.run]: asked[r.run].row for r in records if r.run in asked}
+    unseen = [] if board is None else _unseen(board, {_typed(r) for r in records})
+    for task in unseen:
+        names[task, ""] = task
+    found_rows = [
+        _row(label, by_row[label], board.rows[places[label]] if board else [])
+        for label in sorted(by_row, key=lambda n: (_method_rank(n), places.get(n, 0), n))
+    ]
+    return Table(
+        key,
+        tuple(sorted(names.values(), key=lambda n: _rank(n.partition("#")[0]))),
+        tuple(found_rows),
+        dict(sorted(marks.items())),
+        tuple(sorted({device(r) for r in records if r.environment.get("device")})),
+    )
+
+
+def _unseen(board: Board, seen: set[str]) -> list[str]:
+    """Return the tasks that a board asks for and of which no run has a record."""
+    return [task for task in dict.fromkeys(a.task for a in board.asked) if task not in seen]
+
+
+def _rank(task: str) -> tuple[int, str]:
+    return (TASK_ORDER.index(task) if task in TASK_ORDER else len(TASK_ORDER), task)
+
+
+def _method_rank(label: str) -> int:
+    return 0 if label == "full" or label.startswith("full ") else 1
+
+
+def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -> Row:
+    cells = {}
+    missing: dict[str, list[Asked]] = defaultdict(list)
+    there = {r.run for found in by_task.values() for r in found}
+    for one in asked:
+        if one.run not in there:
+            missing[one.task].append(one)
+    kinds = {task: _typed(found[0]) for task, found in by_task.items()}
+    others = [task for task in missing if task not in kinds.values()]
+    for task in (*by_task, *others):
+        points = [Point(r.seed, r.run, r) for r in by_task.get(task, [])]
+        points += [Point(a.seed, a.run, None) for a in missing.get(kinds.get(task, task), [])]
+        points.sort(key=lambda p: (p.seed, p.run))
+        for first, second in itertools.pairwise(points):
+            if first.seed == second.seed:
+                raise UserError(
+                    f"{first.run} and {second.run} are the same method, task and seed, and their"
+                    " settings do not tell them apart: keep one of the two records"
+                )
+        cells[task] = Cell(tuple(points))
+    counted = [[r.parameters for r in found if r.parameters] for found in by_task.values()]
+    stored = [[r.stored_bytes for r in f if r.stored_bytes is not None] for f in by_task.values()]
+    return Row(
+        label,
+        tuple(next(iter(by_task.values()))[0].methods),
+        cells,
+        _over_tasks([[100 * p["trainable"] / p["total"] for p in ps] for ps in counted]),
+        _over_tasks(
+            [[100 * p["trainable_without_head"] / p["total"] for p in ps] for ps in counted]
+        ),
+        _over_tasks([[p["trainable"] for p in ps] for ps in counted]),
+        _over_tasks(stored),
+    )
+
+
+def _over_tasks(known: Sequence[Sequence[float]]) -> float | None:
+    """Return the mean of the tasks' means: heads differ by task, and so may the seeds there are."""
+    return _mean([statistics.fmean(values) for values in known if values])
+
+
+def _typed(record: Record) -> str:
+    """Return what task= was given: the record's, of which a set of vectors is a part."""
+    task = record.config.get("task")
+    return str(task["name"]) if isinstance(task, dict) and "name" in task else record.task
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return statistics.fmean(values) if values else None
+
+
+def device(record: Record) -> str:
+    """Say what a run ran on as far as it decides its seconds: device, threads, sharing, speed.*."""
+    facts, speed = record.environment, record.config.get("speed", {})
+    name = str(facts.get("device_name"))
+    if facts.get("device") == "cpu":
+        name += f", {facts.get('threads')} thread(s)"
+        name += "" if speed.get("fast_dropout") else ", torch's dropout"
+        name += ", oneDNN products" if facts.get("onednn_products") else ""
+        name += ", memory given back" if speed.get("release_memory") else ""
+    elif speed.get("prefetch") is False:
+        name += ", no prefetching"
+    name += ", last layer for the first token" if speed.get("first_token") else ""
+    name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
+    beside = facts.get("runs_beside")
+    name += f", {beside} run(s) beside" if beside else ""
+    return name + (", shared" if facts.get("shared_device") else "")

@@ -1,0 +1,81 @@
+"""Names a table's rows: the methods, and whatever else tells two rows of one name apart."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from results.record import Record
+
+# What a table's heading, its columns or the settings below say already.
+_SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "device", "method",
+         "optimizer", "lr")  # fmt: skip
+
+
+_ABSENT_IN_OLD = {
+    "speed.fast_dropout", "speed.first_token", "speed.onednn", "speed.prefetch",
+    "speed.release_memory", "speed.trim_vocabulary",
+}  # fmt: skip
+
+
+def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:
+    """Return each run's row. `groups` may say that runs are one row, whatever their settings.
+
+    A setting that only later versions write does not tell a row apart from an older one.
+    """
+    by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for record in records:
+        by_name[row_name(record)][record.run] = dict(_details(record))
+    found = {}
+    for name, details in by_name.items():
+        known = {k for k in _ABSENT_IN_OLD if all(k in d for d in details.values())}
+        for own in details.values():
+            for key in _ABSENT_IN_OLD - known:
+                own.pop(key, None)
+        rows: dict[str, list[str]] = defaultdict(list)
+        for run, own in details.items():
+            rows[groups.get(run) or repr(own)].append(run)
+        for runs in rows.values():
+            mine = _shared([details[run] for run in runs])
+            told = {k: v for k, v in mine.items() if any(o.get(k) != v for o in details.values())}
+            shown = ", ".join(f"{k}={v}" for k, v in told.items())
+            found.update(dict.fromkeys(runs, f"{name} ({shown})" if shown else name))
+    return found
+
+
+def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
+    first, *rest = details
+    return {k: v for k, v in first.items() if all(other.get(k) == v for other in rest)}
+
+
+def row_name(record: Record) -> str:
+    """Return a record's methods, and its optimizer where it is not AdamW."""
+    optimizer = record.config.get("optimizer", {}).get("name", "adamw")
+    return "+".join(record.methods) + ("" if optimizer == "adamw" else f", {optimizer}")
+
+
+def _details(record: Record) -> Iterator[tuple[str, str]]:
+    yield "lr", f"{record.config['lr']:g}"
+    alone = len(record.config["method"]) == 1
+    for method in record.config["method"]:
+        for key, value in method.items():
+            if key != "name":
+                yield key if alone else f"{method['name']}.{key}", str(value)
+    for key, value in record.config.get("optimizer", {}).items():
+        if key != "name":
+            yield f"optimizer.{key}", str(value)
+    text = record.data.get("text")
+    if isinstance(text, dict):
+        yield "text", f"{text['rows']} {text['kind']}"
+    for key, value in record.config.items():
+        if key not in _SAID:
+            yield from _leaves(value, key)
+
+
+def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        for part, inner in value.items():
+            yield from _leaves(inner, f"{key}.{part}")
+    else:
+        yield key, str(value)

@@ -1,0 +1,144 @@
+"""Boards: many runs from one definition, each in a process of its own, and only those missing."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from results import record as records
+from results.board import write_board
+from results.errors import UserError
+from runners.boards.estimate import estimate
+from runners.boards.plan import Board, Compose, Planned, listed, plan
+from runners.boards.pool import Pool, _environment
+from runners.config.check import check
+from runners.config.section import Section
+from runners.machine.console import say
+
+
+class Sweep(Section):
+    """How a board is run: `retry` runs what failed, and nothing else.
+
+    With `plan`, its runs are listed only, and with `estimate` also what they cost; `list` names a
+    folder in which that list is kept. With `search`, the trials of its search are run instead.
+    """
+
+    plan: bool
+    estimate: bool
+    list: str | None
+    search: bool
+    workers: int = Field(ge=1)
+    retry: Literal["failed"] | None
+    share_device: bool
+
+
+def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
+    """Run what a board lacks, or list it; return 0 when every run of it is finished."""
+    board = _checked(Board, composed["board"], "board.")
+    sweep = _checked(Sweep, {k: composed[k] for k in Sweep.model_fields}, "")
+    if sweep.list is not None and (not sweep.plan or sweep.search):
+        raise UserError(f"list={sweep.list} goes with plan=true, and not with search=true")
+    runs = plan(board, typed, compose, sweep.search)
+    wanted = ("failed", "diverged") if sweep.retry else ("missing", "claimed")
+    to_do = [run for run in runs if run.state in wanted]
+    counts = Counter(run.state for run in runs)
+    told = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    say(f"board {board.name}: {len(runs)} runs, {told}; {len(to_do)} to do")
+    if counts["waiting"]:
+        say(
+            f"{counts['waiting']} runs wait for a learning rate: python run.py board={board.name}"
+            " search=true finds it"
+        )
+    if sweep.plan:
+        for run in runs:
+            print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
+        if sweep.list is not None:
+            say(f"list: {write_board(listed(board, runs), Path(sweep.list))}")
+        _tell_cost([*to_do, *(run for run in runs if run.state == "waiting")], runs, sweep, compose)
+        return 0
+    if to_do:
+        first = check(compose(to_do[0].overrides)).settings
+        devices = [] if first.device == "cpu" else _gpus()
+        if len(devices) and sweep.workers > len(devices) and not sweep.share_device:
+            raise UserError(
+                f"workers={sweep.workers} on {len(devices)} GPU(s): each run owns one; use"
+                f" workers={len(devices)}, or share_device=true, which the records then say"
+            )
+        threads = _threads(first.threads, sweep.workers)
+        out = Path(first.out)
+        records.check_writable(out)
+        logs = out / ".logs"
+        logs.mkdir(exist_ok=True)
+        if sweep.retry:
+            to_do = [_again(run) for run in to_do]
+        Pool(to_do, sweep.workers, threads, devices, logs).go()
+    unfinished = [run for run in runs if run.look() != "finished"]
+    for run in (run for run in unfinished if run.state != "waiting"):
+        say(f"{run.state}: {run.name}  {run.message}".rstrip())
+    return 1 if unfinished else 0
+
+
+def _threads(asked: int | None, workers: int) -> int:
+    """Return the threads of each run: what was asked, else an equal share of the cores."""
+    return asked or max(1, (os.cpu_count() or 1) // workers)
+
+
+def _tell_cost(
+    left: Sequence[Planned], runs: Sequence[Planned], sweep: Sweep, compose: Compose
+) -> None:
+    """Print what was spent, and what is left to spend."""
+    spent = sum(run.seconds for run in runs)
+    say(f"done: {sum(r.state in records.DONE for r in runs)} runs, {_hours(spent)} of runs")
+    if not left or not sweep.estimate:
+        return
+    settings = check(compose(left[0].overrides)).settings
+    threads = _threads(settings.threads, sweep.workers)
+    rows = len({run.slot.row for run in left})
+    say(f"calibrating {rows} rows, a few steps each; estimate=false leaves that out")
+    found = estimate(left, compose, sweep.workers, _environment(sweep.workers, threads))
+    say(
+        f"to do: {found.runs} runs, {found.real_tokens:,} real tokens, about"
+        f" {_hours(found.seconds)} here with workers={sweep.workers} threads={threads}"
+    )
+
+
+def _hours(seconds: float) -> str:
+    return f"{seconds / 3600:.3g} hours"
+
+
+def _again(run: Planned) -> Planned:
+    run.overrides = [*run.overrides, "force=true"]
+    return run
+
+
+def _checked(schema: type[Any], given: Any, prefix: str) -> Any:
+    from pydantic import ValidationError
+
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        raise UserError(
+            "; ".join(
+                f"{prefix}{'.'.join(map(str, item['loc'][:2]))}={item['input']!r} ({item['msg']})"
+                for item in error.errors()
+            )
+        ) from None
+
+
+def _gpus() -> list[str]:
+    """Return the GPUs that runs may use, without importing torch."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [part for part in named.split(",") if part.strip()]
+    try:
+        listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return []
+    return re.findall(r"^GPU (\d+):", listed.stdout, flags=re.MULTILINE)

@@ -1,0 +1,257 @@
+"""What a board asks for: its rows, tasks and seeds, and the learning rates of its search."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from results import board as lists
+from results import record as records
+from results.errors import UserError
+from runners.config.check import check
+from runners.config.section import Section
+from runners.data.load import load_task_data
+from runners.models.weights import find_weights
+from runners.runs.identity import run_name
+from runners.runs.lease import is_claimed
+
+OWN_KEYS = ("board", "plan", "estimate", "list", "search", "workers", "retry", "share_device")
+
+
+Compose = Callable[[Sequence[str]], dict[str, Any]]
+
+
+State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
+
+
+class Entry(Section):
+    """A row of a board: what `method=` is given, and settings of its own."""
+
+    method: str
+    set: list[str] = Field(default_factory=list)
+
+
+class Search(Section):
+    """A grid of learning rates, the same for every row, each tried once a task at one seed.
+
+    The best score on a part cut from train decides; report splits have no say. Without `tasks`,
+    every task is searched, and a row has a rate for each; with them, a row's one rate is that of
+    the best mean over these tasks.
+    """
+
+    lr: list[float] = Field(min_length=3)
+    seed: int
+    tasks: list[str] | None = Field(default=None, min_length=1)
+    set: list[str] = Field(default_factory=list)
+
+    def decides(self, slot: Slot) -> tuple[int, str | None]:
+        """Return the row and task that a place's rate is of, or the row and None."""
+        return slot.row, None if self.tasks else slot.task
+
+
+class Board(Section):
+    """Every method on every task with every seed, under common settings.
+
+    With a `search`, each row's rate on each task is the one that its search found best.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
+    methods: list[str | Entry] = Field(min_length=1)
+    tasks: list[str] = Field(min_length=1)
+    seeds: list[int] = Field(min_length=1)
+    set: list[str] = Field(default_factory=list)
+    search: Search | None = None
+
+    @property
+    def rows(self) -> list[Entry]:
+        return [Entry(method=m) if isinstance(m, str) else m for m in self.methods]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place of a board: its row, counted from 0, task and seed, and what to type for its run."""
+
+    row: int
+    task: str
+    seed: int
+    overrides: list[str]
+
+
+@dataclass
+class Planned:
+    """One run of a board: its place, what to type for it, its name, and where it stands.
+
+    A run that waits for its learning rate has a name of no record.
+    """
+
+    slot: Slot
+    overrides: list[str]
+    name: str
+    path: Path
+    state: State = "missing"
+    score: float | None = None
+    seconds: float = 0.0
+    message: str = ""
+
+    def look(self) -> State:
+        """Read again where the run stands."""
+        if self.state == "waiting":
+            return self.state
+        if self.path.exists():
+            try:
+                stored = records.read(self.path)
+            except UserError as error:  # a damaged record is named; the others go on
+                self.state, self.message = "failed", str(error)
+            else:
+                self.state, self.score = stored.status, stored.score
+                self.seconds = stored.whole_seconds or 0.0
+        else:
+            self.state = "claimed" if is_claimed(self.path.parent, self.name) else "missing"
+        return self.state
+
+
+def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
+    """Return each run's place and what to type: row, method, task, seed, then the user's own.
+
+    Seeds change slowest, so that an unfinished board has all its methods.
+    """
+    own = [a for a in typed if not _is_of_board(a)]
+    return [
+        Slot(
+            number,
+            task,
+            seed,
+            [f"method={row.method}", f"task={task}", f"seed={seed}", *board.set, *row.set, *own],
+        )
+        for seed in board.seeds
+        for task in board.tasks
+        for number, row in enumerate(board.rows)
+    ]
+
+
+def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Slot]:
+    """Return the places of a board's search: every rate of the grid for every row and task."""
+    tasks = search.tasks or board.tasks
+    one = board.model_copy(update={"seeds": [search.seed], "tasks": tasks})
+    apart = (
+        [] if any(a.startswith("out=") for a in typed) else [f"out=results/searches/{board.name}"]
+    )
+    return [
+        Slot(
+            slot.row,
+            slot.task,
+            slot.seed,
+            [*slot.overrides, "protocol=select", *search.set, *apart, f"lr={rate:g}"],
+        )
+        for rate in search.lr
+        for slot in expand(one, typed)
+    ]
+
+
+def _is_of_board(argument: str) -> bool:
+    """Say whether an argument says something of the board, and not of each of its runs."""
+    key = argument.partition("=")[0].lstrip("+~")
+    return argument.startswith("-") or key in OWN_KEYS or key.startswith("board.")
+
+
+class Planner:
+    """Checks runs and finds out where they stand; reads data and weights once."""
+
+    def __init__(self, compose: Compose) -> None:
+        self.compose = compose
+        self.loaded: dict[str, Any] = {}
+
+    def _once(self, key: str, load: Callable[[], Any]) -> Any:
+        if key not in self.loaded:
+            self.loaded[key] = load()
+        return self.loaded[key]
+
+    def planned(self, slot: Slot) -> Planned:
+        """Return a place's run, checked and named."""
+        config = check(self.compose(slot.overrides))
+        settings = config.settings
+        parts = (settings.task, settings.data, settings.protocol, config.training_text)
+        data = self._once(repr(parts), lambda: load_task_data(*parts))
+        weights = self._once(repr(settings.model), lambda: find_weights(settings.model))
+        name = run_name(config, data, weights)
+        path = records.record_path(Path(settings.out), name)
+        found = Planned(slot, slot.overrides, name, path)
+        found.look()
+        return found
+
+
+def plan(
+    board: Board, typed: Sequence[str], compose: Compose, searching: bool = False
+) -> list[Planned]:
+    """Check every run, or every trial of the search, before any is started."""
+    planner = Planner(compose)
+    if board.search is not None and any(a.startswith("lr=") for a in typed):
+        raise UserError(f"board={board.name} searches its learning rates: leave lr= out")
+    if searching:
+        if board.search is None:
+            raise UserError(f"board={board.name} has no search: learning rates are its rows' own")
+        slots = expand_search(board, board.search, typed)
+    else:
+        slots = expand(board, typed)
+    found = [planner.planned(slot) for slot in slots]
+    if board.search is not None and not searching:
+        search = board.search
+        trials = [planner.planned(slot) for slot in expand_search(board, search, typed)]
+        rates = best_rates(search, trials)
+        found = [_with_rate(r, rates.get(search.decides(r.slot)), board, planner) for r in found]
+    twice = [name for name, n in Counter(p.name for p in found).items() if n > 1]
+    if twice:
+        raise UserError(
+            f"board={board.name}: {twice[0]} is asked for more than once; list each method, task"
+            " and seed once"
+        )
+    return found
+
+
+def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], float]:
+    """Return the best learning rate of each row, or row and task, whose trials are all done.
+
+    The mean score on the parts cut from train decides, the smaller rate where two are equal; a
+    trial that diverged counts as worse than any.
+    """
+    scores: dict[tuple[int, str | None], dict[float, list[float]]] = {}
+    unfinished = set()
+    for trial in trials:
+        key = search.decides(trial.slot)
+        if trial.state not in records.DONE:
+            unfinished.add(key)
+            continue
+        record = records.read(trial.path)
+        score = record.selected["score"] if record.selected is not None else float("-inf")
+        score = score if record.status == "finished" else float("-inf")
+        scores.setdefault(key, {}).setdefault(float(record.config["lr"]), []).append(score)
+    return {
+        key: -max((sum(of_tasks) / len(of_tasks), -rate) for rate, of_tasks in found.items())[1]
+        for key, found in scores.items()
+        if key not in unfinished
+    }
+
+
+def _with_rate(run: Planned, rate: float | None, board: Board, planner: Planner) -> Planned:
+    """Return the run at the rate that its search chose, or waiting for it."""
+    slot = run.slot
+    if rate is not None:
+        return planner.planned(
+            Slot(slot.row, slot.task, slot.seed, [*slot.overrides, f"lr={rate:g}"])
+        )
+    name = f"{board.name}.waits.{slot.row}.{slot.task}.s{slot.seed}"
+    return Planned(slot, slot.overrides, name, run.path.with_name(f"{name}.json"), "waiting")
+
+
+def listed(board: Board, runs: Sequence[Planned]) -> lists.Board:
+    """Return the list by which the board's tables count."""
+    return lists.Board(
+        board.name,
+        tuple(" ".join([row.method, *row.set]) for row in board.rows),
+        tuple(lists.Asked(r.slot.row, r.slot.task, r.slot.seed, r.name) for r in runs),
+    )

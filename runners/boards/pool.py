@@ -1,0 +1,146 @@
+"""Runs planned runs in processes of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from results import record as records
+from runners.boards.plan import Planned
+from runners.machine.console import say
+from runners.machine.processes import RUN_PY
+from runners.runs.run import CLAIMED
+
+WAIT = 2.0  # seconds between looks at runs that other processes do
+
+
+@dataclass
+class Pool:
+    """Runs planned runs in `workers` processes at a time and tells how far it is."""
+
+    planned: list[Planned]
+    workers: int
+    threads: int
+    devices: list[str]
+    logs: Path
+    running: set[str] = field(default_factory=set)
+    ended: int = 0
+    began: float = field(default_factory=time.monotonic)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _left: list[Planned] = field(default_factory=list)
+    _stopped: bool = False
+
+    def go(self) -> None:
+        """Do every run; those that other processes do come last, and are done if these die."""
+        self._left = list(self.planned)
+        pool = [threading.Thread(target=self._work, args=(i,)) for i in range(self.workers)]
+        for thread in pool:
+            thread.start()
+        try:
+            for thread in pool:
+                while thread.is_alive():
+                    thread.join(0.2)
+        except BaseException:
+            self._stop()
+            raise
+
+    def _stop(self) -> None:
+        with self._lock:
+            self._stopped = True
+            for process in self._processes:
+                process.terminate()
+        for process in list(self._processes):
+            process.wait()
+
+    def _next(self) -> Planned | None:
+        """Take the first run that no other process does; None when nothing is left to take."""
+        while not self._stopped:
+            with self._lock:
+                if not self._left:
+                    return None
+                run = next((r for r in self._left if r.look() != "claimed"), None)
+                if run is not None:
+                    self._left.remove(run)
+                    self.running.add(run.name)
+                    return run
+            time.sleep(WAIT)
+        return None
+
+    def _work(self, worker: int) -> None:
+        while (run := self._next()) is not None:
+            claimed = self._once(run, worker) == CLAIMED
+            with self._lock:
+                self.running.discard(run.name)
+                if self._stopped:
+                    return
+                if claimed:  # by a process that was a moment earlier
+                    self._left.append(run)
+                    continue
+                self.ended += 1
+                if run.look() not in records.DONE and run.state != "failed":
+                    run.state = "failed"
+                self._tell(run)
+
+    def _once(self, run: Planned, worker: int) -> int:
+        """Start the run's process and wait for it; return its exit code."""
+        environment = _environment(self.workers, self.threads)
+        if self.devices:
+            environment["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
+            environment["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
+        log = self.logs / f"{run.name}.log"
+        with log.open("ab") as stream:
+            with self._lock:
+                if self._stopped:
+                    return 0
+                process = subprocess.Popen(
+                    [sys.executable, str(RUN_PY), *run.overrides],
+                    stdin=subprocess.DEVNULL,
+                    stdout=stream,
+                    stderr=subprocess.STDOUT,
+                    env=environment,
+                    start_new_session=True,  # Ctrl-C reaches the board, which ends its runs
+                )
+                self._processes.add(process)
+            code = process.wait()
+            with self._lock:
+                self._processes.discard(process)
+        run.message = _last_line(log) if code not in (0, CLAIMED) else ""
+        return code
+
+    def _tell(self, run: Planned) -> None:
+        states = Counter(p.state for p in self.planned)
+        left = len(self.planned) - self.ended
+        seconds = (time.monotonic() - self.began) / max(1, self.ended) * left
+        score = f" {run.score:.4f}" if run.score is not None else ""
+        say(
+            f"{run.state}{score} {run.name} | done {states['finished']} running"
+            f" {len(self.running)} failed {states['failed'] + states['diverged']} remaining {left}"
+            f" ends in {_clock(seconds)}"
+        )
+
+
+def _environment(workers: int, threads: int) -> dict[str, str]:
+    """Return what a run's process finds beside `workers` - 1 others."""
+    return {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "MKL_NUM_THREADS": str(threads),
+        "TUNEBENCH_RUNS_BESIDE": str(workers - 1),
+    }
+
+
+def _clock(seconds: float) -> str:
+    hours, rest = divmod(round(seconds), 3600)
+    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text(errors="replace").strip().splitlines()
+    return lines[-1][:300] if lines else ""

@@ -1,0 +1,194 @@
+"""Checks a composed configuration whole, before anything is loaded."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+from pydantic import ValidationError, create_model
+
+from methods.method import Method, TrainingText
+from methods.registry import acts_at_steps, composition_problems, method_class, registered
+from methods.surgery.representation import Representation
+from results.errors import UserError
+from runners.config.problems import _sentences
+from runners.config.section import Section
+from runners.config.settings import Precision, Settings
+
+if TYPE_CHECKING:
+    pass
+
+
+NOT_SETTINGS = (
+    *("method", "hydra", "own_process"),
+    *("board", "plan", "estimate", "list", "search", "workers", "retry", "share_device"),
+)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A checked configuration: the settings and the methods in the order typed."""
+
+    settings: Settings
+    methods: tuple[Method, ...]
+
+    @property
+    def lr(self) -> float:
+        """The learning rate: `lr=`, else the parameter method's, any method's, the model's."""
+        if self.settings.lr is not None:
+            return self.settings.lr
+        ordered = sorted(self.methods, key=lambda m: "parameters" not in m.owns)
+        return next((m.lr for m in ordered if m.lr is not None), self.settings.model.lr["full"])
+
+    @property
+    def precision(self) -> Precision:
+        """fp32 or bf16: `precision=`, else the budget's."""
+        return self.settings.precision or self.settings.budget.precision
+
+    @property
+    def training_text(self) -> TrainingText:
+        """What the methods train on: the task's own examples, or sentences of another source."""
+        return next((m.training_text for m in self.methods if m.represents), "labelled")
+
+    @property
+    def method_names(self) -> tuple[str, ...]:
+        return tuple(m.name for m in self.methods)
+
+    def method_options(self) -> list[dict[str, Any]]:
+        """Return name, version and options of each method; the learning rate stands apart."""
+        listed = []
+        for method in self.methods:
+            options = {
+                f.name: getattr(method, f.name)
+                for f in dataclasses.fields(method)
+                if f.init and f.name != "lr" and not _as_before(method, f.name)
+            }
+            listed.append({"name": method.name, "version": method.version, **options})
+        return listed
+
+
+def _as_before(method: Method, option: str) -> bool:
+    """Say whether an option that came later has the value at which it changes nothing."""
+    return option in method.added and getattr(method, option) == method.added[option]
+
+
+def check(composed: Mapping[str, Any]) -> RunConfig:
+    """Turn a composed configuration into a RunConfig; one UserError names every problem."""
+    settings_input = {k: v for k, v in composed.items() if k not in NOT_SETTINGS}
+    problems: list[str] = []
+    settings: Settings | None = None
+    try:
+        settings = Settings.model_validate(_use_named_weights(settings_input))
+    except ValidationError as error:
+        problems += _sentences(error, "", settings_input)
+    methods: list[Method] = []
+    named = composed.get("method") or {}
+    if not named:
+        problems.append("no method is named; use method=full, method=bitfit, method=[a,b]")
+    for name, options in named.items():
+        cls = method_class(str(name))
+        try:
+            methods.append(_build_method(cls, options or {}))
+        except ValidationError as error:
+            problems += _sentences(error, f"method.{name}.", options)
+    if not problems:
+        problems += composition_problems(methods)
+    if settings is not None and not problems:
+        problems += _kind_problems(settings, methods)
+    if settings is not None and settings.optimizer.gradients_a_step > 1:
+        problems += [
+            f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"
+            f" gradients of a batch under the same noise, and {m.name} draws or edits anew at each;"
+            " use optimizer.tau=0"
+            for m in methods
+            if acts_at_steps(type(m))
+        ]
+    if problems or settings is None:
+        lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
+        raise UserError(lead + "; ".join(problems))
+    return RunConfig(settings, tuple(methods))
+
+
+def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
+    """Say where a task of kind similarity meets no method that makes vectors, or the reverse."""
+    task = settings.task
+    represent = [m.name for m in methods if m.represents]
+    if task.kind == "similarity" and not represent:
+        known = ", ".join(n for n, cls in registered().items() if cls.represents)
+        return [
+            f"task={task.name} compares vectors of sentences, which"
+            f" method={','.join(m.name for m in methods)} does not make; add one of {known}"
+        ]
+    if task.kind != "similarity" and represent:
+        return [
+            f"method={represent[0]} makes vectors of sentences; task={task.name} has labels: use"
+            " task=sts"
+        ]
+    if task.kind != "similarity" and settings.save == "sentence-transformers":
+        return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
+    return []
+
+
+def from_record(stored: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that a record or a delta holds, of this version or an older one."""
+    named = stored["method"]
+    if not isinstance(named, Mapping):
+        named = {m["name"]: {k: v for k, v in m.items() if k != "name"} for m in named}
+    options = {
+        name: {k: v for k, v in given.items() if k != "version"} for name, given in named.items()
+    }
+    return check({**_ADDED_SINCE, **stored, "method": options})
+
+
+# What the configuration of a record or a delta lacks, or because there was no such choice then.
+_ADDED_SINCE: dict[str, Any] = {
+    "optimizer": {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-8},
+    "speed": {"fast_dropout": False},
+    "checkpoint": {"minutes": None, "steps": None},
+    "out": "results/runs",
+    "force": False,
+    "save": None,
+    "eval": None,
+    "verify": None,
+    "embed": None,
+    "text": None,
+    "threads": None,
+}
+
+
+def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
+    """Check options against the types of a method's dataclass, strictly, and return the method."""
+    hints = get_type_hints(cls, include_extras=True)
+    fields: dict[str, Any] = {
+        f.name: (hints[f.name], getattr(cls, f.name, ...))
+        for f in dataclasses.fields(cls)
+        if f.init
+    }
+    schema = create_model(cls.__name__, __base__=Section, **fields)
+    checked = schema.model_validate(dict(options))
+    return cls(**{name: getattr(checked, name) for name in fields})
+
+
+def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
+    """Let `model.name_or_path=` on a packaged model replace the package altogether."""
+    model = settings.get("model")
+    if not (isinstance(model, Mapping) and model.get("package") and model.get("name_or_path")):
+        return settings
+    path = str(model["name_or_path"])
+    name = (
+        re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
+    )
+    return {
+        **settings,
+        "model": {**model, "package": None, "sha256": None, "untrained": [], "name": name},
+    }
+
+
+def representation_of(config: RunConfig) -> Representation:
+    """Return the method of a run that makes vectors."""
+    found = next(m for m in config.methods if m.represents)
+    assert isinstance(found, Representation)
+    return found

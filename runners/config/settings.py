@@ -1,0 +1,183 @@
+"""The schema of everything but task and methods."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from methods.embedding import Pooling
+from runners.config.section import Section, _Decay, _Positive
+from runners.config.task import Task
+
+Precision = Literal["fp32", "bf16"]
+
+
+class Model(Section):
+    """Which pretrained encoder: a registry package, a local folder or a hub id.
+
+    `lr` holds the learning rates that suit methods on this encoder; `full` is always there, and is
+    also what a method without a rate of its own gets. `untrained` names modules that the checkpoint
+    holds but that no training ever reached: they are drawn anew and belong to the head. `pooling`
+    is how the encoder itself makes a vector of a sentence.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    package: str | None = None
+    name_or_path: str | None = None
+    revision: str | None = None
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    untrained: list[str] = Field(default_factory=list)
+    pooling: Pooling = "cls"
+    lr: dict[str, Annotated[float, Field(gt=0)]]
+
+    @model_validator(mode="after")
+    def _names_the_baselines_rate(self) -> Model:
+        if "full" not in self.lr:
+            raise ValueError("lr needs the rate of full fine-tuning, as model.lr.full")
+        return self
+
+
+class Data(Section):
+    """Which source the task's data comes from, and how much of it is used.
+
+    `text` and `glue_dir` are for tasks that train on text of another source.
+    """
+
+    source: Literal["auto", "local", "hub", "embedded"]
+    dir: str | None = None
+    revision: str | None = None
+    train_size: int | None = Field(default=None, ge=2)
+    eval_size: int | None = Field(default=None, ge=2)
+    seed: int = Field(default=0, ge=0)
+    malformed_rows: Literal["error", "skip"] = "error"
+    text: str | list[str] | None = None
+    glue_dir: str | None = None
+
+
+class Budget(Section):
+    """What every method may spend; `steps`, when set, replaces `epochs`."""
+
+    name: str
+    epochs: int = Field(ge=1)
+    steps: int | None = Field(default=None, ge=1)
+    batch_size: int = Field(ge=1)
+    eval_batch_size: int = Field(ge=1)
+    length_bucket: int = Field(ge=1)
+    buckets: int = Field(default=16, ge=1)  # what records that do not say it had
+    max_length: int = Field(ge=4)
+    schedule: Literal["linear", "constant"]
+    warmup: float = Field(ge=0, lt=1)
+    weight_decay: float = Field(ge=0)
+    max_grad_norm: float = Field(gt=0)
+    precision: Precision
+    dropout: float | None = Field(default=None, ge=0, lt=1)
+    evaluate: Literal["epoch", "end"] | int
+
+    @model_validator(mode="after")
+    def _evaluates(self) -> Budget:
+        if isinstance(self.evaluate, int) and self.evaluate < 1:
+            raise ValueError("evaluate must be epoch, end, or a number of steps ≥ 1")
+        return self
+
+
+class Protocol(Section):
+    """Which weights are reported: the last ones, or those best on a part cut from train."""
+
+    name: Literal["final", "select"]
+    fraction: float | None = Field(default=None, gt=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fraction_belongs_to_select(self) -> Protocol:
+        if (self.name == "select") != (self.fraction is not None):
+            raise ValueError("fraction is set for protocol=select and null for protocol=final")
+        return self
+
+
+class AdamW(Section):
+    """AdamW: torch's, with bias correction; adamw_nobc without it, as BERT was first tuned."""
+
+    name: Literal["adamw", "adamw_nobc"]
+    betas: list[_Decay] = Field(min_length=2, max_length=2)
+    eps: _Positive
+
+    @property
+    def gradients_a_step(self) -> int:
+        return 1
+
+
+class SuperAdam(Section):
+    """SUPER-ADAM; `lr` is its effective rate at the start. See runners/super_adam.py."""
+
+    name: Literal["super_adam"]
+    tau: Literal[0, 1]
+    k: _Positive
+    m: _Positive
+    c: _Positive | None
+    beta: _Decay
+    lam: _Positive
+    matrix: Literal["coordinate", "amsgrad", "norm", "coordinate_norm", "barzilai_borwein"]
+    bias_correction: bool
+    decay: Literal["own", "budget"]
+
+    @property
+    def gradients_a_step(self) -> int:
+        return 1 + self.tau
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SuperAdam:
+        if self.matrix == "barzilai_borwein" and self.tau == 0:
+            raise ValueError(
+                "matrix=barzilai_borwein compares two gradients of one batch, which tau=0 does not"
+                " compute; use tau=1"
+            )
+        if self.bias_correction and self.matrix not in ("coordinate", "amsgrad"):
+            raise ValueError("bias_correction=true is for matrix=coordinate and matrix=amsgrad")
+        return self
+
+
+class Speed(Section):
+    """Levers on a run's time and memory, each with its off switch; scores differ by rounding.
+
+    `fast_dropout` draws other masks of the same distribution, so it is part of a run's name; the
+    others are not.
+    """
+
+    fast_dropout: bool
+    first_token: bool = False
+    onednn: bool = False
+    prefetch: bool = False
+    release_memory: bool = False
+    trim_vocabulary: bool = False
+
+
+class Checkpoint(Section):
+    """How often a run saves its state, to go on from when it was killed; null: not by that."""
+
+    minutes: float | None = Field(gt=0)
+    steps: int | None = Field(ge=1)
+
+
+class Settings(Section):
+    """Everything but the methods."""
+
+    task: Task
+    model: Model
+    data: Data
+    budget: Budget
+    protocol: Protocol
+    optimizer: AdamW | SuperAdam = Field(discriminator="name")
+    speed: Speed
+    checkpoint: Checkpoint
+    seed: int = Field(ge=0, lt=2**32)
+    lr: float | None = Field(default=None, gt=0)
+    precision: Precision | None = None
+    device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    threads: int | None = Field(default=None, ge=1)
+    out: str
+    force: bool
+    save: Literal["delta", "sentence-transformers"] | None
+    eval: str | None
+    verify: str | None
+    embed: str | None
+    text: str | None

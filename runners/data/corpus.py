@@ -1,0 +1,224 @@
+"""What a method that makes sentence vectors trains on: sentences, or pairs and triplets of NLI.
+
+A text that occurs in the pairs it will be evaluated on is left out, as is a second copy; how many
+were is in the record.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import OmegaConf
+
+from methods.method import TrainingText
+from results.errors import UserError
+from runners.config.settings import Data
+from runners.config.task import Task
+from runners.data.embedded.splits import embedded_tasks, read_embedded
+from runners.data.files import lines_of, read_text
+from runners.data.hub import hub_table, read_hub_train
+from runners.data.local import read_file
+from runners.data.split import Split
+
+TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
+
+
+ENTAILMENT, CONTRADICTION = "entailment", "contradiction"
+
+
+Source = Literal["local", "hub", "embedded"]
+
+
+Rows = list[tuple[str, ...]]
+
+
+_GRADES = (1.0, 4.0)  # of embedded pairs: at most, for a negative; at least, for a positive
+
+
+def read_training_text(
+    data: Data, source: str, wanted: TrainingText, evaluated: set[str]
+) -> tuple[Split, dict[str, Any]]:
+    """Return a train split without labels, and what the record says of where it is from.
+
+    Its rows hold one sentence, a sentence and one that follows from it, or these and one that
+    contradicts it. Sentences in `evaluated` are not among them.
+    """
+    named = [data.text] if isinstance(data.text, str) else data.text
+    if wanted == "sentences":
+        rows, origin = _sentences(data, source, named)
+    else:
+        rows, origin = _triplets(data, source, named, hard=wanted == "triplets")
+    found = len(rows)
+    kept = [row for row in rows if not evaluated.intersection(row)]
+    unique = list(dict.fromkeys(kept))
+    facts = {
+        "kind": wanted,
+        "from": origin,
+        "rows": len(unique),
+        "left_out_as_evaluated": found - len(kept),
+        "left_out_as_duplicates": len(kept) - len(unique),
+    }
+    if not unique:
+        what = "sentence" if wanted == "sentences" else f"{wanted.removesuffix('s')} of NLI"
+        raise UserError(f"data.text: not one {what} to train on in {origin}")
+    return Split("train", tuple(unique), None), facts
+
+
+def _sentences(data: Data, source: str, named: Sequence[str] | None) -> tuple[Rows, str]:
+    if named:
+        rows: Rows = []
+        for place in named:
+            rows += [(t,) for t in _clean(_hub_lines(place) if _on_hub(place) else _lines(place))]
+        return rows, ", ".join(named)
+    rows, counts = [], Counter[str]()
+    for task in glue_tasks():
+        split = _glue_train(task, data, source)
+        if split is not None:
+            texts = list(_clean(text for row in split.texts for text in row))
+            counts[task.name] = len(texts)
+            rows += [(text,) for text in texts]
+    if not rows:
+        raise UserError(_where_from(data))
+    return rows, "training sets of " + ", ".join(f"{name} ({n})" for name, n in counts.items())
+
+
+def _triplets(data: Data, source: str, named: Sequence[str] | None, hard: bool) -> tuple[Rows, str]:
+    if named:
+        rows: Rows = []
+        for place in named:
+            if _on_hub(place):
+                raise UserError(f"data.text={place}: name files of NLI pairs, or leave it null")
+            rows += _read_nli(Path(place).expanduser(), hard)
+        return rows, ", ".join(named)
+    if source == "embedded":
+        return _embedded_triplets(hard), "embedded stsb"
+    mnli = next(task for task in glue_tasks() if task.name == "mnli")
+    split = _glue_train(mnli, data, source)
+    if split is None:
+        raise UserError(_where_from(data))
+    assert split.labels is not None
+    labelled = [
+        (*row, mnli.labels[int(k)]) for row, k in zip(split.texts, split.labels, strict=True)
+    ]
+    return _join(labelled, hard), f"mnli ({len(labelled)} pairs)"
+
+
+def _join(labelled: Iterable[tuple[str, ...]], hard: bool) -> Rows:
+    """Join a premise's entailments with its contradictions, each used once, in their order."""
+    by_premise: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+    for premise, hypothesis, label in labelled:
+        texts = [" ".join(text.split()) for text in (premise, hypothesis)]
+        if all(texts):
+            by_premise[texts[0]][label].append(texts[1])
+    if not hard:
+        return [(p, e) for p, found in by_premise.items() for e in found[ENTAILMENT]]
+    return [
+        (premise, *pair)
+        for premise, found in by_premise.items()
+        for pair in zip(found[ENTAILMENT], found[CONTRADICTION], strict=False)
+    ]
+
+
+def _embedded_triplets(hard: bool) -> Rows:
+    stsb = next(task for task in glue_tasks() if task.name == "stsb")
+    train, _ = read_embedded(stsb)
+    assert train.labels is not None
+    scored = list(zip(train.texts, train.labels, strict=True))
+    near = [texts for texts, score in scored if score >= _GRADES[1]]
+    far = [texts[1] for texts, score in scored if score <= _GRADES[0]]
+    return [(*pair, text) if hard else pair for pair, text in zip(near, far, strict=False)]
+
+
+@cache
+def glue_tasks() -> tuple[Task, ...]:
+    """Return the shipped tasks with labelled examples of their own, in the order of their names."""
+    found = [
+        Task.model_validate(OmegaConf.to_container(OmegaConf.load(p)))
+        for p in sorted(TASKS.glob("*.yaml"))
+    ]
+    return tuple(t for t in found if t.kind != "similarity" and t.name in embedded_tasks())
+
+
+def _glue_train(task: Task, data: Data, source: str) -> Split | None:
+    """Return a task's training set; None where the local folder does not hold it."""
+    if source == "embedded":
+        return read_embedded(task)[0]
+    if source == "hub":
+        return read_hub_train(task, data.revision)
+    folder = data.glue_dir or os.environ.get("GLUE_DIR")
+    if folder is None:
+        raise UserError(_where_from(data))
+    assert task.local is not None
+    path = Path(folder).expanduser() / task.local.train
+    if not path.is_file():
+        return None
+    return read_file(task, task.local, path, "train", data.malformed_rows == "skip")
+
+
+def _where_from(data: Data) -> str:
+    tried = f"{data.glue_dir} holds no training set of GLUE" if data.glue_dir else "none is named"
+    return (
+        f"this method trains on text of its own, and {tried}: give data.text=FILE, or the folder of"
+        " GLUE's training sets by data.glue_dir=FOLDER or the environment's GLUE_DIR"
+    )
+
+
+def _on_hub(place: str) -> bool:
+    return place.startswith("hub:")
+
+
+def _read(path: Path) -> str:
+    return read_text(path, f"data.text={path}")
+
+
+def _lines(place: str) -> list[str]:
+    return lines_of(_read(Path(place).expanduser()))
+
+
+def _clean(texts: Iterable[str]) -> Iterator[str]:
+    """Yield texts with white space made single blanks, empty ones left out."""
+    for text in texts:
+        words = " ".join(text.split())
+        if words:
+            yield words
+
+
+def _hub_lines(place: str) -> list[str]:
+    table = hub_table(place.removeprefix("hub:"), None, "train", None, f"data.text={place}")
+    column = next((c for c in ("text", "sentence") if c in table.column_names), None)
+    if column is None:
+        raise UserError(f"data.text={place} has no column text or sentence: {table.column_names}")
+    return [str(text) for text in table[column]]
+
+
+def _read_nli(path: Path, hard: bool) -> Rows:
+    """Read sentence1, sentence2, gold_label (MNLI, SNLI), or sent0, sent1, hard_neg (.csv)."""
+    text = _read(path)
+    if path.suffix.lower() == ".csv":
+        read = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        lacking = {"sent0", "sent1", *(["hard_neg"] if hard else [])} - set(read.fieldnames or [])
+        if lacking:
+            raise UserError(f"data.text={path} has no column {', '.join(sorted(lacking))}")
+        names = ("sent0", "sent1", "hard_neg") if hard else ("sent0", "sent1")
+        try:
+            rows = [tuple(" ".join((row[n] or "").split()) for n in names) for row in read]
+        except csv.Error as error:
+            raise UserError(f"data.text={path} line {read.line_num}: {error}") from None
+        return [row for row in rows if all(row)]
+    lines = [line.split("\t") for line in lines_of(text) if line]
+    names = ("sentence1", "sentence2", "gold_label")
+    lacking = set(names) - set(lines[0] if lines else [])
+    if lacking:
+        raise UserError(f"data.text={path} has no column {', '.join(sorted(lacking))}")
+    places = [lines[0].index(name) for name in names]
+    for number, fields in enumerate(lines, 1):
+        if len(fields) <= max(places):
+            raise UserError(f"data.text={path} line {number} has {len(fields)} fields")
+    return _join([tuple(fields[i] for i in places) for fields in lines[1:]], hard)

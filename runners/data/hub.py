@@ -1,0 +1,106 @@
+"""Reads a task from the hub, through the datasets library, and says which commit was read."""
+
+from __future__ import annotations
+
+import os
+import urllib.error
+import urllib.request
+from typing import TYPE_CHECKING
+
+from results.errors import UserError, nearest
+from runners.config.task import Task
+from runners.data.labels import _labels
+from runners.data.split import Split
+
+if TYPE_CHECKING:
+    import datasets
+
+
+ANSWER_SECONDS = 3.0
+
+
+def hub_answers(path: str) -> str | None:
+    """Ask the hub for a data set; return None if it answered, else the reason."""
+    from huggingface_hub import constants
+
+    if constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set"
+    url = f"{constants.ENDPOINT}/api/datasets/{path}"
+    try:
+        with urllib.request.urlopen(url, timeout=ANSWER_SECONDS):
+            return None
+    except urllib.error.HTTPError as error:
+        return f"the hub answered {error.code} for {path}"
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return f"the hub did not answer ({reason})"
+
+
+def read_hub(task: Task, revision: str | None) -> tuple[Split, dict[str, Split], str | None]:
+    """Return train, report splits and the commit; a data set that cannot be read is a UserError."""
+    files = task.hub
+    assert files is not None
+    commit = hub_commit(files.path, revision)
+    train = _read(task, files.name, files.train, "train", commit)
+    report = {k: _read(task, files.name, v, k, commit) for k, v in files.report.items()}
+    for name, place in files.where_present.items():
+        config, _, split = place.rpartition("/")
+        report[name] = _read(task, config or files.name, split, name, commit)
+    return train, report, commit
+
+
+def read_hub_train(task: Task, revision: str | None) -> Split:
+    """Return a task's training set alone."""
+    files = task.hub
+    assert files is not None
+    return _read(task, files.name, files.train, "train", hub_commit(files.path, revision))
+
+
+def hub_commit(path: str, revision: str | None) -> str | None:
+    """Return the commit a branch or tag stands for now; offline, the name as given."""
+    from huggingface_hub import HfApi, constants
+
+    if constants.HF_HUB_OFFLINE:
+        return revision
+    try:
+        return HfApi().dataset_info(path, revision=revision, timeout=10).sha
+    except Exception as error:
+        reason = " ".join(str(error).split())[:200]
+        where = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+        raise UserError(
+            f"data=hub: {path} at revision {revision or 'main'} could not be reached at {where}"
+            f" ({type(error).__name__}: {reason}); works offline: data=embedded, or data=local"
+            " data.dir=FOLDER"
+        ) from None
+
+
+def hub_table(
+    path: str, config: str | None, split: str, commit: str | None, asked: str
+) -> datasets.Dataset:
+    """Return a split of a hub data set; what cannot be read is a UserError that begins `asked`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(path, config, split=split, revision=commit)
+    except Exception as error:  # the library raises many types, of several libraries
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{asked}: {path} could not be read ({type(error).__name__}: {reason});"
+            " works offline: data=embedded, or data=local data.dir=FOLDER"
+        ) from None
+
+
+def _read(task: Task, config: str | None, source: str, name: str, commit: str | None) -> Split:
+    assert task.hub is not None
+    table = hub_table(task.hub.path, config, source, commit, "data=hub")
+    where = f"task={task.name}: {task.hub.path} {config or ''} {source}".replace("  ", " ")
+    columns = {c: task.hub.columns.get(c, c) for c in (*task.text, "label")}
+    for column in columns.values():
+        if column not in table.column_names:
+            raise UserError(
+                f"{where} has no column '{column}'{nearest(column, table.column_names)}"
+            )
+    texts = tuple(zip(*(table[columns[c]] for c in task.text), strict=True))
+    raw = list(table[columns["label"]])
+    return Split(name, texts, _labels(raw, table.features[columns["label"]], task, where, name))

@@ -1,0 +1,113 @@
+"""Chooses where a task's data comes from, and prepares the splits of one run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from methods.method import TrainingText
+from results.errors import UserError
+from runners.config.settings import Data, Protocol
+from runners.config.task import Pairs, Task
+from runners.data.corpus import read_training_text
+from runners.data.embedded.splits import (
+    EMBEDDED_SETS,
+    embedded_pairs,
+    read_embedded,
+)
+from runners.data.hub import read_hub
+from runners.data.local import read_local
+from runners.data.pairs import read_hub_pairs, read_pairs
+from runners.data.sources import _source_of_pairs, choose_source, local_folder
+from runners.data.split import Split, TaskData, check_split, cut_selection, draw
+
+
+def load_task_data(
+    task: Task, data: Data, protocol: Protocol, text: TrainingText = "labelled"
+) -> TaskData:
+    """Read, check, draw and cut the splits of a run, which trains on `text`."""
+    if task.kind == "similarity":
+        return _load_pairs(task, data, protocol, text)
+    source, reason = choose_source(task, data)
+    revision = None
+    if source == "local":
+        train, report = read_local(task, local_folder(task, data), data.malformed_rows == "skip")
+    elif source == "hub":
+        train, report, revision = read_hub(task, data.revision)
+    else:
+        train, report = read_embedded(task)
+    for split in (train, *report.values()):
+        check_split(split, task, f"{source} {split.name}")
+    full = {split.name: len(split) for split in (train, *report.values())}
+    selection = None
+    if data.train_size is not None:
+        train = draw(train, data.train_size, data.seed, task, "data.train_size")
+        check_split(train, task, f"data.train_size={data.train_size}")
+    if data.eval_size is not None:
+        report = {
+            k: draw(v, data.eval_size, data.seed, task, "data.eval_size") for k, v in report.items()
+        }
+    complete = {
+        split.name: len(split) == task.rows.get(split.name, full[split.name])
+        for split in (train, *report.values())
+    }
+    if protocol.fraction is not None:
+        train, selection = cut_selection(train, protocol.fraction, data.seed, task)
+    return TaskData(source, reason, revision, train, report, selection, complete)
+
+
+def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) -> TaskData:
+    """Read the sets of scored pairs, and text to train on that holds none of their sentences."""
+    source, reason = _source_of_pairs(task, data)
+    chosen = {**task.pairs, **({"selection": task.selection} if protocol.fraction else {})}
+    if protocol.fraction and task.selection is None:
+        raise UserError(f"protocol=select: task {task.name} has no set to select by")
+    sets: dict[str, Split] = {}
+    commits: dict[str, str | None] = {}
+    for name, files in chosen.items():
+        if files is None or (source == "embedded" and name not in (*EMBEDDED_SETS, "selection")):
+            continue
+        if source == "hub":
+            sets[name], commits[name] = read_hub_pairs(task, name, files, data.revision)
+        else:
+            sets[name] = _pairs(task, name, files, data, source)
+    full = {name: len(split) for name, split in sets.items()}
+    if data.eval_size is not None:
+        sets = {
+            k: draw(v, min(data.eval_size, len(v)), data.seed, task, "data.eval_size")
+            for k, v in sets.items()
+        }
+    complete = {name: len(v) == task.rows.get(name, full[name]) for name, v in sets.items()}
+    train, facts = Split("train", (), None), None
+    if text != "nothing":
+        evaluated = {
+            sentence for split in sets.values() for pair in split.texts for sentence in pair
+        }
+        train, facts = read_training_text(data, source, text, evaluated)
+        if data.train_size is not None:
+            train = draw(train, data.train_size, data.seed, task, "data.train_size")
+    selection = sets.pop("selection", None)
+    revision = ", ".join(f"{name} {commit}" for name, commit in commits.items()) or None
+    return TaskData(source, reason, revision, train, sets, selection, complete, facts)
+
+
+def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Split:
+    if source == "embedded":
+        return embedded_pairs(name)
+    named = data.dir or os.environ.get("STS_DIR")
+    if named is None:
+        raise UserError("data=local needs data.dir=FOLDER or the environment's STS_DIR")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.dir={named}: no such folder")
+    return read_pairs(task, name, files, folder)
+
+
+def describe(split: Split, complete: bool | None) -> dict[str, object]:
+    """Return what the record keeps of a split."""
+    facts: dict[str, object] = {"rows": len(split), "sha256": split.sha256}
+    if complete is not None:
+        facts["complete"] = complete
+    if split.skipped_rows:
+        facts["skipped_rows"] = split.skipped_rows
+    return facts

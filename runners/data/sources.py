@@ -1,0 +1,77 @@
+"""Chooses where a task's data comes from: local files, the hub, or the embedded generator."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from results.errors import UserError
+from runners.config.settings import Data
+from runners.config.task import Task
+from runners.data.embedded.splits import (
+    embedded_tasks,
+)
+from runners.data.hub import hub_answers
+
+
+def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
+    if data.source != "auto":
+        return data.source, f"data={data.source}"
+    if data.dir or os.environ.get("STS_DIR"):
+        return "local", "local files are configured"
+    hub = next((files.hub for files in task.pairs.values() if files.hub is not None), None)
+    silence = hub_answers(hub) if hub else "no hub data set is named"
+    if silence is None:
+        return "hub", "the hub answered"
+    return "embedded", f"neither data.dir nor STS_DIR is set and {silence}"
+
+
+def choose_source(task: Task, data: Data) -> tuple[str, str]:
+    """Return the source and why: local if configured, else a hub that answers, else embedded."""
+    if data.source != "auto":
+        _check_possible(task, data.source)
+        return data.source, f"data={data.source}"
+    if task.local and (data.dir or os.environ.get("GLUE_DIR") or _stands_alone(task)):
+        return "local", "local files are configured"
+    if task.hub is None:
+        return "local", f"task {task.name} has local files only"
+    silence = hub_answers(task.hub.path)
+    if silence is None:
+        return "hub", "the hub answered"
+    if task.name not in embedded_tasks():
+        raise UserError(
+            f"task={task.name}: no data: data.dir is not set and {silence}; set data.dir=FOLDER (or"
+            " GLUE_DIR)"
+        )
+    return "embedded", f"neither data.dir nor GLUE_DIR is set and {silence}"
+
+
+def local_folder(task: Task, data: Data) -> Path:
+    """Return the folder that local paths are relative to; a missing one is a UserError."""
+    named = data.dir or os.environ.get("GLUE_DIR")
+    if named is None and _stands_alone(task):
+        return Path.cwd()
+    if named is None:
+        raise UserError("data=local needs data.dir=FOLDER or the environment's GLUE_DIR")
+    folder = Path(named).expanduser()
+    if not folder.is_dir():
+        raise UserError(f"data.dir={named}: no such folder")
+    return folder
+
+
+def _stands_alone(task: Task) -> bool:
+    """Tell whether a task has only files of its own: paths are absolute or relative to here."""
+    return task.local is not None and task.hub is None and task.name not in embedded_tasks()
+
+
+def _check_possible(task: Task, source: str) -> None:
+    has = {
+        "local": task.local is not None,
+        "hub": task.hub is not None,
+        "embedded": task.name in embedded_tasks(),
+    }
+    if not has[source]:
+        able = [f"data={name}" for name, possible in has.items() if possible]
+        raise UserError(
+            f"data={source}: task {task.name} has no such source; use {' or '.join(able)}"
+        )

@@ -1,0 +1,149 @@
+"""A split of a task: texts and labels, its content hash, and seeded subsets of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from results.errors import UserError
+from runners.config.task import Task
+
+Label = int | float
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples in their order: a tuple of texts each, and a label each or none at all.
+
+    A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
+    rows that were left out on request. `subsets` names the part of the set that each example is of.
+    """
+
+    name: str
+    texts: tuple[tuple[str, ...], ...]
+    labels: tuple[Label, ...] | None
+    skipped_rows: int = 0
+    subsets: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of texts and labels, in order."""
+        digest = hashlib.sha256()
+        for i, texts in enumerate(self.texts):
+            row: list[Any] = [list(texts), None if self.labels is None else self.labels[i]]
+            if self.subsets is not None:
+                row.append(self.subsets[i])
+            digest.update(json.dumps(row, ensure_ascii=False).encode())
+            digest.update(b"\n")
+        return digest.hexdigest()
+
+    def take(self, indices: Sequence[int]) -> Split:
+        """Return the examples at these indices, in this order."""
+        labels = None if self.labels is None else tuple(self.labels[i] for i in indices)
+        subsets = None if self.subsets is None else tuple(self.subsets[i] for i in indices)
+        texts = tuple(self.texts[i] for i in indices)
+        return replace(self, texts=texts, labels=labels, subsets=subsets)
+
+
+@dataclass(frozen=True)
+class TaskData:
+    """All splits of one run; `reason` says why this source, `revision` is the hub's commit.
+
+    `complete` tells for each split whether it has the rows of the published one; where none is
+    published, whether all rows there are were taken. `text` says what a task that has no training
+    set of its own trains on; its `train` is empty where nothing is trained.
+    """
+
+    source: str
+    reason: str
+    revision: str | None
+    train: Split
+    report: dict[str, Split]
+    selection: Split | None = None
+    complete: dict[str, bool] | None = None
+    text: dict[str, Any] | None = None
+
+    def splits(self) -> dict[str, Split]:
+        """Return every split by name: train, selection where cut, and the report splits."""
+        cut = {} if self.selection is None else {"selection": self.selection}
+        train = {"train": self.train} if len(self.train) else {}
+        return {**train, **cut, **self.report}
+
+
+def draw(split: Split, size: int, seed: int, task: Task, key: str) -> Split:
+    """Draw `size` examples, classes balanced as far as each has enough, in the split's own order.
+
+    A class with too few examples gives all it has and the others fill the place. A larger split
+    drawn with the same seed holds the smaller one's examples. Raises UserError when `size` is too
+    large.
+    """
+    if size > len(split):
+        raise UserError(
+            f"{key}={size}: {task.name}'s {split.name} has {len(split)} examples; ask for fewer"
+        )
+    chosen = balanced_order(split, random.Random(f"{seed}:{split.name}"), task)[:size]
+    return split.take(sorted(chosen))
+
+
+def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
+    """Return all indices, shuffled, each class in turn while it lasts."""
+    indices = list(range(len(split)))
+    rng.shuffle(indices)
+    if split.labels is None or task.kind != "classification":
+        return indices
+    by_class: dict[Label, list[int]] = defaultdict(list)
+    for i in indices:
+        by_class[split.labels[i]].append(i)
+    rank = {i: r for members in by_class.values() for r, i in enumerate(members)}
+    return sorted(indices, key=lambda i: rank[i])  # stable: within a round the shuffle decides
+
+
+def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple[Split, Split]:
+    """Cut a seeded part of train, each class by its share; return the rest and the part."""
+    groups: dict[Label, list[int]] = defaultdict(list)
+    for i in range(len(train)):
+        groups[0 if train.labels is None or task.kind == "regression" else train.labels[i]].append(
+            i
+        )
+    rng = random.Random(f"{seed}:selection")
+    part: set[int] = set()
+    for label in sorted(groups):
+        members = groups[label]
+        part.update(rng.sample(members, max(1, round(fraction * len(members)))))
+    rest = [i for i in range(len(train)) if i not in part]
+    missing = (
+        {}
+        if task.kind == "regression"
+        else set(groups) - {train.labels[i] for i in rest if train.labels}
+    )
+    if not rest or missing:
+        raise UserError(
+            f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training"
+            " examples; use a smaller fraction or protocol=final"
+        )
+    return train.take(rest), replace(train.take(sorted(part)), name="selection")
+
+
+def check_split(split: Split, task: Task, origin: str) -> None:
+    """Refuse an empty split, and a train split that lacks a class or has a single score."""
+    if not len(split):
+        raise UserError(f"task={task.name}: {origin} has no examples")
+    if split.name != "train" or split.labels is None:
+        return
+    if task.kind == "classification":
+        present = set(split.labels)
+        absent = [name for i, name in enumerate(task.labels) if i not in present]
+        if absent:
+            raise UserError(
+                f"task={task.name}: {origin} has no example labelled {', '.join(absent)};"
+                " every class in task.labels must occur in train"
+            )

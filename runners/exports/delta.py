@@ -1,0 +1,187 @@
+"""What training changed, on disk and back: small, without pickles, bound to its pretrained weights.
+
+A folder holds delta.json (configuration, hashes) and the tensors that differ from the pretrained
+model: as delta.safetensors, or, where peft has the method, in peft's own format
+(adapter_model.safetensors, adapter_config.json), which `PeftModel.from_pretrained` reads as well.
+What a method found beside the model, such as Child-Tuning D's mask, is in METHOD.safetensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from methods.method import Method
+from results.errors import UserError
+from runners.config.check import RunConfig, from_record
+from runners.exports.peft import ABOUT, OURS, PEFTS, _from_peft, _write_peft
+from runners.models.build import Tensors, apply_methods, kept_tensors, load_pretrained
+from runners.models.pretrained import Loaded
+from runners.models.weights import Weights, find_weights
+
+FORMAT = "tunebench delta 1"
+
+
+def changed_tensors(
+    model: torch.nn.Module, head: frozenset[str], config: RunConfig, weights: Weights
+) -> Tensors:
+    """Return what must be kept: the head, and whatever is not bit-equal to the pretrained model."""
+    pretrained = load_pretrained(config, weights).model.state_dict()
+    kept = kept_tensors(model, config.methods)
+    replaced = {n for m in config.methods for n in m.fold(model).replaced}
+    for name, parameter in model.named_parameters():
+        own = pretrained.get(name.replace(".base_layer.", "."))
+        same = own is not None and torch.equal(own, parameter.detach().cpu())
+        if name not in replaced and (name in head or not same):
+            kept[name] = parameter.detach()
+    return {n: t.cpu().contiguous() for n, t in kept.items()}
+
+
+def save_delta(
+    folder: Path, model: Any, head: frozenset[str], config: RunConfig, weights: Weights, run: str
+) -> int:
+    """Write the folder, whole or not at all; return the bytes of its tensors."""
+    tensors = changed_tensors(model, head, config, weights)
+    temporary = folder.with_name(folder.name + ".tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    try:
+        file = _write_peft(temporary, tensors, model, head, config, weights)
+        if file is None:
+            file = OURS
+            save_file(tensors, temporary / file)
+        for method in config.methods:
+            found = {n: t.cpu().contiguous() for n, t in method.tensors().items()}
+            if found:
+                save_file(found, temporary / f"{method.name}.safetensors")
+        about = {
+            "format": FORMAT,
+            "run": run,
+            "file": file,
+            "sha256": _sha256(temporary / file),
+            "weights": {"name_or_path": weights.name_or_path, "sha256": weights.sha256},
+            "config": _composed(config),
+        }
+        (temporary / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        shutil.rmtree(folder, ignore_errors=True)
+        temporary.rename(folder)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return (folder / file).stat().st_size
+
+
+def _composed(config: RunConfig) -> dict[str, Any]:
+    """Return the configuration in the shape that `check` takes."""
+    methods = {
+        item["name"]: {k: v for k, v in item.items() if k not in ("name", "version")}
+        for item in config.method_options()
+    }
+    settings = config.settings.model_dump(mode="json") | {"save": None}
+    return {**settings, "lr": config.lr, "precision": config.precision, "method": methods}
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+@dataclass(frozen=True)
+class Delta:
+    """A delta that was read and checked: its configuration, weights and model, ready to use."""
+
+    config: RunConfig
+    weights: Weights
+    loaded: Loaded
+    run: str
+
+
+def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
+    """Rebuild a trained model from a folder that `save=delta` wrote.
+
+    `model_path` names the pretrained weights where they lie elsewhere now. Files that are missing,
+    damaged, of another format or for other weights are a UserError; nothing is unpickled.
+    """
+    folder = Path(folder)
+    about = _read_about(folder)
+    path = folder / str(about["file"])
+    if not path.is_file():
+        raise UserError(f"eval={folder}: {path.name} is missing; copy the whole folder")
+    if _sha256(path) != about["sha256"]:
+        raise UserError(
+            f"eval={folder}: {path.name} is damaged or was changed (its sha256 is not the one in"
+            f" {ABOUT}); save the delta again"
+        )
+    composed = dict(about["config"])
+    if model_path is not None:
+        composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
+    config = from_record(composed)
+    weights = find_weights(config.settings.model)
+    if weights.sha256 != about["weights"]["sha256"]:
+        raise UserError(
+            f"eval={folder}: it was trained from weights with sha256"
+            f" {about['weights']['sha256']}, {weights.name_or_path} has {weights.sha256}; name the"
+            " right ones by model.name_or_path="
+        )
+    loaded = load_pretrained(config, weights)
+    loaded = apply_methods(config, loaded, weights, total_steps=1)
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise UserError(f"eval={folder}: {path.name} cannot be read ({error})") from None
+    if path.name == PEFTS:
+        tensors = _from_peft(tensors, loaded, config)
+    _put(tensors, loaded.model, config.methods, folder)
+    loaded.model.eval()  # type: ignore[no-untyped-call]
+    return Delta(config, weights, loaded, str(about["run"]))
+
+
+def _read_about(folder: Path) -> dict[str, Any]:
+    path = folder / ABOUT
+    if not path.is_file():
+        raise UserError(f"eval={folder}: no {ABOUT} there; name a folder that save=delta wrote")
+    try:
+        about = json.loads(path.read_text())
+    except ValueError as error:
+        raise UserError(f"eval={folder}: {ABOUT} is not readable JSON ({error})") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise UserError(f"eval={folder}: {ABOUT} does not say '{FORMAT}'; it is of another program")
+    missing = {"run", "file", "sha256", "weights", "config"} - set(about)
+    if missing or about["file"] not in (OURS, PEFTS):
+        raise UserError(f"eval={folder}: {ABOUT} is incomplete; save the delta again")
+    return about
+
+
+def _put(
+    tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], folder: Path
+) -> None:
+    own = dict(model.named_parameters())
+    plain = {n: t for n, t in tensors.items() if ":" not in n}
+    for name, tensor in plain.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise UserError(
+                f"eval={folder}: the tensor {name} {tuple(tensor.shape)} has no place in the model"
+                " that its configuration builds; the folder mixes two runs"
+            )
+    replaced = {n for m in methods for n in m.fold(model).replaced}
+    lacking = {n for n, p in own.items() if p.requires_grad} - set(plain) - replaced
+    if lacking:
+        raise UserError(
+            f"eval={folder}: {len(lacking)} trained tensors are missing, such as"
+            f" {sorted(lacking)[0]}; save the delta again"
+        )
+    with torch.no_grad():
+        for name, tensor in plain.items():
+            own[name].copy_(tensor)
+    for method in methods:
+        prefix = f"{method.name}:"
+        folded = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
+        if folded:
+            method.unfold(model, folded)

@@ -1,0 +1,97 @@
+"""The device that a run trains on."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from typing import TYPE_CHECKING
+
+from results.errors import UserError
+from runners.config.check import RunConfig
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+def make_accelerator(device: str, config: RunConfig) -> Accelerator:
+    """Return accelerate's handle on one device, in place of an earlier run's; route products."""
+    import torch
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    from runners.speed.onednn import route_products
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    mixed = "bf16" if config.precision == "bf16" else "no"
+    route_products(config.settings.speed.onednn, device, config.precision)
+    if device.startswith("cuda"):
+        torch.cuda.set_device(device)
+        torch.cuda.reset_peak_memory_stats()
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+
+
+def set_threads(threads: int | None) -> None:
+    """Fix the number of CPU threads; call before torch is imported."""
+    if threads is not None:
+        os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    if "torch" in sys.modules and threads is not None:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def choose_device(asked: str) -> str:
+    """Return cpu, mps or cuda:N for what was asked; a device that is not there is a UserError."""
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if asked == "auto":
+        return "cuda:0" if count else "cpu"
+    if asked == "mps":
+        if not torch.backends.mps.is_available():
+            raise UserError(
+                "device=mps: this machine has no Apple GPU that torch can use; use device=cpu"
+            )
+        return asked
+    if asked.startswith("cuda"):
+        index = int(asked.partition(":")[2] or 0)
+        if index >= count:
+            found = f"{count} GPU{'s' if count != 1 else ''}"
+            raise UserError(
+                f"device={asked}: torch sees {found} here; use device=cpu or device=auto"
+            )
+        return f"cuda:{index}"
+    return "cpu"
+
+
+def computes_bf16(device: str) -> bool:
+    """Say whether a device multiplies bfloat16 matrices itself; a CPU that does not emulates it.
+
+    Emulated products are many times slower than float32 ones.
+    """
+    import torch
+
+    return device != "cpu" or bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+
+
+def make_deterministic() -> None:
+    """Ask torch for deterministic kernels; an operation that has none warns and runs."""
+    import torch
+
+    torch.set_deterministic_debug_mode("warn")  # as use_deterministic_algorithms, without inductor
+    # Filling fresh memory only makes bugs visible, and costs a write of every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+
+
+def peak_bytes(device: str) -> int:
+    """Return this process's peak memory: the GPU's if it trains there, else what was resident."""
+    if device.startswith("cuda"):
+        import torch
+
+        return int(torch.cuda.max_memory_allocated(device))
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)

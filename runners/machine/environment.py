@@ -1,0 +1,79 @@
+"""What a run ran on: libraries, commit, device, threads, memory."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "evaluate",
+              "scikit-learn", "scipy", "numpy", "hydra-core")  # fmt: skip
+
+
+_ROOT = Path(__file__).resolve().parents[2]
+
+
+def describe_environment(device: str, precision: str) -> dict[str, Any]:
+    """Return the environment part of the record."""
+    import torch
+
+    from runners.speed.onednn import routed
+
+    on_gpu = device.startswith("cuda")
+    return {
+        "python": platform.python_version(),
+        "libraries": {name: _version(name) for name in _LIBRARIES},
+        **commit(),
+        "device": device.partition(":")[0],
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else cpu_name(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "precision": precision,
+        "onednn_products": routed(),
+        "deterministic": torch.are_deterministic_algorithms_enabled(),
+        "shared_device": os.environ.get("TUNEBENCH_SHARED_DEVICE") == "1",
+        "runs_beside": int(os.environ.get("TUNEBENCH_RUNS_BESIDE", 0)),
+        "system": f"{platform.system()} {platform.machine()}",
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def cpu_name() -> str:
+    """Return the processor's model name as the system gives it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def commit() -> dict[str, Any]:
+    """Return the code's commit and whether it was changed since; records are not code."""
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(_ROOT), *arguments],
+                capture_output=True,
+                text=True,
+                timeout=10,
+                check=True,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout.strip()
+
+    head = git("rev-parse", "HEAD")
+    kept = [f":!results/{name}" for name in ("runs", "boards", "searches", "embedded")]
+    changes = git("status", "--porcelain", "--", ".", *kept)
+    return {"commit": head, "dirty": None if changes is None else bool(changes)}

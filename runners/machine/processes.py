@@ -1,0 +1,45 @@
+"""Processes that do one run each, and end when the process that wanted it has died."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+RUN_PY = Path(__file__).resolve().parents[2] / "run.py"
+
+
+_PARENT = "TUNEBENCH_ENDS_WITH"
+
+
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def run_alone(arguments: Sequence[str]) -> int:
+    """Run run.py with the arguments in a fresh process and return its exit code.
+
+    The process is terminated when the one that waits for it dies, so that a sweep that is killed
+    leaves nothing behind but checkpoints.
+    """
+    environment = {**os.environ, _PARENT: str(os.getpid())}
+    process = subprocess.Popen([sys.executable, str(RUN_PY), *arguments], env=environment)
+    try:
+        return process.wait()
+    except BaseException:
+        process.terminate()
+        process.wait()
+        raise
+
+
+def end_with_parent() -> None:
+    """Ask for the end of this process with its parent's, where the parent wants that (Linux)."""
+    parent = os.environ.pop(_PARENT, None)
+    if parent is None or sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != int(parent):  # it died before it could be watched
+        sys.exit(143)

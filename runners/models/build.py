@@ -1,0 +1,119 @@
+"""Builds the model of a configuration: pretrained weights, a fresh head, the methods' changes."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+import torch
+
+from methods.method import Method, Setting
+from runners.config.check import RunConfig
+from runners.models.pretrained import Loaded, load_model
+from runners.models.weights import Weights
+from runners.seeds import derive
+from runners.speed.dropout import use_fast_dropout
+from runners.speed.first_token import use_first_token
+
+
+def trained_sha256(model: torch.nn.Module) -> str:
+    """Hash the trained tensors, by name and bytes; equal for two runs that agree to the bit."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        if parameter.requires_grad:
+            digest.update(f"{name}\0{tuple(parameter.shape)}\0".encode())
+            digest.update(parameter.detach().cpu().contiguous().numpy().data)
+    return digest.hexdigest()
+
+
+Tensors = dict[str, torch.Tensor]
+
+
+def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
+    """Load the model that a configuration starts from, before any method."""
+    settings, budget = config.settings, config.settings.budget
+    loaded = load_model(
+        weights,
+        settings.task,
+        settings.seed,
+        budget.max_length,
+        budget.dropout,
+        settings.model.untrained,
+    )
+    if settings.speed.fast_dropout:
+        use_fast_dropout(loaded.model)
+    return loaded
+
+
+def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_steps: int) -> Loaded:
+    """Let the methods prepare the model, in the order typed, each with its own random stream.
+
+    A method that represents sentences comes first, because the head is its own: what it adds
+    belongs to the head of what is returned.
+    """
+    settings = config.settings
+    wanted = any("pretrained" in method.needs for method in config.methods)
+    pretrained = (
+        {n: p.detach().clone() for n, p in loaded.model.named_parameters()} if wanted else {}
+    )
+    for method in sorted(config.methods, key=lambda m: not m.represents):
+        setting = Setting(
+            head=loaded.head,
+            generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
+            num_labels=max(1, len(settings.task.labels)),
+            regression=settings.task.kind == "regression",
+            total_steps=total_steps,
+            max_length=settings.budget.max_length,
+            precision=config.precision,
+            pretrained=pretrained,
+            methods=config.method_names,
+            tokenizer=loaded.tokenizer,
+            folder=weights.folder,
+        )
+        before = {name for name, _ in loaded.model.named_parameters()}
+        method.prepare(loaded.model, setting)
+        if method.represents:
+            added = {name for name, _ in loaded.model.named_parameters()} - before
+            loaded = replace(loaded, head=loaded.head | added)
+    if settings.speed.first_token:
+        use_first_token(loaded.model)
+    return loaded
+
+
+def kept_tensors(model: torch.nn.Module, methods: tuple[Method, ...]) -> Tensors:
+    """Return the trained tensors by name; what only serves training is replaced by what is kept.
+
+    A tensor that a method folded is named METHOD:NAME.
+    """
+    tensors = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
+    for method in methods:
+        folded = method.fold(model)
+        tensors = {n: t for n, t in tensors.items() if n not in folded.replaced}
+        tensors |= {f"{method.name}:{name}": t for name, t in folded.kept.items()}
+    return tensors
+
+
+def count_parameters(
+    model: torch.nn.Module, head: frozenset[str], methods: tuple[Method, ...]
+) -> dict[str, int]:
+    """Count scalars; shared tensors count once.
+
+    `total`, `trainable` and `trainable_without_head` count what is kept after training;
+    `training_only` counts the trained parameters that are then replaced, such as an MLP that makes
+    a prefix.
+    """
+    kept = kept_tensors(model, methods)
+    trainable = sum(t.numel() for t in kept.values())
+    optimized = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    plain = sum(t.numel() for name, t in kept.items() if ":" not in name)
+    return {
+        "total": sum(p.numel() for p in model.parameters()) - optimized + trainable,
+        "trainable": trainable,
+        "trainable_without_head": sum(t.numel() for n, t in kept.items() if n not in head),
+        "training_only": optimized - plain,
+    }
+
+
+def stored_bytes(model: torch.nn.Module, methods: tuple[Method, ...]) -> int:
+    """Return what must be kept to have the trained model again, given the pretrained one."""
+    return sum(t.numel() * t.element_size() for t in kept_tensors(model, methods).values())

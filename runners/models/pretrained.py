@@ -1,0 +1,178 @@
+"""Loads a pretrained encoder with a task head, and says which parameters are the head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from methods.surgery.places import draw_anew as initialise
+from results.errors import UserError
+from runners.config.task import Task
+from runners.models.weights import OFFLINE, Weights
+from runners.seeds import derive
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model in float32 on the CPU, its tokenizer, and the names of its fresh parameters."""
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    head: frozenset[str]
+
+
+def load_model(
+    weights: Weights,
+    task: Task,
+    seed: int,
+    max_length: int,
+    dropout: float | None,
+    untrained: Sequence[str] = (),
+) -> Loaded:
+    """Load encoder and tokenizer; the head is drawn from the seed's own stream.
+
+    The head is what lies outside the encoder, what the checkpoint lacks, and the modules named in
+    `untrained`; a task of kind similarity has none. Every failure is a UserError.
+    """
+    import torch
+    from transformers import (
+        AutoConfig,
+        AutoModel,
+        AutoModelForSequenceClassification,
+        AutoTokenizer,
+    )
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    shown = f"model {weights.name_or_path}"
+    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        config = AutoConfig.from_pretrained(weights.folder, **local)
+    except Exception as error:
+        raise UserError(
+            f"{shown}: config.json is not one of a known model ({_first_line(error)}); {OFFLINE}"
+        ) from None
+    without_head = task.kind == "similarity"
+    if not without_head:
+        names = task.labels or ["score"]
+        config.num_labels = len(names)
+        config.id2label = dict(enumerate(names))
+        config.label2id = {name: i for i, name in enumerate(names)}
+        config.problem_type = (
+            "regression" if task.kind == "regression" else "single_label_classification"
+        )
+    set_dropout(config, dropout)
+    check_length(config, max_length, shown)
+    torch.manual_seed(derive(seed, "head"))
+    auto = AutoModel if without_head else AutoModelForSequenceClassification
+    try:
+        model, info = auto.from_pretrained(
+            weights.folder,
+            config=config,
+            use_safetensors=True,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **local,
+        )
+    except Exception as error:
+        raise UserError(
+            f"{shown}: the weights in {weights.folder} cannot be loaded ({_first_line(error)});"
+            f" the file may be damaged or of another architecture; {OFFLINE}"
+        ) from None
+    missing = set(info["missing_keys"])
+    inside = "" if without_head else model.base_model_prefix
+    lost = sorted(n for n in missing if n.startswith(inside) and "pooler" not in n)
+    if lost:
+        raise UserError(
+            f"{shown}: {len(lost)} of the encoder's tensors are not in {weights.folder}, such as"
+            f" {lost[0]}; the file is of another model, or was cut down; {OFFLINE}"
+        )
+    if without_head:
+        head, model = frozenset[str](), _sentence_model(model)
+    else:
+        head = head_names(model, missing | draw_anew(model, untrained, shown))
+    if info.get("mismatched_keys"):
+        raise UserError(
+            f"{shown}: shapes in the weights do not fit config.json:"
+            f" {sorted(info['mismatched_keys'])[0]}"
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(weights.folder, **local)
+    except Exception as error:
+        raise UserError(
+            f"{shown}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE}"
+        ) from None
+    if tokenizer.pad_token_id is None:
+        raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
+    return Loaded(model, tokenizer, head)
+
+
+def _sentence_model(encoder: Any) -> Any:
+    """Return the encoder without a pooler, whose output no vector of a sentence is made from."""
+    from runners.models.encoder import SentenceModel
+
+    if getattr(encoder, "pooler", None) is not None:
+        encoder.pooler = None
+    return SentenceModel(encoder)
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {text[0][:160] if text else ''}"
+
+
+def head_names(model: PreTrainedModel, missing: set[str]) -> frozenset[str]:
+    """Return the names of parameters outside the encoder, and of those the checkpoint lacks."""
+    encoder = model.base_model_prefix + "."
+    return frozenset(
+        n for n, _ in model.named_parameters() if not n.startswith(encoder) or n in missing
+    )
+
+
+def draw_anew(model: PreTrainedModel, modules: Sequence[str], shown: str) -> set[str]:
+    """Initialise the named modules as if the checkpoint lacked them; return their parameters.
+
+    A name that is not one of the model's modules is a UserError.
+    """
+    drawn: set[str] = set()
+    known = dict(model.named_modules())
+    for name in modules:
+        if not name or name not in known:
+            raise UserError(f"{shown}: model.untrained={name!r} is not one of its modules")
+        drawn |= {f"{name}.{inner}" for inner, _ in known[name].named_parameters()}
+        initialise(model, known[name])
+    return drawn
+
+
+def set_dropout(config: Any, dropout: float | None) -> None:
+    """Set every dropout rate the architecture has; None leaves the pretrained model's own."""
+    if dropout is None:
+        return
+    for name, value in list(config.to_dict().items()):
+        is_rate = isinstance(value, int | float) and not isinstance(value, bool)
+        if "dropout" in name and (is_rate or (value is None and name == "classifier_dropout")):
+            setattr(config, name, dropout)
+
+
+def check_length(config: Any, max_length: int, shown: str) -> None:
+    """Refuse a length that the position embeddings do not reach."""
+    limit = getattr(config, "max_position_embeddings", None)
+    if limit is None or limit <= 0:
+        return
+    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
+        limit -= config.pad_token_id + 1  # positions start after the padding index
+    if max_length > limit:
+        raise UserError(
+            f"budget.max_length={max_length}: {shown} takes {limit} tokens at most; use"
+            f" budget.max_length={limit}"
+        )
+
+
+def count_embeddings(model: Any) -> int:
+    """Return how many token ids the model has embeddings for."""
+    return int(model.get_input_embeddings().weight.shape[0])

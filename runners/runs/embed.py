@@ -1,0 +1,146 @@
+"""A run's encoder put to use: vectors of a user's sentences, and folders for other programs.
+
+    from runners.vectors import load_embedder
+    embed = load_embedder("results/runs/sts.simcse….delta")
+    embed(["A man is eating.", "Someone eats."])      # [2, width], float32
+
+`python run.py embed=RUN text=FILE out=FILE.npy` does the same for the lines of a file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results import record as records
+from results.errors import UserError
+from runners.config.check import RunConfig, from_record, representation_of
+from runners.config.typed import typed_model_path
+from runners.data.files import lines_of, read_text
+from runners.exports.delta import load_delta
+from runners.exports.peft import ABOUT
+from runners.machine.device import choose_device, make_deterministic, set_threads
+from runners.models.build import apply_methods, load_pretrained
+from runners.models.pretrained import Loaded
+from runners.models.weights import Weights, find_weights
+from runners.tasks.collate import SentenceCollator
+from runners.tasks.similarity import embed, raw_tokens, sentence_room
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+
+@dataclass(frozen=True)
+class Embedder:
+    """Makes vectors of sentences as a run's evaluation did."""
+
+    config: RunConfig
+    weights: Weights
+    loaded: Loaded
+    accelerator: Accelerator
+
+    def __call__(self, texts: Sequence[str], batch_size: int = 64) -> NDArray[np.float32]:
+        """Return one vector a text, [texts, width]; an empty text is a UserError."""
+        empty = [i for i, text in enumerate(texts, 1) if not text.split()]
+        if empty:
+            raise UserError(f"text {empty[0]} of {len(texts)} is empty: a sentence needs a word")
+        if not texts:
+            raise UserError("there are no texts to make vectors of")
+        representation = representation_of(self.config)
+        whole = [representation.text(" ".join(text.split()), False) for text in texts]
+        tokenizer = self.loaded.tokenizer
+        assert isinstance(tokenizer.pad_token_id, int)
+        room = sentence_room(self.config)
+        tokens = raw_tokens("text", whole, tokenizer, self.weights, room)
+        collate = SentenceCollator([tokens], tokenizer.pad_token_id)
+        return embed(self.loaded.model, representation, collate, batch_size, self.accelerator)
+
+
+def load_embedder(
+    run: str | Path,
+    *,
+    out: str | Path = "results/runs",
+    device: str = "auto",
+    model_path: str | None = None,
+) -> Embedder:
+    """Rebuild the encoder of a run of task=sts.
+
+    `run` is a folder that save=delta wrote, or a record (its file, or the run's name in `out`), of
+    which the delta must lie beside it if the run trained. `model_path` names the pretrained weights
+    where they lie elsewhere now. Everything else is a UserError.
+    """
+    from runners.machine.device import make_accelerator
+
+    found = _delta_or_record(str(run), Path(out))
+    if found.is_dir():
+        delta = load_delta(found, model_path=model_path)
+        config, weights, loaded = delta.config, delta.weights, delta.loaded
+    else:
+        composed = dict(records.read(found).config)
+        if model_path is not None:
+            composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
+        config = from_record(composed)
+        weights = find_weights(config.settings.model)
+        loaded = apply_methods(config, load_pretrained(config, weights), weights, 0)
+    if config.settings.task.kind != "similarity":
+        raise UserError(
+            f"embed={run}: that run is of task={config.settings.task.name}, which makes no vectors;"
+            " name one of task=sts"
+        )
+    accelerator = make_accelerator(choose_device(device), config)
+    make_deterministic()
+    loaded.model.to(accelerator.device).eval()
+    return Embedder(config, weights, loaded, accelerator)
+
+
+def _delta_or_record(named: str, out: Path) -> Path:
+    """Return the folder of a delta, or the record of a run that trained nothing."""
+    from results.record import find_record
+
+    if (Path(named) / ABOUT).is_file():
+        return Path(named)
+    record = find_record(named.removesuffix(".delta"), out, "embed")
+    delta = record.with_suffix(".delta")
+    if delta.is_dir():
+        return delta
+    stored = records.read(record)
+    if stored.steps:
+        raise UserError(
+            f"embed={named}: that run trained, and {delta} is not there; run it again with"
+            " save=delta"
+        )
+    return record
+
+
+def embed_file(asked: RunConfig, arguments: Sequence[str]) -> int:
+    """Write the vectors of a file's lines as a NumPy array, whole or not at all."""
+    settings = asked.settings
+    if settings.text is None or not settings.out.endswith(".npy"):
+        raise UserError("embed=RUN needs text=FILE, one sentence a line, and out=FILE.npy")
+    assert settings.embed is not None
+    path, out = Path(settings.text).expanduser(), Path(settings.out).expanduser()
+    lines = lines_of(read_text(path, f"text={path}"))
+    empty = [i for i, line in enumerate(lines, 1) if not line.split()]
+    if empty or not lines:
+        where = f"line {empty[0]} is empty" if empty else "the file is empty"
+        raise UserError(f"text={path}: {where}: each line must hold a sentence")
+    set_threads(settings.threads)
+    path_now = typed_model_path(arguments)
+    embedder = load_embedder(settings.embed, device=settings.device, model_path=path_now)
+    vectors = embedder(lines)
+    temporary = out.with_name(f".{out.name}.tmp")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            np.save(stream, vectors, allow_pickle=False)
+        temporary.replace(out)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
+    print(f"{out}: {len(vectors)} vectors of {vectors.shape[1]} numbers, float32")
+    return 0

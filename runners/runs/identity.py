@@ -1,0 +1,76 @@
+"""A run's name: a hash of everything that can change its score, and of nothing else.
+
+Output folders, devices, thread counts and where files lie stay out. A changed default, label, text,
+weight or method version is another run; the same run asked for in other words is the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+from runners.config.check import RunConfig
+from runners.data.split import TaskData
+from runners.models.weights import Weights
+
+HARNESS_VERSION = (
+    2  # raised when a change of the loop, the batches or the metrics can change a score
+)
+
+
+OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
+
+
+def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, Any]:
+    """Return what the name is made from, JSON-ready."""
+    settings = config.settings
+    budget = settings.budget.model_dump(exclude={"name", "precision", "eval_batch_size"})
+    if budget["buckets"] == OLD_BUCKETS:
+        del budget["buckets"]
+    if budget["steps"] is not None:
+        budget["epochs"] = None
+    task = settings.task
+    return {
+        "harness": HARNESS_VERSION,
+        "methods": config.method_options(),
+        "lr": config.lr,
+        "precision": config.precision,
+        "budget": budget,
+        "protocol": settings.protocol.model_dump(),
+        "task": task.model_dump(
+            include={
+                "name",
+                "version",
+                "kind",
+                "text",
+                "labels",
+                "positive_label",
+                "metrics",
+                "diagnostics",
+            }
+        ),
+        "source": data.source,
+        "splits": {name: split.sha256 for name, split in data.splits().items()},
+        "weights": weights.sha256,
+        "model_files": weights.files_sha256,
+        "optimizer": settings.optimizer.model_dump(),
+        "fast_dropout": settings.speed.fast_dropout,
+        "untrained": sorted(settings.model.untrained),
+        "seed": settings.seed,
+    }
+
+
+def run_name(config: RunConfig, data: TaskData, weights: Weights) -> str:
+    """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
+    text = json.dumps(identity(config, data, weights), sort_keys=True, ensure_ascii=False)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:12]
+    settings = config.settings
+    parts = [
+        settings.task.name,
+        "+".join(config.method_names),
+        settings.model.name,
+        f"s{settings.seed}",
+        digest,
+    ]
+    return ".".join(parts)

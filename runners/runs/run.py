@@ -1,0 +1,101 @@
+"""One run: check, name, skip if it is done, else train, and write the record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from results import record as records
+from results.pages.text import one_run
+from results.record import Record
+from runners.config.check import RunConfig
+from runners.config.settings import Settings
+from runners.data.load import load_task_data
+from runners.machine.console import say
+from runners.machine.device import set_threads
+from runners.models.weights import find_weights
+from runners.runs.identity import run_name
+from runners.runs.job import _now, blank_record, train
+from runners.runs.lease import Claim, take
+
+FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
+
+
+def run(config: RunConfig, arguments: Sequence[str]) -> int:
+    """Do one run, or print its stored result; return the exit code.
+
+    Mistakes raise UserError, before training. Where another process does this very run, it is left
+    to it.
+
+    A failure while training becomes a record of status failed, a loss that is not finite one of
+    status diverged.
+    """
+    began = time.perf_counter()
+    settings = config.settings
+    folder = Path(settings.out)
+    records.check_writable(folder)
+    weights = find_weights(settings.model)
+    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
+    if data.source == "embedded":
+        say(
+            f"DATA: EMBEDDED, generated English in the shape of {settings.task.name}, not GLUE"
+            f" ({data.reason})"
+        )
+    name = run_name(config, data, weights)
+    path = records.record_path(folder, name)
+    found = _stored(path, settings)
+    if found is not None:
+        return found
+    set_threads(settings.threads)
+    claim = take(folder, name)
+    if not isinstance(claim, Claim):
+        who = f"process {claim.get('pid')} on {claim.get('host')} since {claim.get('since')}"
+        say(f"{name} is being done by {who}; nothing is left to do here")
+        return CLAIMED
+    try:
+        found = _stored(path, settings)  # another process may have done it in the meantime
+        if found is not None:
+            return found
+        if settings.force:
+            _discard_checkpoints(folder, name)
+        blank = blank_record(config, data, weights, name, arguments)
+        done = train(config, data, weights, blank, began)
+        done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
+        if not claim.holds():
+            say(f"another process took {name} over while this one stood still; its record stands")
+            return CLAIMED
+        written = records.write(done, folder)
+        if done.status in records.DONE:
+            _discard_checkpoints(folder, name)
+    finally:
+        claim.release()
+    _print_result(done, f"record: {written}")
+    return FINISHED if done.status == "finished" else NOT_FINISHED
+
+
+def _stored(path: Path, settings: Settings) -> int | None:
+    """Print the stored result of a run that need not be done again; None where it must be."""
+    if settings.force or not path.exists():
+        return None
+    stored = records.read(path)
+    lacks = settings.save is not None and not path.with_suffix(f".{settings.save}").is_dir()
+    if stored.status == "finished" and lacks:
+        say(f"{path} is finished but was run without save={settings.save}: it runs again for that")
+        return None
+    if stored.status not in records.DONE:
+        return None
+    _print_result(stored, f"stored result of {path}; force=true runs it again")
+    return FINISHED if stored.status == "finished" else NOT_FINISHED
+
+
+def _print_result(record: Record, line: str) -> None:
+    """Print a run's result and its last line at once, so that runs with one log mix no lines."""
+    print(f"{one_run(record)}\n{line}\n", end="", flush=True)
+
+
+def _discard_checkpoints(folder: Path, name: str) -> None:
+    from runners.training.checkpoint import Checkpoints
+
+    Checkpoints(folder, name, say).remove()

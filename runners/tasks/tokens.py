@@ -1,0 +1,153 @@
+"""Tokenises a split once, keeps it unpadded, and re-uses it by content.
+
+A cached file is named by a hash of the tokenizer's files, the library's version, the length limit
+and the texts, so it can never be stale; it is written whole or not at all, and holds a hash of its
+content, so that a damaged one is named and made again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import sys
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.errors import UserError
+from runners.data.split import Split
+from runners.models.weights import Weights
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+_FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Token ids of a split, laid end to end: example i is [offsets[i], offsets[i+1]).
+
+    `input_ids` and `token_type_ids` (None where the model has none) have one entry a token;
+    `offsets` has one more entry than there are examples.
+    """
+
+    input_ids: NDArray[np.int32]
+    token_type_ids: NDArray[np.uint8] | None
+    offsets: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Tokens of each example, special tokens included."""
+        return np.diff(self.offsets)
+
+
+def cache_folder() -> Path:
+    """Return where tokenised data is kept: TUNEBENCH_CACHE, else the user's cache folder."""
+    named = os.environ.get("TUNEBENCH_CACHE")
+    if named:
+        return Path(named).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunebench"
+
+
+def tokenize(
+    split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
+) -> Tokens:
+    """Return the tokens of a split, examples cut to `max_length` (a pair's longer text first)."""
+    key = _key(split, tokenizer, weights, max_length)
+    path = cache_folder() / f"tokens-{key}.npz"
+    cached = _read(path)
+    if cached is not None:
+        return cached
+    columns = list(zip(*split.texts, strict=True))
+    try:
+        encoded = tokenizer(
+            *[list(column) for column in columns],
+            truncation="longest_first" if len(columns) == 2 else True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+        )
+    except Exception as error:
+        raise UserError(
+            f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
+        ) from error
+    tokens = _lay_out(encoded)
+    _write(path, tokens)
+    return tokens
+
+
+def _key(
+    split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
+) -> str:
+    import tokenizers
+    import transformers
+
+    parts = [_FORMAT, type(tokenizer).__name__, transformers.__version__, tokenizers.__version__]
+    parts += [weights.files_sha256, max_length, split.sha256]
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
+
+
+def _lay_out(encoded: Any) -> Tokens:
+    ids: list[list[int]] = encoded["input_ids"]
+    offsets = np.zeros(len(ids) + 1, dtype=np.int64)
+    np.cumsum([len(row) for row in ids], out=offsets[1:])
+
+    def flat(rows: list[list[int]], dtype: Any) -> NDArray[Any]:
+        return np.fromiter(
+            (value for row in rows for value in row), dtype=dtype, count=int(offsets[-1])
+        )
+
+    types = flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None
+    return Tokens(flat(ids, np.int32), types, offsets)
+
+
+def _read(path: Path) -> Tokens | None:
+    if not path.exists():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            types = stored.get("token_type_ids")
+            tokens = Tokens(stored["input_ids"], types, stored["offsets"])
+            if np.array_equal(stored["sha256"], _digest(tokens)):
+                return tokens
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        pass
+    print(f"cached tokens {path} are damaged; they are made again", file=sys.stderr)
+    return None
+
+
+def _digest(tokens: Tokens) -> NDArray[np.uint8]:
+    """Hash the arrays' types and bytes, [32]."""
+    found = hashlib.sha256()
+    for array in (tokens.input_ids, tokens.offsets, tokens.token_type_ids):
+        if array is not None:
+            found.update(f"{array.dtype} {array.shape}".encode())
+            found.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(found.digest(), dtype=np.uint8)
+
+
+def _write(path: Path, tokens: Tokens) -> None:
+    """Keep the tokens for the next run; a cache that cannot be written costs only time."""
+    arrays: dict[str, NDArray[Any]] = {"input_ids": tokens.input_ids, "offsets": tokens.offsets}
+    arrays["sha256"] = _digest(tokens)
+    if tokens.token_type_ids is not None:
+        arrays["token_type_ids"] = tokens.token_type_ids
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as stream:
+            np.savez(stream, **arrays)  # type: ignore[arg-type]
+        temporary.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)

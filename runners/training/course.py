@@ -1,0 +1,152 @@
+"""The course of a run: training, evaluations, selection, and going on where one was killed."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from results.record import Record
+from runners.config.check import RunConfig
+from runners.config.settings import Checkpoint
+from runners.machine.console import Meter
+from runners.tasks.labelled import Scoring
+from runners.tasks.metrics import headline
+from runners.training.checkpoint import Checkpoints
+from runners.training.loop import Loop, Progress
+from runners.training.schedule import evaluation_steps
+
+if TYPE_CHECKING:
+    from runners.tasks.similarity import SimilarityScoring
+
+
+class Course:
+    """Trains a loop to its end and keeps what the record says about the way there.
+
+    `state_dict` holds all of it, the loop's state included: a course that loads it goes on to the
+    same end, to the bit on a CPU.
+    """
+
+    def __init__(
+        self,
+        loop: Loop,
+        scoring: Scoring | SimilarityScoring,
+        config: RunConfig,
+        initial_sha256: str,
+    ) -> None:
+        self.loop, self.scoring, self.config = loop, scoring, config
+        self.initial_sha256 = initial_sha256
+        self.evaluations: list[dict[str, Any]] = []
+        self.best_on_dev: dict[str, Any] | None = None
+        self.selected: dict[str, Any] | None = None
+        self.kept_state: dict[str, Any] = {}
+        self.resumed: list[int] = []
+
+    def run(self, after_step: Callable[[], None] = lambda: None) -> None:
+        """Train, evaluating when it is due; `after_step` is called after each step."""
+        due = evaluation_steps(self.config.settings.budget, self.loop.order)
+        done = self.evaluations[-1]["step"] if self.evaluations else 0
+        meter = Meter(self.loop.steps)
+
+        def tick(step: int) -> None:
+            meter.step(step)
+            after_step()
+
+        for until in due:
+            if until > done:
+                self.loop.run(until, tick)
+                self._evaluate(until, meter)
+        meter.close()
+
+    def _evaluate(self, step: int, meter: Meter) -> None:
+        task, loop = self.config.settings.task, self.loop
+        per_epoch = loop.order.steps_per_epoch
+        entry: dict[str, Any] = {"step": step, "epoch": round(step / per_epoch, 3)}
+        entry["train_loss"] = float(np.mean(loop.progress.losses[-per_epoch:]))
+        if self.config.settings.protocol.name == "select":
+            part = self.scoring(loop.model, ["selection"], step)
+            entry["selection"] = part["selection"]
+            value = headline(task, part)
+            if self.selected is None or value > self.selected["score"]:
+                self.selected = {"step": step, "score": value, "scores": part["selection"]}
+                self.kept_state = loop.state_dict()
+        last = step == loop.steps
+        # Sets of similarity are for the end: there is no development set among them.
+        report = list(self.scoring.data.report) if last or task.kind != "similarity" else []
+        scores = self.scoring(loop.model, report, step) if report else {}
+        entry["scores"] = scores
+        self.evaluations.append(entry)
+        if not scores:
+            meter.evaluated(entry)
+            return
+        value = headline(task, scores)
+        if self.best_on_dev is None or value > self.best_on_dev["score"]:
+            self.best_on_dev = {"step": step, "score": value, "scores": scores}
+        meter.evaluated(entry)
+
+    def result(self, filled: Record) -> Record:
+        """Return the record with the scores of the weights that the protocol reports."""
+        report = list(self.scoring.data.report)
+        scores = self.evaluations[-1]["scores"]
+        chosen = self.selected["step"] if self.selected is not None else self.loop.step
+        if chosen != self.loop.step:
+            self.loop.load_state_dict(self.kept_state)
+            scores = self.scoring(self.loop.model, report, self.loop.step)
+        return replace(
+            filled,
+            score=headline(self.config.settings.task, scores),
+            scores=scores,
+            undefined={k: v for k, v in self.scoring.undefined.items() if v and k in report},
+            best_on_dev=self.best_on_dev,
+            selected=self.selected,
+            predictions={k: v for k, v in self.scoring.predictions.items() if k in report},
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the continuation and the record depend on."""
+        self.loop.settle()
+        return {
+            "loop": self.loop.state_dict(),
+            "progress": dataclasses.asdict(self.loop.progress),
+            "preparation_seconds": self.loop.preparation_seconds,
+            "micro_batch": self.loop.micro_batch,
+            "evaluations": self.evaluations,
+            "best_on_dev": self.best_on_dev,
+            "selected": self.selected,
+            "kept_state": self.kept_state,
+            "eval_seconds": self.scoring.seconds,
+            "resumed": self.resumed,
+            "initial_sha256": self.initial_sha256,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        self.loop.load_state_dict(state["loop"])
+        self.loop.progress = Progress(**state["progress"])
+        self.loop.preparation_seconds = state["preparation_seconds"]
+        self.loop.micro_batch = state["micro_batch"]
+        self.evaluations = state["evaluations"]
+        self.best_on_dev, self.selected = state["best_on_dev"], state["selected"]
+        self.kept_state = state["kept_state"]
+        self.scoring.seconds = state["eval_seconds"]
+        self.resumed = [*state["resumed"], self.loop.step]
+
+
+class Saving:
+    """Saves a course every so many steps or minutes; called after each step."""
+
+    def __init__(self, course: Course, checkpoints: Checkpoints, every: Checkpoint) -> None:
+        self.course, self.checkpoints, self.every = course, checkpoints, every
+        self.last = time.monotonic()
+
+    def __call__(self) -> None:
+        step, minutes = self.course.loop.step, (time.monotonic() - self.last) / 60
+        by_steps = self.every.steps is not None and step % self.every.steps == 0
+        by_time = self.every.minutes is not None and minutes >= self.every.minutes
+        if (by_steps or by_time) and step < self.course.loop.steps:
+            self.checkpoints.save(step, self.course.state_dict())
+            self.last = time.monotonic()

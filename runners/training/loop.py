@@ -1,0 +1,340 @@
+"""The one training loop; methods change it through their hooks."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import time
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from methods.method import Batch, Method, Output
+from methods.surgery.representation import Representation
+from runners.config.settings import AdamW, Budget
+from runners.config.settings import SuperAdam as SuperAdamOptions
+from runners.optimizers.build import build_optimizer, plain_groups
+from runners.optimizers.super_adam import SuperAdam
+from runners.seeds import derive
+from runners.speed.memory import release_memory
+from runners.speed.prefetch import ahead
+from runners.speed.vocabulary import Vocabulary, hindrance, rows_in_use
+from runners.tasks.collate import Collator
+from runners.tasks.kind import Diverged
+from runners.training.order import Order
+from runners.training.schedule import learning_rate_factor, total_steps
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+    from runners.tasks.collate import SentenceCollator
+
+
+RELEASE_MEMORY_EVERY = 2**14  # padded places; batches of other lengths leave holes in the heap
+
+
+CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits for the device
+
+
+@dataclass
+class Progress:
+    """What the loop has spent so far: seconds without evaluation, real tokens and padded places."""
+
+    train_seconds: float = 0.0
+    real_tokens: int = 0
+    padded_tokens: int = 0
+    losses: list[float] = field(default_factory=list)
+
+
+class Loop:
+    """Trains a prepared model, step by step, from any saved state.
+
+    `state_dict` holds all that the continuation depends on: trained tensors and buffers,
+    optimizer, schedule, the methods' state, the step and the global random streams (dropout). The
+    data order is a function of the seed and the step.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        methods: Sequence[Method],
+        collate: Collator | SentenceCollator,
+        order: Order,
+        budget: Budget,
+        lr: float,
+        optimizer: AdamW | SuperAdamOptions,
+        accelerator: Accelerator,
+        prefetch: bool = True,
+        release: bool = False,
+    ) -> None:
+        self.model, self.methods, self.collate = model, methods, collate
+        self.order, self.budget, self.accelerator = order, budget, accelerator
+        self.steps = total_steps(budget, order)
+        self.step = 0
+        self.progress = Progress()
+        groups = plain_groups(model, lr, budget.weight_decay)
+        for method in methods:
+            groups = method.parameter_groups(model, groups)
+        self.optimizer = build_optimizer(groups, lr, optimizer)
+        self._twice = optimizer.gradients_a_step > 1
+        factor = learning_rate_factor(budget, self.steps)
+        if isinstance(self.optimizer, SuperAdam) and self.optimizer.options.decay == "own":
+            factor = self.optimizer.rate_factor
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        for method in methods:
+            method.optimizer_built(self.optimizer)
+        self.preparation_seconds = 0.0
+        self.prefetch = accelerator.device.type == "cuda" and prefetch
+        self.release = accelerator.device.type == "cpu" and release
+        self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
+        self.vocabulary: Vocabulary | None = None  # while only its own tokens' rows are trained
+        self._released = 0  # padded places when memory was last given back
+        self._unseen: list[torch.Tensor] = []  # losses not yet looked at
+        self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
+        self._representation = next((m for m in methods if isinstance(m, Representation)), None)
+        torch.manual_seed(derive(order.seed, "dropout"))
+
+    def forward(self, batch: Batch) -> Output:
+        """Return the task's own loss of a batch and its logits.
+
+        The loss is cross-entropy or squared error, or what a method that represents sentences has.
+        """
+        with self.accelerator.autocast():
+            if self._representation is not None:
+                return self._representation.objective(self.model, batch)
+            output = self.model(**batch)
+        return Output(output.loss.float(), output.logits.float())
+
+    def prepare_methods(self, batches: int | None = None) -> None:
+        """Let methods see an epoch's batches, or so many of them, before the first step.
+
+        Gradients, dropout's stream and the count of tokens are afterwards as they were.
+        """
+        device = self.accelerator.device
+        last = min(batches or self.order.steps_per_epoch, self.order.steps_per_epoch)
+        self.model.train()
+        start = time.perf_counter()
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for method in self.methods:
+                for other in self.methods:
+                    other.paused = other is not method
+                epoch = self._batches(0, last)
+                method.before_training(self.model, epoch, self.forward)
+        for method in self.methods:
+            method.paused = False
+        self.model.zero_grad(set_to_none=True)
+        self.progress = Progress()
+        self.preparation_seconds = time.perf_counter() - start
+
+    def trim_vocabulary(self, texts: Sequence[NDArray[np.int32]], pad: int) -> None:
+        """Train the word embedding's rows of these token ids only, where that changes nothing.
+
+        `texts` holds all ids that the model will be given until `restore_vocabulary`, but `pad`.
+        """
+        if hindrance(self.model, self.methods, self.optimizer) is None:
+            embedding = self.model.get_input_embeddings()  # type: ignore[operator]
+            self.vocabulary = Vocabulary(embedding, rows_in_use(texts, embedding, pad))
+            self.vocabulary.trim(self.optimizer)
+
+    def restore_vocabulary(self) -> None:
+        """Give the word embedding all its rows again."""
+        if self.vocabulary is not None:
+            self.vocabulary.restore(self.optimizer)
+            self.vocabulary = None
+
+    def _whole(self) -> contextlib.AbstractContextManager[None]:
+        own = self.vocabulary
+        return contextlib.nullcontext() if own is None else own.restored(self.optimizer)
+
+    def _batches(self, first: int, last: int) -> Generator[Batch]:
+        made = ((indices, self.made(indices)) for indices in self.order.batches(first, last))
+        with contextlib.closing(ahead(made) if self.prefetch else made) as coming:
+            for indices, batch in coming:
+                self.progress.real_tokens += int(self.collate.tokens.lengths[indices].sum())
+                self.progress.padded_tokens += batch["input_ids"].numel()
+                yield self._moved(batch)
+
+    def made(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the examples of these indices, padded, in the machine's memory."""
+        batch = self.collate(indices)
+        pinned = self.accelerator.device.type == "cuda" and self.prefetch
+        return {k: v.pin_memory() for k, v in batch.items()} if pinned else batch
+
+    def batch(self, indices: NDArray[np.int64]) -> Batch:
+        """Return the examples of these indices, padded, on the device."""
+        return self._moved(self.made(indices))
+
+    def _moved(self, batch: Batch) -> Batch:
+        device = self.accelerator.device
+        return {k: v.to(device, non_blocking=v.is_pinned()) for k, v in batch.items()}
+
+    def run(self, until: int, after_step: Callable[[int], None] = lambda step: None) -> None:
+        """Train up to step `until`; raise Diverged when the loss is not finite.
+
+        `after_step` is called with the number of steps done; time spent in it is not counted.
+        """
+        self.model.train()
+        start = time.perf_counter()
+        with contextlib.closing(self._batches(self.step, until)) as batches:
+            for batch in batches:
+                self._unseen.append(self.take_step(batch))
+                if self.release and self._places_since_release() >= RELEASE_MEMORY_EVERY:
+                    release_memory()
+                    self._released = self.progress.padded_tokens
+                if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
+                    self.settle()
+                self.progress.train_seconds += time.perf_counter() - start
+                after_step(self.step)
+                start = time.perf_counter()
+
+    def _places_since_release(self) -> int:
+        return self.progress.padded_tokens - self._released
+
+    def take_step(self, batch: Batch) -> torch.Tensor:
+        """Take one optimizer step on a batch; return its loss."""
+        again = self._gradient_again(batch) if self._twice else None
+        loss = self._backward_that_fits(batch)
+        for method in self.methods:
+            method.after_backward(self.model, self.step)
+        self._clip()
+        for method in self.methods:
+            method.after_clipping(self.model, self.step)
+        self.optimizer.step(again) if again else self.optimizer.step()
+        for method in self.methods:
+            method.after_step(self.model, self.step)
+        self.schedule.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.step += 1
+        return loss
+
+    def _backward_that_fits(self, batch: Batch) -> torch.Tensor:
+        """Compute the gradients; where memory runs out, in parts of half the size from then on."""
+        rows = batch["input_ids"].shape[0]
+        while True:
+            try:
+                return self._backward(batch, self._owned_loss)
+            except RuntimeError as error:
+                size = min(rows, self.micro_batch or rows)
+                if size == 1 or self._representation is not None or not is_out_of_memory(error):
+                    raise  # a contrastive loss is not the sum of its parts
+                self.micro_batch = -(-size // 2)
+            self.optimizer.zero_grad(set_to_none=True)
+            if self.accelerator.device.type == "cuda":
+                torch.cuda.empty_cache()
+
+    def _backward(self, batch: Batch, loss_of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
+        """Add up the gradients of a batch's mean loss, part by part; return that loss."""
+        rows = batch["input_ids"].shape[0]
+        size = self.micro_batch or rows
+        if size >= rows:
+            loss = loss_of(batch)
+            self.accelerator.backward(loss)
+            return loss.detach()
+        total = torch.zeros((), device=self.accelerator.device)
+        for start in range(0, rows, size):
+            part = {k: v[start : start + size] for k, v in batch.items()}
+            loss = loss_of(part) * (part["input_ids"].shape[0] / rows)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        return total
+
+    def _owned_loss(self, batch: Batch) -> torch.Tensor:
+        if self._loss_owner is not None:
+            return self._loss_owner.loss(self.model, batch, self.forward)
+        return self.forward(batch).loss
+
+    def _clip(self) -> None:
+        trained = [p for group in self.optimizer.param_groups for p in group["params"]]
+        self.accelerator.clip_grad_norm_(trained, self.budget.max_grad_norm)
+
+    def _gradient_again(self, batch: Batch) -> Callable[[], float]:
+        """Return a function that computes the batch's gradient as now, at the weights it finds."""
+        device = self.accelerator.device
+        devices = [device] if device.type == "cuda" else []
+        cpu_stream = torch.get_rng_state()
+        cuda_stream = torch.cuda.get_rng_state(device) if devices else None
+
+        def compute() -> float:
+            self.optimizer.zero_grad(set_to_none=True)
+            with torch.random.fork_rng(devices=devices):
+                torch.set_rng_state(cpu_stream)
+                if cuda_stream is not None:
+                    torch.cuda.set_rng_state(cuda_stream, device)
+                loss = self._backward(batch, lambda part: self.forward(part).loss)
+            self._clip()
+            return loss.item()
+
+        return compute
+
+    def settle(self) -> None:
+        """Look at the losses since the last look; raise Diverged when one is not finite."""
+        losses = torch.stack(self._unseen).tolist() if self._unseen else []
+        self._unseen = []
+        for i, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise Diverged("the training loss", self.step - len(losses) + i + 1)
+        self.progress.losses += losses
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return a copy of everything that the continuation depends on."""
+        with self._whole():
+            return self._state_dict()
+
+    def _state_dict(self) -> dict[str, Any]:
+        trained = {
+            n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
+        }
+        buffers = {n: b.detach().clone() for n, b in self.model.named_buffers()}
+        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        state = {
+            "step": self.step,
+            "trained": trained,
+            "buffers": buffers,
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "methods": [method.state_dict() for method in self.methods],
+            "cpu_stream": torch.get_rng_state(),
+            "cuda_streams": cuda,
+        }
+        copied: dict[str, Any] = _copied(state)
+        return copied
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from what `state_dict` returned."""
+        with self._whole():
+            self._load_state_dict(_copied(state))
+
+    def _load_state_dict(self, state: dict[str, Any]) -> None:
+        own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
+        with torch.no_grad():
+            for name, tensor in {**state["trained"], **state["buffers"]}.items():
+                own[name].copy_(tensor)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        for method, kept in zip(self.methods, state["methods"], strict=True):
+            method.load_state_dict(kept)
+        self.step = state["step"]
+        torch.set_rng_state(state["cpu_stream"])
+        if state["cuda_streams"]:
+            torch.cuda.set_rng_state_all(state["cuda_streams"])
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether a device, or the machine, could not give the memory asked for."""
+    words = ("out of memory", "can't allocate memory", "not enough memory")
+    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
+
+
+def _copied(value: Any) -> Any:
+    """Copy tensors inside nested dicts and lists."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_copied(v) for v in value)
+    return value

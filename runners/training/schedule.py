@@ -1,0 +1,41 @@
+"""How many steps a run has, when it is evaluated, and how its rate goes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from runners.config.settings import Budget
+from runners.training.order import Order
+
+if TYPE_CHECKING:
+    pass
+
+
+def total_steps(budget: Budget, order: Order) -> int:
+    """Return the number of optimizer steps of a run."""
+    return budget.steps if budget.steps is not None else budget.epochs * order.steps_per_epoch
+
+
+def evaluation_steps(budget: Budget, order: Order) -> list[int]:
+    """Return the steps after which the model is evaluated; the last step is always among them."""
+    last = total_steps(budget, order)
+    if budget.evaluate == "end":
+        return [last]
+    every = order.steps_per_epoch if budget.evaluate == "epoch" else budget.evaluate
+    return sorted({*range(every, last + 1, every), last})
+
+
+def learning_rate_factor(budget: Budget, steps: int) -> Callable[[int], float]:
+    """Return the schedule: linear warm-up from 0, then linear decay to 0 or a constant 1."""
+    warmup = math.ceil(budget.warmup * steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return step / max(1, warmup)
+        if budget.schedule == "constant":
+            return 1.0
+        return max(0.0, (steps - step) / max(1, steps - warmup))
+
+    return factor
