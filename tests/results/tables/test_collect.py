@@ -18,7 +18,7 @@ from results.tables.collect import tables
 from tests.conftest import ROOT
 from tests.results.simulated import simulated
 
-_BASE = read(Path(__file__).parent / "golden" / "schema_1.json")
+_BASE = read(Path(__file__).parents[1] / "golden" / "schema_1.json")
 
 
 def _record(

@@ -10,7 +10,7 @@ import pytest
 from results.__main__ import main
 from results.record import write
 from results.stats.power import pooled_sd, power
-from tests.results.test_table import _record
+from tests.results.tables.test_collect import _record
 
 FULL = {1: 0.80, 2: 0.82, 3: 0.84}
 

@@ -18,8 +18,8 @@ from matplotlib.text import Text
 from results.pages.pictures import cost, learning, pictures, published, seeds, svg, write_pdf
 from results.papers.published import papers
 from results.tables.collect import tables
+from tests.results.papers.test_published import _hype
 from tests.results.simulated import grid, simulated
-from tests.results.test_published import _hype
 
 
 def _table(losses: bool = True) -> Any:

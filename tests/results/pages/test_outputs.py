@@ -24,7 +24,7 @@ from results.stats.compare import judge
 from results.tables.collect import tables
 from tests.results.simulated import grid, simulated
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 NASTY = "<script>alert('&')</script> a_b 50% $x$ {y} ~ ^ \\end{document} #1 |[z](u)` \"q\""
 
 
@@ -51,7 +51,7 @@ def _forms(records: list[Record]) -> dict[str, str]:
 @pytest.mark.parametrize("name", ["tables.txt", "tables.md", "tables.tex", "tables.csv",
                                   "tables.html"])  # fmt: skip
 def test_form_is_the_golden_file_whatever_the_order_of_records(name: str) -> None:
-    """To renew after a wanted change: python -m tests.results.test_outputs."""
+    """To renew after a wanted change: python -m tests.results.pages.test_outputs."""
     golden = (GOLDEN / name).read_text(encoding="utf-8")
     assert _forms(_records())[name] == golden
     assert _forms(_records()[::-1])[name] == golden

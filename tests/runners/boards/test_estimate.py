@@ -12,7 +12,7 @@ import pytest
 from runners.boards.estimate import Rates, Work, count, padded, work_of
 from runners.training.order import Order
 from tests.conftest import Cli, configure, tiny
-from tests.runners.test_board import small
+from tests.runners.boards.test_board import small
 
 
 def test_work_equals_what_a_loop_over_every_batch_counts() -> None:
