@@ -6,7 +6,6 @@ import sys
 gc.disable()  # imports leave little to collect; the run turns it on again
 
 from runners.command import main  # noqa: E402
-from runners.runs.run import run  # noqa: E402
 
 if __name__ == "__main__":
-    sys.exit(main(run))
+    sys.exit(main())

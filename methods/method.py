@@ -85,18 +85,18 @@ class Method:
     """Plain fine-tuning; subclasses override the hooks they need and say what they own.
 
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
-    (calls the task's loss itself), "head", "places" (which tokens stand where), "training" (there
-    is none). A method that `represents` makes vectors of sentences: it derives from Representation,
-    and its `training_text` says what it trains on. `version` is part of a run's name: raise it when
-    a change of the method can change a score. `changes_start` is true when the logits before the
-    first step differ from the pretrained model's by design. `needs` may name "pretrained", the
-    weights as loaded. `acts_on` names what must train for the method to do anything, "layers" or
-    "matrices" of `moves`: beside one under which that is frozen, it is refused. While `paused`, a
-    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
-    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
-    options that a released method was given later, each with the value at which it does what it did
-    before: at that value a run's name and record leave the option out, so that older records stand
-    for the same run.
+    (calls the task's loss itself), "gradient" (computes the gradients, and clips them), "head",
+    "places" (which tokens stand where), "training" (there is none). A method that `represents`
+    makes vectors of sentences: it derives from Representation, and its `training_text` says what it
+    trains on. `version` is part of a run's name: raise it when a change of the method can change a
+    score. `changes_start` is true when the logits before the first step differ from the pretrained
+    model's by design. `needs` may name "pretrained", the weights as loaded. `acts_on` names what
+    must train for the method to do anything, "layers" or "matrices" of `moves`: beside one under
+    which that is frozen, it is refused. While `paused`, a method must not perturb forward passes:
+    another one is measuring the model. `paper` and `trains` (what trains besides the head, or else
+    what changes) are for the table of methods. `added` holds options that a released method was
+    given later, each with the value at which it does what it did before: at that value a run's name
+    and record leave the option out, so that older records stand for the same run.
     """
 
     name: ClassVar[str] = ""
@@ -147,6 +147,16 @@ class Method:
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         """Return the loss of a batch as a scalar; called only for the method that owns "loss"."""
         return forward(batch).loss
+
+    def gradients(
+        self, model: torch.nn.Module, batch: Batch, loss: Callable[[Batch], torch.Tensor]
+    ) -> torch.Tensor:
+        """Leave the step's gradients in `.grad` and return the loss, a scalar.
+
+        Called only for the method that owns "gradient", in place of one backward pass and of
+        clipping. `loss` gives the run's loss of a batch or of some of its examples.
+        """
+        raise NotImplementedError
 
     def after_backward(self, model: torch.nn.Module, step: int) -> None:
         """Read or edit the complete gradients, before clipping. `step` counts from 0."""

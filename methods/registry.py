@@ -65,6 +65,7 @@ def composition_problems(methods: Sequence[Method]) -> list[str]:
     decides = {
         "parameters": "choose which parameters train",
         "loss": "define the loss",
+        "gradient": "compute the gradients",
         "head": "decide on the head",
         "places": "decide which tokens stand where",
     }
@@ -98,5 +99,5 @@ def composition_problems(methods: Sequence[Method]) -> list[str]:
 
 def acts_at_steps(method: type[Method]) -> bool:
     """Say whether a method acts at each step, or keeps a state for it such as a random stream."""
-    hooks = ("loss", "after_backward", "after_clipping", "after_step", "state_dict")
+    hooks = ("loss", "gradients", "after_backward", "after_clipping", "after_step", "state_dict")
     return any(getattr(method, hook) is not getattr(Method, hook) for hook in hooks)

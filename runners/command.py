@@ -20,7 +20,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from methods.registry import default_options, registered
 from results.errors import UserError
-from runners.config.check import RunConfig, check
+from runners.config.acts import acts_of
+from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, resolved
 from runners.config.explain import explain
 from runners.machine import processes
@@ -34,10 +35,7 @@ class JobFailed(RuntimeError):
         self.code = code
 
 
-RunFunction = Callable[[RunConfig, Sequence[str]], int]
-
-
-def main(run: RunFunction) -> int:
+def main() -> int:
     """Compose what sys.argv asks for, run each job, and return the exit code.
 
     With -m, each job is a process of its own, whatever launcher Hydra uses, unless
@@ -63,10 +61,8 @@ def main(run: RunFunction) -> int:
             if code and os.getpid() != sweep:
                 raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
             codes.append(code)
-        elif configuration.get("board") is not None:
-            codes.append(_guarded(lambda: _board(configuration, own), own))
         else:
-            codes.append(_guarded(lambda: _act(check(configuration), own, run), own))
+            codes.append(_guarded(lambda: dispatch(configuration, own), own))
 
     def compose_and_run() -> int:
         _offer_methods_without_yaml()
@@ -94,27 +90,27 @@ def _config_dir() -> list[str]:
     ]
 
 
-def _board(configuration: dict[str, Any], arguments: Sequence[str]) -> int:
-    from runners.boards.board import run_board
+def dispatch(composed: dict[str, Any], arguments: Sequence[str]) -> int:
+    """Do what a composed configuration asks for: a board, one run, or an act on a stored one."""
+    if composed.get("board") is not None:
+        from runners.boards.board import run_board
 
-    return run_board(configuration, arguments, Composer())
-
-
-def _act(config: RunConfig, arguments: Sequence[str], run: RunFunction) -> int:
-    """Do what a configuration asks for: one run, or what is made of a stored one."""
-    settings = config.settings
-    if settings.eval is not None:
+        return run_board(composed, arguments, Composer())
+    acts, config = acts_of(composed), check(composed)
+    if acts.eval is not None:
         from runners.runs.evaluate import score
 
-        return score(settings.eval, config, arguments)
-    if settings.verify is not None:
+        return score(acts.eval, config, arguments)
+    if acts.verify is not None:
         from runners.runs.verify import verify
 
-        return verify(settings.verify, config, arguments)
-    if settings.embed is not None:
+        return verify(acts.verify, config, arguments)
+    if acts.embed is not None:
         from runners.runs.embed import embed_file
 
-        return embed_file(config, arguments)
+        return embed_file(acts, config, arguments)
+    from runners.runs.run import run
+
     return run(config, arguments)
 
 

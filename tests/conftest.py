@@ -25,7 +25,6 @@ from results.record import Record, read
 from runners.command import main
 from runners.config.check import RunConfig, check
 from runners.config.compose import CONFIGS
-from runners.runs.run import run
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -169,7 +168,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
             given.append(f"out={tmp_path / 'runs'}")
         monkeypatch.setattr(sys, "argv", ["run.py", *given])
         capfd.readouterr()
-        code = main(run)
+        code = main()
         out, err = capfd.readouterr()
         return Outcome(code, out, err)
 

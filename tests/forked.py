@@ -34,9 +34,8 @@ def _do(environment: dict[str, str], log: str, act: Callable[..., object], given
 def _main(*arguments: str) -> None:
     sys.argv = ["run.py", *arguments]
     from runners.command import main
-    from runners.runs.run import run
 
-    code = main(run)
+    code = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)

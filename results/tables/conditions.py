@@ -53,8 +53,9 @@ def conditions(record: Record) -> Conditions:
 
 
 def makes_vectors(record: Record) -> bool:
+    """Say whether a run's task has sets of scored pairs, which vectors of sentences are to rank."""
     task = record.config.get("task")
-    return isinstance(task, dict) and task.get("kind") == "similarity"
+    return isinstance(task, dict) and bool(task.get("pairs"))
 
 
 def describe_budget(budget: dict[str, object]) -> str:

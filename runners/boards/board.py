@@ -8,35 +8,19 @@ import subprocess
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import ValidationError
 
 from results import record as records
 from results.board import write_board
 from results.errors import UserError
 from runners.boards.estimate import estimate
 from runners.boards.plan import Board, Compose, Planned, listed, plan
-from runners.boards.pool import Pool, _environment
+from runners.boards.pool import Pool, environment
+from runners.config.acts import Sweep
 from runners.config.check import check
-from runners.config.section import Section
 from runners.machine.console import say
-
-
-class Sweep(Section):
-    """How a board is run: `retry` runs what failed, and nothing else.
-
-    With `plan`, its runs are listed only, and with `estimate` also what they cost; `list` names a
-    folder in which that list is kept. With `search`, the trials of its search are run instead.
-    """
-
-    plan: bool
-    estimate: bool
-    list: str | None
-    search: bool
-    workers: int = Field(ge=1)
-    retry: Literal["failed"] | None
-    share_device: bool
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
@@ -49,8 +33,8 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     wanted = ("failed", "diverged") if sweep.retry else ("missing", "claimed")
     to_do = [run for run in runs if run.state in wanted]
     counts = Counter(run.state for run in runs)
-    told = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
-    say(f"board {board.name}: {len(runs)} runs, {told}; {len(to_do)} to do")
+    states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
+    say(f"board {board.name}: {len(runs)} runs, {states}; {len(to_do)} to do")
     if counts["waiting"]:
         say(
             f"{counts['waiting']} runs wait for a learning rate: python run.py board={board.name}"
@@ -85,9 +69,9 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     return 1 if unfinished else 0
 
 
-def _threads(asked: int | None, workers: int) -> int:
-    """Return the threads of each run: what was asked, else an equal share of the cores."""
-    return asked or max(1, (os.cpu_count() or 1) // workers)
+def _threads(typed: int | None, workers: int) -> int:
+    """Return the threads of each run: what was typed, else an equal share of the cores."""
+    return typed or max(1, (os.cpu_count() or 1) // workers)
 
 
 def _tell_cost(
@@ -102,10 +86,10 @@ def _tell_cost(
     threads = _threads(settings.threads, sweep.workers)
     rows = len({run.slot.row for run in left})
     say(f"calibrating {rows} rows, a few steps each; estimate=false leaves that out")
-    found = estimate(left, compose, sweep.workers, _environment(sweep.workers, threads))
+    cost = estimate(left, compose, sweep.workers, environment(sweep.workers, threads))
     say(
-        f"to do: {found.runs} runs, {found.real_tokens:,} real tokens, about"
-        f" {_hours(found.seconds)} here with workers={sweep.workers} threads={threads}"
+        f"to do: {cost.runs} runs, {cost.real_tokens:,} real tokens, about"
+        f" {_hours(cost.seconds)} here with workers={sweep.workers} threads={threads}"
     )
 
 
@@ -119,8 +103,6 @@ def _again(run: Planned) -> Planned:
 
 
 def _checked(schema: type[Any], given: Any, prefix: str) -> Any:
-    from pydantic import ValidationError
-
     try:
         return schema.model_validate(given)
     except ValidationError as error:

@@ -13,15 +13,11 @@ from pydantic import Field
 from results import board as lists
 from results import record as records
 from results.errors import UserError
+from runners.config.acts import BOARD_KEYS
 from runners.config.check import check
 from runners.config.section import Section
-from runners.data.load import load_task_data
-from runners.models.weights import find_weights
-from runners.runs.identity import run_name
+from runners.jobs.job import Job
 from runners.runs.lease import is_claimed
-
-OWN_KEYS = ("board", "plan", "estimate", "list", "search", "workers", "retry", "share_device")
-
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 
@@ -156,7 +152,7 @@ def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Sl
 def _is_of_board(argument: str) -> bool:
     """Say whether an argument says something of the board, and not of each of its runs."""
     key = argument.partition("=")[0].lstrip("+~")
-    return argument.startswith("-") or key in OWN_KEYS or key.startswith("board.")
+    return argument.startswith("-") or key in BOARD_KEYS or key.startswith("board.")
 
 
 class Planner:
@@ -164,25 +160,15 @@ class Planner:
 
     def __init__(self, compose: Compose) -> None:
         self.compose = compose
-        self.loaded: dict[str, Any] = {}
-
-    def _once(self, key: str, load: Callable[[], Any]) -> Any:
-        if key not in self.loaded:
-            self.loaded[key] = load()
-        return self.loaded[key]
+        self.shelf: dict[str, Any] = {}
 
     def planned(self, slot: Slot) -> Planned:
         """Return a place's run, checked and named."""
-        config = check(self.compose(slot.overrides))
-        settings = config.settings
-        parts = (settings.task, settings.data, settings.protocol, config.training_text)
-        data = self._once(repr(parts), lambda: load_task_data(*parts))
-        weights = self._once(repr(settings.model), lambda: find_weights(settings.model))
-        name = run_name(config, data, weights)
-        path = records.record_path(Path(settings.out), name)
-        found = Planned(slot, slot.overrides, name, path)
-        found.look()
-        return found
+        job = Job(check(self.compose(slot.overrides)), shelf=self.shelf)
+        path = records.record_path(Path(job.config.settings.out), job.name)
+        run = Planned(slot, slot.overrides, job.name, path)
+        run.look()
+        return run
 
 
 def plan(
@@ -198,19 +184,19 @@ def plan(
         slots = expand_search(board, board.search, typed)
     else:
         slots = expand(board, typed)
-    found = [planner.planned(slot) for slot in slots]
+    runs = [planner.planned(slot) for slot in slots]
     if board.search is not None and not searching:
         search = board.search
         trials = [planner.planned(slot) for slot in expand_search(board, search, typed)]
         rates = best_rates(search, trials)
-        found = [_with_rate(r, rates.get(search.decides(r.slot)), board, planner) for r in found]
-    twice = [name for name, n in Counter(p.name for p in found).items() if n > 1]
+        runs = [_with_rate(r, rates.get(search.decides(r.slot)), board, planner) for r in runs]
+    twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
     if twice:
         raise UserError(
             f"board={board.name}: {twice[0]} is asked for more than once; list each method, task"
             " and seed once"
         )
-    return found
+    return runs
 
 
 def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], float]:
@@ -231,8 +217,8 @@ def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str
         score = score if record.status == "finished" else float("-inf")
         scores.setdefault(key, {}).setdefault(float(record.config["lr"]), []).append(score)
     return {
-        key: -max((sum(of_tasks) / len(of_tasks), -rate) for rate, of_tasks in found.items())[1]
-        for key, found in scores.items()
+        key: -max((sum(of_tasks) / len(of_tasks), -rate) for rate, of_tasks in by_rate.items())[1]
+        for key, by_rate in scores.items()
         if key not in unfinished
     }
 

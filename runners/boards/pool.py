@@ -90,10 +90,10 @@ class Pool:
 
     def _once(self, run: Planned, worker: int) -> int:
         """Start the run's process and wait for it; return its exit code."""
-        environment = _environment(self.workers, self.threads)
+        own = environment(self.workers, self.threads)
         if self.devices:
-            environment["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
-            environment["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
+            own["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
+            own["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
         log = self.logs / f"{run.name}.log"
         with log.open("ab") as stream:
             with self._lock:
@@ -104,7 +104,7 @@ class Pool:
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,
-                    env=environment,
+                    env=own,
                     start_new_session=True,  # Ctrl-C reaches the board, which ends its runs
                 )
                 self._processes.add(process)
@@ -126,7 +126,7 @@ class Pool:
         )
 
 
-def _environment(workers: int, threads: int) -> dict[str, str]:
+def environment(workers: int, threads: int) -> dict[str, str]:
     """Return what a run's process finds beside `workers` - 1 others."""
     return {
         **os.environ,

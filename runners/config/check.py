@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, get_type_hints
+from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
@@ -14,18 +14,10 @@ from methods.method import Method, TrainingText
 from methods.registry import acts_at_steps, composition_problems, method_class, registered
 from methods.surgery.representation import Representation
 from results.errors import UserError
-from runners.config.problems import _sentences
+from runners.config.acts import NOT_THE_RUNS
+from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
-
-if TYPE_CHECKING:
-    pass
-
-
-NOT_SETTINGS = (
-    *("method", "hydra", "own_process"),
-    *("board", "plan", "estimate", "list", "search", "workers", "retry", "share_device"),
-)
 
 
 @dataclass(frozen=True)
@@ -77,13 +69,13 @@ def _as_before(method: Method, option: str) -> bool:
 
 def check(composed: Mapping[str, Any]) -> RunConfig:
     """Turn a composed configuration into a RunConfig; one UserError names every problem."""
-    settings_input = {k: v for k, v in composed.items() if k not in NOT_SETTINGS}
+    settings_input = {k: v for k, v in composed.items() if k not in NOT_THE_RUNS}
     problems: list[str] = []
     settings: Settings | None = None
     try:
         settings = Settings.model_validate(_use_named_weights(settings_input))
     except ValidationError as error:
-        problems += _sentences(error, "", settings_input)
+        problems += sentences(error, "", settings_input)
     methods: list[Method] = []
     named = composed.get("method") or {}
     if not named:
@@ -93,7 +85,7 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
         try:
             methods.append(_build_method(cls, options or {}))
         except ValidationError as error:
-            problems += _sentences(error, f"method.{name}.", options)
+            problems += sentences(error, f"method.{name}.", options)
     if not problems:
         problems += composition_problems(methods)
     if settings is not None and not problems:
@@ -113,21 +105,21 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
 
 
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
-    """Say where a task of kind similarity meets no method that makes vectors, or the reverse."""
-    task = settings.task
+    """Say where a task that compares vectors meets no method that makes them, or the reverse."""
+    task, vectors = settings.task, settings.task.facts.vectors
     represent = [m.name for m in methods if m.represents]
-    if task.kind == "similarity" and not represent:
+    if vectors and not represent:
         known = ", ".join(n for n, cls in registered().items() if cls.represents)
         return [
             f"task={task.name} compares vectors of sentences, which"
             f" method={','.join(m.name for m in methods)} does not make; add one of {known}"
         ]
-    if task.kind != "similarity" and represent:
+    if represent and not vectors:
         return [
             f"method={represent[0]} makes vectors of sentences; task={task.name} has labels: use"
             " task=sts"
         ]
-    if task.kind != "similarity" and settings.save == "sentence-transformers":
+    if settings.save == "sentence-transformers" and not vectors:
         return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
     return []
 
@@ -151,10 +143,6 @@ _ADDED_SINCE: dict[str, Any] = {
     "out": "results/runs",
     "force": False,
     "save": None,
-    "eval": None,
-    "verify": None,
-    "embed": None,
-    "text": None,
     "threads": None,
 }
 
@@ -189,6 +177,6 @@ def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
 
 def representation_of(config: RunConfig) -> Representation:
     """Return the method of a run that makes vectors."""
-    found = next(m for m in config.methods if m.represents)
-    assert isinstance(found, Representation)
-    return found
+    representation = next(m for m in config.methods if m.represents)
+    assert isinstance(representation, Representation)
+    return representation

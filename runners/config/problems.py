@@ -11,8 +11,9 @@ from pydantic import ValidationError
 from results.errors import nearest
 
 
-def _sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
-    found = []
+def sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
+    """Return a sentence for each fault of `given`; `prefix` stands before each key."""
+    lines = []
     for item in error.errors():
         # Union members appear in the location as type names; they say nothing to a user.
         parts = [
@@ -22,11 +23,11 @@ def _sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
             and not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))
         ]
         key = prefix + ".".join(parts)
-        found.append(_sentence(key, item, given))
-    return list(dict.fromkeys(found))
+        lines.append(sentence(key, item, given))
+    return list(dict.fromkeys(lines))
 
 
-def _sentence(key: str, item: Mapping[str, Any], given: Any) -> str:
+def sentence(key: str, item: Mapping[str, Any], given: Any) -> str:
     context = item.get("ctx", {})
     value = item["input"]
     kind = item["type"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from methods.embedding import Pooling
-from runners.config.section import Section, _Decay, _Positive
+from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
 
 Precision = Literal["fp32", "bf16"]
@@ -98,8 +98,8 @@ class AdamW(Section):
     """AdamW: torch's, with bias correction; adamw_nobc without it, as BERT was first tuned."""
 
     name: Literal["adamw", "adamw_nobc"]
-    betas: list[_Decay] = Field(min_length=2, max_length=2)
-    eps: _Positive
+    betas: list[Decay] = Field(min_length=2, max_length=2)
+    eps: Positive
 
     @property
     def gradients_a_step(self) -> int:
@@ -107,15 +107,15 @@ class AdamW(Section):
 
 
 class SuperAdam(Section):
-    """SUPER-ADAM; `lr` is its effective rate at the start. See runners/super_adam.py."""
+    """SUPER-ADAM; `lr` is its effective rate at the start. See runners/optimizers/super_adam.py."""
 
     name: Literal["super_adam"]
     tau: Literal[0, 1]
-    k: _Positive
-    m: _Positive
-    c: _Positive | None
-    beta: _Decay
-    lam: _Positive
+    k: Positive
+    m: Positive
+    c: Positive | None
+    beta: Decay
+    lam: Positive
     matrix: Literal["coordinate", "amsgrad", "norm", "coordinate_norm", "barzilai_borwein"]
     bias_correction: bool
     decay: Literal["own", "budget"]
@@ -150,6 +150,11 @@ class Speed(Section):
     release_memory: bool = False
     trim_vocabulary: bool = False
 
+    @property
+    def switches(self) -> dict[str, bool]:
+        """Return each lever's switch by its key."""
+        return {key: getattr(self, key) for key in type(self).model_fields}
+
 
 class Checkpoint(Section):
     """How often a run saves its state, to go on from when it was killed; null: not by that."""
@@ -159,7 +164,10 @@ class Checkpoint(Section):
 
 
 class Settings(Section):
-    """Everything but the methods."""
+    """Everything that a run is, but its methods.
+
+    What is excluded says how and where it is done: records and deltas leave it out.
+    """
 
     task: Task
     model: Model
@@ -168,16 +176,12 @@ class Settings(Section):
     protocol: Protocol
     optimizer: AdamW | SuperAdam = Field(discriminator="name")
     speed: Speed
-    checkpoint: Checkpoint
+    checkpoint: Checkpoint = Field(exclude=True)
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
     precision: Precision | None = None
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
-    threads: int | None = Field(default=None, ge=1)
-    out: str
-    force: bool
-    save: Literal["delta", "sentence-transformers"] | None
-    eval: str | None
-    verify: str | None
-    embed: str | None
-    text: str | None
+    threads: int | None = Field(default=None, ge=1, exclude=True)
+    out: str = Field(exclude=True)
+    force: bool = Field(exclude=True)
+    save: Literal["delta", "sentence-transformers"] | None = Field(exclude=True)

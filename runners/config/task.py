@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from results.errors import nearest
+from runners.config.kinds import KINDS, KindFacts
 from runners.config.section import Section
 
 Metric = Literal[
@@ -19,10 +21,10 @@ Metric = Literal[
 ]
 
 
-CORRELATIONS = frozenset({"pearson", "spearmanr"})
-
-
-SIMILARITY = CORRELATIONS | {"spearmanr_subsets"}
+def _known_kind(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"no kind called '{name}'{nearest(name, KINDS)}")
+    return name
 
 
 class LocalFiles(Section):
@@ -70,14 +72,16 @@ class Pairs(Section):
 class Task(Section):
     """What a task is: its text columns, labels by name, metrics, and sources.
 
-    A task of kind similarity has sets of scored pairs instead of labelled splits: it trains on
-    other text, and `selection` is the set that protocol=select chooses by.
+    `options` names the columns of an example's options, where its kind has some; `labels` then
+    names the options in the same order. A task of a kind that compares vectors has sets of scored
+    `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
     version: int = Field(default=1, ge=1)
-    kind: Literal["classification", "regression", "similarity"] = "classification"
+    kind: Annotated[str, AfterValidator(_known_kind)] = "classification"
     text: list[str] = Field(min_length=1, max_length=2)
+    options: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
     labels: list[str] = Field(default_factory=list)
     positive_label: str | None = None
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
@@ -89,18 +93,41 @@ class Task(Section):
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
 
+    @property
+    def facts(self) -> KindFacts:
+        """What its kind is."""
+        return KINDS[self.kind]
+
+    @property
+    def columns(self) -> list[str]:
+        """Every column of an example's texts: text, then options."""
+        return [*self.text, *self.options]
+
     @model_validator(mode="after")
-    def _consistent(self) -> Task:
-        scored = self.kind != "classification"
-        fit = {"regression": CORRELATIONS, "similarity": SIMILARITY}.get(self.kind, frozenset())
-        wrong = [m for m in self.metrics if (m not in fit if scored else m in SIMILARITY)]
+    def _fits_its_kind(self) -> Task:
+        wrong = [m for m in self.metrics if m not in self.facts.metrics]
         if wrong:
             raise ValueError(f"metrics {wrong} do not suit kind={self.kind}")
-        if scored and self.labels:
-            raise ValueError(f"labels are for kind=classification; kind={self.kind} has a range")
-        if (self.kind == "similarity") != bool(self.pairs):
-            raise ValueError("pairs, at least one set, is for kind=similarity and for no other")
-        if not scored and (len(self.labels) < 2 or len(set(self.labels)) != len(self.labels)):
+        if self.facts.answer == "score" and self.labels:
+            raise ValueError(f"labels are not for kind={self.kind}, whose answers have a range")
+        if self.facts.vectors != bool(self.pairs):
+            able = ", ".join(name for name, facts in KINDS.items() if facts.vectors)
+            raise ValueError(f"pairs, at least one set, is for kind={able} and for no other")
+        if self.facts.answer != "option":
+            if self.options:
+                able = ", ".join(n for n, facts in KINDS.items() if facts.answer == "option")
+                raise ValueError(f"options are for kind={able}")
+        elif len(self.options) != len(self.labels):
+            raise ValueError(
+                f"options names {len(self.options)} columns and labels {len(self.labels)} names;"
+                " each option needs both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _names_its_labels(self) -> Task:
+        distinct = len(set(self.labels)) == len(self.labels)
+        if self.facts.answer != "score" and (len(self.labels) < 2 or not distinct):
             raise ValueError("labels needs at least two different names")
         if "f1" in self.metrics and (
             len(self.labels) != 2 or self.positive_label not in self.labels

@@ -143,7 +143,7 @@ def glue_tasks() -> tuple[Task, ...]:
         Task.model_validate(OmegaConf.to_container(OmegaConf.load(p)))
         for p in sorted(TASKS.glob("*.yaml"))
     ]
-    return tuple(t for t in found if t.kind != "similarity" and t.name in embedded_tasks())
+    return tuple(t for t in found if not t.facts.vectors and t.name in embedded_tasks())
 
 
 def _glue_train(task: Task, data: Data, source: str) -> Split | None:

@@ -95,12 +95,12 @@ def _read(task: Task, config: str | None, source: str, name: str, commit: str | 
     assert task.hub is not None
     table = hub_table(task.hub.path, config, source, commit, "data=hub")
     where = f"task={task.name}: {task.hub.path} {config or ''} {source}".replace("  ", " ")
-    columns = {c: task.hub.columns.get(c, c) for c in (*task.text, "label")}
+    columns = {c: task.hub.columns.get(c, c) for c in (*task.columns, "label")}
     for column in columns.values():
         if column not in table.column_names:
             raise UserError(
                 f"{where} has no column '{column}'{nearest(column, table.column_names)}"
             )
-    texts = tuple(zip(*(table[columns[c]] for c in task.text), strict=True))
+    texts = tuple(zip(*(table[columns[c]] for c in task.columns), strict=True))
     raw = list(table[columns["label"]])
     return Split(name, texts, _labels(raw, table.features[columns["label"]], task, where, name))

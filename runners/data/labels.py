@@ -27,7 +27,7 @@ def score_of(text: str, task: Task, where: str) -> float:
 
 
 def _label(text: str, task: Task, files: LocalFiles, where: str) -> Label:
-    if task.kind == "regression":
+    if task.facts.answer == "score":
         return score_of(text, task, where)
     name = files.label_names.get(text, text if not files.label_names else "")
     if name not in task.labels:
@@ -44,7 +44,7 @@ def _labels(
     labels: list[Label] = []
     names = getattr(feature, "names", None)
     for row, value in enumerate(raw):
-        if task.kind == "regression":
+        if task.facts.answer == "score":
             low, high = task.range or (float("-inf"), float("inf"))
             if not (isinstance(value, int | float) and low <= value <= high):
                 raise UserError(f"{where} row {row}: {value!r} is not a score of this task")

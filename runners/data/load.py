@@ -26,7 +26,7 @@ def load_task_data(
     task: Task, data: Data, protocol: Protocol, text: TrainingText = "labelled"
 ) -> TaskData:
     """Read, check, draw and cut the splits of a run, which trains on `text`."""
-    if task.kind == "similarity":
+    if task.facts.vectors:
         return _load_pairs(task, data, protocol, text)
     source, reason = choose_source(task, data)
     revision = None

@@ -48,7 +48,7 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
     else:
         names, width = None, len(first.fields)
         rows = _chain(first, rows)
-    columns = {name: files.columns.get(name, name) for name in (*task.text, "label")}
+    columns = {name: files.columns.get(name, name) for name in (*task.columns, "label")}
     places = {
         name: _place(column, names, width, where, name)
         for name, column in columns.items()
@@ -70,7 +70,7 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
                 " may be cut off (data.malformed_rows=skip leaves such rows out and records how"
                 " many)"
             )
-        texts.append(tuple(row.fields[places[name]] for name in task.text))
+        texts.append(tuple(row.fields[places[name]] for name in task.columns))
         if label_place is not None:
             labels.append(_label(row.fields[label_place], task, files, f"{where} line {row.line}"))
     if not texts:

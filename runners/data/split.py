@@ -98,7 +98,7 @@ def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
     """Return all indices, shuffled, each class in turn while it lasts."""
     indices = list(range(len(split)))
     rng.shuffle(indices)
-    if split.labels is None or task.kind != "classification":
+    if split.labels is None or task.facts.answer != "class":
         return indices
     by_class: dict[Label, list[int]] = defaultdict(list)
     for i in indices:
@@ -109,22 +109,17 @@ def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
 
 def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple[Split, Split]:
     """Cut a seeded part of train, each class by its share; return the rest and the part."""
+    classes = train.labels if task.facts.answer == "class" else None
     groups: dict[Label, list[int]] = defaultdict(list)
     for i in range(len(train)):
-        groups[0 if train.labels is None or task.kind == "regression" else train.labels[i]].append(
-            i
-        )
+        groups[0 if classes is None else classes[i]].append(i)
     rng = random.Random(f"{seed}:selection")
     part: set[int] = set()
     for label in sorted(groups):
         members = groups[label]
         part.update(rng.sample(members, max(1, round(fraction * len(members)))))
     rest = [i for i in range(len(train)) if i not in part]
-    missing = (
-        {}
-        if task.kind == "regression"
-        else set(groups) - {train.labels[i] for i in rest if train.labels}
-    )
+    missing = set() if classes is None else set(groups) - {classes[i] for i in rest}
     if not rest or missing:
         raise UserError(
             f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training"
@@ -139,7 +134,7 @@ def check_split(split: Split, task: Task, origin: str) -> None:
         raise UserError(f"task={task.name}: {origin} has no examples")
     if split.name != "train" or split.labels is None:
         return
-    if task.kind == "classification":
+    if task.facts.answer == "class":
         present = set(split.labels)
         absent = [name for i, name in enumerate(task.labels) if i not in present]
         if absent:

@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(device: str, config: RunConfig) -> Accelerator:
-    """Return accelerate's handle on one device, in place of an earlier run's; route products."""
+    """Return accelerate's handle on one device, in place of an earlier run's."""
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
 
-    from runners.speed.onednn import route_products
+    from runners.speed.levers import Levers
 
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "bf16" if config.precision == "bf16" else "no"
-    route_products(config.settings.speed.onednn, device, config.precision)
+    Levers(config.settings.speed.switches, device).device_chosen(config.precision)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats()

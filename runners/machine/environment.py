@@ -20,8 +20,6 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
     """Return the environment part of the record."""
     import torch
 
-    from runners.speed.onednn import routed
-
     on_gpu = device.startswith("cuda")
     return {
         "python": platform.python_version(),
@@ -32,7 +30,6 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "precision": precision,
-        "onednn_products": routed(),
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "shared_device": os.environ.get("TUNEBENCH_SHARED_DEVICE") == "1",
         "runs_beside": int(os.environ.get("TUNEBENCH_RUNS_BESIDE", 0)),

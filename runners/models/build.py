@@ -12,8 +12,7 @@ from runners.config.check import RunConfig
 from runners.models.pretrained import Loaded, load_model
 from runners.models.weights import Weights
 from runners.seeds import derive
-from runners.speed.dropout import use_fast_dropout
-from runners.speed.first_token import use_first_token
+from runners.speed.levers import Levers
 
 
 def trained_sha256(model: torch.nn.Module) -> str:
@@ -40,8 +39,7 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
         budget.dropout,
         settings.model.untrained,
     )
-    if settings.speed.fast_dropout:
-        use_fast_dropout(loaded.model)
+    _levers(config).model_loaded(loaded.model)
     return loaded
 
 
@@ -61,7 +59,7 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
             num_labels=max(1, len(settings.task.labels)),
-            regression=settings.task.kind == "regression",
+            regression=settings.task.facts.answer == "score",
             total_steps=total_steps,
             max_length=settings.budget.max_length,
             precision=config.precision,
@@ -75,9 +73,12 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
         if method.represents:
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
-    if settings.speed.first_token:
-        use_first_token(loaded.model)
+    _levers(config).model_prepared(loaded.model)
     return loaded
+
+
+def _levers(config: RunConfig) -> Levers:
+    return Levers(config.settings.speed.switches, "cpu")  # where models are loaded and prepared
 
 
 def kept_tensors(model: torch.nn.Module, methods: tuple[Method, ...]) -> Tensors:

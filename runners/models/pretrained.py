@@ -36,39 +36,63 @@ def load_model(
     """Load encoder and tokenizer; the head is drawn from the seed's own stream.
 
     The head is what lies outside the encoder, what the checkpoint lacks, and the modules named in
-    `untrained`; a task of kind similarity has none. Every failure is a UserError.
+    `untrained`; a task that compares vectors has none. Every failure is a UserError.
     """
     import torch
-    from transformers import (
-        AutoConfig,
-        AutoModel,
-        AutoModelForSequenceClassification,
-        AutoTokenizer,
-    )
     from transformers.utils import logging
 
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    shown = f"model {weights.name_or_path}"
-    local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+    config = _architecture(weights)
+    if not task.facts.vectors:
+        _shape_head(config, task)
+    set_dropout(config, dropout)
+    check_length(config, max_length, _shown(weights))
+    torch.manual_seed(derive(seed, "head"))
+    model, missing = _load_weights(weights, config, without_head=task.facts.vectors)
+    if task.facts.vectors:
+        head, model = frozenset[str](), _sentence_model(model)
+    else:
+        head = head_names(model, missing | draw_anew(model, untrained, _shown(weights)))
+    return Loaded(model, _load_tokenizer(weights), head)
+
+
+_LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
+
+
+def _shown(weights: Weights) -> str:
+    return f"model {weights.name_or_path}"
+
+
+def _architecture(weights: Weights) -> Any:
+    """Return the config of a model's folder."""
+    from transformers import AutoConfig
+
     try:
-        config = AutoConfig.from_pretrained(weights.folder, **local)
+        return AutoConfig.from_pretrained(weights.folder, **_LOCAL)
     except Exception as error:
         raise UserError(
-            f"{shown}: config.json is not one of a known model ({_first_line(error)}); {OFFLINE}"
+            f"{_shown(weights)}: config.json is not one of a known model ({_first_line(error)});"
+            f" {OFFLINE}"
         ) from None
-    without_head = task.kind == "similarity"
-    if not without_head:
-        names = task.labels or ["score"]
-        config.num_labels = len(names)
-        config.id2label = dict(enumerate(names))
-        config.label2id = {name: i for i, name in enumerate(names)}
-        config.problem_type = (
-            "regression" if task.kind == "regression" else "single_label_classification"
-        )
-    set_dropout(config, dropout)
-    check_length(config, max_length, shown)
-    torch.manual_seed(derive(seed, "head"))
+
+
+def _shape_head(config: Any, task: Task) -> None:
+    """Give the head an output for each class, or one for a score."""
+    names = task.labels if task.facts.answer == "class" else ["score"]
+    config.num_labels = len(names)
+    config.id2label = dict(enumerate(names))
+    config.label2id = {name: i for i, name in enumerate(names)}
+    scored = task.facts.answer == "score"
+    config.problem_type = "regression" if scored else "single_label_classification"
+
+
+def _load_weights(weights: Weights, config: Any, without_head: bool) -> tuple[Any, set[str]]:
+    """Return the model, and the names of the tensors that its files lack."""
+    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    shown = _shown(weights)
     auto = AutoModel if without_head else AutoModelForSequenceClassification
     try:
         model, info = auto.from_pretrained(
@@ -77,7 +101,7 @@ def load_model(
             use_safetensors=True,
             dtype=torch.float32,
             output_loading_info=True,
-            **local,
+            **_LOCAL,
         )
     except Exception as error:
         raise UserError(
@@ -92,24 +116,28 @@ def load_model(
             f"{shown}: {len(lost)} of the encoder's tensors are not in {weights.folder}, such as"
             f" {lost[0]}; the file is of another model, or was cut down; {OFFLINE}"
         )
-    if without_head:
-        head, model = frozenset[str](), _sentence_model(model)
-    else:
-        head = head_names(model, missing | draw_anew(model, untrained, shown))
     if info.get("mismatched_keys"):
         raise UserError(
             f"{shown}: shapes in the weights do not fit config.json:"
             f" {sorted(info['mismatched_keys'])[0]}"
         )
+    return model, missing
+
+
+def _load_tokenizer(weights: Weights) -> Any:
+    """Return the tokenizer of a model's folder; one that cannot pad is refused."""
+    from transformers import AutoTokenizer
+
+    shown = _shown(weights)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(weights.folder, **local)
+        tokenizer = AutoTokenizer.from_pretrained(weights.folder, **_LOCAL)
     except Exception as error:
         raise UserError(
             f"{shown}: its tokenizer cannot be loaded ({_first_line(error)}); {OFFLINE}"
         ) from None
     if tokenizer.pad_token_id is None:
         raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
-    return Loaded(model, tokenizer, head)
+    return tokenizer
 
 
 def _sentence_model(encoder: Any) -> Any:

@@ -56,6 +56,11 @@ class SuperAdam(torch.optim.Optimizer):
         """Return μ over its start, at a step counted from 0: this optimizer's own schedule."""
         return float((self.options.m / (self.options.m + step + 1)) ** self.exponent)
 
+    @property
+    def own_rate_factor(self) -> Callable[[int], float] | None:
+        """Return the schedule that replaces the budget's, unless decay=budget."""
+        return self.rate_factor if self.options.decay == "own" else None
+
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # type: ignore[override]
         """Take one step; parameters without a gradient stay as they are."""

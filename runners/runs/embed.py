@@ -1,6 +1,6 @@
 """A run's encoder put to use: vectors of a user's sentences, and folders for other programs.
 
-    from runners.vectors import load_embedder
+    from runners.runs.embed import load_embedder
     embed = load_embedder("results/runs/sts.simcse….delta")
     embed(["A man is eating.", "Someone eats."])      # [2, width], float32
 
@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 
 from results import record as records
 from results.errors import UserError
+from runners.config.acts import Acts
 from runners.config.check import RunConfig, from_record, representation_of
 from runners.config.typed import typed_model_path
 from runners.data.files import lines_of, read_text
 from runners.exports.delta import load_delta
 from runners.exports.peft import ABOUT
+from runners.jobs.job import Job
 from runners.machine.device import choose_device, make_deterministic, set_threads
 from runners.models.build import apply_methods, load_pretrained
 from runners.models.pretrained import Loaded
-from runners.models.weights import Weights, find_weights
-from runners.tasks.collate import SentenceCollator
-from runners.tasks.similarity import embed, raw_tokens, sentence_room
+from runners.tasks.kind import Evaluation
+from runners.tasks.similarity import embed, raw_tokens, sentence_collator, sentence_room
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -39,8 +40,7 @@ if TYPE_CHECKING:
 class Embedder:
     """Makes vectors of sentences as a run's evaluation did."""
 
-    config: RunConfig
-    weights: Weights
+    job: Job
     loaded: Loaded
     accelerator: Accelerator
 
@@ -51,14 +51,14 @@ class Embedder:
             raise UserError(f"text {empty[0]} of {len(texts)} is empty: a sentence needs a word")
         if not texts:
             raise UserError("there are no texts to make vectors of")
-        representation = representation_of(self.config)
+        config, tokenizer = self.job.config, self.loaded.tokenizer
+        representation = representation_of(config)
         whole = [representation.text(" ".join(text.split()), False) for text in texts]
-        tokenizer = self.loaded.tokenizer
         assert isinstance(tokenizer.pad_token_id, int)
-        room = sentence_room(self.config)
-        tokens = raw_tokens("text", whole, tokenizer, self.weights, room)
-        collate = SentenceCollator([tokens], tokenizer.pad_token_id)
-        return embed(self.loaded.model, representation, collate, batch_size, self.accelerator)
+        tokens = raw_tokens("text", whole, tokenizer, self.job.weights, sentence_room(config))
+        collate = sentence_collator([tokens], tokenizer.pad_token_id)
+        evaluation = Evaluation(self.accelerator, batch_size)
+        return embed(self.loaded.model, representation, collate, evaluation)
 
 
 def load_embedder(
@@ -76,26 +76,26 @@ def load_embedder(
     """
     from runners.machine.device import make_accelerator
 
-    found = _delta_or_record(str(run), Path(out))
-    if found.is_dir():
-        delta = load_delta(found, model_path=model_path)
-        config, weights, loaded = delta.config, delta.weights, delta.loaded
+    source = _delta_or_record(str(run), Path(out))
+    if source.is_dir():
+        delta = load_delta(source, model_path=model_path)
+        job, loaded = Job(delta.config, trains=False), delta.loaded
     else:
-        composed = dict(records.read(found).config)
+        composed = dict(records.read(source).config)
         if model_path is not None:
             composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
-        config = from_record(composed)
-        weights = find_weights(config.settings.model)
-        loaded = apply_methods(config, load_pretrained(config, weights), weights, 0)
-    if config.settings.task.kind != "similarity":
+        job = Job(from_record(composed), trains=False)
+        loaded = apply_methods(job.config, load_pretrained(job.config, job.weights), job.weights, 0)
+    task = job.config.settings.task
+    if not task.facts.vectors:
         raise UserError(
-            f"embed={run}: that run is of task={config.settings.task.name}, which makes no vectors;"
+            f"embed={run}: that run is of task={task.name}, which makes no vectors;"
             " name one of task=sts"
         )
-    accelerator = make_accelerator(choose_device(device), config)
+    accelerator = make_accelerator(choose_device(device), job.config)
     make_deterministic()
     loaded.model.to(accelerator.device).eval()
-    return Embedder(config, weights, loaded, accelerator)
+    return Embedder(job, loaded, accelerator)
 
 
 def _delta_or_record(named: str, out: Path) -> Path:
@@ -117,13 +117,13 @@ def _delta_or_record(named: str, out: Path) -> Path:
     return record
 
 
-def embed_file(asked: RunConfig, arguments: Sequence[str]) -> int:
+def embed_file(acts: Acts, command: RunConfig, arguments: Sequence[str]) -> int:
     """Write the vectors of a file's lines as a NumPy array, whole or not at all."""
-    settings = asked.settings
-    if settings.text is None or not settings.out.endswith(".npy"):
+    settings = command.settings
+    if acts.text is None or not settings.out.endswith(".npy"):
         raise UserError("embed=RUN needs text=FILE, one sentence a line, and out=FILE.npy")
-    assert settings.embed is not None
-    path, out = Path(settings.text).expanduser(), Path(settings.out).expanduser()
+    assert acts.embed is not None
+    path, out = Path(acts.text).expanduser(), Path(settings.out).expanduser()
     lines = lines_of(read_text(path, f"text={path}"))
     empty = [i for i, line in enumerate(lines, 1) if not line.split()]
     if empty or not lines:
@@ -131,7 +131,7 @@ def embed_file(asked: RunConfig, arguments: Sequence[str]) -> int:
         raise UserError(f"text={path}: {where}: each line must hold a sentence")
     set_threads(settings.threads)
     path_now = typed_model_path(arguments)
-    embedder = load_embedder(settings.embed, device=settings.device, model_path=path_now)
+    embedder = load_embedder(acts.embed, device=settings.device, model_path=path_now)
     vectors = embedder(lines)
     temporary = out.with_name(f".{out.name}.tmp")
     try:

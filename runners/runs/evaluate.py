@@ -7,53 +7,48 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from methods.method import TrainingText
 from results import record as records
 from runners.config.check import RunConfig
-from runners.data.load import load_task_data
+from runners.config.typed import typed_model_path
+from runners.jobs.job import Job
 
 if TYPE_CHECKING:
-    from runners.tasks.labelled import Scoring
-    from runners.tasks.similarity import SimilarityScoring
+    from runners.tasks.scoring import Scoring
 
 
-def score(folder: str, asked: RunConfig, arguments: Sequence[str]) -> int:
+def score(folder: str, command: RunConfig, arguments: Sequence[str]) -> int:
     """Print the scores of a stored delta on its task's report splits; return the exit code.
 
     The task, model and budget are the stored run's; device and threads, and data or
     model.name_or_path where they are typed, are the command's.
     """
-    from runners.config.typed import typed_model_path
-    from runners.exports.delta import load_delta
-    from runners.machine.device import (
-        choose_device,
-        make_accelerator,
-        make_deterministic,
-        set_threads,
-    )
-    from runners.tasks.kinds import make_collators, make_scoring
+    from runners.machine.device import set_threads
 
-    set_threads(asked.settings.threads)
+    set_threads(command.settings.threads)
+    from runners.exports.delta import load_delta
+    from runners.machine.device import choose_device, make_accelerator, make_deterministic
+    from runners.tasks.kinds import encode, kind_of
+    from runners.tasks.scoring import Scoring
+
     delta = load_delta(folder, model_path=typed_model_path(arguments))
     settings = delta.config.settings
     if any(a.startswith(("data=", "data.")) for a in arguments):
-        settings = settings.model_copy(update={"data": asked.settings.data})
-    config = dataclasses.replace(delta.config, settings=settings)
-    similar = settings.task.kind == "similarity"  # scored without what was trained on
-    text: TrainingText = "nothing" if similar else "labelled"
-    data = load_task_data(settings.task, settings.data, settings.protocol, text)
-    accelerator = make_accelerator(choose_device(asked.settings.device), config)
+        settings = settings.model_copy(update={"data": command.settings.data})
+    job = Job(dataclasses.replace(delta.config, settings=settings), trains=False)
+    accelerator = make_accelerator(choose_device(command.settings.device), job.config)
     make_deterministic()
-    collators = make_collators(config, data, delta.loaded, delta.weights)
+    kind = kind_of(job.config)
+    encoded = encode(kind, job, delta.loaded)
     model = delta.loaded.model.to(accelerator.device)
-    scoring = make_scoring(config, data, collators, accelerator)
-    for split, found in scoring(model, list(data.report), 0).items():
-        print(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in found.items()))
-    print(f"delta of run {delta.run}, data {data.source}{_compared(folder, delta.run, scoring)}")
+    scoring = Scoring(job, kind, encoded, accelerator)
+    for split, metrics in scoring(model, list(job.data.report), 0).items():
+        print(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in metrics.items()))
+    compared = _compared(folder, delta.run, scoring)
+    print(f"delta of run {delta.run}, data {job.data.source}{compared}")
     return 0
 
 
-def _compared(folder: str, run: str, scoring: Scoring | SimilarityScoring) -> str:
+def _compared(folder: str, run: str, scoring: Scoring) -> str:
     """Say whether the run's record, where it lies beside the delta, holds the same predictions."""
     path = records.record_path(Path(folder).parent, run)
     if not path.is_file():

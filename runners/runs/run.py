@@ -12,12 +12,10 @@ from results.pages.text import one_run
 from results.record import Record
 from runners.config.check import RunConfig
 from runners.config.settings import Settings
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
-from runners.models.weights import find_weights
-from runners.runs.identity import run_name
-from runners.runs.job import _now, blank_record, train
+from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim, take
 
 FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
@@ -36,18 +34,18 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     settings = config.settings
     folder = Path(settings.out)
     records.check_writable(folder)
-    weights = find_weights(settings.model)
-    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
-    if data.source == "embedded":
+    job = Job(config)
+    _ = job.weights  # before the data: they are looked at faster
+    if job.data.source == "embedded":
         say(
             f"DATA: EMBEDDED, generated English in the shape of {settings.task.name}, not GLUE"
-            f" ({data.reason})"
+            f" ({job.data.reason})"
         )
-    name = run_name(config, data, weights)
+    name = job.name
     path = records.record_path(folder, name)
-    found = _stored(path, settings)
-    if found is not None:
-        return found
+    stored = _stored(path, settings)
+    if stored is not None:
+        return stored
     set_threads(settings.threads)
     claim = take(folder, name)
     if not isinstance(claim, Claim):
@@ -55,14 +53,13 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         say(f"{name} is being done by {who}; nothing is left to do here")
         return CLAIMED
     try:
-        found = _stored(path, settings)  # another process may have done it in the meantime
-        if found is not None:
-            return found
+        stored = _stored(path, settings)  # another process may have done it in the meantime
+        if stored is not None:
+            return stored
         if settings.force:
             _discard_checkpoints(folder, name)
-        blank = blank_record(config, data, weights, name, arguments)
-        done = train(config, data, weights, blank, began)
-        done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=_now())
+        done = train(job, blank_record(job, arguments), began)
+        done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=now())
         if not claim.holds():
             say(f"another process took {name} over while this one stood still; its record stands")
             return CLAIMED

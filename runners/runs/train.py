@@ -7,6 +7,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,10 +15,9 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from results.record import Record, Status
-from runners.config.check import RunConfig
-from runners.data.split import TaskData
 from runners.exports.delta import save_delta
 from runners.exports.sentence_transformers import check_exportable, export
+from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import (
     choose_device,
@@ -35,127 +35,142 @@ from runners.models.build import (
     trained_sha256,
 )
 from runners.models.pretrained import Loaded
-from runners.models.weights import Weights
-from runners.speed.first_token import narrowed
+from runners.speed.levers import Levers
 from runners.tasks.kind import Diverged
-from runners.tasks.kinds import make_collators, make_scoring
+from runners.tasks.kinds import encode, kind_of
 from runners.tasks.metrics import headline
+from runners.tasks.scoring import Scoring
 from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
-from runners.training.prepare import prepare, trim_vocabulary
+from runners.training.loop import Loop
+from runners.training.prepare import prepare
 
 
-def train_and_score(
-    config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
-) -> Record:
-    """Run a configuration from pretrained weights to scores, or to divergence."""
-    accelerator = make_accelerator(choose_device(config.settings.device), config)
+def train_and_score(job: Job, blank: Record, began: float) -> Record:
+    """Run a job from pretrained weights to scores, or to divergence.
+
+    `began` is when the command did, by time.perf_counter().
+    """
+    settings = job.config.settings
+    accelerator = make_accelerator(choose_device(settings.device), job.config)
     make_deterministic()
     device = str(accelerator.device)
-    environment = describe_environment(device, config.precision)
-    if config.precision == "bf16" and not computes_bf16(device):
+    if job.config.precision == "bf16" and not computes_bf16(device):
         say("precision=bf16: this CPU only emulates it, many times slower than precision=fp32")
-    if not len(data.train):
-        blank = replace(blank, environment=environment)
-        return _score_untrained(config, data, weights, accelerator, blank, began)
-    checkpoints = Checkpoints(Path(config.settings.out), blank.run, say)
-    found = checkpoints.newest()
-    loop, collators, loaded = prepare(config, data, weights, accelerator, anew=found is None)
-    if config.settings.save == "sentence-transformers":
-        check_exportable(config, loaded.model)
-    gc.freeze()  # what was imported stays for good: the collector need not look at it again
-    gc.enable()
-    filled = replace(
-        blank,
-        environment={**environment, "first_token": narrowed(loop.model)},
-        parameters=count_parameters(loop.model, loaded.head, config.methods),
-        stored_bytes=stored_bytes(loop.model, config.methods),
-        steps=loop.steps,
-        initial_sha256=trained_sha256(loop.model) if found is None else found[1]["initial_sha256"],
-        startup_seconds=round(time.perf_counter() - began, 3),
-    )
-    if config.settings.speed.trim_vocabulary:
-        trim_vocabulary(loop, collators)
-        filled.environment["vocabulary_rows"] = loop.vocabulary and len(loop.vocabulary.rows)
-    scoring = make_scoring(config, data, collators, accelerator)
-    course = Course(loop, scoring, config, str(filled.initial_sha256))
-    if found is not None:
-        course.load_state_dict(found[1])
-        say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
-    status: Status = "finished"
-    try:
-        course.run(Saving(course, checkpoints, config.settings.checkpoint))
-        filled = course.result(filled)
-    except Diverged as diverged:
-        status = "diverged"
-        filled.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
-    loop.restore_vocabulary()
-    seconds = loop.progress.train_seconds
-    filled = replace(
-        filled,
-        status=status,
-        evaluations=course.evaluations,
-        losses=[float(f"{loss:.9g}") for loss in loop.progress.losses],
-        resumed=course.resumed,
-        micro_batch=loop.micro_batch,
-        preparation_seconds=round(loop.preparation_seconds, 3),
-        trained_sha256=trained_sha256(loop.model),
-        train_loss=float(np.mean(loop.progress.losses[-100:])) if loop.progress.losses else None,
-        train_seconds=round(seconds, 3),
-        eval_seconds=round(scoring.seconds, 3),
-        tokens_per_second=round(loop.progress.real_tokens / seconds, 1) if seconds else None,
-        real_token_share=round(loop.progress.real_tokens / max(1, loop.progress.padded_tokens), 4),
-        peak_bytes=peak_bytes(device),
-        method_reports={m.name: report for m in config.methods if (report := m.report())},
-    )
-    if status == "finished":
-        _write_beside(config, loop.model, loaded, weights, filled.run)
-    return filled
+    environment = describe_environment(device, job.config.precision)
+    environment |= Levers(settings.speed.switches, device).facts(None)
+    blank = replace(blank, environment=environment)
+    act = _train if len(job.data.train) else _score_untrained
+    return act(job, accelerator, blank, began)
 
 
-def _score_untrained(
-    config: RunConfig,
-    data: TaskData,
-    weights: Weights,
-    accelerator: Accelerator,
-    blank: Record,
-    began: float,
-) -> Record:
+def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
     """Score a model that nothing is trained of."""
-    loaded = apply_methods(config, load_pretrained(config, weights), weights, 0)
-    collators = make_collators(config, data, loaded, weights)
-    if config.settings.save == "sentence-transformers":
-        check_exportable(config, loaded.model)
+    config, kind = job.config, kind_of(job.config)
+    loaded = apply_methods(config, load_pretrained(config, job.weights), job.weights, 0)
+    encoded = encode(kind, job, loaded)
     model = loaded.model.to(accelerator.device)
-    filled = replace(
-        blank,
-        parameters=count_parameters(model, loaded.head, config.methods),
-        stored_bytes=0,
-        steps=0,
-        train_seconds=0.0,
-        startup_seconds=round(time.perf_counter() - began, 3),
-    )
-    scoring = make_scoring(config, data, collators, accelerator)
-    scores = scoring(model, list(data.report), 0)
-    filled = replace(
-        filled,
+    record = _prepared(job, blank, model, loaded.head)
+    record = replace(record, train_seconds=0.0, startup_seconds=_since(began))
+    scoring = Scoring(job, kind, encoded, accelerator)
+    scores = scoring(model, list(job.data.report), 0)
+    record = replace(
+        record,
         status="finished",
         score=headline(config.settings.task, scores),
         scores=scores,
         undefined={k: v for k, v in scoring.undefined.items() if v},
         predictions=scoring.predictions,
-        eval_seconds=round(scoring.seconds, 3),
-        peak_bytes=peak_bytes(str(accelerator.device)),
-        method_reports={m.name: report for m in config.methods if (report := m.report())},
     )
-    _write_beside(config, model, loaded, weights, filled.run)
-    return filled
+    record = _measured(job, record, scoring)
+    _write_beside(job, model, loaded)
+    return record
 
 
-def _write_beside(
-    config: RunConfig, model: torch.nn.Module, loaded: Loaded, weights: Weights, run: str
-) -> None:
+def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
+    settings = job.config.settings
+    checkpoints = Checkpoints(Path(settings.out), job.name, say)
+    saved = checkpoints.newest()
+    prepared = prepare(job, accelerator, anew=saved is None)
+    loop = prepared.loop
+    gc.freeze()  # what was imported stays for good: the collector need not look at it again
+    gc.enable()
+    record = replace(
+        _prepared(job, blank, loop.model, prepared.loaded.head),
+        steps=loop.steps,
+        initial_sha256=trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"],
+        startup_seconds=_since(began),
+    )
+    loop.start(prepared.encoded)
+    record.environment |= loop.levers.facts(loop.model)
+    scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
+    course = Course(loop, scoring, job.config, str(record.initial_sha256))
+    if saved is not None:
+        course.load_state_dict(saved[1])
+        say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
+    status: Status = "finished"
+    try:
+        course.run(Saving(course, checkpoints, settings.checkpoint))
+        record = course.result(record)
+    except Diverged as diverged:
+        status = "diverged"
+        record.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
+    loop.finish()
+    record = _measured(job, replace(record, status=status, **_course_facts(course)), scoring)
+    if status == "finished":
+        _write_beside(job, loop.model, prepared.loaded)
+    return record
+
+
+def _prepared(job: Job, record: Record, model: Any, head: frozenset[str]) -> Record:
+    """Return the record with what a prepared model says; refuse an export that it cannot have."""
+    if job.config.settings.save == "sentence-transformers":
+        check_exportable(job.config, model)
+    methods = job.config.methods
+    return replace(
+        record,
+        parameters=count_parameters(model, head, methods),
+        stored_bytes=stored_bytes(model, methods),
+        steps=0,
+    )
+
+
+def _since(began: float) -> float:
+    return round(time.perf_counter() - began, 3)
+
+
+def _course_facts(course: Course) -> dict[str, Any]:
+    """Return the record's fields on the way that training took."""
+    loop: Loop = course.loop
+    progress, losses = loop.progress, loop.progress.losses
+    seconds = progress.train_seconds
+    return {
+        "evaluations": course.evaluations,
+        "losses": [float(f"{loss:.9g}") for loss in losses],
+        "resumed": course.resumed,
+        "micro_batch": loop.micro_batch,
+        "preparation_seconds": round(loop.preparation_seconds, 3),
+        "trained_sha256": trained_sha256(loop.model),
+        "train_loss": float(np.mean(losses[-100:])) if losses else None,
+        "train_seconds": round(seconds, 3),
+        "tokens_per_second": round(progress.real_tokens / seconds, 1) if seconds else None,
+        "real_token_share": round(progress.real_tokens / max(1, progress.padded_tokens), 4),
+    }
+
+
+def _measured(job: Job, record: Record, scoring: Scoring) -> Record:
+    """Return the record with what is known at the end of every run."""
+    return replace(
+        record,
+        eval_seconds=round(scoring.seconds, 3),
+        peak_bytes=peak_bytes(str(scoring.evaluation.accelerator.device)),
+        method_reports={m.name: report for m in job.config.methods if (report := m.report())},
+    )
+
+
+def _write_beside(job: Job, model: torch.nn.Module, loaded: Loaded) -> None:
     """Write drawings and what is to be saved; scores must not be lost, so failing only warns."""
+    config, run = job.config, job.name
     path = Path(config.settings.out) / run
     try:
         for method in config.methods:
@@ -163,7 +178,7 @@ def _write_beside(
                 path.with_name(f"{run}.{name}").write_bytes(content)
         if config.settings.save == "delta":
             path = path.with_name(f"{run}.delta")
-            save_delta(path, model, loaded.head, config, weights, run)
+            save_delta(path, model, loaded.head, config, job.weights, run)
         elif config.settings.save == "sentence-transformers":
             path = path.with_name(f"{run}.sentence-transformers")
             export(path, model, loaded, config)

@@ -12,38 +12,29 @@ from results import record as records
 from results.errors import UserError
 from results.record import Record, find_record
 from runners.config.check import RunConfig, from_record
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.machine.console import say
-from runners.models.weights import find_weights
-from runners.runs.identity import run_name
-from runners.runs.job import blank_record, train
+from runners.machine.device import set_threads
+from runners.runs.attempt import blank_record, train
 
 SAME_MACHINE = ("device", "device_name", "threads", "libraries", "python", "system")
 
 
-def verify(named: str, asked: RunConfig, arguments: Sequence[str]) -> int:
+def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     """Run a record's configuration again, apart from all records; return 0 when its promise held.
 
     `named` is a record's file, or a run's name in `out=`. Where data lies (data.dir, data.glue_dir,
     data.text) and the device are the command's.
     """
     began = time.perf_counter()
-    stored = records.read(find_record(named, Path(asked.settings.out)))
+    stored = records.read(find_record(named, Path(command.settings.out)))
     if stored.status != "finished":
         raise UserError(f"verify={named}: that run is {stored.status}; name a finished one")
-    config = _configuration(stored, asked)
-    settings = config.settings
-    weights = find_weights(settings.model)
-    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
-    name = run_name(config, data, weights)
-    with tempfile.TemporaryDirectory() as folder:
-        apart = settings.model_copy(update={"out": folder})
-        config = RunConfig(apart, config.methods)
-        from runners.machine.device import set_threads
-
-        set_threads(asked.settings.threads or stored.environment.get("threads"))
-        blank = blank_record(config, data, weights, name, arguments)
-        again = train(config, data, weights, blank, began)
+    with tempfile.TemporaryDirectory() as apart:
+        job = Job(_configuration(stored, command, apart))
+        blank = blank_record(job, arguments)
+        set_threads(command.settings.threads or stored.environment.get("threads"))
+        again = train(job, blank, began)
     if again.status != "finished":
         say(f"verify: the run again is {again.status}: {again.error}")
         return 1
@@ -55,25 +46,26 @@ def verify(named: str, asked: RunConfig, arguments: Sequence[str]) -> int:
         print("equal to the bit: data, initial weights, every step's loss, weights, predictions")
         return 0
     print(f"first difference: {where}")
-    for split, found in again.scores.items():
-        for metric, value in found.items():
+    for split, metrics in again.scores.items():
+        for metric, value in metrics.items():
             before = stored.scores[split][metric]
             print(f"{split} {metric}: {100 * before:.2f} in the record, {100 * value:.2f} now")
     if promise.startswith("3"):
-        inside, spread = _within(stored, again, Path(asked.settings.out))
+        inside, spread = _within(stored, again, Path(command.settings.out))
         print(spread)
         return 0 if inside else 1
     print("promise broken")
     return 1
 
 
-def _configuration(stored: Record, asked: RunConfig) -> RunConfig:
+def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
+    """Return a record's configuration with the command's places, and its results in `out`."""
     config = from_record(stored.config)
-    here = asked.settings
+    here = command.settings
     places = {"dir": here.data.dir, "glue_dir": here.data.glue_dir, "text": here.data.text}
     typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
-    changed = {"data": data, "device": here.device, "checkpoint": here.checkpoint}
+    changed = {"data": data, "device": here.device, "checkpoint": here.checkpoint, "out": out}
     return RunConfig(config.settings.model_copy(update=changed), config.methods)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from methods.surgery.streams import VALUES, keep_bits
+from runners.speed.lever import Lever
 
 ATTENTION = "sdpa_fast_dropout"  # the name under which transformers finds the attention here
 
@@ -104,3 +105,10 @@ def use_fast_dropout(model: Any) -> None:
         AttentionInterface.register(ATTENTION, attention)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)
         model.set_attn_implementation(ATTENTION)
+
+
+class FastDropoutLever(Lever):
+    """speed.fast_dropout; its masks are other ones, so that it is part of a run's name."""
+
+    def model_loaded(self, model: Any) -> None:
+        use_fast_dropout(model)

@@ -17,6 +17,7 @@ from torch import nn
 
 from methods.surgery.places import layers
 from runners.speed.dropout import ATTENTION, FastDropout, attention, dropout
+from runners.speed.lever import Lever
 
 # Their heads read the first token, and their layers are written alike.
 MODELS = frozenset(
@@ -37,8 +38,8 @@ _DROPOUTS = ("attention.output.dropout", "output.dropout")
 def use_first_token(model: Any) -> bool:
     """Narrow the last layer of a model that its methods have prepared; say whether it was done.
 
-    It is not where another head or layer is, where attention is not `runners.dropout`'s, or where
-    something in the last layer is not known to treat tokens one by one (`hindrance`).
+    It is not where another head or layer is, where attention is not `runners.speed.dropout`'s, or
+    where something in the last layer is not known to treat tokens one by one (`hindrance`).
     """
     if hindrance(model) is not None:
         return False
@@ -64,10 +65,10 @@ def hindrance(model: Any) -> str | None:
         return f"a {type(model).__name__} may read every token"
     if model.config._attn_implementation != ATTENTION:
         return f"its attention is {model.config._attn_implementation}"
-    found = layers(model, "full")
-    if not found:
+    every_layer = layers(model, "full")
+    if not every_layer:
         return "it has no layers"
-    last: Any = found[-1].module
+    last: Any = every_layer[-1].module
     if last.is_decoder or last.chunk_size_feed_forward:
         return "its layers are a decoder's, or cut into chunks"
     core = last.attention.self
@@ -167,3 +168,13 @@ class _SelfAttention:
 
 def _derived(own: type, narrow: type) -> type:
     return type(f"FirstToken{own.__name__}", (narrow, own), {})
+
+
+class FirstTokenLever(Lever):
+    """speed.first_token."""
+
+    def model_prepared(self, model: Any) -> None:
+        use_first_token(model)
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        return {} if model is None else {"first_token": narrowed(model)}

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from runners.speed.lever import Lever
+
 WORTH = 1.5  # times as fast as MKL
 
 
@@ -28,13 +30,13 @@ SMALLEST = 2**20  # multiplications in a product; below, oneDNN's overhead is wh
 _route: Any = None  # torch.library.Library while products are routed
 
 
-def route_products(asked: bool, device: str, precision: str) -> bool:
+def route_products(on: bool, device: str, precision: str) -> bool:
     """Send this process's float32 products through oneDNN, or no longer; say whether they go there.
 
     They do where it is asked for, the device is a CPU, the precision fp32, and oneDNN is at least
     WORTH times as fast here.
     """
-    wanted = asked and device == "cpu" and precision == "fp32" and pays(torch.get_num_threads())
+    wanted = on and device == "cpu" and precision == "fp32" and pays(torch.get_num_threads())
     if wanted != routed():
         _install() if wanted else _remove()
     return wanted
@@ -131,3 +133,13 @@ def _remove() -> None:
     global _route
     _route._destroy()
     _route = None
+
+
+class OneDNN(Lever):
+    """speed.onednn; off, it also takes an earlier run's route away."""
+
+    def device_chosen(self, precision: str) -> None:
+        route_products(self.on, self.device, precision)
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        return {"onednn_products": routed()}

@@ -5,7 +5,12 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Generator, Iterator
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from runners.speed.lever import Lever
+
+if TYPE_CHECKING:
+    from methods.method import Batch
 
 Item = TypeVar("Item")
 
@@ -15,7 +20,7 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item]:
 
     What the iterator raises is raised here, at its place. Closing this generator ends the thread.
     """
-    made: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
+    ready: queue.Queue[tuple[str, Any]] = queue.Queue(maxsize=depth)
     room = threading.Semaphore(depth)  # an item is begun only when it has a place
     stopped = threading.Event()
 
@@ -25,17 +30,17 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item]:
                 room.acquire()
                 if stopped.is_set():
                     return
-                made.put(("item", next(items)))
+                ready.put(("item", next(items)))
         except StopIteration:
-            made.put(("end", None))
+            ready.put(("end", None))
         except BaseException as error:  # the consumer's to handle
-            made.put(("error", error))
+            ready.put(("error", error))
 
     thread = threading.Thread(target=make, name="ahead", daemon=True)
     thread.start()
     try:
         while True:
-            kind, value = made.get()
+            kind, value = ready.get()
             if kind == "end":
                 return
             if kind == "error":
@@ -46,3 +51,12 @@ def ahead(items: Iterator[Item], depth: int = 2) -> Generator[Item]:
         stopped.set()
         room.release()
         thread.join()
+
+
+class Prefetch(Lever):
+    """speed.prefetch, for a GPU: the next batches are made in a thread, in pinned memory."""
+
+    def batches(self, coming: Generator[Batch]) -> Generator[Batch]:
+        if not self.device.startswith("cuda"):
+            return coming
+        return ahead({k: v.pin_memory() for k, v in batch.items()} for batch in coming)

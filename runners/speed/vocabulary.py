@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from methods.method import Method
+from runners.speed.lever import Lever, Start
 
 # What a method may do to all weights, or their gradients, at each step.
-_OF_ALL_WEIGHTS = ("after_backward", "after_clipping", "after_step")
+_OF_ALL_WEIGHTS = ("gradients", "after_backward", "after_clipping", "after_step")
 
 
 class Vocabulary:
@@ -123,3 +125,33 @@ def hindrance(
         if group["weight_decay"] and any(p is weight for p in group["params"]):
             return "weight decay moves all rows"
     return None
+
+
+class TrimVocabulary(Lever):
+    """speed.trim_vocabulary, where it changes nothing (`hindrance`)."""
+
+    vocabulary: Vocabulary | None = None  # while only its own tokens' rows are trained
+    optimizer: torch.optim.Optimizer
+
+    def before_first_step(self, start: Start) -> None:
+        if hindrance(start.model, start.methods, start.optimizer) is not None:
+            return
+        embedding, self.optimizer = start.model.get_input_embeddings(), start.optimizer
+        self.vocabulary = Vocabulary(
+            embedding, rows_in_use(start.token_ids, embedding, start.pad_id)
+        )
+        self.vocabulary.trim(self.optimizer)
+
+    def whole(self) -> AbstractContextManager[None]:
+        trimmed = self.vocabulary
+        return contextlib.nullcontext() if trimmed is None else trimmed.restored(self.optimizer)
+
+    def after_last_step(self) -> None:
+        if self.vocabulary is not None:
+            self.vocabulary.restore(self.optimizer)
+            self.vocabulary = None
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        if model is None or not self.on:
+            return {}
+        return {"vocabulary_rows": self.vocabulary and len(self.vocabulary.rows)}

@@ -4,62 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from methods.method import Batch
 from runners.tasks.tokens import Tokens
 
-if TYPE_CHECKING:
-    pass
-if TYPE_CHECKING:
-    import torch
+
+class Collate(Protocol):
+    """Turns example indices into a batch of tensors, padded to the longest text among them."""
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """The tokens of each example, all its texts together, [rows]."""
+        ...
+
+    @property
+    def token_ids(self) -> Sequence[NDArray[np.int32]]:
+        """Every array of token ids that batches are made from."""
+        ...
+
+    @property
+    def pad_id(self) -> int:
+        """The token that fills texts up."""
+        ...
+
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return input_ids and attention_mask, and whatever else the kind's forward needs."""
+        ...
 
 
-@dataclass(frozen=True)
-class Lengths:
-    """The tokens of each example, its columns together, [rows]."""
-
-    lengths: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-
-class SentenceCollator:
-    """Turns example indices into raw sentences, [columns · batch, length], column after column."""
-
-    def __init__(self, columns: Sequence[Tokens], pad_id: int) -> None:
-        self.columns = [Collator(tokens, None, pad_id) for tokens in columns]
-        self.pad_id = pad_id
-        self.tokens = Lengths(np.sum([tokens.lengths for tokens in columns], axis=0))
-
-    def __call__(self, indices: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Return input_ids and attention_mask, padded on the right."""
-        made = [collate(indices) for collate in self.columns]
-        width = max(part["input_ids"].shape[1] for part in made)
-
-        def joined(name: str, filler: int) -> torch.Tensor:
-            pad = torch.nn.functional.pad
-            parts = [
-                pad(p[name], (0, width - p[name].shape[1]), value=filler).clone() for p in made
-            ]
-            return torch.cat(parts)
-
-        return {
-            "input_ids": joined("input_ids", self.pad_id),
-            "attention_mask": joined("attention_mask", 0),
-        }
-
-
-Labels = NDArray[np.int64] | NDArray[np.float32]
-
-
-def by_length(tokens: Tokens, batch_size: int) -> Sequence[NDArray[np.int64]]:
+def by_length(lengths: NDArray[np.int64], batch_size: int) -> Sequence[NDArray[np.int64]]:
     """Return batches for evaluation, longest examples first: little padding, early peak."""
-    order = np.argsort(-tokens.lengths, kind="stable")
+    order = np.argsort(-lengths, kind="stable")
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
 
 
@@ -72,14 +52,20 @@ class Collator:
     """
 
     tokens: Tokens
-    labels: Labels | None
+    labels: NDArray[Any] | None
     pad_id: int
     pad_left: bool = False
 
-    def __call__(self, indices: NDArray[np.int64]) -> dict[str, torch.Tensor]:
-        """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
-        import torch
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return self.tokens.lengths
 
+    @property
+    def token_ids(self) -> Sequence[NDArray[np.int32]]:
+        return [self.tokens.input_ids]
+
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
         offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]
         shape = (len(indices), int(lengths.max()))
         ids = np.full(shape, self.pad_id, dtype=np.int64)
@@ -98,3 +84,34 @@ class Collator:
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[indices])
         return batch
+
+
+class ColumnCollator:
+    """Turns example indices into the texts of several columns, all padded to one length."""
+
+    def __init__(self, columns: Sequence[Collator]) -> None:
+        self.columns, self.pad_id = columns, columns[0].pad_id
+        self.lengths: NDArray[np.int64] = np.sum([c.lengths for c in columns], axis=0)
+        self.token_ids = [ids for column in columns for ids in column.token_ids]
+
+    def padded(self, indices: NDArray[np.int64]) -> list[Batch]:
+        """Return a batch for each column, [batch, length] of one length."""
+        batches = [collate(indices) for collate in self.columns]
+        width = max(batch["input_ids"].shape[1] for batch in batches)
+        for batch, column in zip(batches, self.columns, strict=True):
+            lacking = width - batch["input_ids"].shape[1]
+            sides = (lacking, 0) if column.pad_left else (0, lacking)
+            for name, tensor in batch.items():
+                if tensor.dim() == 2:
+                    filler = self.pad_id if name == "input_ids" else 0
+                    batch[name] = torch.nn.functional.pad(tensor, sides, value=filler)
+        return batches
+
+
+class SentenceCollator(ColumnCollator):
+    """Turns example indices into raw sentences, [columns · batch, length], column after column."""
+
+    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+        """Return input_ids and attention_mask, padded on the right."""
+        batches = self.padded(indices)
+        return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}

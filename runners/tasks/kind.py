@@ -1,16 +1,23 @@
-"""What every kind of task shares."""
+"""What a kind of task is: texts to tensors, tensors to a loss and to predictions."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
-    pass
+    import numpy as np
+    import torch
+    from accelerate import Accelerator
+    from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
+    from methods.method import Batch, Output
+    from runners.data.split import Split
+    from runners.jobs.job import Job
+    from runners.tasks.collate import Collate
 
-
+Encoded = Mapping[str, "Collate"]
 Scores = dict[str, dict[str, float]]
 
 
@@ -20,3 +27,54 @@ class Diverged(Exception):
     def __init__(self, what: str, step: int) -> None:
         super().__init__(f"{what} was not finite at step {step}")
         self.step = step
+
+
+class NotFinite(Exception):
+    """A prediction, named, is nan or infinite."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How predictions are computed: on which device, and so many examples at a time."""
+
+    accelerator: Accelerator
+    batch_size: int
+
+
+class Kind(Protocol):
+    """All that differs between kinds of task, for one run; one class a kind, in its own file.
+
+    `evaluates` says whether the report splits are scored whenever an evaluation is due or at the
+    end only. The loss of a batch is `divisible` where it is the mean of its examples' losses. A
+    kind that `needs_model` to encode waits until the methods have prepared it.
+    """
+
+    evaluates: ClassVar[Literal["when due", "at the end"]]
+    divisible: ClassVar[bool]
+    needs_model: ClassVar[bool]
+
+    def encode(self, job: Job, tokenizer: Any) -> Encoded:
+        """Tokenise what is trained on, as `train`, and what is scored, by names of its own."""
+        ...
+
+    def forward(self, model: Any, batch: Batch) -> Output:
+        """Return the task's own loss of a batch, a scalar, and its logits, in float32."""
+        ...
+
+    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return what an evaluation batch is answered with, one row an example."""
+        ...
+
+    def predict(
+        self, model: Any, encoded: Encoded, splits: Sequence[Split], evaluation: Evaluation
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return one prediction an example, [rows], of each split by name.
+
+        The model's training mode is put back, and no random number is drawn. What is not finite
+        raises NotFinite.
+        """
+        ...
+
+    def stored(self, predicted: NDArray[np.float64]) -> list[float]:
+        """Return predictions as a record keeps them."""
+        ...

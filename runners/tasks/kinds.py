@@ -1,39 +1,41 @@
-"""Chooses, by a task's kind, how it is tokenised and scored."""
+"""The kinds of task by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable
 
-from accelerate import Accelerator
-
+from results.errors import UserError
 from runners.config.check import RunConfig
-from runners.data.split import TaskData
-from runners.models.pretrained import Loaded
-from runners.models.weights import Weights
-from runners.tasks.collate import Collator, SentenceCollator
-from runners.tasks.labelled import Scoring, _collator
-from runners.tasks.similarity import SimilarityScoring, make_sentence_collators
+from runners.jobs.job import Job
+from runners.models.pretrained import Loaded, count_embeddings
+from runners.tasks.classification import Classification
+from runners.tasks.kind import Encoded, Kind
+from runners.tasks.multiple_choice import MultipleChoice
+from runners.tasks.regression import Regression
+from runners.tasks.similarity import Similarity
 
-Collators = Mapping[str, Collator] | Mapping[str, SentenceCollator]
+KIND_CLASSES: dict[str, Callable[[RunConfig], Kind]] = {
+    "classification": Classification,
+    "regression": Regression,
+    "multiple_choice": MultipleChoice,
+    "similarity": Similarity,
+}
 
 
-def make_collators(
-    config: RunConfig, data: TaskData, loaded: Loaded, weights: Weights
-) -> Collators:
+def kind_of(config: RunConfig) -> Kind:
+    """Return what a run's task needs of its kind."""
+    return KIND_CLASSES[config.settings.task.kind](config)
+
+
+def encode(kind: Kind, job: Job, loaded: Loaded) -> Encoded:
     """Tokenise every split, or take the tokens from the cache; the methods have been prepared."""
-    if config.settings.task.kind == "similarity":
-        return make_sentence_collators(config, data, loaded.tokenizer, weights)
-    length, regression = config.settings.budget.max_length, config.settings.task.kind
-    return {
-        name: _collator(split, loaded, weights, length, regression == "regression")
-        for name, split in data.splits().items()
-    }
-
-
-def make_scoring(
-    config: RunConfig, data: TaskData, collators: Any, accelerator: Accelerator
-) -> Scoring | SimilarityScoring:
-    """Return what scores a model on the splits of the run's task."""
-    similar = config.settings.task.kind == "similarity"
-    return (SimilarityScoring if similar else Scoring)(config, data, collators, accelerator)
+    encoded = kind.encode(job, loaded.tokenizer)
+    every_id = [ids for collate in encoded.values() for ids in collate.token_ids if len(ids)]
+    highest = max((int(ids.max()) for ids in every_id), default=0)
+    rows = count_embeddings(loaded.model)
+    if highest >= rows:
+        raise UserError(
+            f"model {job.weights.name_or_path}: its tokenizer gives token ids up to {highest}, its"
+            f" embedding has {rows} rows; the two do not belong together"
+        )
+    return encoded

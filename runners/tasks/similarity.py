@@ -1,31 +1,25 @@
-"""Sentences to vectors in batches, and the score of how well their cosines rank pairs."""
+"""kind: similarity. Sentences become vectors, whose cosines are to rank scored pairs."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from methods.method import Batch, Output
 from methods.surgery.representation import Representation
 from methods.surgery.sentences import bare
 from results.errors import UserError
 from runners.config.check import RunConfig, representation_of
 from runners.data.split import Split, TaskData
+from runners.jobs.job import Job
 from runners.models.weights import Weights
-from runners.tasks.collate import SentenceCollator
-from runners.tasks.kind import Diverged
-from runners.tasks.metrics import score_split
+from runners.tasks.collate import Collator, SentenceCollator
+from runners.tasks.kind import Encoded, Evaluation, NotFinite
 from runners.tasks.tokens import Tokens, tokenize
-
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-
-Scores = dict[str, dict[str, float]]
 
 
 def raw_tokens(
@@ -47,29 +41,9 @@ def raw_tokens(
     return Tokens(whole.input_ids[kept], None, offsets)
 
 
-def make_sentence_collators(
-    config: RunConfig, data: TaskData, tokenizer: Any, weights: Weights
-) -> dict[str, SentenceCollator]:
-    """Tokenise the training text and all sentences to be compared, under `train`, `sentences`.
-
-    The run's representation must have been prepared. Raises UserError where no sentence fits into
-    budget.max_length.
-    """
-    representation = representation_of(config)
-    room = sentence_room(config)
-    made: dict[str, SentenceCollator] = {}
-
-    def collator(name: str, columns: list[tuple[str, ...]], training: bool) -> SentenceCollator:
-        wanted = representation.training_length if training else None
-        limit = room if wanted is None else min(room, wanted)
-        texts = [[representation.text(t, training) for t in column] for column in columns]
-        tokens = [raw_tokens(name, column, tokenizer, weights, limit) for column in texts]
-        return SentenceCollator(tokens, tokenizer.pad_token_id)
-
-    if len(data.train):
-        made["train"] = collator("train", list(zip(*data.train.texts, strict=True)), True)
-    made["sentences"] = collator("sentences", [tuple(evaluated_sentences(data))], False)
-    return made
+def sentence_collator(columns: Sequence[Tokens], pad_id: int) -> SentenceCollator:
+    """Return what makes batches of raw sentences, a column of tokens after the other."""
+    return SentenceCollator([Collator(tokens, None, pad_id) for tokens in columns])
 
 
 def sentence_room(config: RunConfig) -> int:
@@ -95,29 +69,29 @@ def embed(
     model: torch.nn.Module,
     representation: Representation,
     collate: SentenceCollator,
-    batch_size: int,
-    accelerator: Accelerator,
+    evaluation: Evaluation,
     rows: NDArray[np.int64] | None = None,
 ) -> NDArray[np.float32]:
     """Return the vectors of sentences, [rows, width], longest first and in evaluation mode.
 
     No random number is drawn, and the model's training mode is put back.
     """
-    wanted = np.arange(len(collate.tokens)) if rows is None else rows
-    order = wanted[np.argsort(-collate.tokens.lengths[wanted], kind="stable")]
+    wanted = np.arange(len(collate.lengths)) if rows is None else rows
+    order = wanted[np.argsort(-collate.lengths[wanted], kind="stable")]
+    accelerator, size = evaluation.accelerator, evaluation.batch_size
     parts = []
     was_training = model.training
     model.eval()
     with torch.inference_mode():
-        for start in range(0, len(order), batch_size):
-            batch = collate(order[start : start + batch_size])
+        for start in range(0, len(order), size):
+            batch = collate(order[start : start + size])
             with accelerator.autocast():
                 on_device = {k: v.to(accelerator.device) for k, v in batch.items()}
                 parts.append(representation.vectors(model, on_device).float().cpu().numpy())
     model.train(was_training)
-    found = np.empty((len(collate.tokens), parts[0].shape[1]), dtype=np.float32)
-    found[order] = np.concatenate(parts)
-    return found[wanted]
+    vectors = np.empty((len(collate.lengths), parts[0].shape[1]), dtype=np.float32)
+    vectors[order] = np.concatenate(parts)
+    return vectors[wanted]
 
 
 def cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -125,56 +99,72 @@ def cosines(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[
     a, b = first.astype(np.float64), second.astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     dots = np.einsum("ij,ij->i", a, b)
-    found: NDArray[np.float64] = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
-    return found
+    result: NDArray[np.float64] = np.divide(dots, norms, out=np.zeros_like(dots), where=norms > 0)
+    return result
 
 
-class SimilarityScoring:
-    """Scores sets of pairs by the cosines of their vectors; used as runners.course.Scoring is."""
+class Similarity:
+    """Sets of scored pairs; training, where there is any, is on text of another source.
 
-    def __init__(
-        self,
-        config: RunConfig,
-        data: TaskData,
-        collators: dict[str, SentenceCollator],
-        accelerator: Accelerator,
-    ) -> None:
-        self.task, self.budget = config.settings.task, config.settings.budget
-        self.representation = representation_of(config)
-        self.data, self.collate, self.accelerator = data, collators["sentences"], accelerator
-        self.places = evaluated_sentences(data)
-        self.seconds = 0.0
-        self.predictions: dict[str, dict[str, list[float]]] = {}
-        self.undefined: dict[str, list[str]] = {}
+    There is no development set among the sets, so they are scored at the end only, and a
+    contrastive loss is not the sum of its parts.
+    """
 
-    def __call__(self, model: torch.nn.Module, splits: list[str], step: int) -> Scores:
-        start = time.perf_counter()
-        chosen = {name: self.data.splits()[name] for name in splits}
-        texts = dict.fromkeys(t for split in chosen.values() for pair in split.texts for t in pair)
+    evaluates: ClassVar[Literal["when due", "at the end"]] = "at the end"
+    divisible: ClassVar[bool] = False
+    needs_model: ClassVar[bool] = True
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config, self.representation = config, representation_of(config)
+        self.places: dict[str, int] = {}  # of each evaluated sentence
+
+    def encode(self, job: Job, tokenizer: Any) -> Encoded:
+        """Tokenise the training text, as `train`, and all sentences to be compared.
+
+        The run's representation must have been prepared. Raises UserError where no sentence fits
+        into budget.max_length.
+        """
+        room, train = sentence_room(self.config), job.data.train
+        self.places = evaluated_sentences(job.data)
+
+        def collator(name: str, columns: list[tuple[str, ...]], training: bool) -> SentenceCollator:
+            wanted = self.representation.training_length if training else None
+            limit = room if wanted is None else min(room, wanted)
+            texts = [[self.representation.text(t, training) for t in c] for c in columns]
+            tokens = [raw_tokens(name, c, tokenizer, job.weights, limit) for c in texts]
+            return sentence_collator(tokens, tokenizer.pad_token_id)
+
+        encoded = {}
+        if len(train):
+            encoded["train"] = collator("train", list(zip(*train.texts, strict=True)), True)
+        encoded["sentences"] = collator("sentences", [tuple(self.places)], False)
+        return encoded
+
+    def forward(self, model: Any, batch: Batch) -> Output:
+        return self.representation.objective(model, batch)
+
+    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return the vectors of a batch of sentences, [batch, width]."""
+        return self.representation.vectors(model, batch)
+
+    def predict(
+        self, model: Any, encoded: Encoded, splits: Sequence[Split], evaluation: Evaluation
+    ) -> dict[str, NDArray[np.float64]]:
+        """Return the cosine of each pair of each set."""
+        collate = encoded["sentences"]
+        assert isinstance(collate, SentenceCollator)
+        texts = dict.fromkeys(text for split in splits for pair in split.texts for text in pair)
         rows = np.asarray([self.places[text] for text in texts], dtype=np.int64)
-        vectors = embed(
-            model,
-            self.representation,
-            self.collate,
-            self.budget.eval_batch_size,
-            self.accelerator,
-            rows,
-        )
+        vectors = embed(model, self.representation, collate, evaluation, rows)
         if not np.all(np.isfinite(vectors)):
-            raise Diverged("a sentence's vector", step)
+            raise NotFinite("a sentence's vector")
         self.representation.seen(vectors)
         row_of = {text: i for i, text in enumerate(texts)}
-        found: Scores = {}
-        for name, split in chosen.items():
-            sides = [vectors[[row_of[pair[side]] for pair in split.texts]] for side in (0, 1)]
-            predicted = cosines(sides[0], sides[1])
-            assert split.labels is not None
-            self.predictions[name] = {
-                "predictions": [float(f"{p:.9g}") for p in predicted],
-                "references": list(split.labels),
-            }
-            found[name], self.undefined[name] = score_split(
-                self.task, name, predicted, split.labels, split.subsets
-            )
-        self.seconds += time.perf_counter() - start
-        return found
+        cosine_of = {}
+        for split in splits:
+            first, second = (vectors[[row_of[pair[i]] for pair in split.texts]] for i in (0, 1))
+            cosine_of[split.name] = cosines(first, second)
+        return cosine_of
+
+    def stored(self, predicted: NDArray[np.float64]) -> list[float]:
+        return [float(f"{p:.9g}") for p in predicted]

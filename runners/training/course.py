@@ -6,7 +6,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +14,11 @@ from results.record import Record
 from runners.config.check import RunConfig
 from runners.config.settings import Checkpoint
 from runners.machine.console import Meter
-from runners.tasks.labelled import Scoring
 from runners.tasks.metrics import headline
+from runners.tasks.scoring import Scoring
 from runners.training.checkpoint import Checkpoints
 from runners.training.loop import Loop, Progress
 from runners.training.schedule import evaluation_steps
-
-if TYPE_CHECKING:
-    from runners.tasks.similarity import SimilarityScoring
 
 
 class Course:
@@ -32,11 +29,7 @@ class Course:
     """
 
     def __init__(
-        self,
-        loop: Loop,
-        scoring: Scoring | SimilarityScoring,
-        config: RunConfig,
-        initial_sha256: str,
+        self, loop: Loop, scoring: Scoring, config: RunConfig, initial_sha256: str
     ) -> None:
         self.loop, self.scoring, self.config = loop, scoring, config
         self.initial_sha256 = initial_sha256
@@ -74,9 +67,8 @@ class Course:
             if self.selected is None or value > self.selected["score"]:
                 self.selected = {"step": step, "score": value, "scores": part["selection"]}
                 self.kept_state = loop.state_dict()
-        last = step == loop.steps
-        # Sets of similarity are for the end: there is no development set among them.
-        report = list(self.scoring.data.report) if last or task.kind != "similarity" else []
+        due = step == loop.steps or self.scoring.kind.evaluates == "when due"
+        report = list(self.scoring.data.report) if due else []
         scores = self.scoring(loop.model, report, step) if report else {}
         entry["scores"] = scores
         self.evaluations.append(entry)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -13,28 +13,19 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from methods.method import Batch, Method, Output
-from methods.surgery.representation import Representation
-from runners.config.settings import AdamW, Budget
-from runners.config.settings import SuperAdam as SuperAdamOptions
+from methods.method import Batch, Output
+from runners.config.check import RunConfig
 from runners.optimizers.build import build_optimizer, plain_groups
-from runners.optimizers.super_adam import SuperAdam
 from runners.seeds import derive
-from runners.speed.memory import release_memory
-from runners.speed.prefetch import ahead
-from runners.speed.vocabulary import Vocabulary, hindrance, rows_in_use
-from runners.tasks.collate import Collator
-from runners.tasks.kind import Diverged
+from runners.speed.lever import Start
+from runners.speed.levers import Levers
+from runners.tasks.collate import Collate
+from runners.tasks.kind import Diverged, Encoded, Kind
 from runners.training.order import Order
 from runners.training.schedule import learning_rate_factor, total_steps
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
-
-    from runners.tasks.collate import SentenceCollator
-
-
-RELEASE_MEMORY_EVERY = 2**14  # padded places; batches of other lengths leave holes in the heap
 
 
 CHECK_LOSS_EVERY = 10  # steps between looks at the loss, each of which waits for the device
@@ -61,53 +52,40 @@ class Loop:
     def __init__(
         self,
         model: torch.nn.Module,
-        methods: Sequence[Method],
-        collate: Collator | SentenceCollator,
-        order: Order,
-        budget: Budget,
-        lr: float,
-        optimizer: AdamW | SuperAdamOptions,
+        config: RunConfig,
+        kind: Kind,
+        collate: Collate,
         accelerator: Accelerator,
-        prefetch: bool = True,
-        release: bool = False,
     ) -> None:
-        self.model, self.methods, self.collate = model, methods, collate
-        self.order, self.budget, self.accelerator = order, budget, accelerator
-        self.steps = total_steps(budget, order)
+        settings, self.budget = config.settings, config.settings.budget
+        self.model, self.methods, self.kind = model, config.methods, kind
+        self.collate, self.accelerator = collate, accelerator
+        self.order = Order.of(settings.seed, collate.lengths, self.budget)
+        self.steps = total_steps(self.budget, self.order)
         self.step = 0
         self.progress = Progress()
-        groups = plain_groups(model, lr, budget.weight_decay)
-        for method in methods:
+        groups = plain_groups(model, config.lr, self.budget.weight_decay)
+        for method in self.methods:
             groups = method.parameter_groups(model, groups)
-        self.optimizer = build_optimizer(groups, lr, optimizer)
-        self._twice = optimizer.gradients_a_step > 1
-        factor = learning_rate_factor(budget, self.steps)
-        if isinstance(self.optimizer, SuperAdam) and self.optimizer.options.decay == "own":
-            factor = self.optimizer.rate_factor
+        self.optimizer = build_optimizer(groups, config.lr, settings.optimizer)
+        self._twice = settings.optimizer.gradients_a_step > 1
+        own_factor = getattr(self.optimizer, "own_rate_factor", None)
+        factor = own_factor or learning_rate_factor(self.budget, self.steps)
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
-        for method in methods:
+        for method in self.methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
-        self.prefetch = accelerator.device.type == "cuda" and prefetch
-        self.release = accelerator.device.type == "cpu" and release
+        self.levers = Levers(settings.speed.switches, str(accelerator.device))
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
-        self.vocabulary: Vocabulary | None = None  # while only its own tokens' rows are trained
-        self._released = 0  # padded places when memory was last given back
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
-        self._loss_owner = next((m for m in methods if "loss" in m.owns), None)
-        self._representation = next((m for m in methods if isinstance(m, Representation)), None)
-        torch.manual_seed(derive(order.seed, "dropout"))
+        self._loss_owner = next((m for m in self.methods if "loss" in m.owns), None)
+        self._gradient_owner = next((m for m in self.methods if "gradient" in m.owns), None)
+        torch.manual_seed(derive(settings.seed, "dropout"))
 
     def forward(self, batch: Batch) -> Output:
-        """Return the task's own loss of a batch and its logits.
-
-        The loss is cross-entropy or squared error, or what a method that represents sentences has.
-        """
+        """Return the task's own loss of a batch, a scalar, and its logits, in float32."""
         with self.accelerator.autocast():
-            if self._representation is not None:
-                return self._representation.objective(self.model, batch)
-            output = self.model(**batch)
-        return Output(output.loss.float(), output.logits.float())
+            return self.kind.forward(self.model, batch)
 
     def prepare_methods(self, batches: int | None = None) -> None:
         """Let methods see an epoch's batches, or so many of them, before the first step.
@@ -130,43 +108,28 @@ class Loop:
         self.progress = Progress()
         self.preparation_seconds = time.perf_counter() - start
 
-    def trim_vocabulary(self, texts: Sequence[NDArray[np.int32]], pad: int) -> None:
-        """Train the word embedding's rows of these token ids only, where that changes nothing.
+    def start(self, encoded: Encoded) -> None:
+        """Let the levers act on the prepared run; `encoded` holds all that the model will see."""
+        token_ids = [ids for collate in encoded.values() for ids in collate.token_ids]
+        self.levers.before_first_step(
+            Start(self.model, self.methods, self.optimizer, token_ids, self.collate.pad_id)
+        )
 
-        `texts` holds all ids that the model will be given until `restore_vocabulary`, but `pad`.
-        """
-        if hindrance(self.model, self.methods, self.optimizer) is None:
-            embedding = self.model.get_input_embeddings()  # type: ignore[operator]
-            self.vocabulary = Vocabulary(embedding, rows_in_use(texts, embedding, pad))
-            self.vocabulary.trim(self.optimizer)
-
-    def restore_vocabulary(self) -> None:
-        """Give the word embedding all its rows again."""
-        if self.vocabulary is not None:
-            self.vocabulary.restore(self.optimizer)
-            self.vocabulary = None
-
-    def _whole(self) -> contextlib.AbstractContextManager[None]:
-        own = self.vocabulary
-        return contextlib.nullcontext() if own is None else own.restored(self.optimizer)
+    def finish(self) -> None:
+        """Leave model and optimizer as they are without levers."""
+        self.levers.after_last_step()
 
     def _batches(self, first: int, last: int) -> Generator[Batch]:
-        made = ((indices, self.made(indices)) for indices in self.order.batches(first, last))
-        with contextlib.closing(ahead(made) if self.prefetch else made) as coming:
-            for indices, batch in coming:
-                self.progress.real_tokens += int(self.collate.tokens.lengths[indices].sum())
+        collated = (self.collate(indices) for indices in self.order.batches(first, last))
+        with contextlib.closing(self.levers.batches(collated)) as coming:
+            for batch in coming:
+                self.progress.real_tokens += int(batch["attention_mask"].sum())
                 self.progress.padded_tokens += batch["input_ids"].numel()
                 yield self._moved(batch)
 
-    def made(self, indices: NDArray[np.int64]) -> Batch:
-        """Return the examples of these indices, padded, in the machine's memory."""
-        batch = self.collate(indices)
-        pinned = self.accelerator.device.type == "cuda" and self.prefetch
-        return {k: v.pin_memory() for k, v in batch.items()} if pinned else batch
-
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return the examples of these indices, padded, on the device."""
-        return self._moved(self.made(indices))
+        return self._moved(self.collate(indices))
 
     def _moved(self, batch: Batch) -> Batch:
         device = self.accelerator.device
@@ -182,25 +145,22 @@ class Loop:
         with contextlib.closing(self._batches(self.step, until)) as batches:
             for batch in batches:
                 self._unseen.append(self.take_step(batch))
-                if self.release and self._places_since_release() >= RELEASE_MEMORY_EVERY:
-                    release_memory()
-                    self._released = self.progress.padded_tokens
+                self.levers.after_step(self.progress.padded_tokens)
                 if self.step % CHECK_LOSS_EVERY == 0 or self.step == until:
                     self.settle()
                 self.progress.train_seconds += time.perf_counter() - start
                 after_step(self.step)
                 start = time.perf_counter()
 
-    def _places_since_release(self) -> int:
-        return self.progress.padded_tokens - self._released
-
     def take_step(self, batch: Batch) -> torch.Tensor:
         """Take one optimizer step on a batch; return its loss."""
         again = self._gradient_again(batch) if self._twice else None
-        loss = self._backward_that_fits(batch)
+        owner = self._gradient_owner
+        loss = self._backward_that_fits(batch) if owner is None else self._owned_gradients(batch)
         for method in self.methods:
             method.after_backward(self.model, self.step)
-        self._clip()
+        if owner is None:
+            self._clip()
         for method in self.methods:
             method.after_clipping(self.model, self.step)
         self.optimizer.step(again) if again else self.optimizer.step()
@@ -219,8 +179,8 @@ class Loop:
                 return self._backward(batch, self._owned_loss)
             except RuntimeError as error:
                 size = min(rows, self.micro_batch or rows)
-                if size == 1 or self._representation is not None or not is_out_of_memory(error):
-                    raise  # a contrastive loss is not the sum of its parts
+                if size == 1 or not self.kind.divisible or not is_out_of_memory(error):
+                    raise
                 self.micro_batch = -(-size // 2)
             self.optimizer.zero_grad(set_to_none=True)
             if self.accelerator.device.type == "cuda":
@@ -246,6 +206,10 @@ class Loop:
         if self._loss_owner is not None:
             return self._loss_owner.loss(self.model, batch, self.forward)
         return self.forward(batch).loss
+
+    def _owned_gradients(self, batch: Batch) -> torch.Tensor:
+        assert self._gradient_owner is not None
+        return self._gradient_owner.gradients(self.model, batch, self._owned_loss).detach()
 
     def _clip(self) -> None:
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
@@ -281,7 +245,7 @@ class Loop:
 
     def state_dict(self) -> dict[str, Any]:
         """Return a copy of everything that the continuation depends on."""
-        with self._whole():
+        with self.levers.whole():
             return self._state_dict()
 
     def _state_dict(self) -> dict[str, Any]:
@@ -305,7 +269,7 @@ class Loop:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
-        with self._whole():
+        with self.levers.whole():
             self._load_state_dict(_copied(state))
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:

@@ -1,18 +1,15 @@
-"""Which examples share a batch, in which order, and how a batch is padded."""
+"""Which examples share a batch, and in which order."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from runners.config.settings import Budget
 from runners.seeds import derive
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)
@@ -31,6 +28,11 @@ class Order:
     batch_size: int
     bucket: int = 1
     buckets: int = 1
+
+    @classmethod
+    def of(cls, seed: int, lengths: NDArray[np.int64], budget: Budget) -> Order:
+        """Return the order of a run under a budget."""
+        return cls(seed, lengths, budget.batch_size, budget.length_bucket, budget.buckets)
 
     @property
     def steps_per_epoch(self) -> int:

@@ -15,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from methods.registry import registered
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.models.weights import find_weights
-from runners.training.prepare import prepare, trim_vocabulary
+from runners.training.prepare import prepare
 from tests.benchmarks.bench import ROOT
 from tests.conftest import configure
 
@@ -44,13 +43,9 @@ def make_loop(method: str, asked: argparse.Namespace, *more: str) -> Any:
         f"precision={asked.precision}",
         *more,
     )
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol)
-    accelerator = make_accelerator("cpu", config)
-    loop, collators, _ = prepare(config, data, find_weights(settings.model), accelerator)
-    if settings.speed.trim_vocabulary:
-        trim_vocabulary(loop, collators)
-    return loop
+    ready = prepare(Job(config), make_accelerator("cpu", config))
+    ready.loop.start(ready.encoded)
+    return ready.loop
 
 
 def seconds(loop: Any, batch: Any) -> float:

@@ -10,14 +10,12 @@ from typing import Any
 import torch
 
 from methods.method import Batch
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.machine.device import make_accelerator, make_deterministic
 from runners.models.pretrained import Loaded
-from runners.models.weights import find_weights
 from runners.seeds import derive
-from runners.tasks.kinds import Collators
 from runners.training.loop import Loop
-from runners.training.prepare import prepare
+from runners.training.prepare import Prepared, prepare
 from tests.conftest import configure, tiny
 
 STEPS = 10
@@ -30,19 +28,15 @@ Edit = Callable[[Model, int, float], None]
 
 def prepared(folder: Path, *arguments: str, task: str = "mrpc") -> tuple[Loop, Loaded]:
     """Return the loop of a tiny run before its first step, and what was loaded."""
-    return prepared_with_texts(folder, *arguments, task=task)[::2]
+    ready = prepared_run(folder, *arguments, task=task)
+    return ready.loop, ready.loaded
 
 
-def prepared_with_texts(
-    folder: Path, *arguments: str, task: str = "mrpc"
-) -> tuple[Loop, Collators, Loaded]:
-    """Return the same and, between them, what gives the examples of each split."""
+def prepared_run(folder: Path, *arguments: str, task: str = "mrpc") -> Prepared:
+    """Return a tiny run before its first step."""
     config = configure(*tiny(folder, f"task={task}", *SIZE, *arguments))
     make_deterministic()
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
-    weights = find_weights(settings.model)
-    return prepare(config, data, weights, make_accelerator("cpu", config))
+    return prepare(Job(config), make_accelerator("cpu", config))
 
 
 def stream(method: str, seed: int = 42) -> torch.Generator:

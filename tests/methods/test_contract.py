@@ -15,8 +15,8 @@ from methods.method import Batch, Method, Setting
 from methods.registry import registered
 from methods.surgery.representation import Representation
 from runners.config.check import RunConfig
-from runners.data.load import load_task_data
 from runners.exports.delta import load_delta, save_delta
+from runners.jobs.job import Job
 from runners.machine.device import make_accelerator, make_deterministic
 from runners.models.build import trained_sha256
 from runners.models.pretrained import Loaded, load_model
@@ -88,12 +88,9 @@ def _config(method: str, folder: Path, *more: str) -> RunConfig:
 
 
 def _prepared(config: RunConfig) -> tuple[Loop, Loaded]:
-    weights = find_weights(config.settings.model)
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol, config.training_text)
     make_deterministic()
-    loop, _, loaded = prepare(config, data, weights, make_accelerator("cpu", config))
-    return loop, loaded
+    ready = prepare(Job(config), make_accelerator("cpu", config))
+    return ready.loop, ready.loaded
 
 
 def _answers(config: RunConfig, model: torch.nn.Module, batch: Batch) -> torch.Tensor:

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from runners.boards.estimate import Rates, Work, count, padded, work_of
+from runners.boards.calibrate import count, padded, work_of
+from runners.boards.estimate import Rates, Work
+from runners.jobs.job import Job
 from runners.training.order import Order
 from tests.conftest import Cli, configure, tiny
 from tests.runners.boards.test_board import small
@@ -20,12 +22,8 @@ def test_work_equals_what_a_loop_over_every_batch_counts() -> None:
     budget = configure("task=rte", "budget.epochs=3", "budget.batch_size=8").settings.budget
     order = Order(5, lengths, 8, budget.length_bucket, budget.buckets)
 
-    class Rows:
-        def __init__(self, lengths: np.ndarray) -> None:
-            self.lengths = lengths
-
     dev = np.array([4, 9, 2])
-    found = work_of(budget, order, {"train": Rows(lengths), "dev": Rows(dev)})
+    found = work_of(budget, order, {"train": lengths, "dev": dev})
     assert found.steps == 3 * 42
     assert found.real == 3 * lengths.sum()
     first = sum(max(lengths[i] for i in batch) for batch in order.epoch(0) for _ in batch)
@@ -33,7 +31,7 @@ def test_work_equals_what_a_loop_over_every_batch_counts() -> None:
     assert found.padded == 3 * first
     assert found.evaluated_padded == 3 * 27  # one batch of three, after each epoch
     fewer = budget.model_copy(update={"steps": 21, "evaluate": "end"})
-    half = work_of(fewer, order, {"train": Rows(lengths), "dev": Rows(dev)})
+    half = work_of(fewer, order, {"train": lengths, "dev": dev})
     assert (half.steps, half.evaluated_padded) == (21, 27)
     assert half.real == round(lengths.sum() / 2)
     assert padded([np.array([0, 2])], dev) == 8
@@ -53,7 +51,7 @@ def test_tokens_are_those_that_a_run_trains_on(
     given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=6")
     assert cli(*given).code == 0
     [record] = read_all(tmp_path / "runs")
-    work = count(configure(*given))
+    work = count(Job(configure(*given)))
     assert work.steps == record.steps == 6  # an epoch, so each example once
     assert record.tokens_per_second is not None
     assert record.train_seconds is not None
@@ -76,7 +74,7 @@ def test_plan_tells_what_is_done_and_what_is_left(
     )
     own = [a for a in given if not a.startswith("board")]
     smoke = ("task=rte", "data=embedded", "budget=smoke", "data.train_size=64", "data.eval_size=40")
-    work = count(configure(*smoke, *own))
+    work = count(Job(configure(*smoke, *own)))
     assert int(runs) == 4
     assert int(tokens.replace(",", "")) == 4 * work.real
     assert 0 < float(hours) < 0.1

@@ -9,11 +9,9 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
 from runners.data.embedded.splits import embedded_tasks, read_embedded
-from runners.data.load import load_task_data
 from runners.data.split import Split
+from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.models.weights import find_weights
-from runners.runs.identity import run_name
 from runners.tasks.glue_metrics.glue_metrics import score
 from runners.training.prepare import prepare
 from tests.conftest import committed_records, configure
@@ -99,9 +97,7 @@ def test_fine_tuning_learns_what_counting_words_does_not(name: str) -> None:
     core; a change that can change a score gives the run another name, and asks for them anew.
     """
     config = configure(*_asked(name))
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol)
-    wanted = run_name(config, data, find_weights(settings.model))
+    wanted = Job(config).name
     found = {r.run: r for r in committed_records("results/embedded")}
     assert wanted in found, "run it again: python run.py board=embedded out=results/embedded"
     record = found[wanted]
@@ -115,14 +111,10 @@ def test_fine_tuning_learns_what_counting_words_does_not(name: str) -> None:
 
 def test_the_first_steps_here_and_now_are_the_records() -> None:
     """What decides above is what this code does: the losses of a sixth of a run agree."""
-    config = configure(*_asked("sst2"))
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol)
-    weights = find_weights(settings.model)
-    loop, _, _ = prepare(config, data, weights, make_accelerator("cpu", config))
+    job = Job(configure(*_asked("sst2")))
+    loop = prepare(job, make_accelerator("cpu", job.config)).loop
     loop.run(16)
-    name = run_name(config, data, weights)
-    [kept] = [r for r in committed_records("results/embedded") if r.run == name]
+    [kept] = [r for r in committed_records("results/embedded") if r.run == job.name]
     assert kept.steps is not None
     assert kept.steps >= 90
     assert loop.progress.losses == pytest.approx(kept.losses[:16], abs=2e-3)

@@ -13,6 +13,7 @@ import sentence_transformers
 
 from results.errors import UserError
 from results.record import read_all
+from runners.jobs.job import Job
 from runners.models.weights import find_weights
 from runners.runs.embed import load_embedder
 from runners.tasks.similarity import cosines
@@ -115,11 +116,7 @@ def test_lines_of_a_file_become_an_array(cli: Cli, tiny_folder: Folder, tmp_path
     given = [*given, "budget.max_length=64"]
     assert cli(*given).code == 0
     [record] = read_all(tmp_path / "runs")
-    from runners.data.load import load_task_data
-
-    settings = configure(*given).settings
-    data = load_task_data(settings.task, settings.data, settings.protocol, "nothing")
-    pairs = data.report["STS-B"].texts
+    pairs = Job(configure(*given), trains=False).data.report["STS-B"].texts
     text, out = tmp_path / "text.txt", tmp_path / "vectors.npy"
     text.write_text("\n".join(sentence for pair in pairs for sentence in pair) + "\n")
     delta = tmp_path / "runs" / f"{record.run}.delta"

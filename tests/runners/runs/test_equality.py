@@ -19,10 +19,9 @@ from tests.conftest import ROOT, narrow, task_of, tiny
 DRIVER = """
 import json, sys
 from runners.command import main
-from runners.runs.run import run
 for arguments in json.loads(sys.argv[1]):
     sys.argv = ["run.py", *arguments]
-    code = main(run)
+    code = main()
     assert code == 0, (arguments, code)
 """
 

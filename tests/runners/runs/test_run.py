@@ -15,9 +15,8 @@ import torch
 from methods.full import Full
 from methods.registry import registered
 from results import record as records
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.models.weights import find_weights
-from runners.runs.identity import run_name
 from runners.tasks.collate import Collator
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
@@ -29,10 +28,7 @@ def _records(tmp_path: Path) -> list[records.Record]:
 
 
 def _name(*overrides: str) -> str:
-    config = configure(*overrides)
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol)
-    return run_name(config, data, find_weights(settings.model))
+    return Job(configure(*overrides)).name
 
 
 def test_record_holds_what_was_asked_found_and_spent(
@@ -287,12 +283,12 @@ def test_best_on_dev_is_recorded_and_is_not_the_headline(
     """Of four evaluations, the second is made perfect and the others are constant."""
     calls = []
 
-    def predict(model: object, collate: Collator, *rest: object) -> np.ndarray:
+    def answers(kind: object, model: object, collate: Collator, *rest: object) -> np.ndarray:
         calls.append(len(calls))
         assert collate.labels is not None
         return collate.labels.astype(float) * (calls[-1] == 1)
 
-    monkeypatch.setattr("runners.tasks.labelled.predict", predict)
+    monkeypatch.setattr("runners.tasks.labelled.Labelled._answers", answers)
     done = cli(*tiny(tiny_folder("bert"), "task=rte", "budget.evaluate=1"))
     assert done.code == 0, done.err
     [record] = _records(tmp_path)

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from runners.training import loop as loop_module
+from runners.speed import memory
 from tests.conftest import ROOT, Cli, tiny
 from tests.methods.reference import prepared
 
 # 200 MB in blocks that the heap keeps: every tenth stays in use, so that its top cannot sink.
 HOLES = """
-from runners.environment import release_memory
+from runners.speed.memory import release_memory
 
 def resident():
     with open("/proc/self/statm") as file:
@@ -42,23 +42,19 @@ def test_holes_go_back_to_the_system() -> None:
 
 
 def test_where_the_allocator_cannot_it_is_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    from runners.speed import memory as environment
-
-    monkeypatch.setattr(environment, "_c_library", lambda: None)
-    environment.release_memory()
+    monkeypatch.setattr(memory, "_c_library", lambda: None)
+    memory.release_memory()
 
 
 def test_it_is_done_after_so_many_places_and_changes_no_weight(
     tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loop_module, "RELEASE_MEMORY_EVERY", 1500)
+    monkeypatch.setattr(memory, "EVERY", 1500)
     weights, asked = [], []
     for on in ("true", "false"):
         loop, _ = prepared(tiny_folder("bert"), f"speed.release_memory={on}", "budget.steps=20")
         at: list[int] = []
-        monkeypatch.setattr(
-            loop_module, "release_memory", lambda loop=loop, at=at: at.append(loop.step)
-        )
+        monkeypatch.setattr(memory, "release_memory", lambda loop=loop, at=at: at.append(loop.step))
         loop.run(20)
         asked.append(at)
         weights.append([p.detach() for p in loop.model.parameters()])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,9 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.models.weights import find_weights
 from runners.speed.prefetch import ahead
 from runners.training.loop import Loop
 from runners.training.prepare import prepare
@@ -63,9 +63,7 @@ def test_an_error_comes_at_its_place() -> None:
 
 def _loop(folder: Path) -> Loop:
     config = configure(*tiny(folder, "budget.steps=9"))
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol)
-    return prepare(config, data, find_weights(settings.model), make_accelerator("cpu", config))[0]
+    return prepare(Job(config), make_accelerator("cpu", config)).loop
 
 
 def test_training_is_the_same_with_batches_made_ahead(
@@ -75,7 +73,8 @@ def test_training_is_the_same_with_batches_made_ahead(
     found = []
     for on in (False, True):
         loop = _loop(tiny_folder("bert"))
-        loop.prefetch = on
+        if on:
+            loop.levers.batches = ahead
         for until in (2, 5, 9):
             loop.run(until)
         weights = torch.cat([p.detach().flatten() for p in loop.model.parameters()])
@@ -89,7 +88,7 @@ def test_an_error_in_a_step_ends_the_thread(
     tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     loop = _loop(tiny_folder("bert"))
-    loop.prefetch = True
+    loop.levers.batches = ahead
     monkeypatch.setattr(loop, "take_step", lambda batch: torch.tensor(np.nan))
     with pytest.raises(Exception, match="not finite"):
         loop.run(9)
@@ -100,12 +99,8 @@ def test_an_error_in_a_step_ends_the_thread(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_batches_on_a_gpu_come_from_pinned_memory(tiny_folder: Callable[[str], Path]) -> None:
     config = configure(*tiny(tiny_folder("bert"), "budget.steps=9"))
-    settings = config.settings
-    data = load_task_data(settings.task, settings.data, settings.protocol)
-    accelerator = make_accelerator("cuda:0", config)
-    loop = prepare(config, data, find_weights(settings.model), accelerator)[0]
-    assert loop.prefetch
-    made = loop.made(*loop.order.batches(0, 1))
-    assert all(tensor.is_pinned() for tensor in made.values())
+    loop = prepare(Job(config), make_accelerator("cuda:0", config)).loop
+    with contextlib.closing(loop.levers.batches(map(loop.collate, loop.order.batches(0, 1)))) as b:
+        assert all(tensor.is_pinned() for tensor in next(b).values())
     loop.run(9)
     assert len(loop.progress.losses) == 9

@@ -13,11 +13,10 @@ from torch import nn
 
 from methods.registry import registered
 from results.record import read_all
-from runners.speed.vocabulary import hindrance, rows_in_use
+from runners.speed.vocabulary import TrimVocabulary, Vocabulary, hindrance, rows_in_use
 from runners.training.loop import Loop
-from runners.training.prepare import trim_vocabulary
 from tests.conftest import Cli, narrow, tiny
-from tests.methods.reference import prepared_with_texts
+from tests.methods.reference import prepared_run
 from tests.tiny import ARCHITECTURES
 
 METHODS = [name for name, cls in registered().items() if not cls.represents]
@@ -34,10 +33,14 @@ WHOLE = {
 
 
 def _loop(folder: Path, *arguments: str, trim: bool = True) -> Any:
-    loop, collators, _ = prepared_with_texts(folder, *arguments)
-    if trim:
-        trim_vocabulary(loop, collators)
-    return loop
+    ready = prepared_run(folder, *arguments, f"speed.trim_vocabulary={str(trim).lower()}")
+    ready.loop.start(ready.encoded)
+    return ready.loop
+
+
+def _vocabulary(loop: Loop) -> Vocabulary | None:
+    """What is trimmed now."""
+    return next((x.vocabulary for x in loop.levers.on if isinstance(x, TrimVocabulary)), None)
 
 
 def _tokens_of(loop: Loop) -> set[int]:
@@ -67,11 +70,11 @@ def test_every_method_trains_to_the_same_weights(
     for trim in (True, False):
         loop = _loop(tiny_folder("bert"), *narrow(method), "budget.steps=6", trim=trim)
         why = hindrance(loop.model, loop.methods, loop.optimizer)
-        assert (loop.vocabulary is not None) == (trim and method not in WHOLE), why
+        assert (_vocabulary(loop) is not None) == (trim and method not in WHOLE), why
         if method in WHOLE:
             assert WHOLE[method] in str(why)
         loop.run(loop.steps)
-        loop.restore_vocabulary()
+        loop.finish()
         results.append((_weights(loop), loop.progress.losses))
     (ours, our_losses), (theirs, losses) = results
     assert our_losses == pytest.approx(losses, rel=1e-4)
@@ -95,7 +98,7 @@ def test_logits_and_gradients_are_those_of_all_rows(
         seen.append((out.logits.detach(), {n: p.grad for n, p in named.items()}, words))
     (our_logits, ours, words), (logits, theirs, _) = seen
     torch.testing.assert_close(our_logits, logits, atol=1e-6, rtol=0)
-    rows = trimmed.vocabulary.rows
+    rows = _vocabulary(trimmed).rows
     others = torch.ones(len(theirs[words]), dtype=torch.bool)
     others[rows] = False
     assert others.any()
@@ -112,7 +115,7 @@ def test_rows_of_other_tokens_stay_to_the_bit_and_have_no_moments(
 ) -> None:
     loop = _loop(tiny_folder("bert"), f"optimizer={optimizer}")
     weight = loop.model.get_input_embeddings().weight
-    rows = loop.vocabulary.rows.tolist()
+    rows = _vocabulary(loop).rows.tolist()
     assert _tokens_of(loop) <= set(rows)
     before = loop.state_dict()["trained"]["bert.embeddings.word_embeddings.weight"]
     loop.run(4)
@@ -120,7 +123,7 @@ def test_rows_of_other_tokens_stay_to_the_bit_and_have_no_moments(
     moments = [v for v in loop.optimizer.state[weight].values() if v.dim() == 2]
     assert len(moments) == 2
     assert all(len(m) == len(rows) for m in moments)
-    loop.restore_vocabulary()
+    loop.finish()
     assert loop.model.get_input_embeddings().weight is weight
     assert type(loop.model.get_input_embeddings()) is nn.Embedding
     others = sorted(set(range(len(before))) - set(rows))
@@ -149,7 +152,7 @@ def test_a_state_goes_on_in_either_form(
     resumed.load_state_dict(state)
     resumed.run(10)
     for loop in (straight, begun, resumed):
-        loop.restore_vocabulary()
+        loop.finish()
     exact = _weights(straight)
     for name, tensor in _weights(begun).items():
         assert torch.equal(tensor, exact[name]), name
@@ -180,20 +183,21 @@ def test_what_may_move_other_rows_trains_them_all(tiny_folder: Callable[[str], P
     embedding = wrapped.model.get_input_embeddings()
     embedding.forward = lambda ids: nn.functional.embedding(ids, embedding.weight)
     assert "word embedding is a" in why(wrapped)
-    vectors, collators, _ = prepared_with_texts(folder, "method=simcse", task="sts")
-    trim_vocabulary(vectors, collators)
-    assert vectors.vocabulary is None
+    ready = prepared_run(folder, "method=simcse", task="sts")
+    vectors = ready.loop
+    vectors.start(ready.encoded)
+    assert _vocabulary(vectors) is None
     assert why(vectors) == "simcse reads texts of its own"
 
 
 def test_a_token_that_no_text_holds_is_an_error(tiny_folder: Callable[[str], Path]) -> None:
     loop = _loop(tiny_folder("bert"))
     batch = loop.batch(np.arange(2))
-    absent = (set(range(100)) - set(loop.vocabulary.rows.tolist())).pop()
+    absent = (set(range(100)) - set(_vocabulary(loop).rows.tolist())).pop()
     batch["input_ids"][0, 1] = absent
     with pytest.raises(IndexError):
         loop.forward(batch)
-    loop.restore_vocabulary()
+    loop.finish()
     loop.forward(batch)
 
 

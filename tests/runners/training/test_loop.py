@@ -13,10 +13,10 @@ from transformers import get_linear_schedule_with_warmup
 
 from methods.full import Full
 from methods.method import Batch, Forward, Method
+from methods.registry import composition_problems
 from runners.config.settings import Budget
-from runners.data.load import load_task_data
+from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.models.weights import find_weights
 from runners.seeds import derive
 from runners.training.loop import Loop
 from runners.training.order import Order
@@ -27,11 +27,8 @@ from tests.conftest import configure, tiny
 
 def _loop(folder: Path, *more: str, methods: tuple[Method, ...] = ()) -> Loop:
     config = configure(*tiny(folder, "task=mrpc", *more))
-    data = load_task_data(config.settings.task, config.settings.data, config.settings.protocol)
-    weights = find_weights(config.settings.model)
     object.__setattr__(config, "methods", (*config.methods, *methods))
-    loop, _, _ = prepare(config, data, weights, make_accelerator("cpu", config))
-    return loop
+    return prepare(Job(config), make_accelerator("cpu", config)).loop
 
 
 def test_training_equals_plain_torch_line_by_line(tiny_folder: Callable[[str], Path]) -> None:
@@ -227,3 +224,47 @@ def test_one_row_that_does_not_fit_is_an_error(
     with pytest.raises(RuntimeError, match="allocate"):
         loop.run(1)
     assert loop.micro_batch == 1
+
+
+@dataclass(kw_only=True)
+class _PerExample(Method):
+    """Computes the gradient example by example, and clips nothing."""
+
+    name: ClassVar[str] = "per_example"
+    owns: ClassVar[frozenset[str]] = frozenset({"gradient"})
+
+    def gradients(self, model: torch.nn.Module, batch: Batch, loss: Any) -> torch.Tensor:
+        rows = len(batch["labels"])
+        total = torch.zeros(())
+        for row in range(rows):
+            part = loss({k: v[row : row + 1] for k, v in batch.items()}) / rows
+            part.backward()
+            total += part.detach()
+        return total
+
+
+def test_a_method_that_owns_the_gradient_replaces_pass_and_clipping(
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    """The mean of the examples' gradients is the batch's; with clipping the two must differ."""
+    weights = {}
+    for norm in ("1e9", "0.01"):
+        options = ("budget.dropout=0.0", f"budget.max_grad_norm={norm}", "optimizer=super_adam")
+        for methods in ((), (_PerExample(),)):
+            loop = _loop(tiny_folder("bert"), *options, methods=methods)
+            loop.run(3)
+            losses = torch.tensor(loop.progress.losses)
+            tensors = torch.cat([p.detach().flatten() for p in loop.model.parameters()])
+            weights[norm, len(methods)] = (losses, tensors)
+    for ours, theirs in zip(weights["1e9", 1], weights["1e9", 0], strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-5, rtol=1e-4)
+    assert torch.equal(weights["0.01", 1][1], weights["1e9", 1][1])
+    assert not torch.allclose(weights["0.01", 0][1], weights["1e9", 0][1], atol=2e-5)
+
+
+def test_two_methods_cannot_both_compute_the_gradient() -> None:
+    problems = composition_problems([_PerExample(), _PerExample()])
+    assert problems == [
+        "method=[per_example,per_example]: per_example and per_example both compute the gradients;"
+        " keep one of them"
+    ]

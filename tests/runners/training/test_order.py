@@ -89,5 +89,5 @@ def test_left_padding_where_the_tokenizer_pads_left() -> None:
 
 
 def test_evaluation_visits_every_example_once_longest_first() -> None:
-    batches = by_length(_tokens(), 2)
+    batches = by_length(_tokens().lengths, 2)
     assert [b.tolist() for b in batches] == [[1, 0], [2]]

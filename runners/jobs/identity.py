@@ -44,6 +44,7 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
                 "version",
                 "kind",
                 "text",
+                "options",
                 "labels",
                 "positive_label",
                 "metrics",

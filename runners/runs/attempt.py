@@ -1,4 +1,4 @@
-"""A job: its record before it began, and its training, whatever becomes of it."""
+"""A job's record before it begins, and its training, whatever becomes of it."""
 
 from __future__ import annotations
 
@@ -11,24 +11,21 @@ from typing import Any
 
 from results.errors import UserError
 from results.record import Record
-from runners.config.check import RunConfig
 from runners.data.load import describe
-from runners.data.split import TaskData
-from runners.models.weights import Weights
+from runners.jobs.job import Job
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def blank_record(
-    config: RunConfig, data: TaskData, weights: Weights, name: str, arguments: Sequence[str]
-) -> Record:
+def blank_record(job: Job, arguments: Sequence[str]) -> Record:
     """Return the record of a run that has not begun."""
+    config, data, weights = job.config, job.data, job.weights
     settings = config.settings
     complete = data.complete or {}
     return Record(
-        run=name,
+        run=job.name,
         status="failed",
         command=shlex.join(["python", "run.py", *arguments]),
         methods=list(config.method_names),
@@ -38,12 +35,7 @@ def blank_record(
         budget=settings.budget.name,
         protocol=settings.protocol.name,
         config={
-            **settings.model_dump(
-                exclude={
-                    *("out", "force", "save", "eval", "verify", "embed", "text"),
-                    *("threads", "checkpoint"),
-                }
-            ),
+            **settings.model_dump(),
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,
@@ -61,19 +53,19 @@ def blank_record(
             "sha256": weights.sha256,
             "files_sha256": weights.files_sha256,
         },
-        start=_now(),
+        start=now(),
     )
 
 
-def train(
-    config: RunConfig, data: TaskData, weights: Weights, blank: Record, began: float
-) -> Record:
-    """Return the record of the training; only a user's mistake and an interruption get past it."""
+def train(job: Job, blank: Record, began: float) -> Record:
+    """Return the record of the training; only a user's mistake and an interruption get past it.
 
+    `began` is when the command did, by time.perf_counter().
+    """
     from runners.runs.train import train_and_score
 
     try:
-        return train_and_score(config, data, weights, blank, began)
+        return train_and_score(job, blank, began)
     except UserError:
         raise
     except Exception as error:

@@ -1,0 +1,1 @@
+"""One run that can be done: what it is, and its name."""

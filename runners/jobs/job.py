@@ -1,0 +1,60 @@
+"""A job: one configuration with its data, its weights and its name, each read once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from methods.method import TrainingText
+from runners.config.check import RunConfig
+from runners.data.load import load_task_data
+from runners.data.split import TaskData
+from runners.jobs.identity import run_name
+from runners.models.weights import Weights, find_weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is run, verified, evaluated, embedded, estimated or planned, passed as one thing.
+
+    Data and weights are read when they are first asked for; what is wrong with them is a UserError
+    then. A job that only scores (`trains` false) reads no text to train on where its kind of task
+    keeps that apart. Jobs that share a `shelf` read the same data and the same weights once.
+    """
+
+    config: RunConfig
+    trains: bool = True
+    shelf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """The pretrained encoder's files and their hashes."""
+        model = self.config.settings.model
+        key = repr(model)
+        if key not in self.shelf:
+            self.shelf[key] = find_weights(model)
+        weights: Weights = self.shelf[key]
+        return weights
+
+    @cached_property
+    def data(self) -> TaskData:
+        """The splits of the run's task."""
+        settings, text = self.config.settings, self._text
+        parts = (settings.task, settings.data, settings.protocol, text)
+        key = repr(parts)
+        if key not in self.shelf:
+            self.shelf[key] = load_task_data(*parts)
+        data: TaskData = self.shelf[key]
+        return data
+
+    @property
+    def _text(self) -> TrainingText:
+        if not self.trains and self.config.settings.task.facts.vectors:
+            return "nothing"
+        return self.config.training_text
+
+    @cached_property
+    def name(self) -> str:
+        """The run's name, by which its record is found."""
+        return run_name(self.config, self.data, self.weights)

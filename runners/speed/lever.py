@@ -1,0 +1,71 @@
+"""What a lever is: one key of speed.*, which changes a run's time or memory and not its result."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+    from numpy.typing import NDArray
+
+    from methods.method import Batch, Method
+
+
+@dataclass(frozen=True)
+class Start:
+    """A prepared run before its first step.
+
+    `token_ids` holds every array of token ids that the model will be given, in training and in
+    evaluation, and `pad_id` is what fills batches up.
+    """
+
+    model: Any
+    methods: Sequence[Method]
+    optimizer: torch.optim.Optimizer
+    token_ids: Sequence[NDArray[np.int32]]
+    pad_id: int
+
+
+class Lever:
+    """One key of speed.*; a hook does nothing until a lever overrides it.
+
+    `on` is the key's value, `device` is cpu, mps or cuda:N. Only `device_chosen` and `facts` are
+    called of a lever that is off.
+    """
+
+    def __init__(self, on: bool, device: str) -> None:
+        self.on, self.device = on, device
+
+    def device_chosen(self, precision: str) -> None:
+        """Set this process up for the device, before a model is loaded."""
+
+    def model_loaded(self, model: Any) -> None:
+        """Change the pretrained model, before any method."""
+
+    def model_prepared(self, model: Any) -> None:
+        """Change the model that the methods have prepared."""
+
+    def before_first_step(self, start: Start) -> None:
+        """Act when everything is ready and nothing has been trained."""
+
+    def batches(self, coming: Generator[Batch]) -> Generator[Batch]:
+        """Return the training batches, in the machine's memory, as given or made otherwise."""
+        return coming
+
+    def after_step(self, places: int) -> None:
+        """Act after a step; `places` counts the padded places trained on so far."""
+
+    def whole(self) -> AbstractContextManager[None]:
+        """Have model and optimizer as they are without this lever, while their state is copied."""
+        return nullcontext()
+
+    def after_last_step(self) -> None:
+        """Leave model and optimizer as they are without this lever."""
+
+    def facts(self, model: Any) -> dict[str, Any]:
+        """Return what the record's environment says of it; `model` is None where nothing trains."""
+        return {}

@@ -1,0 +1,72 @@
+"""kind: multiple_choice. Each example has N options of its own, one of which is right.
+
+Every option is read with the example's text by one encoder, and the head gives each a score; the
+softmax is over an example's options (as Radford et al. 2018, section 3.3, and Devlin et al. 2019,
+section 4.4, do). A task's text has one column, read as the first segment, or two: then the second
+is the start of every option, as SWAG's are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from methods.method import Batch, Output
+from runners.data.split import Split
+from runners.jobs.job import Job
+from runners.tasks.collate import Collate, Collator, ColumnCollator
+from runners.tasks.labelled import Labelled
+from runners.tasks.tokens import tokenize
+
+
+class OptionCollator(ColumnCollator):
+    """Turns example indices into each example with each of its options, [batch, N, length]."""
+
+    def __init__(self, options: list[Collator], labels: Any) -> None:
+        super().__init__(options)
+        self.labels = labels
+
+    def __call__(self, indices: Any) -> Batch:
+        """Return input_ids, attention_mask and perhaps token_type_ids; labels, [batch]."""
+        options = self.padded(indices)
+        batch = {name: torch.stack([o[name] for o in options], dim=1) for name in options[0]}
+        if self.labels is not None:
+            batch["labels"] = torch.from_numpy(self.labels[indices])
+        return batch
+
+
+class MultipleChoice(Labelled):
+    """A score for each option; the answer is the highest one's place."""
+
+    def collator(self, split: Split, job: Job, tokenizer: Any) -> Collate:
+        length, left = self.config.settings.budget.max_length, tokenizer.padding_side == "left"
+        options = []
+        for number in range(len(self.config.settings.task.options)):
+            tokens = tokenize(self.option(split, number), tokenizer, job.weights, length)
+            options.append(Collator(tokens, None, tokenizer.pad_token_id, left))
+        return OptionCollator(options, self.labels(split))
+
+    def option(self, split: Split, number: int) -> Split:
+        """Return each example of a split with its option of this number, as a pair of texts."""
+        columns = len(self.config.settings.task.text)
+        pairs = [
+            (texts[0], " ".join((*texts[1:columns], texts[columns + number])))
+            for texts in split.texts
+        ]
+        return replace(split, texts=tuple(pairs))
+
+    def forward(self, model: Any, batch: Batch) -> Output:
+        logits = self.logits(model, batch)
+        return Output(cross_entropy(logits, batch["labels"]), logits)
+
+    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
+        return self.logits(model, batch).argmax(dim=-1)
+
+    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return the scores of each example's options, [batch, N], in float32."""
+        options = {k: v.flatten(0, 1) for k, v in batch.items() if k != "labels"}
+        scores: torch.Tensor = model(**options).logits.float()
+        return scores.view(len(batch["input_ids"]), -1)

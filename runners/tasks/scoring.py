@@ -1,0 +1,45 @@
+"""Scores a model on named splits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from accelerate import Accelerator
+
+from runners.jobs.job import Job
+from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind, NotFinite, Scores
+from runners.tasks.metrics import score_split
+
+
+class Scoring:
+    """Scores the model on named splits, and keeps the seconds and the last predictions."""
+
+    def __init__(self, job: Job, kind: Kind, encoded: Encoded, accelerator: Accelerator) -> None:
+        self.task, self.data = job.config.settings.task, job.data
+        self.kind, self.encoded = kind, encoded
+        self.evaluation = Evaluation(accelerator, job.config.settings.budget.eval_batch_size)
+        self.seconds = 0.0
+        self.predictions: dict[str, dict[str, list[float]]] = {}
+        self.undefined: dict[str, list[str]] = {}
+
+    def __call__(self, model: Any, names: Sequence[str], step: int) -> Scores:
+        """Return the metrics of each split that has answers; Diverged where one is not finite."""
+        start = time.perf_counter()
+        splits = [self.data.splits()[name] for name in names]
+        try:
+            predicted = self.kind.predict(model, self.encoded, splits, self.evaluation)
+        except NotFinite as error:
+            raise Diverged(str(error), step) from None
+        scores: Scores = {}
+        for split in splits:
+            values = predicted[split.name]
+            self.predictions[split.name] = {"predictions": self.kind.stored(values)}
+            if split.labels is not None:
+                self.predictions[split.name]["references"] = list(split.labels)
+                scores[split.name], self.undefined[split.name] = score_split(
+                    self.task, split.name, values, split.labels, split.subsets
+                )
+        self.seconds += time.perf_counter() - start
+        return scores
