@@ -1,0 +1,41 @@
+"""Runs that were made keep their names: today's code gives every committed record its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.record import Record
+from runners.config.check import RunConfig, from_record
+from runners.jobs.job import Job
+from tests.conftest import committed_records
+
+
+def _here(record: Record, places: dict[str, Any]) -> RunConfig:
+    """Return a record's configuration, with its data where it lies on this machine."""
+    config = from_record(record.config)
+    data = config.settings.data.model_copy(update={**places, "source": record.data["source"]})
+    return RunConfig(config.settings.model_copy(update={"data": data}), config.methods)
+
+
+def _names(records: list[Record], places: dict[str, Any]) -> list[tuple[str, str]]:
+    shelf: dict[str, Any] = {}
+    return [(Job(_here(r, places), shelf=shelf).name, r.run) for r in records]
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("vectors", [False, True])
+def test_records_of_runs_keep_their_names(vectors: bool, real_glue: Path, real_sts: Path) -> None:
+    records = [r for r in committed_records() if bool(r.config["task"].get("pairs")) == vectors]
+    assert len(records) > (10 if vectors else 300)
+    folder = real_sts if vectors else real_glue
+    names = _names(records, {"dir": str(folder), "glue_dir": str(real_glue)})
+    assert [(ours, theirs) for ours, theirs in names if ours != theirs] == []
+
+
+def test_records_on_embedded_data_keep_their_names() -> None:
+    names = _names(committed_records("results/embedded"), {})
+    assert len(names) == 8
+    assert [(ours, theirs) for ours, theirs in names if ours != theirs] == []
