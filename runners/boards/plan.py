@@ -16,6 +16,7 @@ from results.errors import UserError
 from runners.config.acts import BOARD_KEYS
 from runners.config.check import check
 from runners.config.section import Section
+from runners.config.typed import is_typed
 from runners.jobs.job import Job
 from runners.runs.lease import is_claimed
 
@@ -134,9 +135,7 @@ def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Sl
     """Return the places of a board's search: every rate of the grid for every row and task."""
     tasks = search.tasks or board.tasks
     one = board.model_copy(update={"seeds": [search.seed], "tasks": tasks})
-    apart = (
-        [] if any(a.startswith("out=") for a in typed) else [f"out=results/searches/{board.name}"]
-    )
+    apart = [] if is_typed(typed, "out") else [f"out=results/searches/{board.name}"]
     return [
         Slot(
             slot.row,
@@ -151,8 +150,7 @@ def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Sl
 
 def _is_of_board(argument: str) -> bool:
     """Say whether an argument says something of the board, and not of each of its runs."""
-    key = argument.partition("=")[0].lstrip("+~")
-    return argument.startswith("-") or key in BOARD_KEYS or key.startswith("board.")
+    return argument.startswith("-") or is_typed([argument], *BOARD_KEYS)
 
 
 class Planner:
@@ -176,7 +174,7 @@ def plan(
 ) -> list[Planned]:
     """Check every run, or every trial of the search, before any is started."""
     planner = Planner(compose)
-    if board.search is not None and any(a.startswith("lr=") for a in typed):
+    if board.search is not None and is_typed(typed, "lr"):
         raise UserError(f"board={board.name} searches its learning rates: leave lr= out")
     if searching:
         if board.search is None:

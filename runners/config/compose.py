@@ -10,6 +10,8 @@ import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from runners.config.typed import is_typed
+
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
 
@@ -36,7 +38,7 @@ class Composer:
         plain = [o for o in overrides if o.partition("=")[0] in PLAIN]
         rest = [o for o in overrides if o not in plain]
         parsed = self._parser.parse_overrides(plain)
-        elsewhere = any(o.lstrip("+~").partition("=")[0] in PLAIN for o in rest)
+        elsewhere = is_typed(rest, *PLAIN)
         if elsewhere or any(p.is_sweep_override() for p in parsed):
             return resolved(hydra.compose("config", overrides=list(overrides)))
         values = {p.key_or_group: p.value() for p in parsed}  # the last word counts, as in Hydra

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,19 +15,31 @@ def sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
     """Return a sentence for each fault of `given`; `prefix` stands before each key."""
     lines = []
     for item in error.errors():
-        # Union members appear in the location as type names; they say nothing to a user.
-        parts = [
-            str(p)
-            for i, p in enumerate(item["loc"])
-            if not (i == 1 and item["loc"][0] == "optimizer")  # the name, already said
-            and not re.search(r"[\[\]()]|^(int|float|str|literal|function)", str(p))
-        ]
-        key = prefix + ".".join(parts)
-        lines.append(sentence(key, item, given))
+        key = prefix + ".".join(_keys(item["loc"], given, item["type"].startswith("missing")))
+        lines.append(sentence(key, item))
     return list(dict.fromkeys(lines))
 
 
-def sentence(key: str, item: Mapping[str, Any], given: Any) -> str:
+def _keys(location: Sequence[int | str], given: Any, missing: bool) -> list[str]:
+    """Return the keys of a fault's location that lead through what was given.
+
+    pydantic's locations also name members of unions, which say nothing to a user. Where a key is
+    `missing`, it is the last part.
+    """
+    keys: list[str] = []
+    for place, part in enumerate(location):
+        if isinstance(given, Mapping) and (
+            part in given or (missing and place == len(location) - 1)
+        ):
+            keys.append(str(part))
+            given = given.get(part)
+        elif isinstance(given, list | tuple) and isinstance(part, int):
+            keys.append(str(part))
+            given = given[part] if part < len(given) else None
+    return keys
+
+
+def sentence(key: str, item: Mapping[str, Any]) -> str:
     context = item.get("ctx", {})
     value = item["input"]
     kind = item["type"]

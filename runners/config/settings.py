@@ -94,7 +94,7 @@ class Protocol(Section):
         return self
 
 
-class AdamW(Section):
+class AdamWOptions(Section):
     """AdamW: torch's, with bias correction; adamw_nobc without it, as BERT was first tuned."""
 
     name: Literal["adamw", "adamw_nobc"]
@@ -106,7 +106,7 @@ class AdamW(Section):
         return 1
 
 
-class SuperAdam(Section):
+class SuperAdamOptions(Section):
     """SUPER-ADAM; `lr` is its effective rate at the start. See runners/optimizers/super_adam.py."""
 
     name: Literal["super_adam"]
@@ -125,7 +125,7 @@ class SuperAdam(Section):
         return 1 + self.tau
 
     @model_validator(mode="after")
-    def _consistent(self) -> SuperAdam:
+    def _consistent(self) -> SuperAdamOptions:
         if self.matrix == "barzilai_borwein" and self.tau == 0:
             raise ValueError(
                 "matrix=barzilai_borwein compares two gradients of one batch, which tau=0 does not"
@@ -174,7 +174,7 @@ class Settings(Section):
     data: Data
     budget: Budget
     protocol: Protocol
-    optimizer: AdamW | SuperAdam = Field(discriminator="name")
+    optimizer: AdamWOptions | SuperAdamOptions = Field(discriminator="name")
     speed: Speed
     checkpoint: Checkpoint = Field(exclude=True)
     seed: int = Field(ge=0, lt=2**32)

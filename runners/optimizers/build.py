@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from runners.config.settings import AdamW, SuperAdam
+from runners.config.settings import AdamWOptions, SuperAdamOptions
 from runners.optimizers.adamw_nobc import AdamWNoBC, Optimizer
-from runners.optimizers.super_adam import SuperAdam as SuperAdamOptimizer
+from runners.optimizers.super_adam import SuperAdam
 
 if TYPE_CHECKING:
     pass
@@ -26,10 +26,10 @@ def plain_groups(model: torch.nn.Module, lr: float, weight_decay: float) -> list
     return [group for group in groups if group["params"]]
 
 
-def build_optimizer(groups: Any, lr: float, options: AdamW | SuperAdam) -> Optimizer:
+def build_optimizer(groups: Any, lr: float, options: AdamWOptions | SuperAdamOptions) -> Optimizer:
     """Return the optimizer of a configuration for groups of params, lr and weight_decay."""
-    if isinstance(options, SuperAdam):
-        return SuperAdamOptimizer(groups, lr, options)
+    if isinstance(options, SuperAdamOptions):
+        return SuperAdam(groups, lr, options)
     betas = (options.betas[0], options.betas[1])
     if options.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, betas=betas, eps=options.eps, fused=True)

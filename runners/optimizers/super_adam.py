@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from runners.config.settings import SuperAdam as Options
+from runners.config.settings import SuperAdamOptions
 
 Tensors = list[torch.Tensor]
 
@@ -32,7 +32,7 @@ class SuperAdam(torch.optim.Optimizer):
     batch at the weights of the moment, under the dropout already drawn for it.
     """
 
-    def __init__(self, params: Iterable[Any], lr: float, options: Options) -> None:
+    def __init__(self, params: Iterable[Any], lr: float, options: SuperAdamOptions) -> None:
         super().__init__(params, {"lr": lr, "weight_decay": 0.0})
         self.options = options
         first = options.m ** -(2 * self.exponent if options.tau else self.exponent)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from results import record as records
 from runners.config.check import RunConfig
-from runners.config.typed import typed_model_path
+from runners.config.typed import is_typed, typed_model_path
 from runners.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def score(folder: str, command: RunConfig, arguments: Sequence[str]) -> int:
 
     delta = load_delta(folder, model_path=typed_model_path(arguments))
     settings = delta.config.settings
-    if any(a.startswith(("data=", "data.")) for a in arguments):
+    if is_typed(arguments, "data"):
         settings = settings.model_copy(update={"data": command.settings.data})
     job = Job(dataclasses.replace(delta.config, settings=settings), trains=False)
     accelerator = make_accelerator(choose_device(command.settings.device), job.config)

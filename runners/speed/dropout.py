@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from methods.surgery.streams import VALUES, keep_bits
+from runners.speed.become import become
 from runners.speed.lever import Lever
 
 ATTENTION = "sdpa_fast_dropout"  # the name under which transformers finds the attention here
@@ -100,7 +101,7 @@ def use_fast_dropout(model: Any) -> None:
 
     for module in model.modules():
         if type(module) is nn.Dropout:
-            module.__class__ = FastDropout
+            become(module, FastDropout)
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, attention)
         AttentionMaskInterface.register(ATTENTION, sdpa_mask)

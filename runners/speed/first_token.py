@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from methods.surgery.places import layers
+from runners.speed.become import become
 from runners.speed.dropout import ATTENTION, FastDropout, attention, dropout
 from runners.speed.lever import Lever
 
@@ -45,12 +46,12 @@ def use_first_token(model: Any) -> bool:
         return False
     last: Any = layers(model, "full")[-1].module
     drawn = _Drawn()
-    last.attention.__class__ = _derived(type(last.attention), _Attention)
-    last.attention.self.__class__ = _derived(type(last.attention.self), _SelfAttention)
+    become(last.attention, _derived(type(last.attention), _Attention))
+    become(last.attention.self, _derived(type(last.attention.self), _SelfAttention))
     for part in (last.attention, last.attention.output.dropout, last.output.dropout):
         part.drawn = drawn
     for part in (last.attention.output.dropout, last.output.dropout):
-        part.__class__ = _FirstOfDropout
+        become(part, _FirstOfDropout)
     return True
 
 

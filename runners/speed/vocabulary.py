@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from methods.method import Method
+from runners.speed.become import become
 from runners.speed.lever import Lever, Start
 
 # What a method may do to all weights, or their gradients, at each step.
@@ -54,7 +55,7 @@ class Vocabulary:
         self._whole = self.weight.data
         self.weight.data = self._whole[self.rows]
         self.embedding.trimmed = self
-        self.embedding.__class__ = _TrimmedEmbedding
+        become(self.embedding, _TrimmedEmbedding)
 
     def restore(self, optimizer: torch.optim.Optimizer) -> None:
         """Put all rows back; the moments of those that were not in use are zero."""
@@ -65,7 +66,7 @@ class Vocabulary:
                 state[name] = torch.zeros_like(self._whole).index_copy_(0, self.rows, value)
         self.weight.data = self._whole.index_copy_(0, self.rows, self.weight.data)
         self._whole = None
-        self.embedding.__class__ = nn.Embedding
+        become(self.embedding, nn.Embedding)
         del self.embedding.trimmed
 
     @contextlib.contextmanager

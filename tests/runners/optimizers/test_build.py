@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from runners.config.settings import AdamW
-from runners.config.settings import SuperAdam as Options
+from runners.config.settings import AdamWOptions, SuperAdamOptions
 from runners.optimizers.build import build_optimizer
 from runners.optimizers.super_adam import SuperAdam
 from tests.conftest import Cli, configure, tiny
@@ -31,7 +30,7 @@ CONSTANTS: dict[str, Any] = {
 
 
 def super_adam(parameters: list[torch.Tensor], lr: float = 0.1, **changes: Any) -> SuperAdam:
-    return SuperAdam(parameters, lr, Options(**{**CONSTANTS, **changes}))
+    return SuperAdam(parameters, lr, SuperAdamOptions(**{**CONSTANTS, **changes}))
 
 
 def one(value: list[float]) -> torch.nn.Parameter:
@@ -42,7 +41,7 @@ def test_step_without_bias_correction_is_larger_by_rho() -> None:
     """Constant gradient, eps → 0: the ratio of the steps is (1-β1^t)/√(1-β2^t), to t = 1000."""
     plain, corrected = one([0.0]), one([0.0])
     nobc = build_optimizer(
-        [{"params": [plain]}], 1e-3, AdamW(name="adamw_nobc", betas=[0.9, 0.999], eps=1e-30)
+        [{"params": [plain]}], 1e-3, AdamWOptions(name="adamw_nobc", betas=[0.9, 0.999], eps=1e-30)
     )
     adamw = torch.optim.AdamW([corrected], lr=1e-3, eps=1e-30, weight_decay=0)
     published = {1: 3.162, 2: 4.250, 5: 5.797, 10: 6.528, 100: 3.241, 1000: 1.258}
