@@ -157,6 +157,16 @@ def test_pairs_that_no_exact_test_can_separate_are_the_reason(seeds: int, separa
     assert all(re.fullmatch(r"−(29|3[01])\.\d \\\[−\d\d\.\d, −\d\d\.\d]", one) for one in shown)
 
 
+def test_smallest_p_is_that_of_the_row_with_most_pairs() -> None:
+    records = grid({"full": 0, "bitfit": -0.3, "adapter": -0.3, "lora": -0.3}, ["rte"], 6)
+    text = _front([r for r in records if r.seed < 6 or r.methods[0] in ("full", "bitfit")])
+    # 3 x 2/64 for bitfit's six pairs; of five pairs the smallest is 2/32, doubled.
+    assert _sentence(text).endswith(
+        "with at most 6 pairs and the board's 3 comparisons, the smallest p that an exact test can"
+        " give after Holm's correction is 0.094."
+    )
+
+
 def test_reach_is_what_large_differences_give() -> None:
     records = grid({"full": 0, "bitfit": -0.3, "adapter": -0.3, "lora": 0.3}, ["mrpc", "rte"], 9)
     most = {"bitfit": 5, "adapter": 7, "lora": 9, "full": 9}
