@@ -54,6 +54,7 @@ soak: setup
 tables: setup
 	$(RUN) -m results boards
 	$(RUN) -m results --split --brief --format md --into README.md
+	$(RUN) -m results front --board low1k --into README.md
 	$(RUN) -m runners.catalogue --into README.md
 
 clean:

@@ -3,7 +3,8 @@
 python -m results [FOLDER] prints them; records that may not be compared are refused, unless --split
 gives each kind a table of its own. python -m results power [FOLDER] says which difference so many
 seeds can detect, claims [FOLDER] which sentences of papers the records support, search FOLDER what
-a search for learning rates found; boards [FOLDER] writes every board's pages into results/boards.
+a search for learning rates found; boards [FOLDER] writes every board's pages into results/boards,
+and front [FOLDER] --board NAME prints one board as a small table for a front page.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from results.board import find_board
 from results.errors import UserError
 from results.pages.data import lines, to_csv, write_parquet
 from results.pages.html import page
@@ -27,7 +29,7 @@ from results.stats.power import power
 from results.tables.collect import tables
 from results.tables.conditions import only, refuse_mixed
 
-COMMANDS = ("power", "claims", "search", "boards")
+COMMANDS = ("power", "claims", "search", "boards", "front")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -51,6 +53,8 @@ def main(arguments: list[str] | None = None) -> int:
             _tables(found, asked)
         elif command == "search":
             _search(found, asked)
+        elif command == "front":
+            _front(found, asked)
         else:
             _put(power(found) if command == "power" else to_text(claims(found)), asked)
     except UserError as error:
@@ -74,6 +78,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--only", action="append", metavar="KEY=VALUE", help="such as precision=bf16, task=rte")
     add("--into", type=Path, metavar="FILE", help="replace what stands between FILE's marks")
     add("--out", type=Path, metavar="FILE", help="write to FILE instead of printing")
+    add("--board", metavar="NAME", help="with front: which board")
     add("--boards", type=Path, default="results/boards", help="boards' folder (%(default)s)")
     return parser
 
@@ -116,9 +121,21 @@ def _search(found: list[Record], asked: argparse.Namespace) -> None:
         _put("\n".join(write(sheet, asked.format) for sheet in made), asked)
 
 
-def _put(text: str, asked: argparse.Namespace) -> None:
+def _front(records: list[Record], asked: argparse.Namespace) -> None:
+    from results.pages.boards import address
+    from results.pages.front import BEGIN, END, board_front
+
+    if asked.format not in ("text", "md"):
+        raise UserError(f"--format {asked.format} is for tables; front is Markdown")
+    board = find_board(asked.board, asked.boards)
+    beside = (asked.into or asked.out or Path("page.md")).parent
+    page = address(asked.boards / board.name / "table.md", beside)
+    _put(board_front(board, records, page), asked, BEGIN, END)
+
+
+def _put(text: str, asked: argparse.Namespace, *marks: str) -> None:
     if asked.into is not None:
-        place(text, asked.into)
+        place(text, asked.into, *marks)
     elif asked.out is None:
         print(text, end="")
     else:

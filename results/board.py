@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from results.errors import UserError
+from results.errors import UserError, nearest
 
 LIST = "runs.json"
 
@@ -90,6 +90,17 @@ def read_board(path: Path) -> Board:
 def read_boards(folder: Path) -> list[Board]:
     """Read the lists of every board below a folder, in the order of their names."""
     return [read_board(path) for path in sorted(folder.glob(f"*/{LIST}"))]
+
+
+def find_board(name: str | None, folder: Path) -> Board:
+    """Read the list of one board below a folder; a name that is none there is a UserError."""
+    names = sorted(path.parent.name for path in folder.glob(f"*/{LIST}"))
+    if name in names:
+        return read_board(folder / name / LIST)
+    known = f"known in {folder}: {', '.join(names) or 'none'}"
+    if name is None:
+        raise UserError(f"front needs the name of a board: --board NAME; {known}")
+    raise UserError(f"--board {name}: no such board{nearest(name, names) or f'; {known}'}")
 
 
 def absent(board: Board, runs: Sequence[str]) -> list[str]:

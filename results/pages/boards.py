@@ -74,7 +74,7 @@ def _write(
     made, judged, sheets = board_sheets(board, records)
     searches = folder.parent.parent / "searches" / board.name
     if searches.is_dir():
-        sheets += search_sheets(read_all(searches), _address(searches, folder))
+        sheets += search_sheets(read_all(searches), address(searches, folder))
     decided = claims([r for r in records if r.run in board.by_run])
     files = {
         "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),
@@ -92,7 +92,7 @@ def _write(
             shown[f"{name.capitalize()}{where}"] = (caption, files[file])
     every = [*sheets, claim_sheet(decided)]
     beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
-    files["index.html"] = page(title, every, shown, _address(runs, folder), beside, about)
+    files["index.html"] = page(title, every, shown, address(runs, folder), beside, about)
     try:
         for old in folder.iterdir():
             if MADE.match(old.name) and old.name not in files:
@@ -106,6 +106,6 @@ def _write(
     return [folder / name for name in (*files, *(figures if pdf else ()))]
 
 
-def _address(path: Path, folder: Path) -> str:
-    """Return a folder's percent-encoded address as seen from a page in `folder`."""
+def address(path: Path, folder: Path) -> str:
+    """Return a path's percent-encoded address as seen from a page in `folder`."""
     return quote(Path(os.path.relpath(path.resolve(), folder.resolve())).as_posix())

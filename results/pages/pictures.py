@@ -127,7 +127,7 @@ def cost(table: Table) -> Figure | None:
     costs: list[Floor] = [("trainable parameters, millions", _millions, True)]
     if comparable:
         costs += [
-            ("training seconds", lambda r: _sum(r, table), False),
+            ("training seconds", lambda r: r.training_seconds(table.tasks), False),
             ("peak memory, MB", lambda r: _peak(r, table), False),
         ]
     found = []
@@ -152,12 +152,6 @@ def cost(table: Table) -> Figure | None:
 
 def _millions(row: Row) -> float | None:
     return None if row.trainable is None else row.trainable / 1e6
-
-
-def _sum(row: Row, table: Table) -> float | None:
-    cells = [row.cells[t].cost("training_seconds") for t in table.tasks if t in row.cells]
-    known = [value for value in cells if value is not None]
-    return sum(known) if len(known) == len(table.tasks) else None
 
 
 def _peak(row: Row, table: Table) -> float | None:

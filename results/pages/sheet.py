@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from results.papers.published import Beside, Paper, beside, elsewhere
 from results.stats.compare import AVERAGE, Comparison, average, points
+from results.stats.paired import Difference
 from results.tables.collect import Cell, Row, Table
 
 
@@ -65,8 +66,7 @@ def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -
         if found.ranks:
             line.append(_number(found.ranks.mean.get(row.method), 1, ".1f"))
         line.append(Entry(_counts(row, table.tasks)))
-        for share in (row.trainable_share, row.trainable_share_without_head):
-            line.append(_number(share, 1, ".3g" if share is None or share < 99.95 else ".0f"))
+        line += [share_entry(row.trainable_share), share_entry(row.trainable_share_without_head)]
         stored = row.stored_bytes
         line.append(_number(stored, 1e-6, ".3g" if stored is None or stored < 1e8 else ".0f"))
         line += _cost(row, table.tasks) if cost else []
@@ -84,7 +84,7 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
     if found.tied:
         notes.append(
-            f"Bold in {_listed(list(found.tied))}: the best row and those that its seeds do not"
+            f"Bold in {listed(list(found.tied))}: the best row and those that its seeds do not"
             " separate from it (exact sign-flip test after Holm's correction, and BCa interval)."
         )
     notes += found.reasons
@@ -116,7 +116,8 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
     return tuple(notes)
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence lists them: a, b and c."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
 
 
@@ -144,6 +145,20 @@ def _number(value: float | None, times: float, form: str, bold: bool = False) ->
     return Entry(format(value * times, form), bold, value=value)
 
 
+def share_entry(share: float | None) -> Entry:
+    """Return a share in percent, to three digits below 100."""
+    return _number(share, 1, ".3g" if share is None or share < 99.95 else ".0f")
+
+
+def difference_text(difference: Difference) -> str:
+    """Return a difference in points and, where there is one, its interval."""
+    text = points(difference.mean)
+    if difference.interval is None:
+        return text
+    low, high = difference.interval
+    return f"{text} [{points(low)}, {points(high)}]"
+
+
 def _paper(found: Sequence[Beside]) -> Entry:
     if not found:
         return Entry("–")
@@ -165,12 +180,11 @@ def _count(cell: Cell | None) -> str:
 
 
 def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
-    """Return seconds summed over tasks and the largest peak; a row with a gap would look cheap."""
+    """Return seconds summed over tasks and the largest peak, both only where no task lacks it."""
     cells = [row.cells[task] for task in tasks if task in row.cells]
-    seconds = [s for cell in cells if (s := cell.cost("training_seconds")) is not None]
     peaks = [p for cell in cells if (p := cell.cost("peak_bytes")) is not None]
     return [
-        _number(sum(seconds), 1, ".0f") if len(seconds) == len(tasks) else Entry("–"),
+        _number(row.training_seconds(tasks), 1, ".0f"),
         _number(max(peaks), 1e-6, ".0f") if len(peaks) == len(tasks) else Entry("–"),
     ]
 
@@ -188,9 +202,7 @@ def difference_sheet(table: Table, found: Comparison) -> Sheet | None:
             if difference is None:
                 line.append(Entry("–"))
                 continue
-            text = points(difference.mean)
-            if difference.interval is not None:
-                text += f" [{points(difference.interval[0])}, {points(difference.interval[1])}]"
+            text = difference_text(difference)
             p, over = difference.p, found.over_examples.get((name, column))
             said = [f"{difference.pairs} pairs"]
             said += [] if p is None else [f"p {p:.2g}"]

@@ -71,9 +71,9 @@ def render(
 
 def write(sheet: Sheet, form: Format) -> str:
     """Return one sheet as aligned text or Markdown."""
-    lines = _markdown(sheet) if form == "md" else _aligned(sheet)
-    title = f"**{_escaped(sheet.title)}**" if form == "md" else sheet.title
-    notes = [_escaped(note) if form == "md" else note for note in sheet.notes]
+    lines = markdown(sheet) if form == "md" else _aligned(sheet)
+    title = f"**{escaped(sheet.title)}**" if form == "md" else sheet.title
+    notes = [escaped(note) if form == "md" else note for note in sheet.notes]
     separator = "<br>\n" if form == "md" else "\n"
     return f"{title}\n\n" + "\n".join(lines) + "\n\n" + separator.join(notes) + "\n"
 
@@ -95,16 +95,18 @@ def _aligned(sheet: Sheet) -> list[str]:
     )
 
 
-def _markdown(sheet: Sheet) -> list[str]:
+def markdown(sheet: Sheet) -> list[str]:
+    """Return the lines of a sheet's table, without its title and notes."""
+
     def line(cells: Sequence[Entry]) -> str:
-        shown = [f"**{_escaped(c.text)}**" if c.bold else _escaped(c.text) for c in cells]
+        shown = [f"**{escaped(c.text)}**" if c.bold else escaped(c.text) for c in cells]
         return "| " + " | ".join(shown) + " |"
 
     heads = line([Entry(head) for head in sheet.heads])
     return [heads, "|---|" + "---:|" * (len(sheet.heads) - 1), *(line(row) for row in sheet.body)]
 
 
-def _escaped(text: str) -> str:
+def escaped(text: str) -> str:
     """Escape what Markdown or a browser behind it would take for markup."""
     for sign in ("\\", "|", "*", "`", "["):
         text = text.replace(sign, "\\" + sign)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -63,6 +64,19 @@ class Comparison:
             return False
         low, high = found.interval
         return (low > 0 or high < 0) and self.adjusted[key] < LEVEL
+
+    @cached_property
+    def reach(self) -> dict[Key, float]:
+        """The smallest adjusted p that so many pairs can give, were every difference large."""
+        smallest = [smallest_p(self.differences[key].pairs) for key in self.adjusted]
+        return dict(zip(self.adjusted, holm(smallest), strict=True))
+
+    def separable(self, key: Key) -> bool:
+        """Say whether a row has the seeds to be claimed, however large its difference."""
+        difference = self.differences.get(key)
+        if difference is None or difference.interval is None:
+            return False
+        return self.reach[key] < LEVEL
 
 
 def columns(table: Table) -> tuple[str, ...]:

@@ -92,6 +92,12 @@ class Row:
     trainable: float | None
     stored_bytes: float | None
 
+    def training_seconds(self, tasks: Sequence[str]) -> float | None:
+        """Return the sum over tasks; None where one lacks it: a row with a gap would look cheap."""
+        each = [self.cells[t].cost("training_seconds") for t in tasks if t in self.cells]
+        known = [seconds for seconds in each if seconds is not None]
+        return sum(known) if len(known) == len(tasks) else None
+
 
 @dataclass(frozen=True)
 class Table:

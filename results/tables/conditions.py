@@ -23,16 +23,17 @@ class Conditions:
     selection: str
     vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
 
+    @property
+    def data(self) -> str:
+        """Where the data come from, in words."""
+        embedded = self.source == "embedded"
+        return "EMBEDDED data (generated, not GLUE)" if embedded else f"{self.source} data"
+
     def heading(self) -> str:
         """Return the table's heading in words."""
-        source = (
-            "EMBEDDED data (generated, not GLUE)"
-            if self.source == "embedded"
-            else f"{self.source} data"
-        )
         what = "sentence vectors, Spearman · " if self.vectors else ""
         return (
-            f"{self.model} · {what}{source} · budget {self.budget} · {self.precision} · protocol"
+            f"{self.model} · {what}{self.data} · budget {self.budget} · {self.precision} · protocol"
             f" {self.protocol}"
         )
 

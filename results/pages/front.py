@@ -1,0 +1,226 @@
+"""Lays a board out for a front page: one small table, what its seeds separate, its conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results.board import Board
+from results.errors import UserError
+from results.pages.sheet import Entry, Sheet, difference_text, listed, share_entry
+from results.pages.text import escaped, markdown
+from results.record import Record
+from results.stats.compare import (
+    AVERAGE,
+    BASELINE,
+    Comparison,
+    average,
+    judge,
+    shared_seeds,
+)
+from results.stats.paired import FEWEST
+from results.tables.collect import Row, Table, tables
+
+BEGIN, END = "<!-- front: begin -->", "<!-- front: end -->"
+
+
+SMALL_SHARE = 10.0  # percent of the weights, the head's among them
+
+
+LARGE, SMALL = 3, 4  # rows beside the baseline's
+
+
+def board_front(board: Board, records: Sequence[Record], address: str) -> str:
+    """Return a board's front; records that make no table, or several, are a UserError."""
+    collected = tables(records, board)
+    if not collected:
+        raise UserError(
+            f"--board {board.name}: none of the board's {len(board.asked)} runs has a record here;"
+            f" do them with python run.py board={board.name}, or name another folder of records"
+        )
+    if len(collected) > 1:
+        headings = "\n".join(f"  {table.conditions.heading()}" for table in collected)
+        raise UserError(
+            f"--board {board.name}: its records make {len(collected)} tables\n{headings}\nchoose"
+            " one with --only, as in --only precision=bf16"
+        )
+    return front(board.name, collected[0], judge(collected[0]), address)
+
+
+def front(board: str, table: Table, judged: Comparison, address: str) -> str:
+    """Return Markdown: a table of at most 8 rows and 6 columns, a sentence, and a caption.
+
+    The rows are full fine-tuning and, by average, the three best methods that train a tenth of the
+    weights or more and the four best that train less: single methods with a score on every task.
+    `address` leads to the board's whole page.
+    """
+    rows = chosen(table, judged)
+    shown = markdown(_sheet(rows, table, judged))
+    whole = f"[all {len(table.rows)} rows of the board {escaped(board)}]({address})"
+    caption = f"{escaped(_caption(table, judged))} · {whole}"
+    return "\n".join(shown) + f"\n\n{escaped(sentence(rows, table, judged))}<br>\n{caption}\n"
+
+
+def chosen(table: Table, judged: Comparison) -> list[Row]:
+    """Return the rows of the front by the rule that `front` states, the best average first."""
+    base = [row for row in table.rows if row.method == judged.baseline]
+    others = [row for row in table.rows if row.method != judged.baseline]
+    ranked = _ranked([row for row in others if len(row.names) == 1], table)
+    known = [(row, row.trainable_share) for row in ranked if row.trainable_share is not None]
+    large = [row for row, share in known if share >= SMALL_SHARE]
+    small = [row for row, share in known if share < SMALL_SHARE]
+    without = [row for row in base if average(row, table.tasks) is None]
+    return _ranked([*base, *large[:LARGE], *small[:SMALL]], table) + without
+
+
+def _ranked(rows: Sequence[Row], table: Table) -> list[Row]:
+    """Return the rows that have an average, the best first."""
+    means = [(average(row, table.tasks), row) for row in rows]
+    known = [(mean, row) for mean, row in means if mean is not None]
+    return [row for _, row in sorted(known, key=lambda pair: pair[0], reverse=True)]
+
+
+def _column(table: Table) -> str:
+    return AVERAGE if len(table.tasks) > 1 else table.tasks[0]
+
+
+def _sheet(rows: Sequence[Row], table: Table, judged: Comparison) -> Sheet:
+    column = _column(table)
+    heads = (
+        *("method", column, f"difference to {BASELINE} [95 % interval]"),
+        *("seeds", "trainable %", f"time beside {BASELINE}"),
+    )
+    base = next((row for row in rows if row.method == judged.baseline), None)
+    body = []
+    for row in rows:
+        mean = average(row, table.tasks)
+        body.append(
+            (
+                Entry(row.method),
+                Entry("–" if mean is None else f"{100 * mean:.1f}"),
+                _difference(row, column, judged),
+                Entry(_seeds(row, column, table)),
+                share_entry(row.trainable_share),
+                Entry(_time(row, base, table)),
+            )
+        )
+    return Sheet("", heads, tuple(body), ())
+
+
+def _difference(row: Row, column: str, judged: Comparison) -> Entry:
+    """Return the difference in points; a dash where the seeds are too few for an interval."""
+    if row.method == judged.baseline:
+        return Entry("baseline")
+    difference = judged.differences.get((row.method, column))
+    if difference is None or difference.interval is None:
+        return Entry("–")
+    return Entry(difference_text(difference), judged.claimed((row.method, column)))
+
+
+def _seeds(row: Row, column: str, table: Table) -> str:
+    """Return how many seeds finished on every task, and of how many where some did not."""
+    finished = len(shared_seeds(row, row, column, table.tasks))
+    wanted = max(cell.asked for cell in row.cells.values())
+    return str(finished) if finished == wanted else f"{finished}/{wanted}"
+
+
+def _time(row: Row, base: Row | None, table: Table) -> str:
+    """Return training seconds as a multiple of the baseline's, where times may be compared."""
+    if base is None or len(table.devices) > 1:
+        return "–"
+    own, beside = row.training_seconds(table.tasks), base.training_seconds(table.tasks)
+    return f"{own / beside:.2f}×" if own is not None and beside else "–"
+
+
+def sentence(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
+    """Return which of the rows the seeds separate from full, or why they separate none."""
+    base, column = judged.baseline, _column(table)
+    if base is None:
+        return f"The seeds separate nothing: the board has no record of {BASELINE}."
+    keys = [(row.method, column) for row in rows if row.method != base]
+    if not keys:
+        return f"The seeds separate nothing: no row but {base} has a score on every task."
+    claimed = [key for key in keys if judged.claimed(key)]
+    unable = [key for key in keys if not judged.separable(key)]
+    none = f"The seeds separate no row from {base}"
+    if len(unable) == len(keys):
+        return f"{none}: {_reason(rows, table, judged)}."
+    both = (
+        "interval and exact sign-flip test after Holm's correction over the board's"
+        f" {len(judged.adjusted)} comparisons both exclude zero"
+    )
+    text = f"{_sides(claimed, judged)} (bold: {both})" if claimed else f"{none}: for none do {both}"
+    rest = len(keys) - len(claimed) - len(unable)
+    text += f"; they separate no other row from {base}" if claimed and rest else ""
+    if unable:
+        text += f"; too few seeds to tell for {listed([method for method, _ in unable])}"
+    return text + "."
+
+
+def _sides(claimed: Sequence[tuple[str, str]], judged: Comparison) -> str:
+    above = [key[0] for key in claimed if judged.differences[key].mean > 0]
+    below = [key[0] for key in claimed if judged.differences[key].mean < 0]
+    sides = [
+        f"{listed(methods)} {side}"
+        for methods, side in ((above, f"above {judged.baseline}"), (below, "below"))
+        if methods
+    ]
+    if not above:
+        sides[0] += f" {judged.baseline}"
+    return f"The seeds set {' and '.join(sides)}"
+
+
+def _reason(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
+    """Return why no row could have been separated: no interval, or no p small enough."""
+    column = _column(table)
+    keys = [(row.method, column) for row in rows]
+    able = [k for k in keys if k in judged.differences and judged.differences[k].interval]
+    if not able:
+        base = next(row for row in rows if row.method == judged.baseline)
+        shared = [shared_seeds(row, base, column, table.tasks) for row in rows if row is not base]
+        where = "every task" if column == AVERAGE else column
+        return (
+            f"an interval needs {FEWEST} seeds that a row and {base.method} both finished on"
+            f" {where}, and no row has more than {max(map(len, shared))}"
+        )
+    most = max(judged.differences[key].pairs for key in able)
+    return (
+        f"with at most {most} pairs and the board's {len(judged.adjusted)} comparisons, the"
+        " smallest p that an exact test can give after Holm's correction is"
+        f" {min(judged.reach[key] for key in able):.2g}"
+    )
+
+
+def _caption(table: Table, judged: Comparison) -> str:
+    """Return model, data, device and the rule for the rows."""
+    what = "sentence vectors, " if table.conditions.vectors else ""
+    tasks = f"average over {', '.join(table.tasks)}" if len(table.tasks) > 1 else table.tasks[0]
+    parts = [
+        table.conditions.model,
+        f"{what}{table.conditions.data}{_training_rows(table)}",
+        f"{tasks}, in percent; differences in points, paired by seed",
+    ]
+    parts += [table.devices[0]] if len(table.devices) == 1 else []
+    parts += ["devices or their settings differ, so no times"] if len(table.devices) > 1 else []
+    first = "" if judged.baseline is None else f"{judged.baseline}, "
+    parts.append(
+        f"rows: {first}the {LARGE} best single methods by average that train {SMALL_SHARE:g} % of"
+        f" the weights or more and the {SMALL} best that train less"
+    )
+    return " · ".join(parts)
+
+
+def _training_rows(table: Table) -> str:
+    numbers = [_rows_of(p.record) for p in table.points if p.record is not None]
+    known = sorted({number for number in numbers if number is not None})
+    if not known:
+        return ""
+    span = f"{known[0]:,}" if len(known) == 1 else f"{known[0]:,} to {known[-1]:,}"
+    return f", {span} training rows a task"
+
+
+def _rows_of(record: Record) -> int | None:
+    """Return the rows that a run trained on; vectors of sentences share one text."""
+    text = record.data.get("text")
+    facts = text if isinstance(text, dict) else record.data["splits"].get("train", {})
+    rows = facts.get("rows")
+    return rows if isinstance(rows, int) else None
