@@ -16,7 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,9 +25,7 @@ from results.errors import UserError
 from runners.boards.plan import Compose, Planned
 from runners.config.check import RunConfig, check
 from runners.config.settings import Budget
-
-ROOT = Path(__file__).resolve().parents[2]
-
+from runners.root import ROOT
 
 PREPARING = 2  # batches that methods see of those they ask for before the first step
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
+
+from runners.root import ROOT
 
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
@@ -49,4 +50,4 @@ class Composer:
         return resolved(composed)
 
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = ROOT / "configs"

@@ -26,8 +26,9 @@ from runners.data.files import lines_of, read_text
 from runners.data.hub import hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
+from runners.root import ROOT
 
-TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
+TASKS = ROOT / "configs" / "task"
 
 
 ENTAILMENT, CONTRADICTION = "entailment", "contradiction"
