@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from results.errors import UserError, nearest
 from runners.config.task import Task
-from runners.data.labels import _labels
+from runners.data.labels import hub_labels
 from runners.data.split import Split
 
 if TYPE_CHECKING:
@@ -103,4 +103,4 @@ def _read(task: Task, config: str | None, source: str, name: str, commit: str | 
             )
     texts = tuple(zip(*(table[columns[c]] for c in task.text), strict=True))
     raw = list(table[columns["label"]])
-    return Split(name, texts, _labels(raw, table.features[columns["label"]], task, where, name))
+    return Split(name, texts, hub_labels(raw, table.features[columns["label"]], task, where, name))
