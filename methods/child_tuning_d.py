@@ -98,7 +98,7 @@ class ChildTuningD(Method):
         seen = 0
         for batch in batches:
             model.zero_grad(set_to_none=True)
-            forward(batch).loss.backward()  # type: ignore[no-untyped-call]
+            forward(batch).loss.backward()
             for name, parameter in scored.items():
                 if parameter.grad is not None:
                     gradient = parameter.grad.float()
@@ -118,7 +118,7 @@ class ChildTuningD(Method):
         for batch in batches:
             for i in range(len(batch["input_ids"])):
                 model.zero_grad(set_to_none=True)
-                forward({k: v[i : i + 1] for k, v in batch.items()}).loss.backward()  # type: ignore[no-untyped-call]
+                forward({k: v[i : i + 1] for k, v in batch.items()}).loss.backward()
                 for name, parameter in scored.items():
                     if parameter.grad is not None:
                         sums[name] += parameter.grad.float() ** 2

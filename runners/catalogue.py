@@ -68,7 +68,7 @@ def on_meta(config: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        return AutoModelForSequenceClassification.from_config(config)
 
 
 def setting_of(model: Any, max_length: int = 128) -> Setting:

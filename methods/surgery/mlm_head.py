@@ -37,7 +37,7 @@ def load(config: Any, folder: Path | None) -> torch.nn.Module:
             "method=promptbert head=mlm: the checkpoint holds no masked-language-model head; use"
             " head=mlp, or a checkpoint such as model=bert-base-uncased"
         )
-    head: torch.nn.Module = BertPredictionHeadTransform(config)  # type: ignore[no-untyped-call]
+    head: torch.nn.Module = BertPredictionHeadTransform(config)
     tensors = {}
     for name, path in names.items():
         with safe_open(path, framework="pt") as stored:

@@ -72,7 +72,7 @@ def attach_prompt(model: Any, config: Any, setting: Setting, at: int = 0) -> Non
 
     freeze_all_but_head(model, setting.head)
     with own_stream(setting):
-        encoder = PromptEmbedding(config, model.get_input_embeddings())  # type: ignore[no-untyped-call]
+        encoder = PromptEmbedding(config, model.get_input_embeddings())
         model.add_module("prompt_encoder", encoder)
     model.register_forward_pre_hook(partial(_prompted, at), with_kwargs=True)
 
@@ -84,7 +84,7 @@ class _KeptPrefix(nn.Module):
         super().__init__()
         from peft import PrefixEncoder
 
-        self.made_by = PrefixEncoder(config)  # type: ignore[no-untyped-call]
+        self.made_by = PrefixEncoder(config)
         self.register_buffer("places", torch.arange(config.num_virtual_tokens), persistent=False)
         self.folded: torch.Tensor | None = None
 

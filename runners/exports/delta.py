@@ -133,7 +133,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     if path.name == PEFTS:
         tensors = _from_peft(tensors, loaded, config)
     _put(tensors, loaded.model, config.methods, folder)
-    loaded.model.eval()  # type: ignore[no-untyped-call]
+    loaded.model.eval()
     return Delta(config, weights, loaded, str(about["run"]))
 
 

@@ -47,8 +47,8 @@ def load_model(
     )
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     shown = f"model {weights.name_or_path}"
     local: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
     try:
