@@ -56,8 +56,8 @@ class ChildTuningD(Method):
         self.start: Scores = {}
         self.inside: tuple[str, ...] = ("",)
         if self.scope == "layers":
-            found = places.layers(model, "child_tuning_d")
-            self.inside = tuple(f"{layer.name}." for layer in found)
+            layers = places.layers(model, "child_tuning_d")
+            self.inside = tuple(f"{layer.name}." for layer in layers)
         self.spared = setting.head if self.scope != "all" else frozenset()
         self.together = ",".join(setting.methods)
 

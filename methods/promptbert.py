@@ -126,8 +126,8 @@ class Promptbert(Representation):
 
         wrapped = sentences.wrap(ids, lengths, template, self.pad)
         assert wrapped.mask is not None
-        found = sentences.states(model, wrapped.ids, wrapped.attention).last_hidden_state
-        return sentences.at(found, wrapped.mask)
+        last = sentences.states(model, wrapped.ids, wrapped.attention).last_hidden_state
+        return sentences.at(last, wrapped.mask)
 
     def _share(
         self, model: Any, template: Template, lengths: torch.Tensor, shift: bool = True

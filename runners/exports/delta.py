@@ -57,9 +57,9 @@ def save_delta(
             file = OURS
             save_file(tensors, temporary / file)
         for method in config.methods:
-            found = {n: t.cpu().contiguous() for n, t in method.tensors().items()}
-            if found:
-                save_file(found, temporary / f"{method.name}.safetensors")
+            beside = {n: t.cpu().contiguous() for n, t in method.tensors().items()}
+            if beside:
+                save_file(beside, temporary / f"{method.name}.safetensors")
         about = {
             "format": FORMAT,
             "run": run,

@@ -17,10 +17,10 @@ from runners.models.pretrained import Loaded
 def check_exportable(config: RunConfig, model: Any) -> None:
     """Refuse save=sentence-transformers where that library would not make the same vectors."""
     representation = representation_of(config)
-    asked = f"save=sentence-transformers: method={representation.name}"
+    key = f"save=sentence-transformers: method={representation.name}"
     if representation.exported_pooling() is None:
         raise UserError(
-            f"{asked} makes vectors in a way that library has no module for (a template, a head, or"
+            f"{key} makes vectors in a way that library has no module for (a template, a head, or"
             " word embeddings alone); it exports the first token's state and the mean; use"
             " save=delta"
         )
@@ -32,7 +32,7 @@ def check_exportable(config: RunConfig, model: Any) -> None:
     if set(encoder.state_dict()) != known or outside - {"projection"}:
         others = [m.name for m in config.methods if m is not representation]
         raise UserError(
-            f"{asked} with {', '.join(others)}: it adds modules of its own to the encoder, which"
+            f"{key} with {', '.join(others)}: it adds modules of its own to the encoder, which"
             " that library does not load; use save=delta"
         )
 

@@ -129,12 +129,12 @@ def _read(path: Path) -> Tokens | None:
 
 def _digest(tokens: Tokens) -> NDArray[np.uint8]:
     """Hash the arrays' types and bytes, [32]."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for array in (tokens.input_ids, tokens.offsets, tokens.token_type_ids):
         if array is not None:
-            found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).data)
-    return np.frombuffer(found.digest(), dtype=np.uint8)
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def _write(path: Path, tokens: Tokens) -> None:

@@ -65,11 +65,11 @@ def unflatten(image: Any, tensors: Tensors) -> Any:
 
 def digest(tensors: Tensors, image: str) -> str:
     """Return a hash of every tensor's name, type, shape and bytes, and of the image."""
-    found = hashlib.sha256(image.encode())
+    hashed = hashlib.sha256(image.encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        hashed.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
 
 
 class Checkpoints:
