@@ -104,5 +104,7 @@ class Rational(nn.Module):
             lowest, highest = torch.minimum(self.seen[0], low), torch.maximum(self.seen[1], high)
             self.seen.copy_(torch.stack([lowest, highest]))
         wide = hidden_states.to(self.numerator.dtype)
-        result: torch.Tensor = _Rational.apply(wide, self.numerator, self.denominator)
+        result: torch.Tensor = _Rational.apply(  # type: ignore[no-untyped-call]
+            wide, self.numerator, self.denominator
+        )
         return result.to(hidden_states.dtype)
