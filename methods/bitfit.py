@@ -65,13 +65,13 @@ class BitFit(Method):
             return lambda name: True
         from methods.surgery import places
 
-        found = {layer.index: layer.name for layer in places.layers(model, "bitfit")}
-        wrong = [i for i in self.layers if i not in found]
+        names = {layer.index: layer.name for layer in places.layers(model, "bitfit")}
+        wrong = [i for i in self.layers if i not in names]
         if wrong or not self.layers:
             raise UserError(
-                f"method.bitfit.layers={self.layers}: this encoder has layers 0 to {max(found)}"
+                f"method.bitfit.layers={self.layers}: this encoder has layers 0 to {max(names)}"
             )
-        chosen = tuple(f"{found[i]}." for i in self.layers)
+        chosen = tuple(f"{names[i]}." for i in self.layers)
         return lambda name: name.startswith(chosen) or ".pooler." in f".{name}"
 
     def _selects(self, name: str) -> bool:

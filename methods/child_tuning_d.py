@@ -56,8 +56,8 @@ class ChildTuningD(Method):
         self.start: Scores = {}
         self.inside: tuple[str, ...] = ("",)
         if self.scope == "layers":
-            found = places.layers(model, "child_tuning_d")
-            self.inside = tuple(f"{layer.name}." for layer in found)
+            layers = places.layers(model, "child_tuning_d")
+            self.inside = tuple(f"{layer.name}." for layer in layers)
         self.spared = setting.head if self.scope != "all" else frozenset()
         self.together = ",".join(setting.methods)
 
@@ -98,7 +98,7 @@ class ChildTuningD(Method):
         seen = 0
         for batch in batches:
             model.zero_grad(set_to_none=True)
-            forward(batch).loss.backward()  # type: ignore[no-untyped-call]
+            forward(batch).loss.backward()
             for name, parameter in scored.items():
                 if parameter.grad is not None:
                     gradient = parameter.grad.float()
@@ -118,7 +118,7 @@ class ChildTuningD(Method):
         for batch in batches:
             for i in range(len(batch["input_ids"])):
                 model.zero_grad(set_to_none=True)
-                forward({k: v[i : i + 1] for k, v in batch.items()}).loss.backward()  # type: ignore[no-untyped-call]
+                forward({k: v[i : i + 1] for k, v in batch.items()}).loss.backward()
                 for name, parameter in scored.items():
                     if parameter.grad is not None:
                         sums[name] += parameter.grad.float() ** 2

@@ -86,8 +86,8 @@ class Embedding(Representation):
         if self.pooling == "static":
             return mean_of(model.get_input_embeddings()(wrapped.ids), wrapped.attention)
         both = self.pooling == "first_last"
-        found = sentences.states(model, wrapped.ids, wrapped.attention, output_hidden_states=both)
-        last: torch.Tensor = found.last_hidden_state
+        output = sentences.states(model, wrapped.ids, wrapped.attention, output_hidden_states=both)
+        last: torch.Tensor = output.last_hidden_state
         if self.pooling == "cls":
             return last[:, 0]
         if self.pooling == "prompt":
@@ -97,7 +97,7 @@ class Embedding(Representation):
                 vector = vector - sentences.template_states(model, self.wrapper, lengths)
             return vector
         if both:
-            last = (found.hidden_states[1] + last) / 2
+            last = (output.hidden_states[1] + last) / 2
         return mean_of(last, wrapped.attention)
 
     def exported_pooling(self) -> str | None:

@@ -36,13 +36,13 @@ class Ia3(Method):
 
         from methods.surgery import places, tuners
 
-        found = places.layers(model, "ia3", ["key", "value"])[0].places
-        forward = [found.contraction]
-        names = [str(found.key), str(found.value), *forward]
+        layout = places.layers(model, "ia3", ["key", "value"])[0].places
+        forward = [layout.contraction]
+        names = [str(layout.key), str(layout.value), *forward]
         self.config = IA3Config(
             task_type=TaskType.SEQ_CLS,
-            target_modules=tuners.inside_layers(found.layers, names),
-            feedforward_modules=tuners.inside_layers(found.layers, forward),
+            target_modules=tuners.inside_layers(layout.layers, names),
+            feedforward_modules=tuners.inside_layers(layout.layers, forward),
         )
         tuners.inject(model, self.config, setting)
 

@@ -34,8 +34,8 @@ class Llrd(Method):
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
 
-        found = places.layers(model, "llrd")
-        self.prefixes = {f"{layer.name}.": layer.index for layer in found}
+        layers = places.layers(model, "llrd")
+        self.prefixes = {f"{layer.name}.": layer.index for layer in layers}
         self.embeddings = f"{model.base_model_prefix}.embeddings"
         self.together = ",".join(setting.methods)
 

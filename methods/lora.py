@@ -43,18 +43,18 @@ class Lora(Method):
 
         from methods.surgery import places, tuners
 
-        found = places.layers(model, "lora")[0].places
+        layout = places.layers(model, "lora")[0].places
         wanted = ["query", "value"] if self.targets == "query_value" else ["query", "key", "value"]
-        names = [str(getattr(found, place)) for place in wanted if getattr(found, place)]
+        names = [str(getattr(layout, place)) for place in wanted if getattr(layout, place)]
         names = names or ["attn.Wqkv"]
         if self.targets == "all_linear":
-            names += [found.expansion, found.contraction]
+            names += [layout.expansion, layout.contraction]
         self.config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
-            target_modules=tuners.inside_layers(found.layers, names),
+            target_modules=tuners.inside_layers(layout.layers, names),
         )
         tuners.inject(model, self.config, setting)
 

@@ -27,11 +27,20 @@ Where paper and code differ, and what is the default here:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge, Gt
 
 from methods.embedding import with_period
-from methods.method import Batch, LearningRate, Output, Setting
-from methods.surgery.representation import Contrastive
+from methods.method import Batch, Folded, LearningRate, Output, Setting, TrainingText
+from methods.surgery.representation import (
+    COLUMNS,
+    Mode,
+    Representation,
+    add_projection,
+    contrastive_text,
+    fold_projection,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -43,13 +52,18 @@ ROBERTA = ("This sentence : ' [X] ' means [MASK].", "The sentence : ' [X] ' mean
 
 
 @dataclass(kw_only=True)
-class Promptbert(Contrastive):
+class Promptbert(Representation):
     """Read a sentence's vector at the mask of a template, and train it contrastively."""
 
     name: ClassVar[str] = "promptbert"
     paper: ClassVar[str] = "Jiang et al. 2022"
     trains: ClassVar[str] = "vectors at a template's mask; `mode=` unsupervised, supervised"
 
+    mode: Mode = "unsupervised"
+    temperature: Annotated[float, Gt(0)] = 0.05
+    train_length: Annotated[int, Ge(1)] = 32  # a sentence's tokens in training
+    hard_negatives: bool = True
+    keep_head: Literal["auto"] | bool = "auto"
     lr: LearningRate = 1e-5
     template: str | None = None
     second_template: str | None = None
@@ -60,6 +74,10 @@ class Promptbert(Contrastive):
     first_word: Literal["marked", "bare"] = "marked"
     period: bool = True
     head: Literal["auto", "mlp", "mlm"] = "auto"
+
+    @property
+    def training_text(self) -> TrainingText:
+        return contrastive_text(self.mode, self.hard_negatives)
 
     @property
     def training_length(self) -> int:
@@ -90,7 +108,11 @@ class Promptbert(Contrastive):
             if kind == "mlm"
             else sentences.Projection(int(model.config.hidden_size), setting.generator)
         )
-        self.add_head(model, setting, head)
+        self.keeps_head = add_projection(model, head, self.mode, self.keep_head)
+        self.pad: int = setting.tokenizer.pad_token_id
+
+    def fold(self, model: torch.nn.Module) -> Folded:
+        return fold_projection(model, self.keeps_head)
 
     def text(self, sentence: str, training: bool) -> str:
         if training:
@@ -104,8 +126,8 @@ class Promptbert(Contrastive):
 
         wrapped = sentences.wrap(ids, lengths, template, self.pad)
         assert wrapped.mask is not None
-        found = sentences.states(model, wrapped.ids, wrapped.attention).last_hidden_state
-        return sentences.at(found, wrapped.mask)
+        last = sentences.states(model, wrapped.ids, wrapped.attention).last_hidden_state
+        return sentences.at(last, wrapped.mask)
 
     def _share(
         self, model: Any, template: Template, lengths: torch.Tensor, shift: bool = True
@@ -147,7 +169,7 @@ class Promptbert(Contrastive):
         if self.mode == "unsupervised":
             views = [self._view(model, t, ids, lengths) for t in (first, second)]
         else:
-            views = list(self._view(model, first, ids, lengths).chunk(self.columns))
+            views = list(self._view(model, first, ids, lengths).chunk(COLUMNS[self.training_text]))
         return Output(*contrastive(views[0], views[1], self.temperature, *views[2:]))
 
     def vectors(self, model: Any, batch: Batch) -> torch.Tensor:

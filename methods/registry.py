@@ -20,15 +20,15 @@ ENTRY_POINT_GROUP = "tunebench.methods"
 @functools.cache
 def registered() -> Mapping[str, type[Method]]:
     """Return every known method class by name; a name defined twice is an error."""
-    found: dict[str, type[Method]] = {}
+    methods: dict[str, type[Method]] = {}
 
     def add(cls: type[Method], owner: str) -> None:
         if not (isinstance(cls, type) and issubclass(cls, Method) and cls.name):
             raise UserError(f"{owner}: {cls!r} is not a Method with a name")
-        if cls.name in found:
-            other = found[cls.name].__module__
+        if cls.name in methods:
+            other = methods[cls.name].__module__
             raise UserError(f"method '{cls.name}' is defined twice: in {other} and in {owner}")
-        found[cls.name] = cls
+        methods[cls.name] = cls
 
     package = importlib.import_module("methods")
     for module_info in pkgutil.iter_modules(package.__path__):
@@ -41,7 +41,7 @@ def registered() -> Mapping[str, type[Method]]:
                 add(value, module.__name__)
     for entry_point in entry_points(group=ENTRY_POINT_GROUP):
         add(entry_point.load(), f"entry point {entry_point.value}")
-    return MappingProxyType(dict(sorted(found.items())))
+    return MappingProxyType(dict(sorted(methods.items())))
 
 
 def method_class(name: str) -> type[Method]:

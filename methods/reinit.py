@@ -33,14 +33,14 @@ class Reinit(Method):
 
         if model.config.model_type == "albert":
             raise UserError("method=reinit: albert's layers share their weights; use another model")
-        found = places.layers(model, "reinit")
-        if self.layers > len(found):
+        layers = places.layers(model, "reinit")
+        if self.layers > len(layers):
             raise UserError(
-                f"method.reinit.layers={self.layers}: this encoder has {len(found)} layers"
+                f"method.reinit.layers={self.layers}: this encoder has {len(layers)} layers"
             )
         if self.layers == 0:
             return
-        chosen = [layer.module for layer in found[len(found) - self.layers :]]
+        chosen = [layer.module for layer in layers[len(layers) - self.layers :]]
         fresh = any(".pooler." in f".{name}" for name in setting.head)
         pooler = getattr(model.base_model, "pooler", None)
         if pooler is not None and not fresh:

@@ -94,8 +94,8 @@ class Sift(Method):
         first = noise.clamp(-2 * self.start, 2 * self.start).requires_grad_(True)
         self.delta = first
         try:
-            found = self._apart(forward(batch).logits, clean.logits.detach()).sum()
-            [gradient] = torch.autograd.grad(found, first)
+            distance = self._apart(forward(batch).logits, clean.logits.detach()).sum()
+            [gradient] = torch.autograd.grad(distance, first)
             self.delta = self.ascended(first.detach(), gradient)
             moved = forward(batch)
         finally:

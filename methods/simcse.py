@@ -13,10 +13,19 @@ unsupervised training drops that layer afterwards (`keep_head=auto`), supervised
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
-from methods.method import Batch, LearningRate, Output, Setting
-from methods.surgery.representation import Contrastive
+from annotated_types import Ge, Gt
+
+from methods.method import Batch, Folded, LearningRate, Output, Setting, TrainingText
+from methods.surgery.representation import (
+    COLUMNS,
+    Mode,
+    Representation,
+    add_projection,
+    contrastive_text,
+    fold_projection,
+)
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -24,15 +33,24 @@ if TYPE_CHECKING:
 
 
 @dataclass(kw_only=True)
-class Simcse(Contrastive):
+class Simcse(Representation):
     """Pull two views of a sentence together, and apart from the rest of the batch."""
 
     name: ClassVar[str] = "simcse"
     paper: ClassVar[str] = "Gao et al. 2021"
     trains: ClassVar[str] = "sentence vectors, contrastively; `mode=` unsupervised, supervised"
 
+    mode: Mode = "unsupervised"
+    temperature: Annotated[float, Gt(0)] = 0.05
+    train_length: Annotated[int, Ge(1)] = 32  # a sentence's tokens in training
+    hard_negatives: bool = True
+    keep_head: Literal["auto"] | bool = "auto"
     lr: LearningRate = 3e-5
     pooling: Literal["cls", "mean"] = "cls"
+
+    @property
+    def training_text(self) -> TrainingText:
+        return contrastive_text(self.mode, self.hard_negatives)
 
     @property
     def training_length(self) -> int:
@@ -48,7 +66,11 @@ class Simcse(Contrastive):
         self.wrapper = sentences.bare(setting.tokenizer)
         self.beside, self.checked = setting.methods, False
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
-        self.add_head(model, setting, head)
+        self.keeps_head = add_projection(model, head, self.mode, self.keep_head)
+        self.pad: int = setting.tokenizer.pad_token_id
+
+    def fold(self, model: torch.nn.Module) -> Folded:
+        return fold_projection(model, self.keeps_head)
 
     def _pooled(self, model: Any, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         from methods.embedding import mean_of
@@ -67,7 +89,7 @@ class Simcse(Contrastive):
         if self.mode == "unsupervised":
             ids, lengths = ids.repeat(2, 1), lengths.repeat(2)
         pooled = self._pooled(model, ids, lengths)
-        vectors = model.projection(pooled).chunk(max(2, self.columns))
+        vectors = model.projection(pooled).chunk(max(2, COLUMNS[self.training_text]))
         unchecked, self.checked = not self.checked, True  # once, as looking waits for the device
         if self.mode == "unsupervised" and unchecked and vectors[0].equal(vectors[1]):
             raise UserError(

@@ -67,12 +67,12 @@ class Smart(Method):
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         averaged = self._of_average(model, batch, forward) if self.proximal else None
         clean = forward(batch)
-        found = clean.loss
+        loss = clean.loss
         if self.weight:
-            found = found + self.weight * self._smoothness(clean.logits, batch, forward).mean()
+            loss = loss + self.weight * self._smoothness(clean.logits, batch, forward).mean()
         if averaged is not None:
-            found = found + self.proximal * self._apart(clean.logits, averaged).mean()
-        return found
+            loss = loss + self.proximal * self._apart(clean.logits, averaged).mean()
+        return loss
 
     def _apart(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         from methods.surgery.divergences import squared_difference, symmetric_kl
@@ -87,8 +87,8 @@ class Smart(Method):
         start = self.streams.normal(self.words.float(), self.sigma).requires_grad_(True)
         self.delta = start
         try:
-            found = self._apart(forward(batch).logits, clean.detach()).sum()
-            [gradient] = torch.autograd.grad(found, start)
+            distance = self._apart(forward(batch).logits, clean.detach()).sum()
+            [gradient] = torch.autograd.grad(distance, start)
             self.delta = self.ascended(start.detach(), gradient)
             moved = forward(batch)
         finally:

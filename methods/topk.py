@@ -35,13 +35,13 @@ class Topk(Method):
 
         if model.config.model_type == "albert":
             raise UserError("method=topk: albert's layers share their weights; use another model")
-        found = places.layers(model, "topk")
-        if self.layers > len(found):
+        layers = places.layers(model, "topk")
+        if self.layers > len(layers):
             raise UserError(
-                f"method.topk.layers={self.layers}: this encoder has {len(found)} layers; use"
+                f"method.topk.layers={self.layers}: this encoder has {len(layers)} layers; use"
                 " method=full to train all of them and the embeddings"
             )
-        top = tuple(f"{layer.name}." for layer in found[len(found) - self.layers :])
+        top = tuple(f"{layer.name}." for layer in layers[len(layers) - self.layers :])
         for name, parameter in model.named_parameters():
             inside = bool(top) and name.startswith(top)
             pooler = ".pooler." in f".{name}"

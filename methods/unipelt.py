@@ -79,16 +79,16 @@ class Unipelt(Method):
         self.gates: dict[str, Gate] = {}
 
         def gate(layer: places.Layer, of: str) -> Gate:
-            made = gates.Gate(width, mask, stream)
-            layer.module.add_module(f"{of}_gate", made)
-            self.gates[f"layer {layer.index} {of}"] = made
-            return made
+            module = gates.Gate(width, mask, stream)
+            layer.module.add_module(f"{of}_gate", module)
+            self.gates[f"layer {layer.index} {of}"] = module
+            return module
 
         heads = model.config.num_attention_heads
         model.prefixes = gates.Prefixes(
             self.length, len(layers), heads, width, self.projection_size, stream
         )
-        made = gates.Made(model, model.prefixes)
+        current = gates.CurrentPrefixes(model, model.prefixes)
         for layer in layers:
             down, up = (
                 bottleneck.undrawn(a, b) for a, b in ((width, self.size), (self.size, width))
@@ -100,7 +100,7 @@ class Unipelt(Method):
             gated = gates.GatedBottleneck(adapter, gate(layer, "adapter"))
             bottleneck.add_before_second_norm(layer, gated)
             core = layer.at("core")
-            gates.PrefixedAttention(core, layer.index, gate(layer, "prefix"), made)
+            gates.PrefixedAttention(core, layer.index, gate(layer, "prefix"), current)
             if "L" in self.variant:
                 scale = self.alpha / self.rank if self.lora_scale == "alpha" else 1.0
                 shared = gate(layer, "lora") if self.lora_gate == "shared" else None

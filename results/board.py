@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from results.errors import UserError, nearest
+from results.whole import whole
 
 LIST = "runs.json"
 
@@ -57,8 +58,8 @@ def write_board(board: Board, folder: Path) -> Path:
     """Write a board's list of runs to FOLDER/NAME/runs.json."""
     path = folder / board.name / LIST
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(board.to_json(), encoding="utf-8")
+        with whole(path) as temporary:
+            temporary.write_text(board.to_json(), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path

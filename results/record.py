@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import os
 import re
 import tempfile
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from types import UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from results.errors import UserError
+from results.whole import whole
 
 
 def find_record(named: str, out: Path, key: str = "verify") -> Path:
@@ -317,11 +317,13 @@ def write(record: Record, folder: Path) -> Path:
     path = record_path(folder, record.run)
     text = record.to_json()
     try:
-        _write_whole(path, text)
+        with whole(path) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     except OSError as error:
         kept = Path(tempfile.gettempdir()) / path.name
         try:
-            _write_whole(kept, text)
+            with whole(kept) as temporary:
+                temporary.write_text(text, encoding="utf-8")
         except OSError:
             raise UserError(
                 f"the record could not be written to {path} ({error.strerror}), nor to {kept}"
@@ -331,21 +333,3 @@ def write(record: Record, folder: Path) -> Path:
             " move it when there is room"
         ) from None
     return path
-
-
-def _write_whole(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(text)
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

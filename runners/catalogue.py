@@ -68,7 +68,7 @@ def on_meta(config: Any) -> Any:
     from transformers import AutoModelForSequenceClassification
 
     with torch.device("meta"):
-        return AutoModelForSequenceClassification.from_config(config)  # type: ignore[no-untyped-call]
+        return AutoModelForSequenceClassification.from_config(config)
 
 
 def setting_of(model: Any, max_length: int = 128) -> Setting:
@@ -163,12 +163,12 @@ def main(arguments: list[str] | None = None) -> int:
     """Print or place the table; return 0, or 2 after a user's mistake."""
     parser = argparse.ArgumentParser(prog="python -m runners.catalogue", description=__doc__)
     parser.add_argument("--into", type=Path, metavar="FILE", help="replace what stands in FILE")
-    asked = parser.parse_args(arguments)
-    if asked.into is None:
+    options = parser.parse_args(arguments)
+    if options.into is None:
         print(table(), end="")
         return 0
     try:
-        place(table(), asked.into, BEGIN, END)
+        place(table(), options.into, BEGIN, END)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

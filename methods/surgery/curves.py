@@ -42,5 +42,5 @@ def draw(curves: Curves) -> bytes:
             panel.tick_params(labelsize=7)
             panel.legend(fontsize=7, frameon=False)
         stream = io.BytesIO()
-        canvas.print_svg(stream, metadata={"Date": None})  # type: ignore[no-untyped-call]
+        canvas.print_svg(stream, metadata={"Date": None})
     return stream.getvalue()

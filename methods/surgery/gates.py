@@ -131,12 +131,12 @@ class Prefixes(nn.Module):
         if self.folded is not None:
             return self.folded
         with torch.autocast(self.embedding.device.type, enabled=False):
-            made = self.outer(torch.tanh(self.inner(self.embedding)))
-        result: torch.Tensor = made.view(self.shape).permute(1, 2, 0, 3)
+            rows = self.outer(torch.tanh(self.inner(self.embedding)))
+        result: torch.Tensor = rows.view(self.shape).permute(1, 2, 0, 3)
         return result
 
 
-class Made:
+class CurrentPrefixes:
     """The prefixes of the forward pass that is under way, made once for all layers."""
 
     def __init__(self, model: nn.Module, prefixes: Prefixes) -> None:
@@ -156,8 +156,8 @@ class PrefixedAttention:
     tokens stay as they are, unlike with a key-value cache.
     """
 
-    def __init__(self, core: nn.Module, index: int, gate: Gate, made: Made) -> None:
-        self.index, self.gate, self.made = index, gate, made
+    def __init__(self, core: nn.Module, index: int, gate: Gate, current: CurrentPrefixes) -> None:
+        self.index, self.gate, self.current = index, gate, current
         self.opened: torch.Tensor | None = None
         core.register_forward_pre_hook(self.open, with_kwargs=True)
         core.tunebench_prefix = self  # type: ignore[assignment]
@@ -172,7 +172,7 @@ class PrefixedAttention:
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
         """Prepend prefix to (B, heads, L, head width), and visible columns to (B, 1, L, L)."""
         assert self.opened is not None
-        prefix = self.made.now[2 * self.index : 2 * self.index + 2].unsqueeze(1).to(key.dtype)
+        prefix = self.current.now[2 * self.index : 2 * self.index + 2].unsqueeze(1).to(key.dtype)
         opened = self.opened.to(key.dtype)
         key = torch.cat([opened * prefix[0], key], dim=2)
         value = torch.cat([opened * prefix[1], value], dim=2)

@@ -15,11 +15,11 @@ PREFIX = "cls.predictions.transform."
 
 def _names(folder: Path | None) -> dict[str, Path]:
     """Return the transform's tensors by name, and the file of each."""
-    found: dict[str, Path] = {}
+    files: dict[str, Path] = {}
     for path in sorted(folder.glob("*.safetensors")) if folder is not None else []:
         with safe_open(path, framework="pt") as stored:
-            found |= {name: path for name in stored.keys() if name.startswith(PREFIX)}  # noqa: SIM118
-    return found
+            files |= {name: path for name in stored.keys() if name.startswith(PREFIX)}  # noqa: SIM118
+    return files
 
 
 def has_one(folder: Path | None) -> bool:
@@ -37,7 +37,7 @@ def load(config: Any, folder: Path | None) -> torch.nn.Module:
             "method=promptbert head=mlm: the checkpoint holds no masked-language-model head; use"
             " head=mlp, or a checkpoint such as model=bert-base-uncased"
         )
-    head: torch.nn.Module = BertPredictionHeadTransform(config)  # type: ignore[no-untyped-call]
+    head: torch.nn.Module = BertPredictionHeadTransform(config)
     tensors = {}
     for name, path in names.items():
         with safe_open(path, framework="pt") as stored:

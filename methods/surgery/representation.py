@@ -3,16 +3,49 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from annotated_types import Ge, Gt
-
-from methods.method import Batch, Folded, Method, Output, Setting, TrainingText
+from methods.method import Batch, Folded, Method, Output, TrainingText
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+
+
+Mode = Literal["unsupervised", "supervised"]
+
+
+COLUMNS: dict[TrainingText, int] = {"sentences": 1, "pairs": 2, "triplets": 3}
+
+
+def contrastive_text(mode: Mode, hard_negatives: bool) -> TrainingText:
+    """Return what finds its pair among a batch: a sentence, or what NLI's premises entail.
+
+    With `hard_negatives` the premises' contradictions are there too.
+    """
+    if mode == "unsupervised":
+        return "sentences"
+    return "triplets" if hard_negatives else "pairs"
+
+
+def add_projection(
+    model: torch.nn.Module, head: torch.nn.Module, mode: Mode, keep: Literal["auto"] | bool
+) -> bool:
+    """Give the model the head `projection`; return whether it is kept after training.
+
+    `keep=auto` drops it after unsupervised training.
+    """
+    model.add_module("projection", head)
+    return mode == "supervised" if keep == "auto" else keep
+
+
+def fold_projection(model: torch.nn.Module, kept: bool) -> Folded:
+    """Say that the head `projection` need not be kept, unless it is."""
+    if kept:
+        return Folded()
+    names = {n for n, _ in model.named_parameters() if n.startswith("projection.")}
+    return Folded(frozenset(names))
 
 
 @dataclass(kw_only=True)
@@ -67,43 +100,3 @@ class Representation(Method):
 
     def report(self) -> dict[str, Any]:
         return {} if self.anisotropy is None else {"anisotropy": round(self.anisotropy, 6)}
-
-
-@dataclass(kw_only=True)
-class Contrastive(Representation):
-    """A representation that is trained to find its pair among a batch, through a head.
-
-    `mode=unsupervised` trains on sentences; `mode=supervised` on what NLI's premises entail, with
-    their contradictions as further negatives unless `hard_negatives` is false. `train_length` is a
-    sentence's tokens in training. The head is dropped after unsupervised training (`keep_head`).
-    """
-
-    mode: Literal["unsupervised", "supervised"] = "unsupervised"
-    temperature: Annotated[float, Gt(0)] = 0.05
-    train_length: Annotated[int, Ge(1)] = 32
-    hard_negatives: bool = True
-    keep_head: Literal["auto"] | bool = "auto"
-
-    @property
-    def training_text(self) -> TrainingText:
-        if self.mode == "unsupervised":
-            return "sentences"
-        return "triplets" if self.hard_negatives else "pairs"
-
-    @property
-    def columns(self) -> int:
-        """Sentences of a training example."""
-        return {"sentences": 1, "pairs": 2, "triplets": 3}[self.training_text]
-
-    def add_head(self, model: Any, setting: Setting, head: torch.nn.Module) -> None:
-        """Give the model the head `projection`; unless it is kept, it serves training only."""
-        model.add_module("projection", head)
-        supervised = self.mode == "supervised"
-        self.keeps_head = supervised if self.keep_head == "auto" else self.keep_head
-        self.pad: int = setting.tokenizer.pad_token_id
-
-    def fold(self, model: torch.nn.Module) -> Folded:
-        if self.keeps_head:
-            return Folded()
-        names = {n for n, _ in model.named_parameters() if n.startswith("projection.")}
-        return Folded(frozenset(names))

@@ -54,11 +54,11 @@ def read_template(text: str, tokenizer: Any, method: str, key: str) -> Template:
     The parts are tokenised apart, with the blank in front of each kept: the ids are those of the
     whole string wherever no token crosses an edge of the slot. Raises UserError.
     """
-    asked = f"method.{method}.{key}={text!r}"
+    option = f"method.{method}.{key}={text!r}"
     for mark, what in ((SLOT, "slot for the sentence"), (MASK, "mask")):
         if text.count(mark) != 1:
-            found = "no" if mark not in text else f"{text.count(mark)} times a"
-            raise UserError(f"{asked} has {found} {what}: write {mark} once")
+            count = "no" if mark not in text else f"{text.count(mark)} times a"
+            raise UserError(f"{option} has {count} {what}: write {mark} once")
     if tokenizer.mask_token_id is None:
         raise UserError(f"method={method}: this model's tokenizer has no mask token")
     first, last = text.replace(MASK, tokenizer.mask_token).split(SLOT)
@@ -146,17 +146,17 @@ def template_states(
         column = torch.arange(wrapped.ids.shape[1], device=lengths.device)
         start = len(template.before)
         inside = (column >= start) & (column < start + shown[:, None])
-        found = states(model, wrapped.ids, wrapped.attention * ~inside).last_hidden_state
+        last = states(model, wrapped.ids, wrapped.attention * ~inside).last_hidden_state
         assert wrapped.mask is not None
-        return at(found, wrapped.mask)[which]
+        return at(last, wrapped.mask)[which]
     ids = torch.tensor([*template.before, *template.after], device=lengths.device).expand(rows, -1)
     positions = torch.arange(template.length, device=lengths.device).repeat(rows, 1)
     if shift:
         positions[:, len(template.before) :] += distinct[:, None]
     positions += first_position(model) if offset is None else offset
     place = torch.full_like(distinct, template.mask or 0) % template.length
-    found = states(model, ids, torch.ones_like(ids), position_ids=positions).last_hidden_state
-    return at(found, place)[which]
+    last = states(model, ids, torch.ones_like(ids), position_ids=positions).last_hidden_state
+    return at(last, place)[which]
 
 
 def first_position(model: Any) -> int:

@@ -72,7 +72,7 @@ def attach_prompt(model: Any, config: Any, setting: Setting, at: int = 0) -> Non
 
     freeze_all_but_head(model, setting.head)
     with own_stream(setting):
-        encoder = PromptEmbedding(config, model.get_input_embeddings())  # type: ignore[no-untyped-call]
+        encoder = PromptEmbedding(config, model.get_input_embeddings())
         model.add_module("prompt_encoder", encoder)
     model.register_forward_pre_hook(partial(_prompted, at), with_kwargs=True)
 
@@ -84,7 +84,7 @@ class _KeptPrefix(nn.Module):
         super().__init__()
         from peft import PrefixEncoder
 
-        self.made_by = PrefixEncoder(config)  # type: ignore[no-untyped-call]
+        self.made_by = PrefixEncoder(config)
         self.register_buffer("places", torch.arange(config.num_virtual_tokens), persistent=False)
         self.folded: torch.Tensor | None = None
 
@@ -92,8 +92,8 @@ class _KeptPrefix(nn.Module):
         if self.folded is not None:
             return self.folded
         with torch.autocast(self.made_by.embedding.weight.device.type, enabled=False):
-            made: torch.Tensor = self.made_by(self.places)
-        return made
+            rows: torch.Tensor = self.made_by(self.places)
+        return rows
 
     def fold(self) -> Folded:
         """Name the MLP's parameters, and the tensor that replaces them."""
@@ -121,8 +121,8 @@ class _Prefixed:
         from transformers import DynamicCache
 
         size = len(named["input_ids"])
-        made = model.prompt_encoder().view(self.shape).permute(1, 2, 0, 3).unsqueeze(1)
-        pairs = made.expand(-1, size, -1, -1, -1)
+        prefix = model.prompt_encoder().view(self.shape).permute(1, 2, 0, 3).unsqueeze(1)
+        pairs = prefix.expand(-1, size, -1, -1, -1)
         cache = DynamicCache()
         for index in range(len(pairs) // 2):
             cache.update(pairs[2 * index], pairs[2 * index + 1], index)

@@ -12,6 +12,7 @@ from results.papers.published import Paper
 from results.record import Record
 from results.stats.compare import judge
 from results.tables.collect import Table, tables
+from results.whole import whole
 
 Format = Literal["text", "md"]
 
@@ -142,4 +143,5 @@ def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
         raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
     head, rest = old.split(begin)
     tail = rest.split(end)[1]
-    path.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
+    with whole(path.resolve()) as temporary:
+        temporary.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")

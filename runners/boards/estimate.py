@@ -17,13 +17,11 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
 from runners.boards.plan import Compose, Planned
-
-ROOT = Path(__file__).resolve().parents[2]
+from runners.root import ROOT
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import hydra
@@ -11,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from runners.config.typed import is_typed
+from runners.root import ROOT
 
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
@@ -51,4 +51,4 @@ class Composer:
         return resolved(composed)
 
 
-CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+CONFIGS = ROOT / "configs"

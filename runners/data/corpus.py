@@ -26,8 +26,9 @@ from runners.data.files import lines_of, read_text
 from runners.data.hub import hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
+from runners.root import ROOT
 
-TASKS = Path(__file__).resolve().parents[2] / "configs" / "task"
+TASKS = ROOT / "configs" / "task"
 
 
 ENTAILMENT, CONTRADICTION = "entailment", "contradiction"
@@ -55,14 +56,14 @@ def read_training_text(
         rows, origin = _sentences(data, source, named)
     else:
         rows, origin = _triplets(data, source, named, hard=wanted == "triplets")
-    found = len(rows)
+    total = len(rows)
     kept = [row for row in rows if not evaluated.intersection(row)]
     unique = list(dict.fromkeys(kept))
     facts = {
         "kind": wanted,
         "from": origin,
         "rows": len(unique),
-        "left_out_as_evaluated": found - len(kept),
+        "left_out_as_evaluated": total - len(kept),
         "left_out_as_duplicates": len(kept) - len(unique),
     }
     if not unique:
@@ -118,11 +119,11 @@ def _join(labelled: Iterable[tuple[str, ...]], hard: bool) -> Rows:
         if all(texts):
             by_premise[texts[0]][label].append(texts[1])
     if not hard:
-        return [(p, e) for p, found in by_premise.items() for e in found[ENTAILMENT]]
+        return [(p, e) for p, hypotheses in by_premise.items() for e in hypotheses[ENTAILMENT]]
     return [
         (premise, *pair)
-        for premise, found in by_premise.items()
-        for pair in zip(found[ENTAILMENT], found[CONTRADICTION], strict=False)
+        for premise, hypotheses in by_premise.items()
+        for pair in zip(hypotheses[ENTAILMENT], hypotheses[CONTRADICTION], strict=False)
     ]
 
 
@@ -139,11 +140,11 @@ def _embedded_triplets(hard: bool) -> Rows:
 @cache
 def glue_tasks() -> tuple[Task, ...]:
     """Return the shipped tasks with labelled examples of their own, in the order of their names."""
-    found = [
+    tasks = [
         Task.model_validate(OmegaConf.to_container(OmegaConf.load(p)))
         for p in sorted(TASKS.glob("*.yaml"))
     ]
-    return tuple(t for t in found if not t.facts.vectors and t.name in embedded_tasks())
+    return tuple(t for t in tasks if not t.facts.vectors and t.name in embedded_tasks())
 
 
 def _glue_train(task: Task, data: Data, source: str) -> Split | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from results.errors import UserError, nearest
 from runners.config.task import Task
-from runners.data.labels import _labels
+from runners.data.labels import hub_labels
 from runners.data.split import Split
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ def hub_commit(path: str, revision: str | None) -> str | None:
 
 
 def hub_table(
-    path: str, config: str | None, split: str, commit: str | None, asked: str
+    path: str, config: str | None, split: str, commit: str | None, key: str
 ) -> datasets.Dataset:
-    """Return a split of a hub data set; what cannot be read is a UserError that begins `asked`."""
+    """Return a split of a hub data set; what cannot be read is a UserError that begins `key`."""
     import datasets
 
     datasets.disable_progress_bars()
@@ -86,7 +86,7 @@ def hub_table(
     except Exception as error:  # the library raises many types, of several libraries
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{asked}: {path} could not be read ({type(error).__name__}: {reason});"
+            f"{key}: {path} could not be read ({type(error).__name__}: {reason});"
             " works offline: data=embedded, or data=local data.dir=FOLDER"
         ) from None
 
@@ -103,4 +103,4 @@ def _read(task: Task, config: str | None, source: str, name: str, commit: str | 
             )
     texts = tuple(zip(*(table[columns[c]] for c in task.columns), strict=True))
     raw = list(table[columns["label"]])
-    return Split(name, texts, _labels(raw, table.features[columns["label"]], task, where, name))
+    return Split(name, texts, hub_labels(raw, table.features[columns["label"]], task, where, name))

@@ -16,7 +16,7 @@ from pathlib import Path
 from results.errors import UserError, nearest
 from runners.config.task import LocalFiles, Task
 from runners.data.files import read_text
-from runners.data.labels import _label
+from runners.data.labels import local_label
 from runners.data.split import Label, Split
 
 
@@ -72,7 +72,9 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
             )
         texts.append(tuple(row.fields[places[name]] for name in task.columns))
         if label_place is not None:
-            labels.append(_label(row.fields[label_place], task, files, f"{where} line {row.line}"))
+            labels.append(
+                local_label(row.fields[label_place], task, files, f"{where} line {row.line}")
+            )
     if not texts:
         raise UserError(f"{where} has a header and no rows")
     return Split(split, tuple(texts), tuple(labels) if label_place is not None else None, skipped)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from methods.method import Method
 from results.errors import UserError
+from results.whole import whole
 from runners.config.check import RunConfig, from_record
 from runners.exports.peft import ABOUT, OURS, PEFTS, _from_peft, _write_peft
 from runners.models.build import Tensors, apply_methods, kept_tensors, load_pretrained
@@ -50,18 +50,16 @@ def save_delta(
 ) -> int:
     """Write the folder, whole or not at all; return the bytes of its tensors."""
     tensors = changed_tensors(model, head, config, weights)
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
-    try:
+    with whole(folder) as temporary:
+        temporary.mkdir()
         file = _write_peft(temporary, tensors, model, head, config, weights)
         if file is None:
             file = OURS
             save_file(tensors, temporary / file)
         for method in config.methods:
-            found = {n: t.cpu().contiguous() for n, t in method.tensors().items()}
-            if found:
-                save_file(found, temporary / f"{method.name}.safetensors")
+            beside = {n: t.cpu().contiguous() for n, t in method.tensors().items()}
+            if beside:
+                save_file(beside, temporary / f"{method.name}.safetensors")
         about = {
             "format": FORMAT,
             "run": run,
@@ -71,10 +69,6 @@ def save_delta(
             "config": _composed(config),
         }
         (temporary / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
     return (folder / file).stat().st_size
 
 
@@ -139,7 +133,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     if path.name == PEFTS:
         tensors = _from_peft(tensors, loaded, config)
     _put(tensors, loaded.model, config.methods, folder)
-    loaded.model.eval()  # type: ignore[no-untyped-call]
+    loaded.model.eval()
     return Delta(config, weights, loaded, str(about["run"]))
 
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from results.errors import UserError
+from results.whole import whole
 from runners.config.check import RunConfig, representation_of
 from runners.models.pretrained import Loaded
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_exportable(config: RunConfig, model: Any) -> None:
     """Refuse save=sentence-transformers where that library would not make the same vectors."""
     representation = representation_of(config)
-    asked = f"save=sentence-transformers: method={representation.name}"
+    key = f"save=sentence-transformers: method={representation.name}"
     if representation.exported_pooling() is None:
         raise UserError(
-            f"{asked} makes vectors in a way that library has no module for (a template, a head, or"
+            f"{key} makes vectors in a way that library has no module for (a template, a head, or"
             " word embeddings alone); it exports the first token's state and the mean; use"
             " save=delta"
         )
@@ -35,7 +32,7 @@ def check_exportable(config: RunConfig, model: Any) -> None:
     if set(encoder.state_dict()) != known or outside - {"projection"}:
         others = [m.name for m in config.methods if m is not representation]
         raise UserError(
-            f"{asked} with {', '.join(others)}: it adds modules of its own to the encoder, which"
+            f"{key} with {', '.join(others)}: it adds modules of its own to the encoder, which"
             " that library does not load; use save=delta"
         )
 
@@ -43,34 +40,28 @@ def check_exportable(config: RunConfig, model: Any) -> None:
 def export(folder: Path, model: Any, loaded: Loaded, config: RunConfig) -> None:
     """Write a folder that sentence_transformers.SentenceTransformer loads, whole or not at all."""
     representation = representation_of(config)
-    temporary = folder.with_name(folder.name + ".tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    try:
+    pooling = representation.exported_pooling()
+    parts = {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": f"{_MODELS}.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{_MODELS}.Pooling"},
+        ],
+        "sentence_bert_config.json": {
+            "max_seq_length": config.settings.budget.max_length,
+            "do_lower_case": False,
+        },
+        "1_Pooling/config.json": {
+            "word_embedding_dimension": int(model.config.hidden_size),
+            "pooling_mode_cls_token": pooling == "cls",
+            "pooling_mode_mean_tokens": pooling == "mean",
+        },
+    }
+    with whole(folder) as temporary:
         model.base_model.save_pretrained(temporary)
         loaded.tokenizer.save_pretrained(temporary)
-        pooling = representation.exported_pooling()
-        parts = {
-            "modules.json": [
-                {"idx": 0, "name": "0", "path": "", "type": f"{_MODELS}.Transformer"},
-                {"idx": 1, "name": "1", "path": "1_Pooling", "type": f"{_MODELS}.Pooling"},
-            ],
-            "sentence_bert_config.json": {
-                "max_seq_length": config.settings.budget.max_length,
-                "do_lower_case": False,
-            },
-            "1_Pooling/config.json": {
-                "word_embedding_dimension": int(model.config.hidden_size),
-                "pooling_mode_cls_token": pooling == "cls",
-                "pooling_mode_mean_tokens": pooling == "mean",
-            },
-        }
         (temporary / "1_Pooling").mkdir()
         for name, content in parts.items():
             (temporary / name).write_text(json.dumps(content, indent=1) + "\n")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 _MODELS = "sentence_transformers.models"

@@ -23,8 +23,8 @@ class Meter:
     def evaluated(self, entry: Mapping[str, Any]) -> None:
         """Report an evaluation."""
         metrics = "  ".join(
-            f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in found.items())
-            for split, found in entry["scores"].items()
+            f"{split} " + " ".join(f"{name} {value:.4f}" for name, value in scores.items())
+            for split, scores in entry["scores"].items()
         )
         line = (
             f"step {entry['step']}/{self.steps}  epoch {entry['epoch']:g}  loss"

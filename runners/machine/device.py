@@ -43,25 +43,25 @@ def set_threads(threads: int | None) -> None:
         torch.set_num_threads(threads)
 
 
-def choose_device(asked: str) -> str:
+def choose_device(device: str) -> str:
     """Return cpu, mps or cuda:N for what was asked; a device that is not there is a UserError."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if asked == "auto":
+    if device == "auto":
         return "cuda:0" if count else "cpu"
-    if asked == "mps":
+    if device == "mps":
         if not torch.backends.mps.is_available():
             raise UserError(
                 "device=mps: this machine has no Apple GPU that torch can use; use device=cpu"
             )
-        return asked
-    if asked.startswith("cuda"):
-        index = int(asked.partition(":")[2] or 0)
+        return device
+    if device.startswith("cuda"):
+        index = int(device.partition(":")[2] or 0)
         if index >= count:
-            found = f"{count} GPU{'s' if count != 1 else ''}"
+            gpus = f"{count} GPU{'s' if count != 1 else ''}"
             raise UserError(
-                f"device={asked}: torch sees {found} here; use device=cpu or device=auto"
+                f"device={device}: torch sees {gpus} here; use device=cpu or device=auto"
             )
         return f"cuda:{index}"
     return "cpu"

@@ -9,11 +9,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from runners.root import ROOT
+
 _LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets", "evaluate",
               "scikit-learn", "scipy", "numpy", "hydra-core")  # fmt: skip
-
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 def describe_environment(device: str, precision: str) -> dict[str, Any]:
@@ -60,7 +59,7 @@ def commit() -> dict[str, Any]:
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(_ROOT), *arguments],
+                ["git", "-C", str(ROOT), *arguments],
                 capture_output=True,
                 text=True,
                 timeout=10,

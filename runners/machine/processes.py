@@ -8,9 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-RUN_PY = Path(__file__).resolve().parents[2] / "run.py"
+from runners.root import ROOT
+
+RUN_PY = ROOT / "run.py"
 
 
 _PARENT = "TUNEBENCH_ENDS_WITH"

@@ -41,8 +41,8 @@ def load_model(
     import torch
     from transformers.utils import logging
 
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     config = _architecture(weights)
     if not task.facts.vectors:
         _shape_head(config, task)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from results import record as records
 from results.errors import UserError
+from results.whole import whole
 from runners.config.acts import Acts
 from runners.config.check import RunConfig, from_record, representation_of
 from runners.config.typed import typed_model_path
@@ -133,14 +134,10 @@ def embed_file(acts: Acts, command: RunConfig, arguments: Sequence[str]) -> int:
     path_now = typed_model_path(arguments)
     embedder = load_embedder(acts.embed, device=settings.device, model_path=path_now)
     vectors = embedder(lines)
-    temporary = out.with_name(f".{out.name}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
+        with whole(out) as temporary, temporary.open("wb") as stream:
             np.save(stream, vectors, allow_pickle=False)
-        temporary.replace(out)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
     print(f"{out}: {len(vectors)} vectors of {vectors.shape[1]} numbers, float32")
     return 0

@@ -52,8 +52,8 @@ class Claim:
 
     def holds(self) -> bool:
         """Say whether no other process took the run over."""
-        found = _generations(self.path.parent, self.run)
-        return bool(found) and max(found) == self.generation
+        generations = _generations(self.path.parent, self.run)
+        return bool(generations) and max(generations) == self.generation
 
     def release(self) -> None:
         """Give the run back."""
@@ -75,13 +75,13 @@ def take(folder: Path, run: str, stale_after: float = STALE_AFTER) -> Claim | di
     claims = folder / ".claims"
     while True:
         claims.mkdir(parents=True, exist_ok=True)
-        found = _generations(claims, run)
-        newest = max(found, default=0)
+        generations = _generations(claims, run)
+        newest = max(generations, default=0)
         if newest:
-            owner = _owner(found[newest])
+            owner = _owner(generations[newest])
             if owner is None:
                 continue  # released in between
-            if not _is_stale(found[newest], owner, stale_after):
+            if not _is_stale(generations[newest], owner, stale_after):
                 return owner
         path = claims / f"{run}.{newest + 1:06d}.claim"
         if not _create(path):
@@ -125,10 +125,10 @@ def _create(path: Path) -> bool:
 
 def is_claimed(folder: Path, run: str, stale_after: float = STALE_AFTER) -> bool:
     """Say whether a process that is alive has claimed a run."""
-    found = _generations(folder / ".claims", run)
-    if not found:
+    generations = _generations(folder / ".claims", run)
+    if not generations:
         return False
-    path = found[max(found)]
+    path = generations[max(generations)]
     owner = _owner(path)
     return owner is not None and not _is_stale(path, owner, stale_after)
 
@@ -155,12 +155,12 @@ def _self() -> dict[str, Any]:
 def _owner(path: Path) -> dict[str, Any] | None:
     """Return a claim's facts; {} while its owner is still writing them; None when it is gone."""
     try:
-        found = json.loads(path.read_text())
+        owner = json.loads(path.read_text())
     except FileNotFoundError:
         return None
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return owner if isinstance(owner, dict) else {}
 
 
 def _is_stale(path: Path, owner: dict[str, Any], stale_after: float) -> bool:

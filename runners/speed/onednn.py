@@ -51,7 +51,7 @@ def routed() -> bool:
 def pays(threads: int) -> bool:
     """Say whether oneDNN is worth it with so many threads; measured where it can be (60 ms)."""
     mkl, mkldnn = torch.backends.mkl, torch.backends.mkldnn
-    there = mkl.is_available() and mkldnn.is_available()  # type: ignore[no-untyped-call]
+    there = mkl.is_available() and mkldnn.is_available()
     wide = torch.backends.cpu.get_cpu_capability().startswith("AVX512")
     if not there or not wide or _intel():
         return False
@@ -122,7 +122,7 @@ def _install() -> None:
             return _by_onednn(left, right.t(), added)
         return addmm.call_boxed(keys, added, left, right, beta=beta, alpha=alpha)
 
-    _route = torch.library.Library("aten", "IMPL")  # type: ignore[no-untyped-call]
+    _route = torch.library.Library("aten", "IMPL")
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "(?s).*Overriding a previously registered kernel")
         for name, kernel in (("mm", routed_mm), ("addmm", routed_addmm)):

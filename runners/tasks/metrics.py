@@ -29,7 +29,7 @@ def score_split(
     names = task.diagnostics.get(split, list(task.metrics))
     positive = task.labels.index(task.positive_label) if task.positive_label else 1
     plain = [name for name in names if name != SUBSETS]
-    found, undefined = score(plain, predictions.tolist(), references, positive)
+    scores, undefined = score(plain, predictions.tolist(), references, positive)
     if SUBSETS in names:
         parts: dict[str, list[int]] = {}
         for i in range(len(references)):
@@ -38,9 +38,9 @@ def score_split(
             score(["spearmanr"], predictions[rows].tolist(), [references[i] for i in rows])
             for rows in parts.values()
         ]
-        found[SUBSETS] = float(np.mean([values["spearmanr"] for values, _ in each]))
+        scores[SUBSETS] = float(np.mean([values["spearmanr"] for values, _ in each]))
         undefined += [SUBSETS] * any(unknown for _, unknown in each)
-    return {name: found[name] for name in names}, undefined
+    return {name: scores[name] for name in names}, undefined
 
 
 def headline(task: Task, scores: dict[str, dict[str, float]]) -> float:

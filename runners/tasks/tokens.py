@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.errors import UserError
+from results.whole import whole
 from runners.data.split import Split
 from runners.models.weights import Weights
 
@@ -128,12 +129,12 @@ def _read(path: Path) -> Tokens | None:
 
 def _digest(tokens: Tokens) -> NDArray[np.uint8]:
     """Hash the arrays' types and bytes, [32]."""
-    found = hashlib.sha256()
+    digest = hashlib.sha256()
     for array in (tokens.input_ids, tokens.offsets, tokens.token_type_ids):
         if array is not None:
-            found.update(f"{array.dtype} {array.shape}".encode())
-            found.update(np.ascontiguousarray(array).data)
-    return np.frombuffer(found.digest(), dtype=np.uint8)
+            digest.update(f"{array.dtype} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+    return np.frombuffer(digest.digest(), dtype=np.uint8)
 
 
 def _write(path: Path, tokens: Tokens) -> None:
@@ -142,12 +143,5 @@ def _write(path: Path, tokens: Tokens) -> None:
     arrays["sha256"] = _digest(tokens)
     if tokens.token_type_ids is not None:
         arrays["token_type_ids"] = tokens.token_type_ids
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as stream:
-            np.savez(stream, **arrays)  # type: ignore[arg-type]
-        temporary.replace(path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+    with contextlib.suppress(OSError), whole(path) as temporary, temporary.open("wb") as stream:
+        np.savez(stream, **arrays)  # type: ignore[arg-type]

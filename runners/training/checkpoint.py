@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -20,6 +19,8 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+
+from results.whole import whole
 
 FORMAT = "tunebench checkpoint 1"
 
@@ -64,11 +65,11 @@ def unflatten(image: Any, tensors: Tensors) -> Any:
 
 def digest(tensors: Tensors, image: str) -> str:
     """Return a hash of every tensor's name, type, shape and bytes, and of the image."""
-    found = hashlib.sha256(image.encode())
+    hashed = hashlib.sha256(image.encode())
     for name, tensor in sorted(tensors.items()):
-        found.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
-        found.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return found.hexdigest()
+        hashed.update(f"{name}\0{tensor.dtype}\0{tuple(tensor.shape)}\0".encode())
+        hashed.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hashed.hexdigest()
 
 
 class Checkpoints:
@@ -100,20 +101,13 @@ class Checkpoints:
             "state": image,
             "sha256": digest(tensors, image),
         }
-        path = self._file(step)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            save_file(tensors, temporary, metadata=facts)
-            with temporary.open("rb") as stream:
-                os.fsync(stream.fileno())
-            temporary.replace(path)
+            with whole(self._file(step)) as temporary:
+                save_file(tensors, temporary, metadata=facts)
         except (OSError, SafetensorError) as error:
             reason = getattr(error, "strerror", None) or str(error)
             self.say(f"checkpoint of step {step} not written ({reason}); the run goes on without")
             return False
-        finally:
-            temporary.unlink(missing_ok=True)
         for old in self._files()[KEPT:]:
             old.unlink(missing_ok=True)
         return True

@@ -82,7 +82,7 @@ def main() -> None:
     settings = configure(
         f"task={asked.task}", "data=local", f"data.dir={asked.data_dir}", *size
     ).settings
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()
     set_seed(asked.seed)
     task, budget = settings.task, settings.budget
     data = load_task_data(task, settings.data, settings.protocol)

@@ -117,29 +117,29 @@ def _roles(words: Words, label: int) -> Pair:
     same, other = words.pick(PERSONAL_EVENTS)
     verb = words.rng.choice(same)
     active, passive = f"{agent} {verb} {patient}", f"{patient} was {participle(verb)} by {agent}"
-    told = active if words.rng.random() < 0.5 else passive
+    event = active if words.rng.random() < 0.5 else passive
     swapped = words.rng.choice(
         [f"{patient} {verb} {agent}", f"{agent} was {participle(verb)} by {patient}"]
     )
     return words.rng.choice(
         {
             ENTAILMENT: [
-                (told, passive if told == active else active),
-                (told, f"{agent} {verb} someone"),
-                (told, f"someone {verb} {patient}"),
-                (told, f"{agent} {words.rng.choice(same)} {patient}"),
+                (event, passive if event == active else active),
+                (event, f"{agent} {verb} someone"),
+                (event, f"someone {verb} {patient}"),
+                (event, f"{agent} {words.rng.choice(same)} {patient}"),
             ],
             NEUTRAL: [
-                (told, swapped),
-                (told, f"{agent} {verb} {patient} because {words.pick(REASONS)}"),
+                (event, swapped),
+                (event, f"{agent} {verb} {patient} because {words.pick(REASONS)}"),
                 (f"{agent} wanted to see the person that {verb} {patient}", active),
-                (told, f"{patient} {other} {agent}"),
+                (event, f"{patient} {other} {agent}"),
             ],
             CONTRADICTION: [
-                (told, f"{agent} never {verb} {patient}"),
-                (told, f"nobody {verb} {patient}"),
+                (event, f"{agent} never {verb} {patient}"),
+                (event, f"nobody {verb} {patient}"),
                 (f"nobody {verb} {patient}", active),
-                (told, f"it is not true that {passive}"),
+                (event, f"it is not true that {passive}"),
             ],
         }[label]
     )
@@ -208,8 +208,8 @@ def mnli(words: Words, label: int) -> tuple[str, ...]:
 
 def rte(words: Words, label: int) -> tuple[str, ...]:
     """Return a text of two sentences and a hypothesis about one of them; label 0 is entailment."""
-    told = ENTAILMENT if label == 0 else words.rng.choice([NEUTRAL, CONTRADICTION])
-    premise, hypothesis = words.rng.choice(_PHENOMENA)(words, told)
+    relation = ENTAILMENT if label == 0 else words.rng.choice([NEUTRAL, CONTRADICTION])
+    premise, hypothesis = words.rng.choice(_PHENOMENA)(words, relation)
     aside, _ = words.rng.choice(_PHENOMENA)(words, words.rng.randrange(3))
     parts = [sentence(premise), sentence(aside)]
     words.rng.shuffle(parts)

@@ -96,8 +96,8 @@ def _pair(words: Words, same: bool) -> tuple[str, str]:
     return first, _denied(tell(words, event))
 
 
-def _denied(told: str) -> str:
-    return sentence(f"it is not true that {told[:-1]}")
+def _denied(text: str) -> str:
+    return sentence(f"it is not true that {text[:-1]}")
 
 
 def mrpc(words: Words, label: int) -> tuple[str, ...]:

@@ -37,11 +37,11 @@ def qnli(words: Words, label: int) -> tuple[str, ...]:
         "why": f"because {words.pick(REASONS)}",
         "how": f"with the help of {helper}",
     }
-    asked = words.rng.choice([*details, *details, "who", "whom"])
+    sought = words.rng.choice([*details, *details, "who", "whom"])
     kept = words.rng.sample(sorted(details), k=2)
-    if asked in details:
-        others = [d for d in details if d != asked]
-        kept = [asked, words.rng.choice(others)] if label == 0 else words.rng.sample(others, k=2)
+    if sought in details:
+        others = [d for d in details if d != sought]
+        kept = [sought, words.rng.choice(others)] if label == 0 else words.rng.sample(others, k=2)
     question = {
         "when": f"When was {patient} {participle(verb)} by {agent}?",
         "where": f"In which city was {patient} {participle(verb)} by {agent}?",
@@ -49,9 +49,9 @@ def qnli(words: Words, label: int) -> tuple[str, ...]:
         "how": f"Whose help did {agent} have when {patient} was {participle(verb)}?",
         "who": f"Who {verb} {patient}?",
         "whom": f"Who was {participle(verb)} by {agent}?",
-    }[asked]
+    }[sought]
     if (
-        asked in ("who", "whom") and label == 1
+        sought in ("who", "whom") and label == 1
     ):  # the same words with the roles turned do not answer it
         agent, patient = patient, agent
     core = (

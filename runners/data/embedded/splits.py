@@ -116,14 +116,14 @@ def _split(
     labels: list[Label] = []
     while len(texts) < rows:
         label: Label = len(texts) % classes
-        made = _MAKERS[task](words, int(label))
+        text = _MAKERS[task](words, int(label))
         if task == "stsb":
-            made, label = made
+            text, label = text
         else:
             label = names.index(_LABELS[task][int(label)])
-        if made not in taken:
-            taken.add(made)
-            texts.append(made)
+        if text not in taken:
+            taken.add(text)
+            texts.append(text)
             labels.append(label)
     order = list(range(rows))
     rng.shuffle(order)

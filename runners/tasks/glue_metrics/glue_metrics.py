@@ -57,7 +57,7 @@ def score(
             f"need as many predictions as references, got {predicted.shape} and {gold.shape}"
         )
     constant = bool(np.all(predicted == predicted[0]) or np.all(gold == gold[0]))
-    found: dict[str, float] = {}
+    values: dict[str, float] = {}
     for name in names:
         if name == "accuracy":
             value = sklearn.metrics.accuracy_score(gold, predicted)
@@ -74,9 +74,9 @@ def score(
             value = 0.0 if constant else correlate(predicted, gold)[0]
         else:
             raise ValueError(f"no metric called {name!r}; known: {', '.join(KNOWN)}")
-        found[name] = float(value)
+        values[name] = float(value)
     undefined = [n for n in names if constant and n in (*_CORRELATIONS, "matthews_correlation")]
-    return found, undefined
+    return values, undefined
 
 
 class GlueMetrics(evaluate.Metric):  # type: ignore[misc]
