@@ -12,8 +12,8 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
+from typing import Any
 
-from results.board import find_board
 from results.errors import UserError
 from results.pages.data import lines, to_csv, write_parquet
 from results.pages.html import page
@@ -24,9 +24,10 @@ from results.pages.verdicts import to_text
 from results.papers.claims import claims
 from results.papers.published import papers
 from results.record import Record, read_all
+from results.run_list import find_list
 from results.stats.compare import judge
 from results.stats.power import power
-from results.tables.collect import tables
+from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
 COMMANDS = ("power", "claims", "search", "boards", "front")
@@ -37,26 +38,26 @@ def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
-    asked = _parser().parse_args(given if command == "tables" else given[1:])
+    options = _parser().parse_args(given if command == "tables" else given[1:])
     try:
         bad: list[str] = []
-        found = read_all(asked.folder, bad)
+        records = read_all(options.folder, bad)
         for sentence in bad:
             print(f"passed over: {sentence}", file=sys.stderr)
-        found = only(found, asked.only) if asked.only else found
+        records = only(records, options.only) if options.only else records
         if command == "boards":
-            from results.pages.boards import write_boards
+            from results.pages.board_folder import write_boards
 
-            for path in write_boards(found, asked.boards, asked.folder, asked.pdf):
+            for path in write_boards(records, options.boards, options.folder, options.pdf):
                 print(path)
         elif command == "tables":
-            _tables(found, asked)
+            _tables(records, options)
         elif command == "search":
-            _search(found, asked)
+            _search(records, options)
         elif command == "front":
-            _front(found, asked)
+            _front(records, options)
         else:
-            _put(power(found) if command == "power" else to_text(claims(found)), asked)
+            _put(power(records) if command == "power" else to_text(claims(records)), options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -83,66 +84,70 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _tables(found: list[Record], asked: argparse.Namespace) -> None:
-    if not asked.split:
-        refuse_mixed(found)
-    made = tables(found)
-    if asked.format in ("text", "md"):
-        terminal = sys.stdout.isatty() and asked.into is None and asked.out is None
-        if asked.format == "text" and terminal and made:
-            show(sheets(made, papers(), not asked.brief))
+def _tables(records: list[Record], options: argparse.Namespace) -> None:
+    if not options.split:
+        refuse_mixed(records)
+    compared = tables(records)
+    if options.format in ("text", "md"):
+        terminal = sys.stdout.isatty() and options.into is None and options.out is None
+        if options.format == "text" and terminal and compared:
+            show(sheets(compared, papers(), not options.brief))
         else:
-            known = () if asked.brief else papers()
-            _put(render(made, asked.format, known, not asked.brief), asked)
-    elif asked.format == "parquet":
-        if asked.out is None:
+            known = () if options.brief else papers()
+            _put(render(compared, options.format, known, not options.brief), options)
+    elif options.format == "parquet":
+        if options.out is None:
             raise UserError("--format parquet is no text: say where with --out FILE")
-        write_parquet(list(lines(made, [judge(t, examples=True) for t in made])), asked.out)
-    elif asked.format == "csv":
-        _put(to_csv(list(lines(made, [judge(t, examples=True) for t in made]))), asked)
-    elif not made:
+        write_parquet(_cells(compared), options.out)
+    elif options.format == "csv":
+        _put(to_csv(_cells(compared)), options)
+    elif not compared:
         raise UserError(NO_RECORDS.strip())
-    elif asked.format == "tex":
-        _put(latex(sheets(made, papers())), asked)
+    elif options.format == "tex":
+        _put(latex(sheets(compared, papers())), options)
     else:
-        folder = asked.folder.resolve().as_uri()
-        _put(page("tunebench", sheets(made, papers(), examples=True), {}, folder), asked)
+        folder = options.folder.resolve().as_uri()
+        _put(page("tunebench", sheets(compared, papers(), examples=True), {}, folder), options)
 
 
-def _search(found: list[Record], asked: argparse.Namespace) -> None:
-    made = searched(found)
-    if asked.format not in ("text", "md", "tex", "html"):
-        raise UserError(f"--format {asked.format} is for tables; search has text, md, tex and html")
-    if asked.format == "tex":
-        _put(latex(made), asked)
-    elif asked.format == "html":
-        _put(page("tunebench", made, {}, asked.folder.resolve().as_uri()), asked)
+def _cells(compared: list[Table]) -> list[dict[str, Any]]:
+    return list(lines(compared, [judge(table, examples=True) for table in compared]))
+
+
+def _search(records: list[Record], options: argparse.Namespace) -> None:
+    trials, form = searched(records), options.format
+    if form not in ("text", "md", "tex", "html"):
+        raise UserError(f"--format {form} is for tables; search has text, md, tex and html")
+    if form == "tex":
+        _put(latex(trials), options)
+    elif form == "html":
+        _put(page("tunebench", trials, {}, options.folder.resolve().as_uri()), options)
     else:
-        _put("\n".join(write(sheet, asked.format) for sheet in made), asked)
+        _put("\n".join(write(sheet, form) for sheet in trials), options)
 
 
-def _front(records: list[Record], asked: argparse.Namespace) -> None:
-    from results.pages.boards import address
+def _front(records: list[Record], options: argparse.Namespace) -> None:
+    from results.pages.board_folder import address
     from results.pages.front import BEGIN, END, board_front
 
-    if asked.format not in ("text", "md"):
-        raise UserError(f"--format {asked.format} is for tables; front is Markdown")
-    board = find_board(asked.board, asked.boards)
-    beside = (asked.into or asked.out or Path("page.md")).parent
-    page = address(asked.boards / board.name / "table.md", beside)
-    _put(board_front(board, records, page), asked, BEGIN, END)
+    if options.format not in ("text", "md"):
+        raise UserError(f"--format {options.format} is for tables; front is Markdown")
+    listed = find_list(options.board, options.boards)
+    beside = (options.into or options.out or Path("page.md")).parent
+    page = address(options.boards / listed.name / "table.md", beside)
+    _put(board_front(listed, records, page), options, BEGIN, END)
 
 
-def _put(text: str, asked: argparse.Namespace, *marks: str) -> None:
-    if asked.into is not None:
-        place(text, asked.into, *marks)
-    elif asked.out is None:
+def _put(text: str, options: argparse.Namespace, *marks: str) -> None:
+    if options.into is not None:
+        place(text, options.into, *marks)
+    elif options.out is None:
         print(text, end="")
     else:
         try:
-            asked.out.write_text(text, encoding="utf-8")
+            options.out.write_text(text, encoding="utf-8")
         except OSError as error:
-            raise UserError(f"--out {asked.out}: {error.strerror}") from None
+            raise UserError(f"--out {options.out}: {error.strerror}") from None
 
 
 if __name__ == "__main__":

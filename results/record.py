@@ -8,14 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal
 
 from results.errors import UserError
 from results.whole import whole
@@ -25,13 +23,13 @@ def find_record(named: str, out: Path, key: str = "verify") -> Path:
     """Return a record's file from its path, or from its run's name or the start of one."""
     if Path(named).is_file():
         return Path(named)
-    found = sorted(out.glob(f"{named.removesuffix('.json')}*.json")) if named.strip() else []
-    if len(found) != 1:
-        what = f"{len(found)} records begin so" if found else "no such record"
+    paths = sorted(out.glob(f"{named.removesuffix('.json')}*.json")) if named.strip() else []
+    if len(paths) != 1:
+        what = f"{len(paths)} records begin so" if paths else "no such record"
         raise UserError(
             f"{key}={named}: {what} in {out}; name a record's file, or one run of out=FOLDER"
         )
-    return found[0]
+    return paths[0]
 
 
 SCHEMA_VERSION = 1
@@ -135,127 +133,13 @@ def from_mapping(content: Mapping[str, Any], where: str) -> Record:
             f"{where} has schema {version}; this version reads up to {SCHEMA_VERSION}: update"
             " tunebench"
         )
-    known = {f.name for f in dataclasses.fields(Record)}
-    found = {k: v for k, v in content.items() if k in known}
-    lacking = [
-        f.name
-        for f in dataclasses.fields(Record)
-        if f.name not in found
-        and f.default is dataclasses.MISSING
-        and f.default_factory is dataclasses.MISSING
-    ]
-    if lacking:
-        raise UserError(f"{where} is no complete record: missing {', '.join(lacking)}")
-    for name, value in found.items():
-        wrong = _misfit(value, _HINTS[name], name) or _lacks(name, value)
-        if wrong:
-            raise UserError(f"{where} is no record: {wrong}")
-    if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*", found["run"]):
-        raise UserError(f"{where} is no record: run={found['run']!r} is no name of a run")
-    return Record(**found)
+    from results.shape import check_shape  # pydantic, which no one needs who reads no record
 
-
-# What the tables and verify= read out of the parts without a class of their own.
-_PARTS: dict[str, dict[str, Any]] = {
-    "config": {
-        "budget": dict[str, Any],
-        "precision": str,
-        "protocol": dict[str, Any],
-        "method": list[dict[str, Any]],
-        "lr": float,
-    },
-    "data": {"source": str, "splits": dict[str, dict[str, Any]]},
-    "weights": {"sha256": str},
-}
-
-
-_BUDGET: dict[str, Any] = {
-    "name": str,
-    "epochs": int,
-    "steps": int | None,
-    "batch_size": int,
-    "max_length": int,
-    "schedule": str,
-    "warmup": float,
-    "weight_decay": float,
-    "max_grad_norm": float,
-    "dropout": float | None,
-}
-
-
-_TEXT: dict[str, Any] = {"kind": str, "rows": int}
-
-
-def _lacks(name: str, value: Any) -> str | None:
-    """Say which part of config, data, weights or parameters is missing or of the wrong kind."""
-    wrong = _unlike(value, _PARTS.get(name, {}), name)
-    if wrong:
-        return wrong
-    if name == "config":
-        nameless = any(not isinstance(m.get("name"), str) for m in value["method"])
-        wrong = _unlike(value["budget"], _BUDGET, "config.budget")
-        return "config.method has an entry without a name" if nameless else wrong
-    if name == "parameters" and value:
-        needed = ("total", "trainable", "trainable_without_head")
-        if any(key not in value for key in needed) or value["total"] < 1:
-            return "parameters lacks a count, or the total is 0"
-    if name == "data":
-        found = (
-            _unlike(facts, {"sha256": str, "rows": int}, f"data.splits.{split}")
-            for split, facts in value["splits"].items()
-        )
-        wrong = next((wrong for wrong in found if wrong), None)
-        text = value.get("text")
-        if wrong or text is None:
-            return wrong
-        is_text = isinstance(text, dict)
-        return _unlike(text, _TEXT, "data.text") if is_text else "data.text is no mapping"
-    return None
-
-
-def _unlike(value: Any, kinds: dict[str, Any], where: str) -> str | None:
-    """Say which key of a mapping is missing or of the wrong kind."""
-    for key, kind in kinds.items():
-        wrong = (
-            f"{where}.{key} is missing"
-            if key not in value
-            else _misfit(value[key], kind, f"{where}.{key}")
-        )
-        if wrong:
-            return wrong
-    return None
-
-
-def _misfit(value: Any, kind: Any, where: str) -> str | None:
-    """Say where a value is not of the kind that a type hint names; None where it is."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if kind is Any:
-        return None
-    if origin in (Union, UnionType):
-        fits = any(_misfit(value, part, where) is None for part in parts)
-        return None if fits else f"{where} is {type(value).__name__}"
-    if origin is Literal:
-        return None if value in parts else f"{where}={value!r}"
-    if origin is list:
-        if not isinstance(value, list):
-            return f"{where} is {type(value).__name__}, not a list"
-        inner = (_misfit(v, parts[0], f"{where}[{i}]") for i, v in enumerate(value))
-    elif origin is dict:
-        if not isinstance(value, dict):
-            return f"{where} is {type(value).__name__}, not a mapping"
-        inner = (_misfit(v, parts[1], f"{where}.{k}") for k, v in value.items())
-    elif kind is float:
-        whole = isinstance(value, int | float) and not isinstance(value, bool)
-        return None if whole and math.isfinite(value) else f"{where}={value!r} is no number"
-    elif kind is int:
-        whole = isinstance(value, int) and not isinstance(value, bool)
-        return None if whole else f"{where}={value!r} is no whole number"
-    else:
-        return None if isinstance(value, kind) else f"{where} is {type(value).__name__}"
-    return next((wrong for wrong in inner if wrong), None)
-
-
-_HINTS = get_type_hints(Record)
+    check_shape(content, Record, where)
+    known = {f.name: content[f.name] for f in dataclasses.fields(Record) if f.name in content}
+    if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*", known["run"]):
+        raise UserError(f"{where} is no record: run={known['run']!r} is no name of a run")
+    return Record(**known)
 
 
 def read(path: Path) -> Record:
@@ -283,17 +167,17 @@ def read_all(folder: Path, bad: list[str] | None = None) -> list[Record]:
         raise UserError(
             f"{folder}: no such folder of records; run something first, or name another folder"
         )
-    found = []
+    records = []
     for path in sorted(folder.rglob("*.json")):
         if path.parent.suffix == ".delta":
             continue
         try:
-            found.append(read(path))
+            records.append(read(path))
         except UserError as error:
             if bad is None:
                 raise
             bad.append(str(error))
-    return found
+    return records
 
 
 def check_writable(folder: Path) -> None:

@@ -19,23 +19,23 @@ COLUMNS = (
 )
 
 
-def lines(tables: Sequence[Table], judged: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
+def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
     """Yield a mapping for each cell: scores are fractions, differences those to full fine-tuning.
 
     `tied` is None where the column's seeds could separate nothing; `seeds`, `scores` and `runs`
     are lists joined by spaces.
     """
-    for table, found in zip(tables, judged, strict=True):
+    for table, comparison in zip(tables, comparisons, strict=True):
         for row in table.rows:
-            for column in found.columns:
+            for column in comparison.columns:
                 cell = row.cells.get(column)
                 if cell is None and column != AVERAGE:
                     continue
                 key = (row.method, column)
-                difference = found.differences.get(key)
+                difference = comparison.differences.get(key)
                 low, high = (difference and difference.interval) or (None, None)
-                over = found.over_examples.get(key, (None, None))
-                tied = found.tied.get(column)
+                over = comparison.over_examples.get(key, (None, None))
+                tied = comparison.tied.get(column)
                 yield {
                     "table": table.conditions.heading(),
                     "method": row.method,
@@ -43,7 +43,7 @@ def lines(tables: Sequence[Table], judged: Sequence[Comparison]) -> Iterator[dic
                     "mean": cell.mean if cell else average(row, table.tasks),
                     "sd": cell.sd if cell else None,
                     "finished": len(cell.scores) if cell else None,
-                    "asked": cell.asked if cell else None,
+                    "asked": cell.planned if cell else None,
                     "seeds": " ".join(map(str, cell.seeds)) if cell else "",
                     "scores": " ".join(f"{s:.9g}" for s in cell.scores) if cell else "",
                     "tied": None if tied is None else row.method in tied,
@@ -52,7 +52,7 @@ def lines(tables: Sequence[Table], judged: Sequence[Comparison]) -> Iterator[dic
                     "difference_high": high,
                     "pairs": difference.pairs if difference else None,
                     "p": difference.p if difference else None,
-                    "p_holm": found.adjusted.get(key),
+                    "p_holm": comparison.adjusted.get(key),
                     "examples_low": over[0],
                     "examples_high": over[1],
                     "trainable": row.trainable,
@@ -64,12 +64,12 @@ def lines(tables: Sequence[Table], judged: Sequence[Comparison]) -> Iterator[dic
                 }
 
 
-def to_csv(found: Sequence[dict[str, Any]]) -> str:
+def to_csv(cells: Sequence[dict[str, Any]]) -> str:
     """Return CSV with a head; numbers have nine digits, None is empty."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for line in found:
+    for line in cells:
         writer.writerow([_shown(line[name]) for name in COLUMNS])
     return stream.getvalue()
 
@@ -78,7 +78,7 @@ def _shown(value: Any) -> Any:
     return f"{value:.9g}" if isinstance(value, float) else "" if value is None else value
 
 
-def write_parquet(found: Sequence[dict[str, Any]], path: Path) -> None:
+def write_parquet(cells: Sequence[dict[str, Any]], path: Path) -> None:
     """Write the same lines as a Parquet file."""
     import pyarrow
     import pyarrow.parquet
@@ -91,4 +91,4 @@ def write_parquet(found: Sequence[dict[str, Any]], path: Path) -> None:
          if name in text | whole | set(kinds) else pyarrow.float64())
         for name in COLUMNS
     )  # fmt: skip
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(found), schema=schema), path)
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(cells), schema=schema), path)

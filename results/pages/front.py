@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from results.board import Board
 from results.errors import UserError
 from results.pages.sheet import Entry, Sheet, difference_text, listed, share_entry
 from results.pages.text import escaped, markdown
 from results.record import Record
+from results.run_list import RunList
 from results.stats.compare import (
     AVERAGE,
     BASELINE,
@@ -29,12 +29,12 @@ SMALL_SHARE = 10.0  # percent of the weights, the head's among them
 LARGE, SMALL = 3, 4  # rows beside the baseline's
 
 
-def board_front(board: Board, records: Sequence[Record], address: str) -> str:
+def board_front(board: RunList, records: Sequence[Record], address: str) -> str:
     """Return a board's front; records that make no table, or several, are a UserError."""
     collected = tables(records, board)
     if not collected:
         raise UserError(
-            f"--board {board.name}: none of the board's {len(board.asked)} runs has a record here;"
+            f"--board {board.name}: none of the board's {len(board.runs)} runs has a record here;"
             f" do them with python run.py board={board.name}, or name another folder of records"
         )
     if len(collected) > 1:
@@ -119,7 +119,7 @@ def _difference(row: Row, column: str, judged: Comparison) -> Entry:
 def _seeds(row: Row, column: str, table: Table) -> str:
     """Return how many seeds finished on every task, and of how many where some did not."""
     finished = len(shared_seeds(row, row, column, table.tasks))
-    wanted = max(cell.asked for cell in row.cells.values())
+    wanted = max(cell.planned for cell in row.cells.values())
     return str(finished) if finished == wanted else f"{finished}/{wanted}"
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import statistics
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from results.papers.published import Paper, beside
@@ -26,29 +26,29 @@ _SMOOTH = 10  # steps of loss that a point of a learning curve is the mean of
 
 def pictures(table: Table, papers: Sequence[Paper] = ()) -> dict[str, tuple[str, Figure]]:
     """Return each picture that the table's records allow, by name: a caption and the figure."""
-    found = {"seeds": ("One dot a seed, a line at the mean; bars are 95 % BCa intervals, from five"
+    drawn = {"seeds": ("One dot a seed, a line at the mean; bars are 95 % BCa intervals, from five"
                        " seeds on.", seeds(table))}  # fmt: skip
-    drawn = cost(table)
-    if drawn is not None:
-        found["cost"] = (
+    costs = cost(table)
+    if costs is not None:
+        drawn["cost"] = (
             f"{_what(table)} against what a method costs. The line joins the methods that no other"
             " beats at less cost (Pareto).",
-            drawn,
+            costs,
         )
     compared = published(table, papers)
     if compared is not None:
-        found["published"] = (
+        drawn["published"] = (
             "Published scores against ours, on the same model and data.",
             compared,
         )
     curves = learning(table)
     if curves is not None:
-        found["learning"] = (
+        drawn["learning"] = (
             f"Training loss, mean of {_SMOOTH} steps and of the seeds; methods that own the loss"
             " are not on one scale with the others.",
             curves,
         )
-    return found
+    return drawn
 
 
 def _what(table: Table) -> str:
@@ -114,7 +114,7 @@ def seeds(table: Table) -> Figure:
 def _rank(row: Row, table: Table) -> float:
     mean = average(row, table.tasks)
     known = [c.mean for c in row.cells.values() if c.mean is not None]
-    return mean if mean is not None else statistics.fmean(known) - 1 if known else -2.0
+    return mean if mean is not None else fmean(known) - 1 if known else -2.0
 
 
 def _short(label: str) -> str:
@@ -130,7 +130,7 @@ def cost(table: Table) -> Figure | None:
             ("training seconds", lambda r: r.training_seconds(table.tasks), False),
             ("peak memory, MB", lambda r: _peak(r, table), False),
         ]
-    found = []
+    drawn = []
     for name, of, logarithmic in costs:
         known = [(of(r), average(r, table.tasks), r.method) for r in table.rows]
         points = [(x, 100 * y, m) for x, y, m in known if x is not None and y is not None]
@@ -138,12 +138,12 @@ def cost(table: Table) -> Figure | None:
         low, high = (f(p[0] for p in points) for f in (min, max)) if points else (0, 0)
         if len(points) > 1 and (high > 1.001 * low or not logarithmic):  # heads differ by less
             wide = high > 8 * low
-            found.append((name, points, logarithmic and wide))
-    if not found:
+            drawn.append((name, points, logarithmic and wide))
+    if not drawn:
         return None
-    height = max(3.0, 0.19 * max(len(points) for _, points, _ in found) + 1)
-    figure, panels = _figure(4.6 * len(found), height, len(found))
-    for panel, (name, points, logarithmic) in zip(panels, found, strict=True):
+    height = max(3.0, 0.19 * max(len(points) for _, points, _ in drawn) + 1)
+    figure, panels = _figure(4.6 * len(drawn), height, len(drawn))
+    for panel, (name, points, logarithmic) in zip(panels, drawn, strict=True):
         _scatter(panel, points, logarithmic)
         panel.set_xlabel(name)
         panel.set_ylabel(f"{_what(table).lower()}, percent")
@@ -200,8 +200,8 @@ def published(table: Table, papers: Sequence[Paper]) -> Figure | None:
     pairs = [
         (one.theirs, one.ours, f"{_short(method)}, {task}")
         for task in table.tasks
-        for method, found in beside(table, task, papers).items()
-        for one in found
+        for method, scores in beside(table, task, papers).items()
+        for one in scores
     ]
     if not pairs:
         return None
@@ -265,7 +265,7 @@ def _curve(row: Row, task: str) -> list[float]:
     runs = [p.record.losses for p in points if p.record is not None and p.score is not None]
     length = min((len(losses) for losses in runs), default=0) // _SMOOTH
     return [
-        statistics.fmean(x for losses in runs for x in losses[_SMOOTH * i : _SMOOTH * (i + 1)])
+        fmean(x for losses in runs for x in losses[_SMOOTH * i : _SMOOTH * (i + 1)])
         for i in range(length)
     ]
 

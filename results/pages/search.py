@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from results.errors import UserError
 from results.pages.sheet import Entry, Sheet
@@ -43,27 +43,27 @@ def trials(records: Sequence[Record]) -> list[Trials]:
     """
     plain = [dataclasses.replace(r, config={**r.config, "lr": 0.0}) for r in records]
     rows = labels(plain, {})
-    found: dict[str, dict[str, dict[float, list[Record]]]] = defaultdict(dict)
+    by_method: dict[str, dict[str, dict[float, list[Record]]]] = defaultdict(dict)
     for record in sorted(records, key=lambda r: r.run):
-        by_rate = found[rows[record.run]].setdefault(record.task, {})
+        by_rate = by_method[rows[record.run]].setdefault(record.task, {})
         by_rate.setdefault(float(record.config["lr"]), []).append(record)
-    made = []
-    for method, tasks in found.items():
+    collected = []
+    for method, tasks in by_method.items():
         each = [
             Trials(
                 method,
                 task,
-                {rate: statistics.fmean(map(_score, runs)) for rate, runs in by_rate.items()},
+                {rate: fmean(map(_score, runs)) for rate, runs in by_rate.items()},
                 {rate: tuple(runs) for rate, runs in by_rate.items()},
             )
             for task, by_rate in sorted(tasks.items())
         ]
-        made += each
+        collected += each
         shared = set.intersection(*(set(t.scores) for t in each))
         if len(each) > 1 and shared:
-            means = {r: statistics.fmean(t.scores[r] for t in each) for r in shared}
-            made.append(Trials(method, MEAN, means, {}))
-    return made
+            means = {r: fmean(t.scores[r] for t in each) for r in shared}
+            collected.append(Trials(method, MEAN, means, {}))
+    return collected
 
 
 def _score(record: Record) -> float:
@@ -84,12 +84,12 @@ def search_sheets(records: Sequence[Record], folder: str = "") -> list[Sheet]:
 
 
 def _sheet(key: Conditions, records: Sequence[Record], folder: str) -> Sheet:
-    found = trials(records)
-    rates = sorted({rate for one in found for rate in one.scores})
-    most = max(len(one.scores) for one in found)
+    each = trials(records)
+    rates = sorted({rate for one in each for rate in one.scores})
+    most = max(len(one.scores) for one in each)
     body = [
         (Entry(one.method), Entry(one.task), *_tried(one, rates), *_expected(one, most))
-        for one in found
+        for one in each
     ]
     hours = sum(r.whole_seconds or 0.0 for r in records) / 3600
     notes = (
@@ -130,17 +130,17 @@ def _tried(one: Trials, rates: Sequence[float]) -> list[Entry]:
 def _expected(one: Trials, most: int) -> list[Entry]:
     """Return the expected best of 1, 2, … `most` trials, as far as the row has so many."""
     scores = list(one.scores.values())
-    found = [expected_best(scores, k) for k in range(1, len(scores) + 1)]
-    line = [Entry(f"{100 * value:.1f}", value=value) for value in found]
+    best = [expected_best(scores, k) for k in range(1, len(scores) + 1)]
+    line = [Entry(f"{100 * value:.1f}", value=value) for value in best]
     return line + [Entry("–")] * (most - len(line))
 
 
 def searched(records: Sequence[Record]) -> list[Sheet]:
     """Return the sheets of a folder that a user named; without a trial in it, a UserError."""
-    found = search_sheets(records)
-    if not found:
+    sheets = search_sheets(records)
+    if not sheets:
         raise UserError(
             "no record here chose by a part of train; name a folder that search=true or"
             " protocol=select wrote, such as results/searches/NAME"
         )
-    return found
+    return sheets

@@ -39,7 +39,7 @@ class Sheet:
     records: str = ""
 
 
-def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
+def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
     """Return scores by method and task, the rows' tie groups in bold, and what each row costs."""
     several = len(table.tasks) > 1
     printed = {task: beside(table, task, papers) for task in table.tasks}
@@ -47,7 +47,7 @@ def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -
     for task in table.tasks:
         heads += [task, "paper"] if printed[task] else [task]
     heads += [AVERAGE] if several else []
-    heads += ["mean rank"] if found.ranks else []
+    heads += ["mean rank"] if comparison.ranks else []
     heads += ["n", "trainable %", "without head %", "stored MB"]
     cost = len(table.devices) < 2
     heads += ["training seconds", "peak MB"] if cost else []
@@ -55,16 +55,16 @@ def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -
     for row in table.rows:
         line = [Entry(row.method)]
         for task in table.tasks:
-            tied = row.method in found.tied.get(task, ())
+            tied = row.method in comparison.tied.get(task, ())
             line.append(_score(row.cells.get(task), tied))
             if printed[task]:
                 line.append(_paper(printed[task].get(row.method, [])))
         if several:
             mean = average(row, table.tasks)
-            tied = row.method in found.tied.get(AVERAGE, ())
+            tied = row.method in comparison.tied.get(AVERAGE, ())
             line.append(_number(mean, 100, ".1f", tied))
-        if found.ranks:
-            line.append(_number(found.ranks.mean.get(row.method), 1, ".1f"))
+        if comparison.ranks:
+            line.append(_number(comparison.ranks.mean.get(row.method), 1, ".1f"))
         line.append(Entry(_counts(row, table.tasks)))
         line += [share_entry(row.trainable_share), share_entry(row.trainable_share_without_head)]
         stored = row.stored_bytes
@@ -72,26 +72,27 @@ def score_sheet(table: Table, found: Comparison, papers: Sequence[Paper] = ()) -
         line += _cost(row, table.tasks) if cost else []
         body.append(tuple(line))
     return Sheet(
-        table.conditions.heading(), tuple(heads), tuple(body), _notes(table, found, papers)
+        table.conditions.heading(), tuple(heads), tuple(body), _notes(table, comparison, papers)
     )
 
 
-def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[str, ...]:
+def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tuple[str, ...]:
     notes = [
         "Scores in percent, mean ± standard deviation over seeds; a task with two metrics shows"
         " their mean."
     ]
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
-    if found.tied:
+    tied, ranks = comparison.tied, comparison.ranks
+    if tied:
         notes.append(
-            f"Bold in {listed(list(found.tied))}: the best row and those that its seeds do not"
+            f"Bold in {listed(list(tied))}: the best row and those that its seeds do not"
             " separate from it (exact sign-flip test after Holm's correction, and BCa interval)."
         )
-    notes += found.reasons
-    if found.ranks:
+    notes += comparison.reasons
+    if ranks:
         notes.append(
-            f"Mean ranks over {len(table.tasks)} tasks: Friedman's p {found.ranks.p:.2g}; ranks"
-            f" that differ by less than {found.ranks.critical_difference:.1f} do not separate"
+            f"Mean ranks over {len(table.tasks)} tasks: Friedman's p {ranks.p:.2g}; ranks"
+            f" that differ by less than {ranks.critical_difference:.1f} do not separate"
             " (Nemenyi, level .05)."
         )
     if len(table.devices) == 1:
@@ -104,8 +105,8 @@ def _notes(table: Table, found: Comparison, papers: Sequence[Paper]) -> tuple[st
     printed = [
         f"Paper, {name}: {one.note}."
         for task in table.tasks
-        for name, found_beside in beside(table, task, papers).items()
-        for one in found_beside
+        for name, scores in beside(table, task, papers).items()
+        for one in scores
     ]
     notes += dict.fromkeys(printed)
     named = elsewhere(table, papers)
@@ -131,10 +132,10 @@ def _score(cell: Cell | None, bold: bool) -> Entry:
     runs = tuple((text, p.run) for text, p in zip(each, cell.points, strict=True) if p.record)
     if cell.mean is None:
         missing = all(p.status == "missing" for p in cell.points)
-        none = f"0/{cell.asked}" if missing else "failed"
+        none = f"0/{cell.planned}" if missing else "failed"
         return Entry(none, title="; ".join(each), runs=runs)
     spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
-    short = "" if len(cell.scores) == cell.asked else f" ({len(cell.scores)}/{cell.asked})"
+    short = "" if len(cell.scores) == cell.planned else f" ({len(cell.scores)}/{cell.planned})"
     text = f"{100 * cell.mean:.1f}{spread}{short}"
     return Entry(text, bold, "; ".join(each), cell.mean, runs)
 
@@ -159,11 +160,11 @@ def difference_text(difference: Difference) -> str:
     return f"{text} [{points(low)}, {points(high)}]"
 
 
-def _paper(found: Sequence[Beside]) -> Entry:
-    if not found:
+def _paper(scores: Sequence[Beside]) -> Entry:
+    if not scores:
         return Entry("–")
-    shown = " / ".join(dict.fromkeys(one.shown for one in found))
-    return Entry(shown, title="\n".join(one.title for one in found), value=found[0].theirs / 100)
+    shown = " / ".join(dict.fromkeys(one.shown for one in scores))
+    return Entry(shown, title="\n".join(one.title for one in scores), value=scores[0].theirs / 100)
 
 
 def _counts(row: Row, tasks: Sequence[str]) -> str:
@@ -176,7 +177,7 @@ def _count(cell: Cell | None) -> str:
     if cell is None:
         return "0"
     finished = len(cell.scores)
-    return str(finished) if finished == cell.asked else f"{finished}/{cell.asked}"
+    return str(finished) if finished == cell.planned else f"{finished}/{cell.planned}"
 
 
 def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
@@ -189,47 +190,47 @@ def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
     ]
 
 
-def difference_sheet(table: Table, found: Comparison) -> Sheet | None:
+def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
     """Return the differences to full fine-tuning in points; None where nothing can be compared."""
-    rows = [row.method for row in table.rows if any(k[0] == row.method for k in found.differences)]
+    differences = comparison.differences
+    rows = [row.method for row in table.rows if any(k[0] == row.method for k in differences)]
     if not rows:
         return None
     body = []
     for name in rows:
         line = [Entry(name)]
-        for column in found.columns:
-            difference = found.differences.get((name, column))
+        for column in comparison.columns:
+            difference = differences.get((name, column))
             if difference is None:
                 line.append(Entry("–"))
                 continue
             text = difference_text(difference)
-            p, over = difference.p, found.over_examples.get((name, column))
+            p, over = difference.p, comparison.over_examples.get((name, column))
             said = [f"{difference.pairs} pairs"]
             said += [] if p is None else [f"p {p:.2g}"]
-            said += [] if p is None else [f"after Holm {found.adjusted[name, column]:.2g}"]
+            said += [] if p is None else [f"after Holm {comparison.adjusted[name, column]:.2g}"]
             if over is not None:
                 said.append(f"over seeds and examples [{points(over[0])}, {points(over[1])}]")
-            claimed = found.claimed((name, column))
+            claimed = comparison.claimed((name, column))
             line.append(Entry(text, claimed, "; ".join(said), difference.mean))
         body.append(tuple(line))
     notes = ["Points, paired by seed; 95 % BCa intervals from five pairs on."]
-    if found.adjusted:
+    if comparison.adjusted:
         notes[0] += (
             " Bold: interval and exact sign-flip test after Holm's correction over the"
-            f" {len(found.adjusted)} comparisons shown both exclude zero."
+            f" {len(comparison.adjusted)} comparisons shown both exclude zero."
         )
-    if AVERAGE in found.columns and not table.conditions.vectors:
+    if AVERAGE in comparison.columns and not table.conditions.vectors:
         notes.append("The average's test has a pair for each task and seed.")
-        tasks = [column for column in found.columns if column != AVERAGE]
-        counts = {(key[0], d.pairs) for key, d in found.differences.items() if key[1] != AVERAGE}
-        whole = {key[0]: d.pairs for key, d in found.differences.items() if key[1] == AVERAGE}
+        tasks = [column for column in comparison.columns if column != AVERAGE]
+        counts = {(key[0], d.pairs) for key, d in differences.items() if key[1] != AVERAGE}
+        whole = {key[0]: d.pairs for key, d in differences.items() if key[1] == AVERAGE}
         if any(pairs * len(tasks) > whole.get(name, math.inf) for name, pairs in counts):
             notes.append(
                 "Where a row's tasks have different seeds, its average is over the seeds that all"
                 " of them have, and so not the difference of the averages above."
             )
-    if found.differences and not any(found.claimed(key) for key in found.differences):
+    if differences and not any(comparison.claimed(key) for key in differences):
         notes.append("None of these differences is shown to be there by so many seeds.")
-    return Sheet(
-        f"Difference to {found.baseline}", ("method", *found.columns), tuple(body), tuple(notes)
-    )
+    heads = ("method", *comparison.columns)
+    return Sheet(f"Difference to {comparison.baseline}", heads, tuple(body), tuple(notes))

@@ -26,11 +26,11 @@ NO_RECORDS = "no records yet: run python run.py method=bitfit task=sst2\n"
 def one_run(record: Record) -> str:
     """Return the table of a single record, and each metric of each split in full."""
     lines = [render(tables([record]), "text", differences=False).rstrip()]
-    for split, found in record.scores.items():
+    for split, scores in record.scores.items():
         undefined = record.undefined.get(split, [])
         shown = [
             f"{k} {100 * v:.2f}" + (" (undefined, set to 0)" if k in undefined else "")
-            for k, v in found.items()
+            for k, v in scores.items()
         ]
         lines.append(f"{split}: {', '.join(shown)}")
     for split in record.predictions:
@@ -43,31 +43,31 @@ def one_run(record: Record) -> str:
 
 
 def sheets(
-    found: Sequence[Table],
+    shown: Sequence[Table],
     papers: Sequence[Paper] = (),
     differences: bool = True,
     examples: bool = False,
 ) -> list[Sheet]:
     """Return each table's scores and, where there are any, its differences to full fine-tuning."""
-    made = []
-    for table in found:
-        judged = judge(table, examples)
-        made.append(score_sheet(table, judged, papers))
-        below = difference_sheet(table, judged) if differences else None
-        made += [below] if below else []
-    return made
+    laid_out = []
+    for table in shown:
+        comparison = judge(table, examples)
+        laid_out.append(score_sheet(table, comparison, papers))
+        below = difference_sheet(table, comparison) if differences else None
+        laid_out += [below] if below else []
+    return laid_out
 
 
 def render(
-    found: Sequence[Table],
+    shown: Sequence[Table],
     form: Format,
     papers: Sequence[Paper] = (),
     differences: bool = True,
 ) -> str:
     """Return all tables, each under its heading; without records, a sentence that says so."""
-    if not found:
+    if not shown:
         return NO_RECORDS
-    return "\n".join(write(sheet, form) for sheet in sheets(found, papers, differences))
+    return "\n".join(write(sheet, form) for sheet in sheets(shown, papers, differences))
 
 
 def write(sheet: Sheet, form: Format) -> str:
@@ -114,14 +114,14 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
-def show(made: Sequence[Sheet]) -> None:
+def show(sheets: Sequence[Sheet]) -> None:
     """Print sheets on a terminal, folded to its width."""
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     console = Console()
-    for sheet in made:
+    for sheet in sheets:
         table = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
         for i, head in enumerate(sheet.heads):
             table.add_column(Text(head), justify="right" if i else "left", overflow="fold")

@@ -8,7 +8,7 @@ from results.pages.sheet import Entry, Sheet
 from results.papers.claims import Judged
 
 
-def claim_sheet(found: Sequence[Judged]) -> Sheet:
+def claim_sheet(judgements: Sequence[Judged]) -> Sheet:
     """Return claims and verdicts as a sheet."""
     body = tuple(
         (
@@ -18,7 +18,7 @@ def claim_sheet(found: Sequence[Judged]) -> Sheet:
             Entry(j.heading or "–"),
             Entry(j.claim.source),
         )
-        for j in found
+        for j in judgements
     )
     return Sheet(
         "Sentences of papers",
@@ -32,10 +32,10 @@ def claim_sheet(found: Sequence[Judged]) -> Sheet:
     )
 
 
-def to_text(found: Sequence[Judged]) -> str:
+def to_text(judgements: Sequence[Judged]) -> str:
     """Return claims, verdicts and numbers as text."""
     parts = []
-    for judged in found:
+    for judged in judgements:
         lines = [f"{judged.verdict.upper()}: {judged.claim.claim}"]
         lines += [f"  {judged.numbers}"]
         lines += [f"  {judged.heading}"] if judged.heading else []

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from statistics import fmean, median
 from typing import Literal
 
 import numpy as np
@@ -76,13 +76,13 @@ def known_claims(path: Path = PATH) -> tuple[Claim, ...]:
 
 def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> list[Judged]:
     """Return a verdict for each claim on each table that can decide it, or why none can."""
-    made = tables(records)
-    found = []
+    compared = tables(records)
+    judgements = []
     for claim in known_claims() if known is None else known:
-        fit = [t for t in made if _is_of(claim, t)]
+        fit = [t for t in compared if _is_of(claim, t)]
         each = [judged for table in fit if (judged := _on(claim, table)) is not None]
-        found += each or [Judged(claim, "not testable here", "", _needs(claim))]
-    return found
+        judgements += each or [Judged(claim, "not testable here", "", _needs(claim))]
+    return judgements
 
 
 def _is_of(claim: Claim, table: Table) -> bool:
@@ -121,7 +121,7 @@ def _on(claim: Claim, table: Table) -> Judged | None:
         tasks = [t for t in tasks if t in claim.tasks]
     if not tasks or len(tasks) < len(claim.tasks) or len(claim.above) > len(others):
         return None
-    other = max(others, key=lambda r: statistics.fmean(r.cells[t].mean or 0 for t in tasks))
+    other = max(others, key=lambda r: fmean(r.cells[t].mean or 0 for t in tasks))
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
     if claim.seconds_at_most is not None:
         most, cost = claim.seconds_at_most, ("training_seconds", "training seconds")
@@ -166,29 +166,29 @@ def _by_score(
     claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table
 ) -> tuple[Verdict, str]:
     needed = claim.points or 0.0
-    found = _difference(claim, mine, other, tasks, table)
-    if found is None:
+    gap = _difference(claim, mine, other, tasks, table)
+    if gap is None:
         return "undecided", "no seed is finished for both"
-    numbers = f"{mine.method} − {other.method}: {points(found.mean)} points, {_seeds(found)}"
+    numbers = f"{mine.method} − {other.method}: {points(gap.mean)} points, {_seeds(gap)}"
     numbers += f"; needed {points(needed / 100)}" + (f" ({claim.decided})" if claim.decided else "")
     if claim.share_at_most is not None and mine.trainable_share_without_head is not None:
         share = mine.trainable_share_without_head
         numbers += f"; trains {share:.2g} % without head, at most {claim.share_at_most:g} needed"
         if share > claim.share_at_most:
             return "not testable here", numbers
-    if found.interval is None:
+    if gap.interval is None:
         return "undecided", f"{numbers}; too few seeds for an interval ({FEWEST} are needed)"
-    low, high = found.interval
+    low, high = gap.interval
     # A sentence that says "above", with 0 needed, is not supported by no difference at all.
     reached = 100 * low > needed if needed == 0 else 100 * low >= needed
     missed = 100 * high < needed
     return ("supported" if reached else "contradicted" if missed else "undecided"), numbers
 
 
-def _seeds(found: Difference) -> str:
-    interval = found.interval
+def _seeds(gap: Difference) -> str:
+    interval = gap.interval
     shown = "" if interval is None else f" [{points(interval[0])}, {points(interval[1])}]"
-    return f"{found.pairs} pairs{shown}"
+    return f"{gap.pairs} pairs{shown}"
 
 
 def _difference(
@@ -229,7 +229,7 @@ def _by_cost(
                 ratios.append(one / two)
     if not ratios:
         return "undecided", f"no pair of runs with {words}"
-    middle = statistics.median(ratios)
+    middle = median(ratios)
     numbers = f"median ratio of {words} {middle:.2f} over {len(ratios)} pairs of runs"
     numbers += f" ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
     if len(ratios) < FEWEST:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from statistics import fmean
 
 import yaml
 
@@ -79,19 +79,19 @@ def _scores(path: Path) -> tuple[Score, ...]:
         reader = csv.DictReader(stream)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise UserError(f"{path} line 1: the columns must be {', '.join(COLUMNS)}")
-        found = []
+        scores = []
         for number, line in enumerate(reader, start=2):
             try:
                 value, sd = float(line.pop("value")), line.pop("sd")
-                found.append(Score(**line, value=value, sd=float(sd) if sd else None))
+                scores.append(Score(**line, value=value, sd=float(sd) if sd else None))
             except (TypeError, ValueError) as error:
                 raise UserError(f"{path} line {number}: {error}") from None
-    return tuple(found)
+    return tuple(scores)
 
 
 def beside(table: Table, task: str, known: Sequence[Paper]) -> dict[str, list[Beside]]:
     """Return the published scores that a table's cells of a task may be compared with, by row."""
-    found: dict[str, list[Beside]] = defaultdict(list)
+    by_row: dict[str, list[Beside]] = defaultdict(list)
     for row, paper, score in _of_rows(table, known):
         records = [] if task not in row.cells else [p.record for p in row.cells[task].points]
         whole = [r for r in records if r is not None and r.status == "finished"]
@@ -99,21 +99,21 @@ def beside(table: Table, task: str, known: Sequence[Paper]) -> dict[str, list[Be
             continue
         ours = [value for r in whole if (value := _same_metric(r, score)) is not None]
         if ours:
-            found[row.method].append(_beside(paper, score, whole, 100 * statistics.fmean(ours)))
-    return dict(found)
+            by_row[row.method].append(_beside(paper, score, whole, 100 * fmean(ours)))
+    return dict(by_row)
 
 
 def elsewhere(table: Table, known: Sequence[Paper]) -> list[str]:
     """Name what is published on a table's methods and tasks but not on its model and data."""
-    found: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
+    models: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for row, paper, score in _of_rows(table, known):
         cell = row.cells.get(score.task)
         for record in [] if cell is None else [p.record for p in cell.points if p.record]:
             if _differ(record, score):
-                found[row.method][paper.paper.partition(",")[0]].add(score.model)
+                models[row.method][paper.paper.partition(",")[0]].add(score.model)
     return [
         f"{method}: " + ", ".join(f"{paper} ({', '.join(sorted(m))})" for paper, m in where.items())
-        for method, where in found.items()
+        for method, where in models.items()
     ]
 
 
@@ -165,7 +165,7 @@ def _same_metric(record: Record, score: Score) -> float | None:
     wanted = "mismatched" in score.split
     for split, values in record.scores.items():
         if ("mismatched" in split) == wanted and all(m in values for m in score.metric.split("+")):
-            return statistics.fmean(values[m] for m in score.metric.split("+"))
+            return fmean(values[m] for m in score.metric.split("+"))
     return None
 
 

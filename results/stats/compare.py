@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from statistics import fmean
 
 import numpy as np
 
@@ -59,10 +59,10 @@ class Comparison:
 
     def claimed(self, key: Key) -> bool:
         """Say whether interval and adjusted p both separate a row from the baseline."""
-        found = self.differences.get(key)
-        if found is None or found.interval is None or key not in self.adjusted:
+        difference = self.differences.get(key)
+        if difference is None or difference.interval is None or key not in self.adjusted:
             return False
-        low, high = found.interval
+        low, high = difference.interval
         return (low > 0 or high < 0) and self.adjusted[key] < LEVEL
 
     @cached_property
@@ -79,6 +79,27 @@ class Comparison:
         return self.reach[key] < LEVEL
 
 
+@dataclass(frozen=True)
+class _Rival:
+    """A row beside the best of its column: the best minus it, and what a test of that can say.
+
+    `apart` is by task and seed, or by seed alone [1, seeds]; `p` is after Holm over the table's
+    rivals, `floor` the smallest p that so many pairs can give.
+    """
+
+    row: str
+    column: str
+    apart: Floats
+    p: float
+    floor: float
+
+    @property
+    def is_beaten(self) -> bool:
+        """Whether test and interval over seeds both set it apart."""
+        interval = bca_interval(self.apart.mean(axis=0)) if self.p < LEVEL else None
+        return interval is not None and interval[0] > 0
+
+
 def columns(table: Table) -> tuple[str, ...]:
     """Return the tasks, and `average` where there are several."""
     return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
@@ -86,9 +107,9 @@ def columns(table: Table) -> tuple[str, ...]:
 
 def average(row: Row, tasks: Sequence[str]) -> float | None:
     """Return the mean over tasks as GLUE's; None where a task lacks a score."""
-    found = [row.cells[t].mean for t in tasks if t in row.cells]
-    known = [mean for mean in found if mean is not None]
-    return statistics.fmean(known) if len(known) == len(tasks) else None
+    means = [row.cells[t].mean for t in tasks if t in row.cells]
+    known = [mean for mean in means if mean is not None]
+    return fmean(known) if len(known) == len(tasks) else None
 
 
 def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison:
@@ -100,9 +121,9 @@ def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison
     if base is not None:
         for name, row in rows.items():
             for column in shown:
-                found = None if row is base else difference(row, base, column, table)
-                if found is not None:
-                    differences[name, column] = found
+                gap = None if row is base else difference(row, base, column, table)
+                if gap is not None:
+                    differences[name, column] = gap
     tied, reasons = _ties(table, shown)
     over: dict[Key, tuple[float, float] | None] = {}
     if examples and base is not None:
@@ -137,10 +158,10 @@ def difference(first: Row, second: Row, column: str, table: Table) -> Difference
     pairs = _pairs(first, second, column, table)
     if pairs is None:
         return None
-    found = compare(list(pairs[0].mean(axis=0)), list(pairs[1].mean(axis=0)))
+    by_seed = compare(list(pairs[0].mean(axis=0)), list(pairs[1].mean(axis=0)))
     if len(pairs[0]) == 1 or table.conditions.vectors:
-        return found
-    return replace(found, pairs=pairs[0].size, p=sign_flip_p((pairs[0] - pairs[1]).ravel()))
+        return by_seed
+    return replace(by_seed, pairs=pairs[0].size, p=sign_flip_p((pairs[0] - pairs[1]).ravel()))
 
 
 def _pairs(first: Row, second: Row, column: str, table: Table) -> tuple[Floats, Floats] | None:
@@ -163,43 +184,46 @@ def _adjusted(differences: dict[Key, Difference]) -> dict[Key, float]:
 
 def _ties(table: Table, shown: Sequence[str]) -> tuple[dict[str, frozenset[str]], list[str]]:
     """Return each column's rows that tie with the best, and why other columns have none."""
-    best: dict[str, Row] = {}
-    apart: dict[Key, Floats] = {}  # the best minus the other, by task and seed or by seed
-    for column in shown:
-        scored = [(_complete(row, column, table.tasks), row) for row in table.rows]
-        ranked = [(rank, row) for rank, row in scored if rank is not None]
-        if len(ranked) < 2:
-            continue
-        best[column] = max(ranked, key=lambda s: (s[0], s[1].method))[1]
-        for row in (row for _, row in ranked if row is not best[column]):
-            pairs = _pairs(best[column], row, column, table)
-            if pairs is not None and pairs[0].shape[1] > 1:
-                apart[row.method, column] = pairs[0] - pairs[1]
-    if table.conditions.vectors:
-        apart = {key: by_set.mean(axis=0, keepdims=True) for key, by_set in apart.items()}
-    ps = [sign_flip_p(values.ravel()) for values in apart.values()]
-    adjusted = dict(zip(apart, holm(ps), strict=True))
-    floors = {key: smallest_p(values.size) for key, values in apart.items()}
+    best = {column: row for column in shown if (row := _best(table, column)) is not None}
+    rivals = _rivals(table, best)
     tied: dict[str, frozenset[str]] = {}
     hopeless: list[str] = []  # no p could be small enough
     few: list[str] = []  # where one could, there are too few seeds for an interval
     for column, first in best.items():
-        keys = [key for key in apart if key[1] == column]
-        reach = {k: floors[k] * sum(1 for g in floors.values() if g >= floors[k]) for k in keys}
-        able = [key for key in keys if reach[key] < LEVEL]
-        if not any(apart[key].shape[1] >= FEWEST for key in able):
+        beside = [rival for rival in rivals if rival.column == column]
+        able = [r for r in beside if r.floor * sum(o.floor >= r.floor for o in rivals) < LEVEL]
+        if not any(rival.apart.shape[1] >= FEWEST for rival in able):
             (few if able else hopeless).append(column)
             continue
-        beaten = {k[0] for k in keys if adjusted[k] < LEVEL and _above(apart[k])}
-        tied[column] = frozenset({first.method, *(key[0] for key in keys)} - beaten)
-    sizes = {key: values.size for key, values in apart.items()}
-    return tied, _why(hopeless, shown, sizes) + _why_few(few, shown)
+        rows = {first.method, *(rival.row for rival in beside)}
+        tied[column] = frozenset(rows - {rival.row for rival in beside if rival.is_beaten})
+    return tied, _why(hopeless, shown, rivals) + _why_few(few, shown)
 
 
-def _above(differences: Floats) -> bool:
-    """Say whether the interval of the mean over seeds lies above zero."""
-    interval = bca_interval(differences.mean(axis=0))
-    return interval is not None and interval[0] > 0
+def _best(table: Table, column: str) -> Row | None:
+    """Return a column's best row; None where fewer than two rows have a score."""
+    scored = [(_complete(row, column, table.tasks), row) for row in table.rows]
+    ranked = [(rank, row) for rank, row in scored if rank is not None]
+    return max(ranked, key=lambda s: (s[0], s[1].method))[1] if len(ranked) > 1 else None
+
+
+def _rivals(table: Table, best: dict[str, Row]) -> list[_Rival]:
+    """Return the rows that share two seeds with the best of a column, each beside it."""
+    apart: dict[Key, Floats] = {}
+    for column, first in best.items():
+        for row in table.rows:
+            if row is first or _complete(row, column, table.tasks) is None:
+                continue
+            pairs = _pairs(first, row, column, table)
+            if pairs is not None and pairs[0].shape[1] > 1:
+                apart[row.method, column] = pairs[0] - pairs[1]
+    if table.conditions.vectors:
+        apart = {key: by_set.mean(axis=0, keepdims=True) for key, by_set in apart.items()}
+    ps = holm([sign_flip_p(values.ravel()) for values in apart.values()])
+    return [
+        _Rival(row, column, values, p, smallest_p(values.size))
+        for ((row, column), values), p in zip(apart.items(), ps, strict=True)
+    ]
 
 
 def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] | None:
@@ -211,14 +235,14 @@ def _complete(row: Row, column: str, tasks: Sequence[str]) -> tuple[int, float] 
     return None if mean is None else (min(len(row.cells[t].scores) for t in tasks), mean)
 
 
-def _why(hopeless: Sequence[str], shown: Sequence[str], sizes: dict[Key, int]) -> list[str]:
+def _why(hopeless: Sequence[str], shown: Sequence[str], rivals: Sequence[_Rival]) -> list[str]:
     if not hopeless:
         return []
     where = _where(hopeless, shown)
-    pairs = [size for (_, column), size in sizes.items() if column in hopeless]
+    pairs = [rival.apart.size for rival in rivals if rival.column in hopeless]
     if not pairs:
         return [f"Nothing is set apart from the best in {where}: no two rows share two seeds."]
-    most, family = max(pairs), len(sizes)
+    most, family = max(pairs), len(rivals)
     p = min(1.0, smallest_p(most) * len(pairs))
     needed = next(n for n in range(1, 60) if smallest_p(n) * len(pairs) < LEVEL)
     return [
@@ -255,32 +279,32 @@ class _Draws:
 
     def __init__(self, table: Table, draws: int) -> None:
         self.tasks, self.draws = table.tasks, draws
-        self.found: dict[tuple[str, str], Floats | None] = {}
+        self.scores: dict[tuple[str, str], Floats | None] = {}
 
     def interval(self, first: Row, second: Row, column: str) -> tuple[float, float] | None:
         """Return the interval of first - second; None where a record holds no predictions."""
         seeds = shared_seeds(first, second, column, self.tasks)
         needed = self.tasks if column == AVERAGE else (column,)
-        scores = []
+        sides = []
         for row in (first, second):
             by_task = [self._cell(row, task, seeds) for task in needed]
-            known = [found for found in by_task if found is not None]
+            known = [scores for scores in by_task if scores is not None]
             if len(known) < len(needed):
                 return None
-            scores.append(np.mean(known, axis=0))
-        return multi_bootstrap(*scores)
+            sides.append(np.mean(known, axis=0))
+        return multi_bootstrap(*sides)
 
     def _cell(self, row: Row, task: str, seeds: Sequence[int]) -> Floats | None:
         records = {p.seed: p.record for p in row.cells[task].points}
         each = [self._run(record, task) for s in seeds if (record := records[s]) is not None]
-        known = [found for found in each if found is not None]
+        known = [scores for scores in each if scores is not None]
         return np.array(known) if len(known) == len(seeds) else None
 
     def _run(self, record: Record, task: str) -> Floats | None:
         key = (record.run, task)
-        if key not in self.found:
-            self.found[key] = resampled_scores(record, self.draws)
-        return self.found[key]
+        if key not in self.scores:
+            self.scores[key] = resampled_scores(record, self.draws)
+        return self.scores[key]
 
 
 MINUS = "−"

@@ -44,13 +44,13 @@ def compare(first: Sequence[float], second: Sequence[float], seed: int = 0) -> D
     """Compare two methods by seed: the differences first - second."""
     if len(first) != len(second) or not len(first):
         raise ValueError(f"{len(first)} and {len(second)} scores are no pairs")
-    found = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
     return Difference(
-        pairs=len(found),
-        mean=float(found.mean()),
-        sd=float(found.std(ddof=1)) if len(found) > 1 else None,
-        interval=bca_interval(found, seed=seed),
-        p=sign_flip_p(found) if len(found) > 1 else None,
+        pairs=len(differences),
+        mean=float(differences.mean()),
+        sd=float(differences.std(ddof=1)) if len(differences) > 1 else None,
+        interval=bca_interval(differences, seed=seed),
+        p=sign_flip_p(differences) if len(differences) > 1 else None,
     )
 
 
@@ -72,7 +72,7 @@ def bca_interval(
         return float(values[0]), float(values[0])
     n = len(values)
     wide = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)
-    found = stats.bootstrap(
+    interval = stats.bootstrap(
         (values,),
         np.mean,
         confidence_level=float(1 - 2 * stats.norm.sf(wide)),
@@ -80,7 +80,7 @@ def bca_interval(
         method="BCa",
         rng=np.random.Generator(np.random.PCG64(seed)),
     ).confidence_interval
-    return float(found.low), float(found.high)
+    return float(interval.low), float(interval.high)
 
 
 def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
@@ -137,7 +137,7 @@ def multi_bootstrap(
 
     Sellam et al. 2022 (arXiv 2106.16163): seeds and examples are drawn with replacement, the same
     for both methods. `first` and `second` hold scores [seeds, draws]: column d is what each seed's
-    model scores on the d-th draw of examples (results/resampling.py).
+    model scores on the d-th draw of examples (results/stats/resampling.py).
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
         raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, draws]")
@@ -145,8 +145,8 @@ def multi_bootstrap(
     seeds, draws = differences.shape
     rng = np.random.Generator(np.random.PCG64(seed))
     drawn = rng.integers(seeds, size=(seeds, draws))
-    found = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
-    low, high = np.quantile(found, [(1 - level) / 2, (1 + level) / 2])
+    means = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
 
 
@@ -206,7 +206,7 @@ def detectable_difference(
     free = pairs - 1
     critical = stats.t.ppf(1 - level / 2, free)
 
-    def found(effect: float) -> float:
+    def reached(effect: float) -> float:
         shift = effect * math.sqrt(pairs)
         far = stats.nct.sf(critical, free, shift) + stats.nct.cdf(-critical, free, shift)
         return float(far)
@@ -214,5 +214,5 @@ def detectable_difference(
     low, high = 0.0, 100.0
     for _ in range(60):
         middle = (low + high) / 2
-        low, high = (middle, high) if found(middle) < power else (low, middle)
+        low, high = (middle, high) if reached(middle) < power else (low, middle)
     return sd * high

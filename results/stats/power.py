@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 from collections import defaultdict
 from collections.abc import Sequence
+from statistics import fmean, variance
 
 from results.record import Record
 from results.stats.paired import detectable_difference
@@ -22,13 +22,13 @@ def power(records: Sequence[Record]) -> str:
     In points, by a paired t-test at level .05 with power .8; the spread of the per-seed differences
     is pooled over the methods that share at least two seeds with `full`.
     """
-    found = [_of_table(table) for table in tables(records)]
-    if not any(found):
+    texts = [_of_table(table) for table in tables(records)]
+    if not any(texts):
         return (
             "no method shares two seeds of a task with full fine-tuning yet: the spread of the"
             " differences is unknown\n"
         )
-    return "\n".join(text for text in found if text)
+    return "\n".join(text for text in texts if text)
 
 
 def _of_table(table: Table) -> str:
@@ -62,5 +62,5 @@ def pooled_sd(scores: dict[str, dict[int, float]]) -> tuple[float | None, int]:
     for method, by_seed in scores.items():
         shared = sorted(set(full) & set(by_seed))
         if method != BASELINE and len(shared) > 1:
-            variances.append(statistics.variance(by_seed[s] - full[s] for s in shared))
-    return (statistics.fmean(variances) ** 0.5 if variances else None), len(variances)
+            variances.append(variance(by_seed[s] - full[s] for s in shared))
+    return (fmean(variances) ** 0.5 if variances else None), len(variances)

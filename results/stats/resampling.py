@@ -34,7 +34,7 @@ def resampled_scores(record: Record, draws: int = 1000) -> Floats | None:
     """
     task = record.config.get("task")
     task = task if isinstance(task, dict) else {}
-    found = []
+    by_split = []
     for split, scores in record.scores.items():
         if split in task.get("diagnostics", {}):
             continue
@@ -50,8 +50,8 @@ def resampled_scores(record: Record, draws: int = 1000) -> Floats | None:
             counts = example_draws(len(gold), min(at_once, draws - begin), seed, block)
             each = [METRICS[name](one, other, counts, _positive(task)) for name in scores]
             parts.append(np.mean(each, axis=0))
-        found.append(np.concatenate(parts))
-    return np.asarray(np.mean(found, axis=0), np.float64) if found else None
+        by_split.append(np.concatenate(parts))
+    return np.asarray(np.mean(by_split, axis=0), np.float64) if by_split else None
 
 
 def _positive(task: dict[str, Any]) -> int:
@@ -61,8 +61,8 @@ def _positive(task: dict[str, Any]) -> int:
 
 def _ratio(top: Floats, bottom: Floats) -> Floats:
     """Return the ratio, 0 where it is undefined, as the metrics of a run are."""
-    found: Floats = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
-    return found
+    ratio: Floats = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
+    return ratio
 
 
 def _accuracy(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import statistics
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean, stdev
 
-from results.board import Asked, Board
 from results.errors import UserError
 from results.record import Record
+from results.run_list import ListedRun, RunList
 from results.tables.conditions import Conditions, conditions, makes_vectors
 from results.tables.labels import labels
 
@@ -43,7 +43,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Cell:
-    """The runs of one method on one task, by seed; `asked` counts unfinished and missing ones."""
+    """The runs of one method on one task, by seed; `planned` counts unfinished and missing ones."""
 
     points: tuple[Point, ...]
 
@@ -61,23 +61,23 @@ class Cell:
         return dict(zip(self.seeds, self.scores, strict=True))
 
     @property
-    def asked(self) -> int:
+    def planned(self) -> int:
         return len(self.points)
 
     @property
     def mean(self) -> float | None:
-        return statistics.fmean(self.scores) if self.scores else None
+        return fmean(self.scores) if self.scores else None
 
     @property
     def sd(self) -> float | None:
         """The sample standard deviation over seeds; None for a single run."""
-        return statistics.stdev(self.scores) if len(self.scores) > 1 else None
+        return stdev(self.scores) if len(self.scores) > 1 else None
 
     def cost(self, name: str) -> float | None:
         """Return the mean of a record's field, such as training_seconds, over finished runs."""
-        found = [getattr(p.record, name) for p in self.points if p.score is not None]
-        known = [value for value in found if value is not None]
-        return statistics.fmean(known) if known else None
+        values = [getattr(p.record, name) for p in self.points if p.score is not None]
+        known = [value for value in values if value is not None]
+        return fmean(known) if known else None
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,17 @@ class Table:
         return [p for row in self.rows for cell in row.cells.values() for p in cell.points]
 
 
-def tables(records: Iterable[Record], board: Board | None = None) -> list[Table]:
+def tables(records: Iterable[Record], listed: RunList | None = None) -> list[Table]:
     """Return one table for each set of equal conditions, in the order of their headings.
 
-    With a board, only its runs are shown, in its order, and those without a record are counted.
+    With a board's list, only its runs are shown, in its order; those without a record count too.
     """
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     for record in records:
-        if board is None or record.run in board.by_run:
+        if listed is None or record.run in listed.by_run:
             groups[conditions(record)] += _by_set(record) if makes_vectors(record) else [record]
     return [
-        _table(key, groups[key], board)
+        _table(key, groups[key], listed)
         for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
     ]
 
@@ -140,14 +140,14 @@ def _by_set(record: Record) -> list[Record]:
     if text is not None:  # of which data.train_size may have drawn a part
         drawn = record.data["splits"].get("train", {}).get("rows", text["rows"])
         text = {**text, "rows": drawn}
-    found = []
+    parts = []
     for name in sets:
         values = list(record.scores.get(name, {}).values())
-        found.append(
+        parts.append(
             dataclasses.replace(
                 record,
                 task=name,
-                score=statistics.fmean(values) if values else None,
+                score=fmean(values) if values else None,
                 scores={name: record.scores[name]} if name in record.scores else {},
                 data={
                     **record.data,
@@ -158,7 +158,7 @@ def _by_set(record: Record) -> list[Record]:
                 preparation_seconds=None,
             )
         )
-    return found
+    return parts
 
 
 def _column(record: Record) -> tuple[str, str]:
@@ -169,7 +169,7 @@ def _column(record: Record) -> tuple[str, str]:
     )
 
 
-def _table(key: Conditions, records: Sequence[Record], board: Board | None) -> Table:
+def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -> Table:
     # Two columns of one task (different subsets) never share a column: the later ones are numbered.
     columns = sorted({_column(r) for r in records}, key=lambda c: (_rank(c[0]), c))
     names: dict[tuple[str, str], str] = {}
@@ -182,31 +182,31 @@ def _table(key: Conditions, records: Sequence[Record], board: Board | None) -> T
         partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
         if partial and key.source != "embedded":
             marks[names[_column(record)]] = "subset: " + ", ".join(f"{n} {rows[n]:,}" for n in rows)
-    asked = board.by_run if board else {}
-    labelled = labels(records, {run: str(found.row) for run, found in asked.items()})
+    by_run = listed.by_run if listed else {}
+    labelled = labels(records, {run: str(one.row) for run, one in by_run.items()})
     by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         by_row[labelled[record.run]][names[_column(record)]].append(record)
-    places = {labelled[r.run]: asked[r.run].row for r in records if r.run in asked}
-    unseen = [] if board is None else _unseen(board, {_typed(r) for r in records})
+    places = {labelled[r.run]: by_run[r.run].row for r in records if r.run in by_run}
+    unseen = [] if listed is None else _unseen(listed, {_typed(r) for r in records})
     for task in unseen:
         names[task, ""] = task
-    found_rows = [
-        _row(label, by_row[label], board.rows[places[label]] if board else [])
+    table_rows = [
+        _row(label, by_row[label], listed.rows[places[label]] if listed else [])
         for label in sorted(by_row, key=lambda n: (_method_rank(n), places.get(n, 0), n))
     ]
     return Table(
         key,
         tuple(sorted(names.values(), key=lambda n: _rank(n.partition("#")[0]))),
-        tuple(found_rows),
+        tuple(table_rows),
         dict(sorted(marks.items())),
         tuple(sorted({device(r) for r in records if r.environment.get("device")})),
     )
 
 
-def _unseen(board: Board, seen: set[str]) -> list[str]:
+def _unseen(listed: RunList, seen: set[str]) -> list[str]:
     """Return the tasks that a board asks for and of which no run has a record."""
-    return [task for task in dict.fromkeys(a.task for a in board.asked) if task not in seen]
+    return [task for task in dict.fromkeys(one.task for one in listed.runs) if task not in seen]
 
 
 def _rank(task: str) -> tuple[int, str]:
@@ -217,14 +217,14 @@ def _method_rank(label: str) -> int:
     return 0 if label == "full" or label.startswith("full ") else 1
 
 
-def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -> Row:
+def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRun]) -> Row:
     cells = {}
-    missing: dict[str, list[Asked]] = defaultdict(list)
-    there = {r.run for found in by_task.values() for r in found}
-    for one in asked:
+    missing: dict[str, list[ListedRun]] = defaultdict(list)
+    there = {r.run for records in by_task.values() for r in records}
+    for one in listed:
         if one.run not in there:
             missing[one.task].append(one)
-    kinds = {task: _typed(found[0]) for task, found in by_task.items()}
+    kinds = {task: _typed(records[0]) for task, records in by_task.items()}
     others = [task for task in missing if task not in kinds.values()]
     for task in (*by_task, *others):
         points = [Point(r.seed, r.run, r) for r in by_task.get(task, [])]
@@ -237,7 +237,7 @@ def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -
                     " settings do not tell them apart: keep one of the two records"
                 )
         cells[task] = Cell(tuple(points))
-    counted = [[r.parameters for r in found if r.parameters] for found in by_task.values()]
+    counted = [[r.parameters for r in records if r.parameters] for records in by_task.values()]
     stored = [[r.stored_bytes for r in f if r.stored_bytes is not None] for f in by_task.values()]
     return Row(
         label,
@@ -254,7 +254,7 @@ def _row(label: str, by_task: dict[str, list[Record]], asked: Sequence[Asked]) -
 
 def _over_tasks(known: Sequence[Sequence[float]]) -> float | None:
     """Return the mean of the tasks' means: heads differ by task, and so may the seeds there are."""
-    return _mean([statistics.fmean(values) for values in known if values])
+    return _mean([fmean(values) for values in known if values])
 
 
 def _typed(record: Record) -> str:
@@ -264,7 +264,7 @@ def _typed(record: Record) -> str:
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return statistics.fmean(values) if values else None
+    return fmean(values) if values else None
 
 
 def device(record: Record) -> str:

@@ -81,12 +81,12 @@ def describe_budget(budget: dict[str, object]) -> str:
 
 def refuse_mixed(records: Sequence[Record]) -> None:
     """Raise a UserError that says which records differ in what, unless one table can hold all."""
-    found = [conditions(record) for record in records]
-    if len(set(found)) < 2:
+    each = [conditions(record) for record in records]
+    if len(set(each)) < 2:
         return
     lines = []
     for part in fields(Conditions):
-        counts = Counter(_shown(part.name, getattr(c, part.name)) for c in found)
+        counts = Counter(_shown(part.name, getattr(c, part.name)) for c in each)
         if len(counts) > 1:
             listed = "; ".join(f"{value}: {n}" for value, n in sorted(counts.items()))
             lines.append(f"  {part.name}: {listed}")
@@ -107,10 +107,10 @@ def _shown(part: str, value: object) -> str:
 CHOICES = ("data", "model", "budget", "precision", "protocol", "task", "method", "seed")
 
 
-def only(records: Sequence[Record], asked: Sequence[str]) -> list[Record]:
+def only(records: Sequence[Record], choices: Sequence[str]) -> list[Record]:
     """Return the records of which every KEY=VALUE is true; what is unknown is a UserError."""
     kept = list(records)
-    for choice in asked:
+    for choice in choices:
         key, _, value = choice.partition("=")
         if key not in CHOICES or not value:
             raise UserError(

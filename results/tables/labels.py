@@ -27,7 +27,7 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
     by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for record in records:
         by_name[row_name(record)][record.run] = dict(_details(record))
-    found = {}
+    by_run = {}
     for name, details in by_name.items():
         known = {k for k in _ABSENT_IN_OLD if all(k in d for d in details.values())}
         for own in details.values():
@@ -38,10 +38,10 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
             rows[groups.get(run) or repr(own)].append(run)
         for runs in rows.values():
             mine = _shared([details[run] for run in runs])
-            told = {k: v for k, v in mine.items() if any(o.get(k) != v for o in details.values())}
-            shown = ", ".join(f"{k}={v}" for k, v in told.items())
-            found.update(dict.fromkeys(runs, f"{name} ({shown})" if shown else name))
-    return found
+            apart = {k: v for k, v in mine.items() if any(o.get(k) != v for o in details.values())}
+            shown = ", ".join(f"{k}={v}" for k, v in apart.items())
+            by_run.update(dict.fromkeys(runs, f"{name} ({shown})" if shown else name))
+    return by_run
 
 
 def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:

@@ -13,8 +13,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from results import record as records
-from results.board import write_board
 from results.errors import UserError
+from results.run_list import write_list
 from runners.boards.estimate import estimate
 from runners.boards.plan import Board, Compose, Planned, listed, plan
 from runners.boards.pool import Pool, environment
@@ -44,7 +44,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         for run in runs:
             print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
         if sweep.list is not None:
-            say(f"list: {write_board(listed(board, runs), Path(sweep.list))}")
+            say(f"list: {write_list(listed(board, runs), Path(sweep.list))}")
         _tell_cost([*to_do, *(run for run in runs if run.state == "waiting")], runs, sweep, compose)
         return 0
     if to_do:

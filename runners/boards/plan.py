@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from results import board as lists
 from results import record as records
 from results.errors import UserError
+from results.run_list import ListedRun, RunList
 from runners.config.acts import BOARD_KEYS
 from runners.config.check import check
 from runners.config.section import Section
@@ -232,10 +232,10 @@ def _with_rate(run: Planned, rate: float | None, board: Board, planner: Planner)
     return Planned(slot, slot.overrides, name, run.path.with_name(f"{name}.json"), "waiting")
 
 
-def listed(board: Board, runs: Sequence[Planned]) -> lists.Board:
+def listed(board: Board, runs: Sequence[Planned]) -> RunList:
     """Return the list by which the board's tables count."""
-    return lists.Board(
+    return RunList(
         board.name,
         tuple(" ".join([row.method, *row.set]) for row in board.rows),
-        tuple(lists.Asked(r.slot.row, r.slot.task, r.slot.seed, r.name) for r in runs),
+        tuple(ListedRun(r.slot.row, r.slot.task, r.slot.seed, r.name) for r in runs),
     )

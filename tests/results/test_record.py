@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,75 @@ def test_file_that_is_no_record_is_named(content: str, said: str, tmp_path: Path
 def test_unknown_fields_of_a_record_are_passed_over() -> None:
     content = json.loads((GOLDEN / "schema_1.json").read_text())
     assert isinstance(from_mapping({**content, "of_the_future": 1}, "here"), Record)
+
+
+# For a value of each JSON type, others that do not stand for it: nothing is converted.
+UNLIKE: dict[type, list[Any]] = {
+    str: [1, True, ["x"]],
+    int: [True, 1.0, "1", [1]],
+    float: [True, "1", math.nan, math.inf, 10**400],
+    list: [{}, "x", 1],
+    dict: [[], "x", 1],
+}
+
+
+# What is read below a record's fields; the fields themselves are taken from the golden file.
+BELOW = (
+    *(f"config.{key}" for key in ("budget", "precision", "protocol", "method", "lr")),
+    *(f"config.budget.{key}" for key in ("name", "epochs", "batch_size", "max_length", "schedule")),
+    *(f"config.budget.{key}" for key in ("warmup", "weight_decay", "max_grad_norm")),
+    *("config.method.0", "config.method.0.name", "data.source", "data.splits", "data.splits.train"),
+    *("data.splits.train.rows", "data.splits.train.sha256", "weights.sha256", "parameters.total"),
+    *("scores.validation", "scores.validation.f1", "methods.0", "predictions.validation"),
+    *("predictions.validation.predictions", "evaluations.0"),
+)
+
+
+def _fields() -> list[str]:
+    golden = json.loads((GOLDEN / "schema_1.json").read_text())
+    return [name for name, value in golden.items() if value is not None]
+
+
+@pytest.mark.parametrize("place", [*_fields(), *BELOW])
+def test_value_of_another_kind_is_refused_by_its_key(place: str) -> None:
+    content = json.loads((GOLDEN / "schema_1.json").read_text())
+    *above, last = (int(key) if key.isdigit() else key for key in place.split("."))
+    node = content
+    for key in above:
+        node = node[key]
+    for other in UNLIKE[type(node[last])]:
+        node[last] = other
+        with pytest.raises(UserError, match=r"^here is no record: ") as caught:
+            from_mapping(content, "here")
+        assert place.replace(".0", "[0]") in str(caught.value)
+
+
+def test_whole_numbers_stay_whole_where_a_fraction_may_stand() -> None:
+    content = json.loads((GOLDEN / "schema_1.json").read_text())
+    record = from_mapping({**content, "score": 1, "train_seconds": 2}, "here")
+    assert (type(record.score), type(record.train_seconds)) == (int, int)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "said"),
+    [
+        ("parameters", {"total": 5, "trainable": 1}, "parameters lacks a count"),
+        ("parameters", dict.fromkeys(("total", "trainable", "trainable_without_head"), 0), "is 0"),
+        ("status", "done", "status='done'"),
+        ("losses", [0.5, None], r"losses\[1\]=None is no number"),
+    ],
+)
+def test_part_that_no_table_could_use_is_refused(part: str, value: Any, said: str) -> None:
+    content = json.loads((GOLDEN / "schema_1.json").read_text())
+    with pytest.raises(UserError, match=f"here is no record: .*{said}"):
+        from_mapping({**content, part: value}, "here")
+
+
+def test_part_that_is_missing_is_named() -> None:
+    content = json.loads((GOLDEN / "schema_1.json").read_text())
+    del content["config"]["budget"]["epochs"]
+    with pytest.raises(UserError, match=r"here is no record: config\.budget\.epochs is missing"):
+        from_mapping(content, "here")
 
 
 def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

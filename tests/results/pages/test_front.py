@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from results.__main__ import main
-from results.board import Asked, Board, write_board
 from results.errors import UserError
 from results.pages.front import BEGIN, END, board_front
 from results.record import Record, write
+from results.run_list import ListedRun, RunList, write_list
 from results.stats.compare import AVERAGE, judge
 from results.stats.paired import bca_interval
 from results.tables.collect import tables
@@ -22,17 +22,17 @@ TASKS = ("cola", "mrpc", "rte", "stsb")
 TOTAL = 22_713_986
 
 
-def _board(records: list[Record], seeds: int = 6) -> Board:
+def _board(records: list[Record], seeds: int = 6) -> RunList:
     methods = tuple(dict.fromkeys("+".join(r.methods) for r in records))
     runs = {("+".join(r.methods), r.task, r.seed): r.run for r in records}
     tasks = tuple(dict.fromkeys(r.task for r in records))
-    asked = [
-        Asked(row, task, seed, runs.get((m, task, seed), f"none.{m}.{task}.{seed}"))
+    runs = [
+        ListedRun(row, task, seed, runs.get((m, task, seed), f"none.{m}.{task}.{seed}"))
         for seed in range(1, seeds + 1)
         for task in tasks
         for row, m in enumerate(methods)
     ]
-    return Board("try", methods, tuple(asked))
+    return RunList("try", methods, tuple(runs))
 
 
 def _front(records: list[Record], seeds: int = 6) -> str:
@@ -241,7 +241,7 @@ def test_records_of_unlike_conditions_are_refused_with_the_way_out() -> None:
 def _folders(records: list[Record], folder: Path) -> list[str]:
     for record in records:
         write(record, folder / "runs")
-    write_board(_board(records), folder / "boards")
+    write_list(_board(records), folder / "boards")
     return ["front", str(folder / "runs"), "--boards", str(folder / "boards")]
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from results.__main__ import main
-from results.board import Asked, Board, write_board
 from results.pages.search import search_sheets, trials
 from results.record import Record, write
+from results.run_list import ListedRun, RunList, write_list
 from runners.boards.plan import Planned, Search, Slot, best_rates
 from tests.results.simulated import simulated
 
@@ -132,7 +132,9 @@ def test_boards_page_has_its_search_and_links_to_it(tmp_path: Path) -> None:
         write(record, tmp_path / "searches" / "try")
     final = simulated("full", "cola", 1, 0.4)
     write(final, tmp_path / "runs")
-    write_board(Board("try", ("full",), (Asked(0, "cola", 1, final.run),)), tmp_path / "boards")
+    write_list(
+        RunList("try", ("full",), (ListedRun(0, "cola", 1, final.run),)), tmp_path / "boards"
+    )
     boards = str(tmp_path / "boards")
     assert main(["boards", str(tmp_path / "runs"), "--boards", boards]) == 0
     folder = tmp_path / "boards" / "try"

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from results.__main__ import main
-from results.board import Asked, Board, read_board, write_board
 from results.errors import UserError
 from results.pages.sheet import score_sheet
 from results.record import write
+from results.run_list import ListedRun, RunList, read_list, write_list
 from results.stats.compare import judge
 from results.tables.collect import tables
 from tests.conftest import ROOT, Cli, tiny
@@ -22,15 +22,15 @@ from tests.results.simulated import grid, simulated
 METHODS = ("full", "bitfit", "adapter")
 
 
-def _board(records: list, methods: tuple[str, ...] = METHODS, seeds: int = 6) -> Board:
+def _board(records: list, methods: tuple[str, ...] = METHODS, seeds: int = 6) -> RunList:
     runs = {(r.methods[0], r.task, r.seed): r.run for r in records}
-    asked = [
-        Asked(row, task, seed, runs.get((m, task, seed), f"none.{m}.{task}.{seed}"))
+    listed = [
+        ListedRun(row, task, seed, runs.get((m, task, seed), f"none.{m}.{task}.{seed}"))
         for seed in range(1, seeds + 1)
         for task in ("mrpc", "rte")
         for row, m in enumerate(methods)
     ]
-    return Board("try", methods, tuple(asked))
+    return RunList("try", methods, tuple(listed))
 
 
 def test_missing_runs_count_and_a_task_without_any_is_a_column() -> None:
@@ -39,7 +39,7 @@ def test_missing_runs_count_and_a_task_without_any_is_a_column() -> None:
     assert table.tasks == ("mrpc", "rte")
     assert [row.method for row in table.rows] == ["full", "bitfit"]
     cells = table.rows[0].cells
-    assert [(len(c.scores), c.asked) for c in cells.values()] == [(4, 6), (0, 6)]
+    assert [(len(c.scores), c.planned) for c in cells.values()] == [(4, 6), (0, 6)]
     sheet = score_sheet(table, judge(table))
     assert [e.text for e in sheet.body[0]][2] == "0/6"
     assert "(4/6)" in sheet.body[0][1].text
@@ -66,7 +66,7 @@ def test_pages_are_written_linked_and_the_same_again(tmp_path: Path) -> None:
     for record in records:
         record.losses = [1 / (i + 1) for i in range(40)]
         write(record, tmp_path / "runs")
-    write_board(_board(records), tmp_path / "boards")
+    write_list(_board(records), tmp_path / "boards")
     command = ["boards", str(tmp_path / "runs"), "--boards", str(tmp_path / "boards")]
     assert main(command) == 0
     folder = tmp_path / "boards" / "try"
@@ -91,7 +91,7 @@ def test_pages_are_written_linked_and_the_same_again(tmp_path: Path) -> None:
 
 def test_board_without_any_record_still_has_a_page(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    write_board(_board([]), tmp_path / "boards")
+    write_list(_board([]), tmp_path / "boards")
     assert main(["boards", str(tmp_path / "runs"), "--boards", str(tmp_path / "boards")]) == 0
     text = (tmp_path / "boards" / "try" / "table.md").read_text()
     assert "0 of 36 runs have a record. No run yet: full, bitfit, adapter." in text
@@ -114,7 +114,7 @@ def test_damaged_list_is_refused_by_name(text: str, tmp_path: Path) -> None:
     path = tmp_path / "runs.json"
     path.write_text(text)
     with pytest.raises(UserError, match=r"runs\.json is no list of a board's runs"):
-        read_board(path)
+        read_list(path)
 
 
 def test_no_board_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -125,18 +125,18 @@ def test_no_board_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_list_comes_from_the_boards_plan(cli: Cli, tmp_path: Path, tiny_folder) -> None:
     few = [a for a in tiny(tiny_folder("bert")) if not a.startswith("out=")]
-    asked = ["board=smoke", f"out={tmp_path / 'runs'}", *few]
-    done = cli(*asked, f"list={tmp_path}")
+    command = ["board=smoke", f"out={tmp_path / 'runs'}", *few]
+    done = cli(*command, f"list={tmp_path}")
     assert done.code == 2
     assert "goes with plan=true" in done.err
-    done = cli(*asked, f"list={tmp_path}", "plan=true")
+    done = cli(*command, f"list={tmp_path}", "plan=true")
     assert done.code == 0, done.err
-    board = read_board(tmp_path / "smoke" / "runs.json")
+    board = read_list(tmp_path / "smoke" / "runs.json")
     assert board.methods == ("full", "bitfit")
-    assert [(a.row, a.task, a.seed) for a in board.asked] == [
+    assert [(a.row, a.task, a.seed) for a in board.runs] == [
         (0, "rte", 1), (1, "rte", 1), (0, "rte", 2), (1, "rte", 2),
     ]  # fmt: skip
-    assert all(a.run.startswith(f"rte.{board.methods[a.row]}.") for a in board.asked)
+    assert all(a.run.startswith(f"rte.{board.methods[a.row]}.") for a in board.runs)
     assert json.loads((tmp_path / "smoke" / "runs.json").read_text())["board"] == "smoke"
 
 
@@ -148,12 +148,12 @@ def test_committed_pages_are_what_the_records_give(tmp_path: Path) -> None:
         folder = tmp_path / "results" / "boards" / listed.parent.name
         folder.mkdir(parents=True)
         shutil.copy(listed, folder)
-    made = tmp_path / "results" / "boards"
+    written = tmp_path / "results" / "boards"
 
     for records in ("runs", "searches"):
         shutil.copytree(ROOT / "results" / records, tmp_path / "results" / records)
-    assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(made)]) == 0
-    for path in sorted(p for p in made.rglob("*") if p.is_file()):
-        there = committed / path.relative_to(made)
+    assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(written)]) == 0
+    for path in sorted(p for p in written.rglob("*") if p.is_file()):
+        there = committed / path.relative_to(written)
         assert there.read_bytes() == path.read_bytes(), f"{there}: run make tables"
-    assert {p.name for p in made.iterdir()} == {p.name for p in committed.iterdir()}
+    assert {p.name for p in written.iterdir()} == {p.name for p in committed.iterdir()}

@@ -17,7 +17,7 @@ LIST = "runs.json"
 
 
 @dataclass(frozen=True)
-class Asked:
+class ListedRun:
     """One run that a board asks for: the board's row, counted from 0, task, seed, and its name."""
 
     row: int
@@ -27,86 +27,88 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Board:
+class RunList:
     """A board's name, the methods of its rows as typed, and every run it asks for."""
 
     name: str
     methods: tuple[str, ...]
-    asked: tuple[Asked, ...]
+    runs: tuple[ListedRun, ...]
 
     @cached_property
-    def by_run(self) -> dict[str, Asked]:
-        return {a.run: a for a in self.asked}
+    def by_run(self) -> dict[str, ListedRun]:
+        return {one.run: one for one in self.runs}
 
     @cached_property
-    def rows(self) -> list[list[Asked]]:
-        found: dict[int, list[Asked]] = defaultdict(list)
-        for one in self.asked:
-            found[one.row].append(one)
-        return [found[i] for i in range(len(self.methods))]
+    def rows(self) -> list[list[ListedRun]]:
+        by_row: dict[int, list[ListedRun]] = defaultdict(list)
+        for one in self.runs:
+            by_row[one.row].append(one)
+        return [by_row[i] for i in range(len(self.methods))]
 
     def to_json(self) -> str:
         """Return JSON, one run a line."""
-        lines = [json.dumps([a.row, a.task, a.seed, a.run]) for a in self.asked]
+        lines = [json.dumps([r.row, r.task, r.seed, r.run]) for r in self.runs]
         return (
             f'{{\n"board": {json.dumps(self.name)},\n"methods": {json.dumps(self.methods)},\n'
             '"runs": [\n' + ",\n".join(lines) + "\n]\n}\n"
         )
 
 
-def write_board(board: Board, folder: Path) -> Path:
+def write_list(listed: RunList, folder: Path) -> Path:
     """Write a board's list of runs to FOLDER/NAME/runs.json."""
-    path = folder / board.name / LIST
+    path = folder / listed.name / LIST
     try:
         with whole(path) as temporary:
-            temporary.write_text(board.to_json(), encoding="utf-8")
+            temporary.write_text(listed.to_json(), encoding="utf-8")
     except OSError as error:
         raise UserError(f"{path}: cannot be written ({error.strerror})") from None
     return path
 
 
-def read_board(path: Path) -> Board:
+def read_list(path: Path) -> RunList:
     """Read a board's list of runs; what is no such list is a UserError that names the file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         methods, name = content["methods"], content["board"]
-        asked = [Asked(*entry) for entry in content["runs"]]
-        whole = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_-]+", name) is not None
-        whole &= all(isinstance(m, str) for m in methods)
+        runs = [ListedRun(*entry) for entry in content["runs"]]
+        valid = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_-]+", name) is not None
+        valid &= all(isinstance(m, str) for m in methods)
         kinds = (int, str, int, str)
-        for a in asked:
-            values = (a.row, a.task, a.seed, a.run)
-            whole &= all(type(v) is k for v, k in zip(values, kinds, strict=True))
-            whole &= 0 <= a.row < len(methods)
-        if not whole:
+        for one in runs:
+            values = (one.row, one.task, one.seed, one.run)
+            valid &= all(type(v) is k for v, k in zip(values, kinds, strict=True))
+            valid &= 0 <= one.row < len(methods)
+        if not valid:
             raise ValueError("an entry is no [row, task, seed, run]")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise UserError(
             f"{path} is no list of a board's runs ({error}); make it with python run.py board=NAME"
             " plan=true list=FOLDER"
         ) from None
-    return Board(name, tuple(methods), tuple(asked))
+    return RunList(name, tuple(methods), tuple(runs))
 
 
-def read_boards(folder: Path) -> list[Board]:
+def read_lists(folder: Path) -> list[RunList]:
     """Read the lists of every board below a folder, in the order of their names."""
-    return [read_board(path) for path in sorted(folder.glob(f"*/{LIST}"))]
+    return [read_list(path) for path in sorted(folder.glob(f"*/{LIST}"))]
 
 
-def find_board(name: str | None, folder: Path) -> Board:
+def find_list(name: str | None, folder: Path) -> RunList:
     """Read the list of one board below a folder; a name that is none there is a UserError."""
     names = sorted(path.parent.name for path in folder.glob(f"*/{LIST}"))
     if name in names:
-        return read_board(folder / name / LIST)
+        return read_list(folder / name / LIST)
     known = f"known in {folder}: {', '.join(names) or 'none'}"
     if name is None:
         raise UserError(f"front needs the name of a board: --board NAME; {known}")
     raise UserError(f"--board {name}: no such board{nearest(name, names) or f'; {known}'}")
 
 
-def absent(board: Board, runs: Sequence[str]) -> list[str]:
+def absent(listed: RunList, runs: Sequence[str]) -> list[str]:
     """Return the methods of the rows of which no run has a record."""
     there = set(runs)
     return [
-        board.methods[i] for i, row in enumerate(board.rows) if not any(a.run in there for a in row)
+        listed.methods[i]
+        for i, row in enumerate(listed.rows)
+        if not any(one.run in there for one in row)
     ]

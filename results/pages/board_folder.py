@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from results.board import Board, absent, read_boards
 from results.errors import UserError
 from results.pages.data import lines, to_csv
 from results.pages.html import page
@@ -21,10 +20,11 @@ from results.pages.verdicts import claim_sheet
 from results.papers.claims import claims
 from results.papers.published import papers
 from results.record import Record, read_all
+from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
 
-MADE = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
+_FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
 
 
 def write_boards(
@@ -37,65 +37,66 @@ def write_boards(
     records that are not made any more are removed.
     """
     written = []
-    boards = read_boards(folder)
-    if not boards:
+    lists = read_lists(folder)
+    if not lists:
         raise UserError(
             f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
             f" list={folder}"
         )
-    for board in boards:
-        written += _write(board, records, folder / board.name, runs, pdf)
+    for listed in lists:
+        written += _write(listed, records, folder, runs, pdf)
     return written
 
 
 def board_sheets(
-    board: Board, records: Sequence[Record]
+    listed: RunList, records: Sequence[Record]
 ) -> tuple[list[Table], list[Comparison], list[Sheet]]:
     """Return a board's tables, what their seeds say, and the sheets of both."""
-    made = tables(records, board)
-    judged = [judge(table, examples=True) for table in made]
+    of_board = tables(records, listed)
+    comparisons = [judge(table, examples=True) for table in of_board]
     sheets: list[Sheet] = []
-    for table, found in zip(made, judged, strict=True):
-        sheets.append(score_sheet(table, found, papers()))
-        below = difference_sheet(table, found)
+    for table, comparison in zip(of_board, comparisons, strict=True):
+        sheets.append(score_sheet(table, comparison, papers()))
+        below = difference_sheet(table, comparison)
         sheets += [below] if below else []
-    return made, judged, sheets
+    return of_board, comparisons, sheets
 
 
 def _write(
-    board: Board, records: Sequence[Record], folder: Path, runs: Path, pdf: bool
+    listed: RunList, records: Sequence[Record], boards: Path, runs: Path, pdf: bool
 ) -> list[Path]:
+    folder = boards / listed.name
     there = {r.run for r in records}
-    done = sum(a.run in there for a in board.asked)
-    title = f"Board {board.name}"
-    about = f"{done} of {len(board.asked)} runs have a record."
-    missing = absent(board, sorted(there))
+    done = sum(one.run in there for one in listed.runs)
+    title = f"Board {listed.name}"
+    about = f"{done} of {len(listed.runs)} runs have a record."
+    missing = absent(listed, sorted(there))
     about += f" No run yet: {', '.join(missing)}." if missing else ""
-    made, judged, sheets = board_sheets(board, records)
-    searches = folder.parent.parent / "searches" / board.name
+    of_board, comparisons, sheets = board_sheets(listed, records)
+    searches = boards.parent / "searches" / listed.name
     if searches.is_dir():
         sheets += search_sheets(read_all(searches), address(searches, folder))
-    decided = claims([r for r in records if r.run in board.by_run])
+    decided = claims([r for r in records if r.run in listed.by_run])
     files = {
         "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),
         "table.tex": latex(sheets),
-        "table.csv": to_csv(list(lines(made, judged))),
+        "table.csv": to_csv(list(lines(of_board, comparisons))),
     }
     shown: dict[str, tuple[str, str]] = {}
     figures = {}
-    for number, table in enumerate(made, start=1):
+    for number, table in enumerate(of_board, start=1):
         for name, (caption, figure) in pictures(table, papers()).items():
-            file = f"{name}.svg" if len(made) == 1 else f"{name}.{number}.svg"
+            file = f"{name}.svg" if len(of_board) == 1 else f"{name}.{number}.svg"
             files[file] = svg(figure)
             figures[file.replace(".svg", ".pdf")] = figure
-            where = "" if len(made) == 1 else f" ({table.conditions.heading()})"
+            where = "" if len(of_board) == 1 else f" ({table.conditions.heading()})"
             shown[f"{name.capitalize()}{where}"] = (caption, files[file])
     every = [*sheets, claim_sheet(decided)]
     beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
     files["index.html"] = page(title, every, shown, address(runs, folder), beside, about)
     try:
         for old in folder.iterdir():
-            if MADE.match(old.name) and old.name not in files:
+            if _FILES.match(old.name) and old.name not in files:
                 old.unlink()
         for name, text in files.items():
             (folder / name).write_text(text, encoding="utf-8")

@@ -1,0 +1,129 @@
+"""Checks parsed JSON against a record's fields and against what is read out of their parts."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Annotated, Any, get_type_hints
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model
+
+from results.errors import UserError
+
+
+def check_shape(content: Mapping[str, Any], kind: type, where: str) -> None:
+    """Raise a UserError unless a mapping has what a dataclass's fields need, each of its type.
+
+    Nothing is converted: true is no number, and neither are nan and infinity. Unknown keys pass.
+    """
+    try:
+        _model(kind).model_validate(dict(content))
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        missing = [p["loc"][0] for p in problems if p["type"] == "missing" and len(p["loc"]) == 1]
+        if missing:
+            said = f"is no complete record: missing {', '.join(map(str, missing))}"
+        else:
+            said = f"is no record: {_sentence(problems[0])}"
+        raise UserError(f"{where} {said}") from None
+
+
+_KINDS = {
+    "dict_type": "no mapping",
+    "finite_number": "no number",
+    "float_type": "no number",
+    "int_type": "no whole number",
+    "list_type": "no list",
+    "model_type": "no mapping",
+    "string_type": "no text",
+}
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"])
+    key = "".join(steps).removeprefix(".")
+    if problem["type"] == "missing":
+        return f"{key} is missing"
+    if problem["type"] == "value_error":
+        return f"{key} {problem['ctx']['error']}"
+    value = reprlib.repr(problem["input"])
+    if problem["type"] in _KINDS:
+        return f"{key}={value} is {_KINDS[problem['type']]}"
+    return f"{key}={value}: {problem['msg']}"
+
+
+@cache
+def _model(kind: type) -> type[BaseModel]:
+    hints = {**get_type_hints(kind), **_PARTS}
+    needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
+    types: dict[str, Any] = {
+        f.name: (hints[f.name], ... if f.name in needed else None) for f in fields(kind)
+    }
+    return create_model(kind.__name__, __base__=_Part, **types)
+
+
+def _counted(parameters: dict[str, int]) -> dict[str, int]:
+    needed = {"total", "trainable", "trainable_without_head"}
+    if parameters and (not needed <= parameters.keys() or parameters["total"] < 1):
+        raise ValueError("lacks a count, or the total is 0")
+    return parameters
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Budget(_Part):
+    name: str
+    epochs: int
+    steps: int | None
+    batch_size: int
+    max_length: int
+    schedule: str
+    warmup: float
+    weight_decay: float
+    max_grad_norm: float
+    dropout: float | None
+
+
+class _Method(_Part):
+    name: str
+
+
+class _Config(_Part):
+    budget: _Budget
+    precision: str
+    protocol: dict[str, Any]
+    method: list[_Method]
+    lr: float
+
+
+class _Split(_Part):
+    sha256: str
+    rows: int
+
+
+class _Text(_Part):
+    kind: str
+    rows: int
+
+
+class _Data(_Part):
+    source: str
+    splits: dict[str, _Split]
+    text: _Text | None = None
+
+
+class _Weights(_Part):
+    sha256: str
+
+
+# What the tables and verify= read out of the parts without a class of their own.
+_PARTS: dict[str, Any] = {
+    "config": _Config,
+    "data": _Data,
+    "weights": _Weights,
+    "parameters": Annotated[dict[str, int], AfterValidator(_counted)],
+}
