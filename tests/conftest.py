@@ -28,7 +28,10 @@ REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "dat
 
 
 # Files with tests of a minute each: begun first, so that no process is left alone with one.
-LONG = ("test_embedded", "test_launchers", "test_equality", "test_checkpoint", "test_lease")
+LONG = (
+    *("test_embedded", "test_launchers", "test_equality", "test_checkpoint", "test_lease"),
+    "test_installed",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -27,19 +27,20 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     return {str(k): v for k, v in container.items()}
 
 
-def offer_methods_without_yaml() -> None:
+def offer_methods_without_yaml(config_dir: Path | None = None) -> None:
     """Let method=NAME work for a method without YAML: one file, or an entry point."""
+    folders = [CONFIGS, *([config_dir] if config_dir else [])]
     for name, cls in registered().items():
-        if not (CONFIGS / "method" / f"{name}.yaml").exists():
+        if not any((folder / "method" / f"{name}.yaml").exists() for folder in folders):
             ConfigStore.instance().store(
                 group="method", name=name, node=default_options(cls), package=f"method.{name}"
             )
 
 
 @contextmanager
-def composing() -> Iterator[None]:
+def composing(config_dir: Path | None = None) -> Iterator[None]:
     """Start Hydra on the shipped configurations, outside of the command line."""
-    offer_methods_without_yaml()
+    offer_methods_without_yaml(config_dir)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
 
@@ -49,7 +50,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[st
     more: list[str] = []
     if config_dir is not None:
         more = [f"hydra.searchpath={json.dumps([f'file://{config_dir.resolve()}'])}"]
-    with composing():
+    with composing(config_dir):
         return resolved(hydra.compose("config", overrides=[*more, *overrides]))
 
 
