@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -77,6 +78,16 @@ def _third_party(folder: Path) -> Path:
     return folder
 
 
+def test_every_folder_that_a_wheel_needs_is_named() -> None:
+    named = set(
+        tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    )
+    code = [p.parent for top in ("methods", "results", "runners")
+            for p in (ROOT / top).rglob("__init__.py")]  # fmt: skip
+    values = [ROOT / "runners" / p.parent.relative_to(ROOT) for p in ROOT.glob("configs/**/*.yaml")]
+    assert named == {".".join(f.relative_to(ROOT).parts) for f in (*code, *values)}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not _can_build(), reason="pip or setuptools 77 to build a wheel are missing")
 def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_path: Path) -> None:
@@ -111,6 +122,11 @@ def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_pa
     assert len(places) == 4
     assert all(Path(place).is_relative_to(target) for place in places)
     assert Path(configs) == target / "runners" / "configs"
+    shipped, here = (
+        {p.relative_to(folder): p.read_text() for p in folder.rglob("*.yaml")}
+        for folder in (Path(configs), ROOT / "configs")
+    )
+    assert shipped == here
     shown = python(*COMMAND.split()[1:], "-v", "-p", "no:cacheprovider")
     assert re.search(r"\n=+ 8 passed, 2 skipped", shown), (
         shown
