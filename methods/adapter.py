@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
-from methods.method import LearningRate, Method, Setting
+from methods.method import LearningRate, Method, Options, Setting
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ class Adapter(Method):
     trains: ClassVar[str] = "bottlenecks after attention and feed-forward, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
+    narrow: ClassVar[Options] = {"size": 8}
 
     lr: LearningRate = 1e-3
     placement: Literal["houlsby", "pfeiffer", "pfeiffer_postln", "parallel"] = "houlsby"

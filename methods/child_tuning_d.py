@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt, Le
 
-from methods.method import Batch, Forward, Method, Setting
+from methods.method import Batch, Forward, Method, Options, Setting
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -42,6 +42,9 @@ class ChildTuningD(Method):
     name: ClassVar[str] = "child_tuning_d"
     paper: ClassVar[str] = "Xu et al. 2021"
     trains: ClassVar[str] = "entries of low Fisher information do not train"
+    no_strength: ClassVar[Options | None] = {"p": 1}
+    with_others: ClassVar[Options] = {"scope": "all"}
+    may_stay: ClassVar[tuple[str, ...]] = (".layer.",)  # whole tensors below the threshold
 
     p: Annotated[float, Gt(0), Le(1)] = 0.3
     fisher: Literal["batch", "example"] = "batch"

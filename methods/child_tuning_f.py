@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt, Le
 
-from methods.method import Method, Setting
+from methods.method import Method, Options, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ class ChildTuningF(Method):
     paper: ClassVar[str] = "Xu et al. 2021"
     trains: ClassVar[str] = "a random part of the gradient is dropped, anew each step"
     version: ClassVar[int] = 2
+    no_strength: ClassVar[Options | None] = {"p": 1}
 
     p: Annotated[float, Gt(0), Le(1)] = 0.3
     exclude: Literal["none", "head"] = "none"

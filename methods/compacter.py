@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from methods.method import LearningRate, Method, ParameterGroup, Setting
+from methods.method import LearningRate, Method, Options, ParameterGroup, Setting
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Compacter(Method):
     trains: ClassVar[str] = "Kronecker bottlenecks, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
+    narrow: ClassVar[Options] = {"reduction": 4}
 
     lr: LearningRate = 3e-3
     n: Annotated[int, Ge(1)] = 4

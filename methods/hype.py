@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
-from methods.method import Method, Setting
+from methods.method import Method, Options, Setting
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ class Hype(Method):
     name: ClassVar[str] = "hype"
     paper: ClassVar[str] = "Yuan et al. 2023"
     trains: ClassVar[str] = "noise on every layer's input, hidden dropout off"
+    no_strength: ClassVar[Options | None] = {"sigma": 0, "hidden_dropout": "keep"}
+    other_dropout: ClassVar[bool] = True
+    includes: ClassVar[frozenset[str]] = frozenset({"no_dropout"})
 
     sigma: Annotated[float, Ge(0)] = 1e-5
     distribution: Literal["normal", "uniform", "uniform_positive"] = "normal"

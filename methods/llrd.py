@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt, Le
 
-from methods.method import Method, ParameterGroup, Setting
+from methods.method import Method, Options, ParameterGroup, Setting
 from results.errors import UserError
 
 
@@ -27,6 +27,7 @@ class Llrd(Method):
     paper: ClassVar[str] = "Sun et al. 2019"
     trains: ClassVar[str] = "lower layers take smaller steps"
     acts_on: ClassVar[frozenset[str]] = frozenset({"layers"})
+    no_strength: ClassVar[Options | None] = {"decay": 1}
 
     decay: Annotated[float, Gt(0), Le(1)] = 0.95
     convention: Literal["recommended", "sun", "zhang"] = "recommended"

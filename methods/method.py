@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import torch
 
 Batch = dict[str, "torch.Tensor"]
+Options = Mapping[str, Any]
 ParameterGroup = dict[str, Any]
 LearningRate = Annotated[float, Gt(0)] | None
 TrainingText = Literal["labelled", "nothing", "sentences", "pairs", "triplets"]
@@ -97,6 +98,15 @@ class Method:
     what changes) are for the table of methods. `added` holds options that a released method was
     given later, each with the value at which it does what it did before: at that value a run's name
     and record leave the option out, so that older records stand for the same run.
+
+    The other class variables tell the contract (`runners.contract`) how to test a method; they are
+    no options, and no run's name or record holds them. `no_strength` holds options at which it is
+    plain fine-tuning to the bit, None where there are none. `narrow` holds options that fit an
+    encoder of two layers and width 32. `with_others` holds options at which it meets a method that
+    it refuses at its defaults. `other_dropout` is true where it draws dropout at other places than
+    plain fine-tuning, with which it then is compared without dropout. `may_stay` holds parts of
+    names of trained parameters that may stay as they are, such as those it masks. `includes` names
+    methods that change nothing beside it.
     """
 
     name: ClassVar[str] = ""
@@ -108,7 +118,13 @@ class Method:
     needs: ClassVar[frozenset[str]] = frozenset()
     acts_on: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
-    added: ClassVar[Mapping[str, Any]] = {}
+    added: ClassVar[Options] = {}
+    no_strength: ClassVar[Options | None] = None
+    narrow: ClassVar[Options] = {}
+    with_others: ClassVar[Options] = {}
+    other_dropout: ClassVar[bool] = False
+    may_stay: ClassVar[tuple[str, ...]] = ()
+    includes: ClassVar[frozenset[str]] = frozenset()
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Lt
 
-from methods.method import Method, Setting, by_token
+from methods.method import Method, Options, Setting, by_token
 
 if TYPE_CHECKING:
     import torch
@@ -37,6 +37,9 @@ class Mixout(Method):
     version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
+    no_strength: ClassVar[Options | None] = {"p": 0, "dropout": "keep"}
+    with_others: ClassVar[Options] = {"dropout": "keep"}
+    other_dropout: ClassVar[bool] = True
 
     p: Annotated[float, Ge(0), Lt(1)] = 0.7
     unit: Literal["neuron", "entry"] = "neuron"

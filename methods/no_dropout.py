@@ -18,6 +18,7 @@ class NoDropout(Method):
 
     name: ClassVar[str] = "no_dropout"
     trains: ClassVar[str] = "dropout on hidden states off; `attention=true`"
+    other_dropout: ClassVar[bool] = True
 
     attention: bool = False
 

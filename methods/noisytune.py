@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from methods.method import Method, Setting
+from methods.method import Method, Options, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -27,6 +27,7 @@ class Noisytune(Method):
     paper: ClassVar[str] = "Wu et al. 2022"
     trains: ClassVar[str] = "noise on the weights, once at the start"
     changes_start: ClassVar[bool] = True
+    no_strength: ClassVar[Options | None] = {"strength": 0}
 
     strength: Annotated[float, Ge(0)] = 0.15
     scope: Literal["encoder", "all"] = "encoder"

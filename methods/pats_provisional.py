@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from methods.method import Method, Setting
+from methods.method import Method, Options, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,7 @@ class PatsProvisional(Method):
     trains: ClassVar[str] = "noise on insensitive weights; a design of this project"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     acts_on: ClassVar[frozenset[str]] = frozenset({"layers", "matrices"})
+    no_strength: ClassVar[Options | None] = {"strength": 0}
 
     strength: Annotated[float, Ge(0)] = 3e-4
     beta: Annotated[float, Ge(0), Lt(1)] = 0.85

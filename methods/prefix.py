@@ -26,6 +26,7 @@ class Prefix(Method):
     trains: ClassVar[str] = "10 keys and values in every layer; `length=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # a prefix takes attention, whatever it holds
+    other_dropout: ClassVar[bool] = True
 
     lr: LearningRate = 1e-2
     length: Annotated[int, Ge(1)] = 10

@@ -27,6 +27,7 @@ class Prompt(Method):
     trains: ClassVar[str] = "10 vectors before the text; `length=`, `place=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters", "places"})
     changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
+    other_dropout: ClassVar[bool] = True
 
     lr: LearningRate = 1e-2
     length: Annotated[int, Ge(1)] = 10

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from annotated_types import Ge
 
-from methods.method import Batch, Forward, Method, Setting
+from methods.method import Batch, Forward, Method, Options, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -30,6 +30,8 @@ class Rdrop(Method):
     paper: ClassVar[str] = "Liang, Wu et al. 2021"
     trains: ClassVar[str] = "two passes are pulled together"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    no_strength: ClassVar[Options | None] = {"alpha": 0}
+    other_dropout: ClassVar[bool] = True
 
     alpha: Annotated[float, Ge(0)] = 0.5
     reduction: Literal["mean", "sum"] = "mean"

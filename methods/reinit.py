@@ -13,7 +13,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from methods.method import Method, Setting
+from methods.method import Method, Options, Setting
 from results.errors import UserError
 
 
@@ -25,6 +25,7 @@ class Reinit(Method):
     paper: ClassVar[str] = "Zhang et al. 2021"
     trains: ClassVar[str] = "the top layer and the pooler start afresh; `layers=`"
     changes_start: ClassVar[bool] = True
+    no_strength: ClassVar[Options | None] = {"layers": 0}
 
     layers: Annotated[int, Ge(0)] = 1
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
-from methods.method import Batch, Forward, Method, Setting
+from methods.method import Batch, Forward, Method, Options, Setting
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Sift(Method):
     paper: ClassVar[str] = "He et al. 2021"
     trains: ClassVar[str] = "the same on normalised embeddings"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    no_strength: ClassVar[Options | None] = {"weight": 0}
+    other_dropout: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0)] = 5.0
     step: Annotated[float, Ge(0)] = 1e-4

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
-from methods.method import Batch, Forward, Method, Setting
+from methods.method import Batch, Forward, Method, Options, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +39,8 @@ class Smart(Method):
     trains: ClassVar[str] = "predictions smooth around the words, adversarially"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
     added: ClassVar[Mapping[str, Any]] = {"proximal": 0.0, "average": 0.99}
+    no_strength: ClassVar[Options | None] = {"weight": 0}
+    other_dropout: ClassVar[bool] = True
 
     weight: Annotated[float, Ge(0)] = 1.0
     sigma: Annotated[float, Gt(0)] = 1e-5

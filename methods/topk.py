@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
-from methods.method import Method, Setting
+from methods.method import Method, Options, Setting
 from results.errors import UserError
 
 
@@ -23,6 +23,8 @@ class Topk(Method):
     paper: ClassVar[str] = "Houlsby et al. 2019"
     trains: ClassVar[str] = "the top 3 layers, the pooler; `layers=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    narrow: ClassVar[Options] = {"layers": 1}
+    with_others: ClassVar[Options] = {"layers": 2}
 
     layers: Annotated[int, Ge(0)] = 3
 

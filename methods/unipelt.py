@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt
 
 from methods.bitfit import is_bias
-from methods.method import Folded, LearningRate, Method, Setting
+from methods.method import Folded, LearningRate, Method, Options, Setting
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -39,6 +39,8 @@ class Unipelt(Method):
     trains: ClassVar[str] = "gated adapter, prefix and LoRA; `variant=AP`, `APL`, `APLB`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     changes_start: ClassVar[bool] = True  # prefix and adapter start near the pretrained model
+    narrow: ClassVar[Options] = {"size": 8, "projection_size": 16}
+    other_dropout: ClassVar[bool] = True
 
     lr: LearningRate = 1e-3
     variant: Literal["AP", "APL", "APLB"] = "APL"

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar
 
 from annotated_types import Ge
 
-from methods.method import Method, ParameterGroup, Setting
+from methods.method import Method, Options, ParameterGroup, Setting
 
 if TYPE_CHECKING:
     import torch
@@ -29,6 +29,7 @@ class WdPre(Method):
     trains: ClassVar[str] = "weight decay towards the pretrained weights"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
+    no_strength: ClassVar[Options | None] = {"strength": 0}
 
     strength: Annotated[float, Ge(0)] = 1.0
 

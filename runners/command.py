@@ -11,18 +11,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import hydra
-from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from methods.registry import default_options, registered
 from results.errors import UserError
 from runners.config.acts import acts_of
 from runners.config.check import check
-from runners.config.compose import CONFIGS, Composer, resolved
+from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
 from runners.config.explain import explain
 from runners.machine import processes
 
@@ -65,7 +63,7 @@ def main() -> int:
             codes.append(_guarded(lambda: dispatch(configuration, own), own))
 
     def compose_and_run() -> int:
-        _offer_methods_without_yaml()
+        offer_methods_without_yaml()
         try:
             job()
         except JobFailed as failed:
@@ -127,12 +125,3 @@ def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
     except Exception:
         traceback.print_exc()
         return 1
-
-
-def _offer_methods_without_yaml() -> None:
-    """Let method=NAME work for a method without YAML: one file, or an entry point."""
-    for name, cls in registered().items():
-        if not (CONFIGS / "method" / f"{name}.yaml").exists():
-            ConfigStore.instance().store(
-                group="method", name=name, node=default_options(cls), package=f"method.{name}"
-            )

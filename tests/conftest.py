@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import os
 import socket
 import subprocess
@@ -16,15 +14,11 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
-import hydra
 import pytest
-from omegaconf import OmegaConf
 
-from methods.registry import method_class
 from results.record import Record, read
 from runners.command import main
-from runners.config.check import RunConfig, check
-from runners.config.compose import CONFIGS
+from runners.contract.parts import SMALL, composed, configure, narrow, task_of, tiny  # noqa: F401
 from tests.tiny import save_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,7 +27,10 @@ REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "dat
 
 
 # Files with tests of a minute each: begun first, so that no process is left alone with one.
-LONG = ("test_embedded", "test_launchers", "test_equality", "test_checkpoint", "test_lease")
+LONG = (
+    *("test_embedded", "test_launchers", "test_equality", "test_checkpoint", "test_lease"),
+    "test_installed",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -132,20 +129,6 @@ def real_sts() -> Path:
     return REAL_STS
 
 
-@functools.cache
-def _composed(overrides: tuple[str, ...]) -> dict[str, Any]:
-    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        composed = hydra.compose("config", overrides=list(overrides))
-    container = OmegaConf.to_container(composed, resolve=True)
-    assert isinstance(container, dict)
-    return {str(k): v for k, v in container.items()}
-
-
-def configure(*overrides: str) -> RunConfig:
-    """Compose and check a configuration as run.py does."""
-    return check(copy.deepcopy(_composed(overrides)))
-
-
 @dataclass
 class Outcome:
     """What a command did: its exit code and what it printed."""
@@ -181,31 +164,3 @@ def committed_records(folder: str = "results/runs") -> list[Record]:
         ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
     )
     return [read(ROOT / name) for name in sorted(listed.stdout.split()) if name.endswith(".json")]
-
-
-SMALL = ("data=embedded", "data.train_size=48", "data.eval_size=24", "budget=smoke", "device=cpu")
-
-
-# What fits an encoder of width 32; every other method is tested at its defaults.
-NARROW = {
-    "adapter": {"size": 8},
-    "compacter": {"reduction": 4},
-    "topk": {"layers": 1},
-    "unipelt": {"size": 8, "projection_size": 16},
-}
-
-
-def narrow(method: str) -> list[str]:
-    """Return the arguments that choose a method with options that fit a tiny model."""
-    options = NARROW.get(method, {})
-    return [f"method={method}", *(f"method.{method}.{k}={v}" for k, v in options.items())]
-
-
-def task_of(method: str, otherwise: str) -> str:
-    """Return the task that suits a method: sts where it makes vectors of sentences."""
-    return "sts" if method_class(method).represents else otherwise
-
-
-def tiny(folder: Path, *more: str) -> list[str]:
-    """Return the arguments of a run that takes a second: a tiny model, few examples, few steps."""
-    return [*SMALL, f"model.name_or_path={folder}", *more]

@@ -7,32 +7,18 @@ from typing import Any
 
 import torch
 import transformers
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-TEXTS = [
-    "the plot is dull but the cast is charming",
-    "the film is not bad at all and the music is warm",
-    "anna praised bruno in paris on monday",
-    "who bought the house and when was it sold",
-    "all dogs in the garden are asleep , some cats are not",
-]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-_SIZES: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "max_position_embeddings": 64,
-}
+from runners.contract.tiny import IDS, SIZES, TEXTS, save_random, vocabulary, wordpiece
+
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "bert": ("BertConfig", _SIZES),
-    "roberta": ("RobertaConfig", {**_SIZES, "type_vocab_size": 1, "max_position_embeddings": 66}),
-    "electra": ("ElectraConfig", {**_SIZES, "embedding_size": 16}),
+    "bert": ("BertConfig", {**SIZES}),
+    "roberta": ("RobertaConfig", {**SIZES, "type_vocab_size": 1, "max_position_embeddings": 66}),
+    "electra": ("ElectraConfig", {**SIZES, "embedding_size": 16}),
     "deberta-v2": (
         "DebertaV2Config",
         # As deberta-v3-small: relative positions, shared keys, log buckets, no token types.
         {
-            **_SIZES,
+            **SIZES,
             "relative_attention": True,
             "position_buckets": 8,
             "norm_rel_ebd": "layer_norm",
@@ -43,48 +29,17 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
             "max_relative_positions": -1,
         },
     ),
-    "albert": ("AlbertConfig", {**_SIZES, "embedding_size": 16}),
+    "albert": ("AlbertConfig", {**SIZES, "embedding_size": 16}),
     "distilbert": (
         "DistilBertConfig",
         {"dim": 32, "n_layers": 2, "n_heads": 2, "hidden_dim": 64, "max_position_embeddings": 64},
     ),
     "modernbert": (
         "ModernBertConfig",
-        {**_SIZES, "local_attention": 8, "global_attn_every_n_layers": 2},
+        {**SIZES, "local_attention": 8, "global_attn_every_n_layers": 2},
     ),
 }
 _NO_TOKEN_TYPES = ("roberta", "distilbert", "modernbert")
-
-
-def vocabulary() -> list[str]:
-    """Special tokens, letters and their continuations, and the words of TEXTS."""
-    letters = [chr(c) for c in range(33, 127)]
-    words = sorted({word for text in TEXTS for word in text.split()} - set(letters))
-    return [*SPECIAL, *letters, *(f"##{c}" for c in letters), *words]
-
-
-def _wordpiece(architecture: str) -> transformers.PreTrainedTokenizerFast:
-    tokens = {token: i for i, token in enumerate(vocabulary())}
-    tokenizer = Tokenizer(models.WordPiece(tokens, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single="[CLS] $A [SEP]",
-        pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-        special_tokens=[("[CLS]", tokens["[CLS]"]), ("[SEP]", tokens["[SEP]"])],
-    )
-    names = ["input_ids", "attention_mask"]
-    if architecture not in _NO_TOKEN_TYPES:
-        names.insert(1, "token_type_ids")
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        model_input_names=names,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        cls_token="[CLS]",
-        sep_token="[SEP]",
-        mask_token="[MASK]",
-    )
 
 
 def _sentencepiece(folder: Path) -> int:
@@ -122,28 +77,9 @@ def save_tiny(architecture: str, folder: Path, pretrained_head: bool = False) ->
         vocab_size = _sentencepiece(folder) + 1  # and [MASK], which the tokenizer adds
     else:
         vocab_size = len(vocabulary())
-        _wordpiece(architecture).save_pretrained(folder)
-    ids = {
-        "pad_token_id": 0,
-        "cls_token_id": 2,
-        "sep_token_id": 3,
-        "bos_token_id": 2,
-        "eos_token_id": 3,
-    }
-    config = getattr(transformers, config_name)(vocab_size=vocab_size, **ids, **sizes)
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        auto = (
-            transformers.AutoModelForSequenceClassification
-            if pretrained_head
-            else transformers.AutoModel
-        )
-        model = auto.from_config(config)
-        with torch.no_grad():  # zero biases would hide a method that forgets them
-            for parameter in model.parameters():
-                parameter.add_(0.02 * torch.randn_like(parameter))
-    model.save_pretrained(folder)
-    return folder
+        wordpiece(token_types=architecture not in _NO_TOKEN_TYPES).save_pretrained(folder)
+    config = getattr(transformers, config_name)(vocab_size=vocab_size, **IDS, **sizes)
+    return save_random(config, folder, pretrained_head)
 
 
 def tiny_batch(folder: Path) -> dict[str, torch.Tensor]:

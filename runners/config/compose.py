@@ -1,17 +1,24 @@
-"""Composes the configurations of a board's runs: those that differ in plain values only once."""
+"""Composes configurations: of one run, or of a board's runs, that differ in plain values, once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
+from methods.registry import default_options, registered
 from runners.config.typed import is_typed
 from runners.root import ROOT
 
+_PACKAGED = ROOT / "runners" / "configs"  # in a wheel; else beside the packages
+CONFIGS = _PACKAGED if _PACKAGED.is_dir() else ROOT / "configs"
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
 
@@ -20,6 +27,33 @@ def resolved(composed: DictConfig) -> dict[str, Any]:
     container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items()}
+
+
+def offer_methods_without_yaml(config_dir: Path | None = None) -> None:
+    """Let method=NAME work for a method without YAML: one file, or an entry point."""
+    folders = [CONFIGS, *([config_dir] if config_dir else [])]
+    for name, cls in registered().items():
+        if not any((folder / "method" / f"{name}.yaml").exists() for folder in folders):
+            ConfigStore.instance().store(
+                group="method", name=name, node=default_options(cls), package=f"method.{name}"
+            )
+
+
+@contextmanager
+def composing(config_dir: Path | None = None) -> Iterator[None]:
+    """Start Hydra on the shipped configurations, outside of the command line."""
+    offer_methods_without_yaml(config_dir)
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        yield
+
+
+def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
+    """Return what the command line would compose, with `--config-dir` where one is given."""
+    more: list[str] = []
+    if config_dir is not None:
+        more = [f"hydra.searchpath={json.dumps([f'file://{config_dir.resolve()}'])}"]
+    with composing(config_dir):
+        return resolved(hydra.compose("config", overrides=[*more, *overrides]))
 
 
 class Composer:
@@ -49,6 +83,3 @@ class Composer:
         for name, value in values.items():
             composed[name] = value
         return resolved(composed)
-
-
-CONFIGS = ROOT / "configs"

@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from methods.registry import registered
 from results.errors import nearest
-from runners.config.compose import CONFIGS
+from runners.config.compose import CONFIGS, composing
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -61,7 +61,7 @@ def known_keys(arguments: Sequence[str]) -> list[str]:
     groups = tuple(f"{p.name}=" for p in CONFIGS.iterdir() if p.is_dir())
     choices = [a for a in arguments if a.startswith(groups)]
     begun = GlobalHydra.instance().is_initialized()  # as it is where a board composes its runs
-    with nullcontext() if begun else hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+    with nullcontext() if begun else composing():
         try:
             composed = hydra.compose("config", overrides=choices)
         except HydraException:

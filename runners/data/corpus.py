@@ -19,6 +19,7 @@ from omegaconf import OmegaConf
 
 from methods.method import TrainingText
 from results.errors import UserError
+from runners.config.compose import CONFIGS
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded
@@ -26,9 +27,8 @@ from runners.data.files import lines_of, read_text
 from runners.data.hub import hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
-from runners.root import ROOT
 
-TASKS = ROOT / "configs" / "task"
+TASKS = CONFIGS / "task"
 
 
 ENTAILMENT, CONTRADICTION = "entailment", "contradiction"

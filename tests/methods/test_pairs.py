@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,22 +11,16 @@ from pathlib import Path
 import pytest
 import torch
 
+from methods.method import Method
 from methods.registry import composition_problems, registered
 from results.errors import UserError
+from runners.contract.parts import typed
 from runners.models.build import trained_sha256
-from tests.conftest import NARROW, configure, tiny
+from tests.conftest import configure, narrow, tiny
 from tests.methods.reference import prepared
 
 METHODS = registered()
 NAMES = list(METHODS)
-# These train nothing inside the layers, where child_tuning_d chooses what trains.
-OUTSIDE_LAYERS = ("linear", "prefix", "prompt")
-# These freeze every matrix of the encoder, and with them all that the latter act on.
-FROZEN_MATRICES = {
-    *("adapter", "bitfit", "compacter", "ia3", "ln_tuning", "lora", "unipelt"),
-    *OUTSIDE_LAYERS,
-}
-OF_MATRICES = {"mixout", "pats_provisional", "wd_pre"}
 
 
 @dataclass(frozen=True)
@@ -34,18 +29,11 @@ class Seen:
 
     trains: dict[str, bool]
     moved: set[str]
+    dimensions: dict[str, int]
     head: dict[str, torch.Tensor]
     logits: torch.Tensor | None
     losses: list[float]
     sha256: str
-
-
-def _options(*methods: str) -> list[str]:
-    return [
-        f"method.{method}.{key}={value}"
-        for method in methods
-        for key, value in NARROW.get(method, {}).items()
-    ]
 
 
 def _see(folder: Path, *arguments: str, task: str) -> Seen:
@@ -65,6 +53,7 @@ def _see(folder: Path, *arguments: str, task: str) -> Seen:
     return Seen(
         {names[n]: p.requires_grad for n, p in after.items()},
         {names[n] for n, p in after.items() if not torch.equal(p, before[n])},
+        {names[n]: p.ndim for n, p in after.items()},
         {names[n]: before[n] for n in loaded.head},
         logits,
         loop.progress.losses,
@@ -74,7 +63,7 @@ def _see(folder: Path, *arguments: str, task: str) -> Seen:
 
 @functools.cache
 def _alone(folder: Path, method: str, task: str, *more: str) -> Seen:
-    return _see(folder, f"method={method}", *_options(method), *more, task=task)
+    return _see(folder, *narrow(method), *more, task=task)
 
 
 @pytest.mark.parametrize("first", NAMES[:-1])
@@ -86,27 +75,16 @@ def test_every_pair_trains_or_is_refused_by_name(
     folder, together = tiny_folder("bert"), 0
     others = NAMES[NAMES.index(first) + 1 :]
     for second in others:
-        problems = composition_problems([METHODS[first](), METHODS[second]()])
-        arguments = [f"method=[{first},{second}]", *_options(first, second)]
-        if problems:
+        both = (METHODS[first], METHODS[second])
+        if composition_problems([cls() for cls in both]):
             with pytest.raises(UserError) as refused:
-                prepared(folder, *arguments)
+                prepared(folder, *_arguments(*both))
             assert f"{first} and {second} both" in str(refused.value)
             continue
-        more = ["method.topk.layers=2"] if {first, second} == {"llrd", "topk"} else []
-        if first == "child_tuning_d" and second in OUTSIDE_LAYERS:
-            with pytest.raises(UserError, match=rf"\[child_tuning_d,{second}\]: nothing in scope"):
-                prepared(folder, *arguments)
-            more = ["method.child_tuning_d.scope=all"]
-        if {first, second} == {"mixout", "simcse"}:
-            loop, _ = prepared(folder, *arguments, task="sts")
-            with pytest.raises(UserError, match=r"\[mixout,simcse\]: .* as dropout is off"):
-                loop.run(1)
-            more = ["method.mixout.dropout=keep"]
-        task = "sts" if any(METHODS[m].represents for m in (first, second)) else "mrpc"
-        pair = _see(folder, *arguments, *more, task=task)
+        task = "sts" if any(cls.represents for cls in both) else "mrpc"
+        pair, more = _together(folder, *both, task=task)
         # A method that vectors need cannot be looked at without them.
-        shown = [m for m in (first, second) if task != "sts" or METHODS[m].represents]
+        shown = [cls.name for cls in both if task != "sts" or cls.represents]
         _keeps_what_each_keeps(
             pair,
             {m: _alone(folder, m, task, *(a for a in more if f".{m}." in a)) for m in shown},
@@ -114,15 +92,58 @@ def test_every_pair_trains_or_is_refused_by_name(
         )
         together += 1
     record_property("pairs", (together, len(others)))
-    assert together == sum(not _cannot_meet({first, second}) for second in others)
+    assert together == sum(not _cannot_meet(folder, first, second) for second in others)
 
 
-def _cannot_meet(pair: set[str]) -> bool:
-    first, second = (METHODS[m] for m in pair)
-    idle = (pair & OF_MATRICES and pair & FROZEN_MATRICES) or (
-        "llrd" in pair and pair & set(OUTSIDE_LAYERS)
+def _arguments(*both: type[Method]) -> list[str]:
+    names = ",".join(cls.name for cls in both)
+    return [f"method=[{names}]", *(o for cls in both for o in typed(cls.name, cls.narrow))]
+
+
+def _together(folder: Path, *both: type[Method], task: str) -> tuple[Seen, list[str]]:
+    """Return what a pair shows, and the options that it needed where it is refused without."""
+    try:
+        return _see(folder, *_arguments(*both), task=task), []
+    except UserError as error:
+        refusal = str(error)
+    assert {cls.name for cls in both} <= set(re.findall(r"\w+", refusal))
+    more = [o for cls in both for o in typed(cls.name, cls.with_others)]
+    return _see(folder, *_arguments(*both), *more, task=task), more
+
+
+def _cannot_meet(folder: Path, first: str, second: str) -> bool:
+    one, other = METHODS[first], METHODS[second]
+    if one.owns & other.owns or "training" in one.owns | other.owns:
+        return True
+    return any(
+        "parameters" in choosing.owns and bool(acting.acts_on - _trained(folder, choosing.name))
+        for acting, choosing in ((one, other), (other, one))
     )
-    return bool(first.owns & second.owns) or "embedding" in pair or bool(idle)
+
+
+def _trained(folder: Path, method: str) -> set[str]:
+    """Return what was seen to train of the encoder: something in its layers, its own matrices."""
+    plain, alone = _alone(folder, "full", "mrpc"), _alone(folder, method, "mrpc")
+    encoder = {n for n, trains in alone.trains.items() if trains and n not in alone.head}
+    layers = any(".layer." in name for name in encoder)
+    matrices = any(plain.dimensions.get(name, 0) > 1 for name in encoder)
+    return {what for what, trains in (("layers", layers), ("matrices", matrices)) if trains}
+
+
+@pytest.mark.parametrize("other", ["linear", "prefix", "prompt"])
+def test_child_tuning_d_is_refused_where_nothing_in_its_scope_trains(
+    other: str, tiny_folder: Callable[[str], Path]
+) -> None:
+    with pytest.raises(UserError, match=rf"\[child_tuning_d,{other}\]: nothing in scope"):
+        prepared(tiny_folder("bert"), f"method=[child_tuning_d,{other}]")
+
+
+def test_mixout_is_refused_beside_simcse_which_needs_dropout(
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    loop, _ = prepared(tiny_folder("bert"), "method=[mixout,simcse]", task="sts")
+    with pytest.raises(UserError, match=r"\[mixout,simcse\]: .* as dropout is off"):
+        loop.run(1)
 
 
 @pytest.mark.parametrize(
@@ -169,7 +190,7 @@ def _keeps_what_each_keeps(pair: Seen, alone: dict[str, Seen], plain: Seen | Non
     # Neither is switched off by the other.
     for name, seen in alone.items():
         [other] = [m for m in alone if m != name]
-        adds_nothing = other == "full" or (name, other) == ("hype", "no_dropout")
+        adds_nothing = other == "full" or other in METHODS[name].includes
         assert (pair.sha256 == seen.sha256) == adds_nothing, said
 
 

@@ -5,38 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
-from hydra.core.config_store import ConfigStore
-from omegaconf import OmegaConf
 
 from methods import registry
 from methods.method import Method
-from methods.registry import composition_problems, default_options, method_class, registered
+from methods.registry import composition_problems, method_class, registered
 from results.errors import UserError
-from tests.conftest import ROOT, Cli, configure, task_of
-from tests.methods.test_contract import Shake
+from tests.conftest import ROOT, Cli
+from tests.methods.shake import Shake, shake_installed
 
 YAML = {path.stem: path for path in (ROOT / "configs" / "method").glob("*.yaml")}
 
 
 def test_registered_methods_and_yaml_files_are_the_same() -> None:
     assert set(YAML) == set(registered())
-
-
-@pytest.mark.parametrize("name", sorted(YAML))
-def test_yaml_holds_exactly_the_options_of_the_dataclass_at_their_defaults(name: str) -> None:
-    cls = method_class(name)
-    written = OmegaConf.load(YAML[name])
-    assert set(written) == set(default_options(cls))
-    checked = configure(f"method={name}", f"task={task_of(name, 'sst2')}").methods[0]
-    defaults = default_options(cls)
-    assert {k: getattr(checked, k) for k in defaults if k != "lr"} == {
-        k: v for k, v in defaults.items() if k != "lr"
-    }
-    assert YAML[name].read_text().startswith(f"# @package method.{name}\n")
 
 
 @pytest.mark.parametrize("name", sorted(YAML))
@@ -67,16 +51,12 @@ def test_two_methods_that_choose_the_parameters_are_refused_by_name() -> None:
 
 
 @pytest.fixture
-def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    point = EntryPoint("shake", "tests.methods.test_contract:Shake", registry.ENTRY_POINT_GROUP)
-    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
-    registered.cache_clear()
-    yield
-    registered.cache_clear()
-    ConfigStore.instance().repo.get("method", {}).pop("shake.yaml", None)
+def _installed() -> Iterator[None]:
+    with shake_installed():
+        yield
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("_installed")
 def test_installed_package_brings_a_method_without_yaml(
     cli: Cli, tiny_folder: Callable[[str], Path]
 ) -> None:

@@ -72,10 +72,10 @@ def test_the_same_run_twice_is_refused_before_anything_runs(tmp_path: Path) -> N
     board = Board(name="b", methods=["full", "full"], tasks=["rte"], seeds=[1])
 
     def compose(overrides: object) -> dict[str, object]:
-        from tests.conftest import _composed
+        from tests.conftest import composed
 
         assert isinstance(overrides, list)
-        return _composed(("data=embedded", f"out={tmp_path}", *overrides))
+        return composed(("data=embedded", f"out={tmp_path}", *overrides))
 
     with pytest.raises(UserError, match="more than once"):
         plan(board, [], compose)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import hydra
 import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from runners.config.compose import CONFIGS, Composer
+from runners.config.compose import CONFIGS, Composer, compose, composing
+from runners.config.explain import known_keys
+from tests.methods.shake import shake_installed
 
 
 @pytest.fixture
@@ -72,3 +76,24 @@ def test_hydra_refuses_what_it_refuses_alone(composer: Composer, wrong: list[str
     with pytest.raises(HydraException) as shared_error:
         composer(wrong)
     assert str(shared_error.value) == str(alone_error.value)
+
+
+def test_a_method_without_yaml_composes_wherever_something_composes() -> None:
+    with shake_installed():
+        assert compose(["method=shake"])["method"] == {"shake": {"lr": None, "strength": 0.1}}
+        with composing():
+            assert Composer()(["method=[shake,bitfit]"])["method"]["shake"]["strength"] == 0.1
+        assert "method.shake.strength" in known_keys(["method=shake"])
+    with pytest.raises(HydraException):  # it is gone with its package
+        compose(["method=shake"])
+
+
+def test_yaml_of_a_folder_beside_the_shipped_ones_counts(tmp_path: Path) -> None:
+    folder = tmp_path / "with a space" / "method"
+    folder.mkdir(parents=True)
+    (folder / "shake.yaml").write_text("# @package method.shake\nlr: 0.5\nstrength: 0.25\n")
+    with shake_installed(), warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # Hydra's, where both offer the method
+        composed = compose(["method=shake", "lr=0.1"], folder.parent)
+    assert composed["method"] == {"shake": {"lr": 0.5, "strength": 0.25}}
+    assert composed["lr"] == 0.1

@@ -1,0 +1,1 @@
+"""What every method must keep, as tests: python -m pytest --pyargs runners.contract."""
