@@ -137,7 +137,7 @@ def multi_bootstrap(
 
     Sellam et al. 2022 (arXiv 2106.16163): seeds and examples are drawn with replacement, the same
     for both methods. `first` and `second` hold scores [seeds, draws]: column d is what each seed's
-    model scores on the d-th draw of examples (results/resampling.py).
+    model scores on the d-th draw of examples (results/stats/resampling.py).
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
         raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, draws]")
