@@ -28,8 +28,8 @@ from methods import registry
 from methods.registry import default_options
 from results.__main__ import main as results_main
 from results.record import read_all
-from runners.boards.board import Sweep
 from runners.boards.plan import Board, expand, expand_search
+from runners.config.acts import Sweep, acts_of
 from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, resolved
 from tests import forked
@@ -101,6 +101,7 @@ def _check(arguments: list[str]) -> int:
             composed = hydra.compose("config", overrides=job, return_hydra_config=True)
             configuration = resolved(_without_hydra(composed))
             if configuration.get("board") is None:
+                acts_of(configuration)
                 check(configuration)
                 count += 1
             else:

@@ -14,7 +14,9 @@ import pytest
 import yaml
 
 from methods.registry import ENTRY_POINT_GROUP
+from results.__main__ import main as results_main
 from results.pages.text import BEGIN, END, render
+from results.record import write
 from results.tables.collect import tables
 from runners.config.task import Task
 from tests.conftest import ROOT, Cli, committed_records, narrow, tiny
@@ -39,6 +41,18 @@ def test_demo_is_the_main_job_and_ci_runs_the_tests() -> None:
     makefile = (ROOT / "Makefile").read_text()
     assert "run.py method=bitfit task=sst2\n" in makefile
     assert "make test" in (ROOT / ".ci" / "run").read_text()
+
+
+def test_front_page_shows_the_board_of_the_committed_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for record in committed_records():
+        write(record, tmp_path)
+    monkeypatch.chdir(ROOT)
+    assert results_main(["front", "--board", "low1k", str(tmp_path)]) == 0
+    begin, end = "<!-- front: begin -->", "<!-- front: end -->"
+    shown = README.read_text().split(begin)[1].split(end)[0]
+    assert shown == "\n" + capsys.readouterr().out
 
 
 def _anchors(page: Path) -> set[str]:
