@@ -38,9 +38,8 @@ from tests.pages import PAGES, commands, examples, page_name
 
 TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(page)})
 RUNS = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
-MADE = [
-    line for line in RUNS if not re.search(r"--help|board=low1k|board=embedded|launcher=", line)
-]
+LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
+SHORT = [line for line in RUNS if not LONG.search(line)]
 OTHERS = sorted({line for _, line in TYPED} - set(RUNS))
 FOLDERS = ("data.dir=STS", "data.glue_dir=GLUE")
 
@@ -153,7 +152,7 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     return [*kept, *(a for a in few if a.split("=")[0] not in named)]
 
 
-@pytest.mark.parametrize("line", [x for x in MADE if not re.search(r"(eval|embed|verify)=", x)])
+@pytest.mark.parametrize("line", [x for x in SHORT if not re.search(r"(eval|embed|verify)=", x)])
 def test_run_of_a_page_runs(
     line: str,
     cli: Cli,
@@ -173,7 +172,7 @@ def test_run_of_a_page_runs(
     assert "missing" in done.out if planned else read_all(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("line", [x for x in MADE if re.search(r"(eval|embed|verify)=", x)])
+@pytest.mark.parametrize("line", [x for x in SHORT if re.search(r"(eval|embed|verify)=", x)])
 def test_what_a_page_does_with_a_finished_run(
     line: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

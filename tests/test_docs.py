@@ -154,8 +154,8 @@ def test_tables_page_shows_the_tables_of_the_committed_records() -> None:
 
 
 def test_yaml_and_toml_examples_are_valid() -> None:
-    found = [example for page in PAGES for example in examples(page, "yaml")]
-    tasks = [Task.model_validate(yaml.safe_load(example)) for example in found]
+    written = [example for page in PAGES for example in examples(page, "yaml")]
+    tasks = [Task.model_validate(yaml.safe_load(example)) for example in written]
     assert [task.kind for task in tasks] == ["classification", "regression", "multiple_choice"]
     [entry] = [example for page in PAGES for example in examples(page, "toml")]
     assert list(tomllib.loads(entry)["project"]["entry-points"]) == [ENTRY_POINT_GROUP]
