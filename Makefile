@@ -50,12 +50,12 @@ bench: setup
 soak: setup
 	$(RUN) -m tests.soak
 
-# The boards' pages, the tables of results/runs and of the methods, written where they are shown.
+# The boards' pages, the tables of results/runs, of the front page and of the methods, written where they are shown.
 tables: setup
 	$(RUN) -m results boards
-	$(RUN) -m results --split --brief --format md --into README.md
+	$(RUN) -m results --split --brief --format md --into docs/tables.md
 	$(RUN) -m results front --board low1k --into README.md
-	$(RUN) -m runners.catalogue --into README.md
+	$(RUN) -m runners.catalogue --into docs/methods.md
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

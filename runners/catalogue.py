@@ -1,4 +1,4 @@
-"""The table of methods, made from the registry: `python -m runners.catalogue --into README.md`."""
+"""The table of methods, made from the registry: python -m runners.catalogue --into FILE."""
 
 from __future__ import annotations
 

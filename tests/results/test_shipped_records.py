@@ -1,4 +1,4 @@
-"""The committed records are what the README says they are: clean, real, and of enough quality."""
+"""The committed records are what docs/tables.md says: clean, real, and of enough quality."""
 
 from __future__ import annotations
 

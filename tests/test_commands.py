@@ -1,0 +1,289 @@
+"""Every command on a page works: run small, or checked where it needs hours, a GPU or Slurm."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import importlib.util
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from importlib.metadata import EntryPoint
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import hydra
+import pytest
+import yaml
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from methods import registry
+from methods.registry import default_options
+from results.__main__ import main as results_main
+from results.record import read_all
+from runners.boards.plan import Board, expand, expand_search
+from runners.config.acts import Sweep, acts_of
+from runners.config.check import check
+from runners.config.compose import CONFIGS, Composer, resolved
+from tests import forked
+from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
+from tests.pages import PAGES, commands, examples, page_name
+
+TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(page)})
+RUNS = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
+LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
+SHORT = [line for line in RUNS if not LONG.search(line)]
+OTHERS = sorted({line for _, line in TYPED} - set(RUNS))
+FOLDERS = ("data.dir=STS", "data.glue_dir=GLUE")
+
+
+def _arguments(line: str, tmp_path: Path) -> list[str]:
+    """Return what a page types for run.py, with its placeholders filled in."""
+    line = line.replace("board=NAME", "board=smoke").replace("norms,other", "norms,hype")
+    given = shlex.split(line)[2:]
+    if "--config-dir" in given:
+        folder = tmp_path / "configs" / "task"
+        folder.mkdir(parents=True, exist_ok=True)
+        for example in examples(ROOT / "docs" / "tasks.md", "yaml"):
+            name = example.splitlines()[0].rpartition("/")[2]
+            (folder / name).write_text(example.replace("/data/", f"{tmp_path}/"))
+        rows = "\n".join(f"{word} {i},{word}" for i in range(30) for word in ("politics", "sport"))
+        for split in ("train", "dev"):
+            (tmp_path / f"{split}.csv").write_text(f"title,topic\n{rows}\n")
+        given[given.index("--config-dir") + 1] = str(folder.parent)
+    return given
+
+
+@pytest.fixture(autouse=True)
+def _norms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Install the README's method, as a package of somebody else would."""
+    [method] = examples(ROOT / "README.md", "python")
+    (tmp_path / "norms_example.py").write_text(method)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    point = EntryPoint("norms", "norms_example:Norms", registry.ENTRY_POINT_GROUP)
+    monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    registry.registered.cache_clear()
+    norms = registry.registered()["norms"]
+    store = ConfigStore.instance()
+    store.store(group="method", name="norms", node=default_options(norms), package="method.norms")
+    yield
+    registry.registered.cache_clear()
+    store.repo["method"].pop("norms.yaml", None)
+    sys.modules.pop("norms_example", None)
+
+
+def _jobs(arguments: list[str]) -> list[list[str]]:
+    """Return what each job of a command is given, its launcher's settings left in."""
+    given = [a for a in arguments if a != "-m"]
+    if "--config-dir" in given:
+        at = given.index("--config-dir")
+        given[at : at + 2] = [f"hydra.searchpath=[file://{given[at + 1]}]"]
+    if "-m" not in arguments:
+        return [given]
+    parsed = OverridesParser.create().parse_overrides(given)
+    [jobs] = BasicSweeper.split_arguments(parsed, None)
+    return [list(job) for job in jobs]
+
+
+def _check(arguments: list[str]) -> int:
+    """Compose and check all that a command would do, without data; return how many runs it has."""
+    count = 0
+    with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        for job in _jobs(arguments):
+            composed = hydra.compose("config", overrides=job, return_hydra_config=True)
+            configuration = resolved(_without_hydra(composed))
+            if configuration.get("board") is None:
+                acts_of(configuration)
+                check(configuration)
+                count += 1
+            else:
+                count += _check_board(configuration, job)
+    return count
+
+
+def _check_board(configuration: dict[str, Any], job: list[str]) -> int:
+    """Compose and check one run of each row and each task of a board; return how many."""
+    Sweep.model_validate({key: configuration[key] for key in Sweep.model_fields})
+    board, compose = Board.model_validate(configuration["board"]), Composer()
+    slots = expand(board, job)
+    if configuration["search"]:
+        assert board.search is not None
+        slots = expand_search(board, board.search, job)
+    chosen = {slot.task: slot for slot in slots} | {slot.row: slot for slot in slots}
+    for slot in chosen.values():
+        check(compose(slot.overrides))
+    return len(chosen)
+
+
+def _without_hydra(composed: Any) -> Any:
+    from omegaconf import open_dict
+
+    with open_dict(composed):
+        del composed["hydra"]
+    return composed
+
+
+@pytest.mark.parametrize("line", [line for line in RUNS if "--help" not in line])
+def test_run_of_a_page_is_composed_and_checked_as_it_stands(line: str, tmp_path: Path) -> None:
+    assert _check(_arguments(line, tmp_path)) >= 1
+
+
+def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | None:
+    """Return a run made small; None where it needs data that is not here."""
+    kept = [a for a in arguments if a not in FOLDERS]
+    named = {a.split("=")[0] for a in kept}
+    few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
+    if "data=local" in kept or "--config-dir" in kept:
+        few = [a for a in few if a != "data=embedded"]
+    if "data.dir=GLUE" in kept:
+        if not REAL_GLUE.is_dir():
+            return None
+        kept = [f"data.dir={REAL_GLUE}" if a == "data.dir=GLUE" else a for a in kept]
+    if "plan=true" in kept:
+        few.append("estimate=false")
+    kept = [f"list={tmp_path / 'boards'}" if a.startswith("list=") else a for a in kept]
+    return [*kept, *(a for a in few if a.split("=")[0] not in named)]
+
+
+@pytest.mark.parametrize("line", [x for x in SHORT if not re.search(r"(eval|embed|verify)=", x)])
+def test_run_of_a_page_runs(
+    line: str,
+    cli: Cli,
+    tiny_folder: Callable[[str], Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each command as it stands, with a tiny model and few steps added."""
+    pool = Mock(wraps=subprocess, Popen=forked.Popen)
+    monkeypatch.setattr("runners.boards.pool.subprocess", pool)
+    arguments = _small(_arguments(line, tmp_path), tiny_folder("bert"), tmp_path)
+    if arguments is None:
+        return  # checked above
+    done = cli(*arguments)
+    assert done.code == 0, done.err
+    planned = "plan=true" in arguments
+    assert "missing" in done.out if planned else read_all(tmp_path / "runs")
+
+
+@pytest.mark.parametrize("line", [x for x in SHORT if re.search(r"(eval|embed|verify)=", x)])
+def test_what_a_page_does_with_a_finished_run(
+    line: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    chosen = ("method=embedding", "task=sts") if "embed=" in line else ("method=bitfit", "task=rte")
+    small = tiny(tiny_folder("bert"), *chosen, "save=delta", "threads=1")
+    assert cli(*small).code == 0
+    [run] = (tmp_path / "runs").glob("*.json")
+    (tmp_path / "sentences.txt").write_text("one\ntwo\n")
+    filled = line.replace("results/runs/RUN", str(run.with_suffix(""))).replace("RUN", run.stem)
+    arguments = [
+        re.sub(r"(?<==)(?=sentences|vectors)", f"{tmp_path}/", a) for a in shlex.split(filled)[2:]
+    ]
+    if "embed=" in line:
+        arguments = [a.replace(run.stem, str(run)) for a in arguments]
+    done = cli(*arguments, "device=cpu")
+    assert done.code == 0, done.err
+
+
+def test_help_shows_every_key(cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
+    assert "python run.py --help" in RUNS
+    with pytest.raises(SystemExit):
+        cli("--help")
+    shown = capfd.readouterr().out
+    keys = yaml.safe_load((CONFIGS / "config.yaml").read_text())
+    assert {
+        key for key in keys if key not in ("defaults", "hydra") and f"{key}:" not in shown
+    } == set()
+
+
+@pytest.mark.parametrize("line", OTHERS)
+def test_command_of_a_page_works(line: str, tmp_path: Path) -> None:
+    """Dispatch by program; what no test here knows is a failure."""
+    words = shlex.split(line)
+    if words[0] == "make":
+        _make(words[1:], tmp_path)
+    elif words[:2] == ["pip", "install"]:
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+        [extra] = re.findall(r"\[(\w+)\]$", words[-1])
+        assert extra in extras["optional-dependencies"]
+    elif words[:2] == ["python", "-m"]:
+        _module(words[2], words[3:], tmp_path)
+    else:
+        pytest.fail(f"no test knows how to try: {line}")
+
+
+def _make(arguments: list[str], tmp_path: Path) -> None:
+    """Let make say what it would do; what it gives to our programs is tried as if typed."""
+    dry = subprocess.run(
+        ["make", "-n", *arguments], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert dry.returncode == 0, dry.stderr
+    for line in dry.stdout.splitlines():
+        python = re.match(r"(?:\w+=\S+ )*\S*/bin/python (run\.py|-m) ([^$]*)$", line)
+        if python is None or python[2].split()[0] in ("venv", "pip", "pytest", "ruff", "mypy"):
+            continue
+        if python[1] == "run.py":
+            assert _check(shlex.split(python[2])) >= 1
+        elif f"python -m {python[2]}".strip() not in OTHERS:
+            module, *given = shlex.split(python[2])
+            _module(module, given, tmp_path)
+
+
+def _module(module: str, arguments: list[str], tmp_path: Path) -> None:
+    """Try `python -m MODULE ARGUMENTS`: run it, or let it read its arguments only."""
+    if module == "pytest":
+        named = [a for a in arguments if "runners" in a or "/" in a]
+        assert all((ROOT / a.replace(".", "/")).is_dir() for a in named)
+        filled = ["bitfit" if a == "NAME" else a for a in arguments]
+        command = [sys.executable, "-m", "pytest", "--markers", *filled]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+    elif module == "results":
+        assert results_main(_placed(arguments, tmp_path)) == 0
+    elif arguments or module in ("tests.benchmarks.overhead", "tests.benchmarks.bench"):
+        _parse_only(importlib.import_module(module), arguments)
+    else:
+        source = importlib.util.find_spec(module)
+        assert source is not None
+        assert source.origin is not None
+        assert '__name__ == "__main__"' in Path(source.origin).read_text()
+
+
+def _placed(arguments: list[str], tmp_path: Path) -> list[str]:
+    """Fill placeholders in, and turn what would be written to copies."""
+    given = ["results/embedded" if a == "FOLDER" else a for a in arguments]
+    for flag in ("--into", "--out"):
+        if flag in given:
+            at = given.index(flag) + 1
+            copy = tmp_path / Path(given[at]).name
+            if flag == "--into":
+                shutil.copy(ROOT / given[at], copy)
+            given[at] = str(copy)
+    if given[:1] == ["boards"]:
+        shutil.copytree(ROOT / "results/boards/vectors3k", tmp_path / "boards/vectors3k")
+        given += ["--boards", str(tmp_path / "boards")]
+    return given
+
+
+class _Parsed(Exception):
+    """The arguments were understood."""
+
+
+def _parse_only(program: Any, arguments: list[str]) -> None:
+    """Let a program of hours read its arguments, and stop it there."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def stop(self: argparse.ArgumentParser, *_: Any) -> None:
+        parse(self, arguments)
+        raise _Parsed
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(argparse.ArgumentParser, "parse_args", stop)
+        with pytest.raises(_Parsed):
+            program.main()
