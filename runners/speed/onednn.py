@@ -86,8 +86,8 @@ def _by_onednn(
     left: torch.Tensor, right: torch.Tensor, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """Return left · rightᵀ + bias, [rows, columns], by oneDNN."""
-    made: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
-    return made
+    product: torch.Tensor = torch.ops.mkldnn._linear_pointwise(left, right, bias, "none", [], "")
+    return product
 
 
 def _suits(left: torch.Tensor, right: torch.Tensor) -> bool:
