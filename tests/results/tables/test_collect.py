@@ -229,7 +229,7 @@ def _vectors(method: str = "simcse", seed: int = 1, **more: Any) -> Record:
         seed,
         score=0.6,
         scores={"SICK-R": {"spearmanr": 0.7}, "STS-B": {"spearmanr": 0.5}},
-        config={"task": {"kind": "similarity"}},
+        config={"task": {"kind": "similarity", "pairs": {"STS-B": {"file": "stsb.tsv"}}}},
         data={"source": "local", "splits": splits, "text": text},
         train_seconds=10.0,
         **more,
