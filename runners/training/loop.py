@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
+from runners.machine.device import is_out_of_memory
 from runners.optimizers.build import build_optimizer, plain_groups
 from runners.seeds import derive
 from runners.speed.lever import Start
@@ -285,12 +286,6 @@ class Loop:
         torch.set_rng_state(state["cpu_stream"])
         if state["cuda_streams"]:
             torch.cuda.set_rng_state_all(state["cuda_streams"])
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether a device, or the machine, could not give the memory asked for."""
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)
 
 
 def _copied(value: Any) -> Any:
