@@ -55,12 +55,13 @@ def main() -> int:
         several = HydraConfig.get().mode == RunMode.MULTIRUN
         own = [*HydraConfig.get().overrides.task] if several else arguments
         if several and configuration["own_process"]:
-            code = processes.run_alone([*_config_dir(), *own])
+            code = processes.run_alone([*processes.config_dir(), *own])
             if code and os.getpid() != sweep:
                 raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
             codes.append(code)
         else:
-            codes.append(_guarded(lambda: dispatch(configuration, own), own))
+            said = [*processes.config_dir(), *own] if several else own
+            codes.append(_guarded(lambda: dispatch(configuration, said), own))
 
     def compose_and_run() -> int:
         offer_methods_without_yaml()
@@ -75,17 +76,6 @@ def main() -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def _config_dir() -> list[str]:
-    """Return what says again where configurations beside the shipped ones come from."""
-    sources = HydraConfig.get().runtime.config_sources
-    return [
-        part
-        for source in sources
-        if source.provider == "command-line"
-        for part in ("--config-dir", source.path)
-    ]
 
 
 def dispatch(composed: dict[str, Any], arguments: Sequence[str]) -> int:

@@ -13,7 +13,7 @@ from statistics import fmean, stdev
 from results.errors import UserError
 from results.record import Record
 from results.run_list import ListedRun, RunList
-from results.tables.conditions import Conditions, conditions, makes_vectors
+from results.tables.conditions import Conditions, conditions, drawn, makes_vectors
 from results.tables.labels import labels
 
 TASK_ORDER = (
@@ -176,12 +176,14 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
     for column in columns:
         same = sum(1 for c in names if c[0] == column[0])
         names[column] = column[0] if not same else f"{column[0]}#{same + 1}"
-    marks = {}
+    marks: dict[str, str] = {}
     for record in records:
         rows = {n: f["rows"] for n, f in record.data["splits"].items()}
         partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
         if partial and key.source != "embedded":
-            marks[names[_column(record)]] = "subset: " + ", ".join(f"{n} {rows[n]:,}" for n in rows)
+            listing = ", ".join(f"{n} {rows[n]:,}{drawn(record, n)}" for n in rows)
+            name = names[_column(record)]  # one draw, whether or not each of its records says it
+            marks[name] = max(marks.get(name, ""), f"subset: {listing}", key=len)
     by_run = listed.by_run if listed else {}
     labelled = labels(records, {run: str(one.row) for run, one in by_run.items()})
     by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))

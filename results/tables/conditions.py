@@ -59,6 +59,23 @@ def makes_vectors(record: Record) -> bool:
     return isinstance(task, dict) and bool(task.get("pairs"))
 
 
+def drawn(record: Record, split: str) -> str:
+    """Return how the classes of a drawn split were chosen, in brackets; else nothing.
+
+    Records from before there was a choice had all balanced, and do not say it of train.
+    """
+    task, data = record.config.get("task"), record.config.get("data")
+    if not (isinstance(task, dict) and isinstance(data, dict)):
+        return ""
+    size = data.get({"train": "train_size", "selection": "none"}.get(split, "eval_size"))
+    classes = task.get("kind", "classification") == "classification"
+    if size is None or not classes or (split == "train" and "balanced" not in data):
+        return ""
+    balanced = data.get("balanced", "all")
+    even = balanced != "none" if split == "train" else balanced == "all"
+    return " (classes balanced)" if even else " (drawn by chance)"
+
+
 def describe_budget(budget: dict[str, object]) -> str:
     """Return a budget's name and the numbers that define it."""
     length = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections import Counter
 from collections.abc import Sequence
@@ -16,11 +17,12 @@ from results import record as records
 from results.errors import UserError
 from results.run_list import write_list
 from runners.boards.estimate import estimate
-from runners.boards.plan import Board, Compose, Planned, listed, plan
+from runners.boards.plan import Board, Compose, Planned, listed, plan, search_command
 from runners.boards.pool import Pool, environment
 from runners.config.acts import Sweep
 from runners.config.check import check
 from runners.machine.console import say
+from runners.machine.processes import config_dir
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
@@ -36,15 +38,13 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     say(f"board {board.name}: {len(runs)} runs, {states}; {len(to_do)} to do")
     if counts["waiting"]:
-        say(
-            f"{counts['waiting']} runs wait for a learning rate: python run.py board={board.name}"
-            " search=true finds it"
-        )
+        say(f"{counts['waiting']} runs wait for a learning rate: {search_command(typed)} finds it")
     if sweep.plan:
         for run in runs:
-            print(f"{run.state:9} {run.name}  python run.py {' '.join(run.overrides)}")
+            command = shlex.join(["python", "run.py", *config_dir(), *run.overrides])
+            print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:
-            say(f"list: {write_list(listed(board, runs), Path(sweep.list))}")
+            say(f"list: {write_list(listed(board, runs), Path(sweep.list).expanduser())}")
         _tell_cost([*to_do, *(run for run in runs if run.state == "waiting")], runs, sweep, compose)
         return 0
     if to_do:

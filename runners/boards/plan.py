@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from hydra._internal.utils import get_args_parser
 from pydantic import Field
 
 from results import record as records
 from results.errors import UserError
 from results.run_list import ListedRun, RunList
-from runners.config.acts import BOARD_KEYS
+from runners.config.acts import BOARD_KEYS, Sweep
 from runners.config.check import check
 from runners.config.section import Section
-from runners.config.typed import is_typed
+from runners.config.typed import is_typed, key_of
 from runners.jobs.job import Job
+from runners.machine.processes import config_dir
 from runners.runs.lease import is_claimed
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -117,7 +120,7 @@ def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
 
     Seeds change slowest, so that an unfinished board has all its methods.
     """
-    own = [a for a in typed if not _is_of_board(a)]
+    own = [a for a in overrides_of(typed) if not is_typed([a], *BOARD_KEYS)]
     return [
         Slot(
             number,
@@ -148,9 +151,18 @@ def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Sl
     ]
 
 
-def _is_of_board(argument: str) -> bool:
-    """Say whether an argument says something of the board, and not of each of its runs."""
-    return argument.startswith("-") or is_typed([argument], *BOARD_KEYS)
+def overrides_of(typed: Sequence[str]) -> list[str]:
+    """Return what was typed without Hydra's own options, such as --config-dir DIR, and -m."""
+    options, _ = get_args_parser().parse_known_intermixed_args(list(typed))
+    return list(options.overrides)
+
+
+def search_command(typed: Sequence[str]) -> str:
+    """Return the command that does the search of the board that was typed, with all that was."""
+    mine = overrides_of(typed)
+    chosen = [a for a in mine if key_of(a) == "board"]
+    rest = [a for a in mine if key_of(a) not in ("board", *Sweep.model_fields)]
+    return shlex.join(["python", "run.py", *config_dir(), *chosen, "search=true", *rest])
 
 
 class Planner:

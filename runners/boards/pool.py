@@ -14,7 +14,7 @@ from pathlib import Path
 from results import record as records
 from runners.boards.plan import Planned
 from runners.machine.console import say
-from runners.machine.processes import RUN_PY
+from runners.machine.processes import RUN_PY, config_dir
 from runners.runs.run import CLAIMED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -100,7 +100,7 @@ class Pool:
                 if self._stopped:
                     return 0
                 process = subprocess.Popen(
-                    [sys.executable, str(RUN_PY), *run.overrides],
+                    [sys.executable, str(RUN_PY), *config_dir(), *run.overrides],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,

@@ -41,6 +41,7 @@ class Model(Section):
 class Data(Section):
     """Which source the task's data comes from, and how much of it is used.
 
+    `balanced` says which splits give each class as many examples where a part of them is drawn.
     `text` and `glue_dir` are for tasks that train on text of another source.
     """
 
@@ -50,6 +51,7 @@ class Data(Section):
     train_size: int | None = Field(default=None, ge=2)
     eval_size: int | None = Field(default=None, ge=2)
     seed: int = Field(default=0, ge=0)
+    balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     malformed_rows: Literal["error", "skip"] = "error"
     text: str | list[str] | None = None
     glue_dir: str | None = None

@@ -19,7 +19,10 @@ from runners.models.pretrained import Loaded
 from runners.training.loop import Loop
 from runners.training.prepare import prepare
 
-SMALL = ("data=embedded", "data.train_size=48", "data.eval_size=24", "budget=smoke", "device=cpu")
+SMALL = (
+    *("data=embedded", "data.train_size=48", "data.eval_size=24", "data.balanced=all"),
+    *("budget=smoke", "device=cpu"),
+)
 
 
 @functools.cache

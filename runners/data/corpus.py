@@ -1,16 +1,15 @@
 """What a method that makes sentence vectors trains on: sentences, or pairs and triplets of NLI.
 
-A text that occurs in the pairs it will be evaluated on is left out, as is a second copy; how many
-were is in the record.
+A text that occurs in the pairs it will be evaluated on is left out, as are a second copy and a row
+of NLI with an empty text; how many were is in the record.
 """
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +22,7 @@ from runners.config.compose import CONFIGS
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded
-from runners.data.files import lines_of, read_text
+from runners.data.files import is_whole, lines_of, place_of, read_rows, read_text
 from runners.data.hub import hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
@@ -43,6 +42,16 @@ Rows = list[tuple[str, ...]]
 _GRADES = (1.0, 4.0)  # of embedded pairs: at most, for a negative; at least, for a positive
 
 
+@dataclass
+class _Text:
+    """Rows to train on and where they are from; rows that were malformed or empty are counted."""
+
+    rows: Rows
+    origin: str
+    malformed: int = 0
+    empty: int = 0
+
+
 def read_training_text(
     data: Data, source: str, wanted: TrainingText, evaluated: set[str]
 ) -> tuple[Split, dict[str, Any]]:
@@ -53,53 +62,56 @@ def read_training_text(
     """
     named = [data.text] if isinstance(data.text, str) else data.text
     if wanted == "sentences":
-        rows, origin = _sentences(data, source, named)
+        text = _sentences(data, source, named)
     else:
-        rows, origin = _triplets(data, source, named, hard=wanted == "triplets")
-    total = len(rows)
-    kept = [row for row in rows if not evaluated.intersection(row)]
+        text = _triplets(data, source, named, hard=wanted == "triplets")
+    kept = [row for row in text.rows if not evaluated.intersection(row)]
     unique = list(dict.fromkeys(kept))
     facts = {
         "kind": wanted,
-        "from": origin,
+        "from": text.origin,
         "rows": len(unique),
-        "left_out_as_evaluated": total - len(kept),
+        "left_out_as_evaluated": len(text.rows) - len(kept),
         "left_out_as_duplicates": len(kept) - len(unique),
     }
+    if text.empty:
+        facts["left_out_as_empty"] = text.empty
     if not unique:
         what = "sentence" if wanted == "sentences" else f"{wanted.removesuffix('s')} of NLI"
-        raise UserError(f"data.text: not one {what} to train on in {origin}")
-    return Split("train", tuple(unique), None), facts
+        raise UserError(f"data.text: not one {what} to train on in {text.origin}")
+    return Split("train", tuple(unique), None, text.malformed), facts
 
 
-def _sentences(data: Data, source: str, named: Sequence[str] | None) -> tuple[Rows, str]:
+def _sentences(data: Data, source: str, named: Sequence[str] | None) -> _Text:
     if named:
         rows: Rows = []
         for place in named:
             rows += [(t,) for t in _clean(_hub_lines(place) if _on_hub(place) else _lines(place))]
-        return rows, ", ".join(named)
-    rows, counts = [], Counter[str]()
+        return _Text(rows, ", ".join(named))
+    rows, counts, malformed = [], Counter[str](), 0
     for task in glue_tasks():
         split = _glue_train(task, data, source)
         if split is not None:
             texts = list(_clean(text for row in split.texts for text in row))
             counts[task.name] = len(texts)
+            malformed += split.skipped_rows
             rows += [(text,) for text in texts]
     if not rows:
         raise UserError(_where_from(data))
-    return rows, "training sets of " + ", ".join(f"{name} ({n})" for name, n in counts.items())
+    sizes = ", ".join(f"{name} ({n})" for name, n in counts.items())
+    return _Text(rows, f"training sets of {sizes}", malformed)
 
 
-def _triplets(data: Data, source: str, named: Sequence[str] | None, hard: bool) -> tuple[Rows, str]:
+def _triplets(data: Data, source: str, named: Sequence[str] | None, hard: bool) -> _Text:
     if named:
-        rows: Rows = []
+        text = _Text([], ", ".join(named))
         for place in named:
             if _on_hub(place):
                 raise UserError(f"data.text={place}: name files of NLI pairs, or leave it null")
-            rows += _read_nli(Path(place).expanduser(), hard)
-        return rows, ", ".join(named)
+            _read_nli(Path(place).expanduser(), hard, data.malformed_rows == "skip", text)
+        return text
     if source == "embedded":
-        return _embedded_triplets(hard), "embedded stsb"
+        return _Text(_embedded_triplets(hard), "embedded stsb")
     mnli = next(task for task in glue_tasks() if task.name == "mnli")
     split = _glue_train(mnli, data, source)
     if split is None:
@@ -108,23 +120,24 @@ def _triplets(data: Data, source: str, named: Sequence[str] | None, hard: bool) 
     labelled = [
         (*row, mnli.labels[int(k)]) for row, k in zip(split.texts, split.labels, strict=True)
     ]
-    return _join(labelled, hard), f"mnli ({len(labelled)} pairs)"
+    text = _Text([], f"mnli ({len(labelled)} pairs)", split.skipped_rows)
+    _join(labelled, hard, text)
+    return text
 
 
-def _join(labelled: Iterable[tuple[str, ...]], hard: bool) -> Rows:
-    """Join a premise's entailments with its contradictions, each used once, in their order."""
+def _join(labelled: Iterable[tuple[str, ...]], hard: bool, text: _Text) -> None:
+    """Add each premise's entailments with its contradictions, each used once, in their order."""
     by_premise: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     for premise, hypothesis, label in labelled:
-        texts = [" ".join(text.split()) for text in (premise, hypothesis)]
+        texts = [" ".join(part.split()) for part in (premise, hypothesis)]
         if all(texts):
             by_premise[texts[0]][label].append(texts[1])
-    if not hard:
-        return [(p, e) for p, hypotheses in by_premise.items() for e in hypotheses[ENTAILMENT]]
-    return [
-        (premise, *pair)
-        for premise, hypotheses in by_premise.items()
-        for pair in zip(hypotheses[ENTAILMENT], hypotheses[CONTRADICTION], strict=False)
-    ]
+        else:
+            text.empty += 1
+    for premise, hypotheses in by_premise.items():
+        near, far = hypotheses[ENTAILMENT], hypotheses[CONTRADICTION]
+        pairs = zip(near, far, strict=False) if hard else ((one,) for one in near)
+        text.rows += [(premise, *pair) for pair in pairs]
 
 
 def _embedded_triplets(hard: bool) -> Rows:
@@ -175,12 +188,9 @@ def _on_hub(place: str) -> bool:
     return place.startswith("hub:")
 
 
-def _read(path: Path) -> str:
-    return read_text(path, f"data.text={path}")
-
-
 def _lines(place: str) -> list[str]:
-    return lines_of(_read(Path(place).expanduser()))
+    path = Path(place).expanduser()
+    return lines_of(read_text(path, f"data.text={path}"))
 
 
 def _clean(texts: Iterable[str]) -> Iterator[str]:
@@ -199,27 +209,30 @@ def _hub_lines(place: str) -> list[str]:
     return [str(text) for text in table[column]]
 
 
-def _read_nli(path: Path, hard: bool) -> Rows:
+def _read_nli(path: Path, hard: bool, skip: bool, into: _Text) -> None:
     """Read sentence1, sentence2, gold_label (MNLI, SNLI), or sent0, sent1, hard_neg (.csv)."""
-    text = _read(path)
-    if path.suffix.lower() == ".csv":
-        read = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        lacking = {"sent0", "sent1", *(["hard_neg"] if hard else [])} - set(read.fieldnames or [])
-        if lacking:
-            raise UserError(f"data.text={path} has no column {', '.join(sorted(lacking))}")
-        names = ("sent0", "sent1", "hard_neg") if hard else ("sent0", "sent1")
-        try:
-            rows = [tuple(" ".join((row[n] or "").split()) for n in names) for row in read]
-        except csv.Error as error:
-            raise UserError(f"data.text={path} line {read.line_num}: {error}") from None
-        return [row for row in rows if all(row)]
-    lines = [line.split("\t") for line in lines_of(text) if line]
-    names = ("sentence1", "sentence2", "gold_label")
-    lacking = set(names) - set(lines[0] if lines else [])
+    where = f"data.text={path}"
+    rows = read_rows(path, where)
+    first = next(rows, None)
+    header = [] if first is None else first.fields
+    joined = path.suffix.lower() == ".csv"
+    names = ["sent0", "sent1", "hard_neg"] if joined else ["sentence1", "sentence2", "gold_label"]
+    if joined and not hard:
+        names.pop()
+    lacking = set(names) - set(header)
     if lacking:
-        raise UserError(f"data.text={path} has no column {', '.join(sorted(lacking))}")
-    places = [lines[0].index(name) for name in names]
-    for number, fields in enumerate(lines, 1):
-        if len(fields) <= max(places):
-            raise UserError(f"data.text={path} line {number} has {len(fields)} fields")
-    return _join([tuple(fields[i] for i in places) for fields in lines[1:]], hard)
+        raise UserError(f"{where} has no column {', '.join(sorted(lacking))}")
+    places = [place_of(name, header, where) for name in names]
+    fields = []
+    for row in rows:
+        if is_whole(row, len(header), where, skip):
+            fields.append(tuple(row.fields[place] for place in places))
+        else:
+            into.malformed += 1
+    if not joined:
+        _join(fields, hard, into)
+        return
+    normal = [tuple(" ".join(text.split()) for text in texts) for texts in fields]
+    whole = [texts for texts in normal if all(texts)]
+    into.empty += len(normal) - len(whole)
+    into.rows += whole

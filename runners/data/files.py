@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from results.errors import UserError
+from results.errors import UserError, nearest
 
 
 def read_text(path: Path, where: str, hint: str = "") -> str:
@@ -26,3 +30,59 @@ def lines_of(text: str) -> list[str]:
     """Return the lines of a text; only a newline ends one, and one at the end adds none."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
+
+
+@dataclass(frozen=True)
+class Row:
+    """The fields of a delimited file's row, and the line at which it ends, counted from 1."""
+
+    line: int
+    fields: list[str]
+
+
+def read_rows(path: Path, where: str, hint: str = "") -> Iterator[Row]:
+    """Yield the rows of a .csv with quotes (RFC 4180), else of tab-separated lines without.
+
+    Empty ones are passed over. What cannot be read is a UserError that begins with `where`.
+    """
+    text = read_text(path, where, hint)
+    if "\0" in text:
+        raise UserError(
+            f"{where} holds a NUL byte at character {text.index(chr(0))}; it is damaged or no text"
+        )
+    if path.suffix.lower() != ".csv":
+        for number, line in enumerate(lines_of(text), start=1):
+            if line:
+                yield Row(number, line.split("\t"))
+        return
+    csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # Python's own is 131,072
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        for fields in reader:
+            if fields:
+                yield Row(reader.line_num, fields)
+    except csv.Error as error:
+        raise UserError(f"{where} line {reader.line_num}: {error}; check its quotes") from None
+
+
+def is_whole(row: Row, width: int, where: str, skip: bool) -> bool:
+    """Say whether a row has as many fields as its file's first; if not, `skip` or a UserError."""
+    if len(row.fields) == width:
+        return True
+    if skip:
+        return False
+    raise UserError(
+        f"{where} line {row.line} has {len(row.fields)} fields, expected {width}; the file may be"
+        " cut off (data.malformed_rows=skip leaves such rows out and records how many)"
+    )
+
+
+def place_of(column: str, header: Sequence[str], where: str, instead: str = "") -> int:
+    """Return where a header names a column; none or two of that name are a UserError."""
+    if column not in header:
+        raise UserError(f"{where} has no column '{column}'{nearest(column, header)}")
+    if (same := header.count(column)) > 1:
+        raise UserError(
+            f"{where} has {same} columns called '{column}'; rename all but one{instead}"
+        )
+    return header.index(column)

@@ -19,7 +19,7 @@ from runners.data.hub import read_hub
 from runners.data.local import read_local
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
-from runners.data.split import Split, TaskData, check_split, cut_selection, draw
+from runners.data.split import Split, TaskData, check_split, count_overlap, cut_selection, draw
 
 
 def load_task_data(
@@ -41,11 +41,14 @@ def load_task_data(
     full = {split.name: len(split) for split in (train, *report.values())}
     selection = None
     if data.train_size is not None:
-        train = draw(train, data.train_size, data.seed, task, "data.train_size")
+        balanced = data.balanced != "none"
+        train = draw(train, data.train_size, data.seed, task, "data.train_size", balanced)
         check_split(train, task, f"data.train_size={data.train_size}")
     if data.eval_size is not None:
+        balanced = data.balanced == "all"
         report = {
-            k: draw(v, data.eval_size, data.seed, task, "data.eval_size") for k, v in report.items()
+            k: draw(v, data.eval_size, data.seed, task, "data.eval_size", balanced)
+            for k, v in report.items()
         }
     complete = {
         split.name: len(split) == task.rows.get(split.name, full[split.name])
@@ -53,6 +56,9 @@ def load_task_data(
     }
     if protocol.fraction is not None:
         train, selection = cut_selection(train, protocol.fraction, data.seed, task)
+    learned = [train] if selection is None else [train, selection]
+    report = {name: count_overlap(split, learned) for name, split in report.items()}
+    selection = None if selection is None else count_overlap(selection, [train])
     return TaskData(source, reason, revision, train, report, selection, complete)
 
 
@@ -110,4 +116,6 @@ def describe(split: Split, complete: bool | None) -> dict[str, object]:
         facts["complete"] = complete
     if split.skipped_rows:
         facts["skipped_rows"] = split.skipped_rows
+    if split.also_in_train:
+        facts["also_in_train"] = split.also_in_train
     return facts

@@ -7,15 +7,12 @@ else (some sentences hold other line separators); a byte-order mark is dropped. 
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
 from pathlib import Path
 
-from results.errors import UserError, nearest
+from results.errors import UserError
 from runners.config.task import LocalFiles, Task
-from runners.data.files import read_text
+from runners.data.files import is_whole, place_of, read_rows
 from runners.data.labels import local_label
 from runners.data.split import Label, Split
 
@@ -38,7 +35,7 @@ def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, d
 def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malformed: bool) -> Split:
     """Read one split; a diagnostic split without a label column is unlabelled."""
     where = f"task={task.name}: {path}"
-    rows = _rows(path, where)
+    rows = read_rows(path, where, "; data.dir (or GLUE_DIR) must hold it")
     first = next(rows, None)
     if first is None:
         raise UserError(f"{where} is empty")
@@ -47,7 +44,7 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
         width = len(first.fields)
     else:
         names, width = None, len(first.fields)
-        rows = _chain(first, rows)
+        rows = itertools.chain([first], rows)
     columns = {name: files.columns.get(name, name) for name in (*task.columns, "label")}
     places = {
         name: _place(column, names, width, where, name)
@@ -61,15 +58,9 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
     labels: list[Label] = []
     skipped = 0
     for row in rows:
-        if len(row.fields) != width:
-            if skip_malformed:
-                skipped += 1
-                continue
-            raise UserError(
-                f"{where} line {row.line} has {len(row.fields)} fields, expected {width}; the file"
-                " may be cut off (data.malformed_rows=skip leaves such rows out and records how"
-                " many)"
-            )
+        if not is_whole(row, width, where, skip_malformed):
+            skipped += 1
+            continue
         texts.append(tuple(row.fields[places[name]] for name in task.columns))
         if label_place is not None:
             labels.append(
@@ -78,39 +69,6 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
     if not texts:
         raise UserError(f"{where} has a header and no rows")
     return Split(split, tuple(texts), tuple(labels) if label_place is not None else None, skipped)
-
-
-@dataclass(frozen=True)
-class _Row:
-    line: int
-    fields: list[str]
-
-
-def _chain(first: _Row, rest: Iterator[_Row]) -> Iterator[_Row]:
-    yield first
-    yield from rest
-
-
-def _rows(path: Path, where: str) -> Iterator[_Row]:
-    """Yield non-empty rows with their line numbers, counted from 1."""
-    text = read_text(path, where, "; data.dir (or GLUE_DIR) must hold it")
-    if "\0" in text:
-        raise UserError(
-            f"{where} holds a NUL byte at character {text.index(chr(0))}; it is damaged or no text"
-        )
-    if path.suffix.lower() == ".csv":
-        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-        try:
-            for fields in reader:
-                if fields:
-                    yield _Row(reader.line_num, fields)
-        except csv.Error as error:
-            raise UserError(f"{where} line {reader.line_num}: {error}; check its quotes") from None
-        return
-    for number, line in enumerate(text.split("\n"), start=1):
-        line = line.removesuffix("\r")
-        if line:
-            yield _Row(number, line.split("\t"))
 
 
 def _place(column: str | int, names: list[str] | None, width: int, where: str, role: str) -> int:
@@ -124,6 +82,4 @@ def _place(column: str | int, names: list[str] | None, width: int, where: str, r
         raise UserError(
             f"{where} has no header (local.header=false): give local.columns.{role} as a number"
         )
-    if column not in names:
-        raise UserError(f"{where} has no column '{column}'{nearest(column, names)}")
-    return names.index(column)
+    return place_of(column, names, where, f", or give local.columns.{role} as a number")

@@ -23,6 +23,7 @@ class Split:
 
     A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
     rows that were left out on request. `subsets` names the part of the set that each example is of.
+    `also_in_train` counts examples whose texts the run also trains on.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Split:
     labels: tuple[Label, ...] | None
     skipped_rows: int = 0
     subsets: tuple[str, ...] | None = None
+    also_in_train: int = 0
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -79,8 +81,8 @@ class TaskData:
         return {**train, **cut, **self.report}
 
 
-def draw(split: Split, size: int, seed: int, task: Task, key: str) -> Split:
-    """Draw `size` examples, classes balanced as far as each has enough, in the split's own order.
+def draw(split: Split, size: int, seed: int, task: Task, key: str, balanced: bool = True) -> Split:
+    """Draw `size` examples, classes balanced or by chance alone, in the split's own order.
 
     A class with too few examples gives all it has and the others fill the place. A larger split
     drawn with the same seed holds the smaller one's examples. Raises UserError when `size` is too
@@ -90,15 +92,15 @@ def draw(split: Split, size: int, seed: int, task: Task, key: str) -> Split:
         raise UserError(
             f"{key}={size}: {task.name}'s {split.name} has {len(split)} examples; ask for fewer"
         )
-    chosen = balanced_order(split, random.Random(f"{seed}:{split.name}"), task)[:size]
-    return split.take(sorted(chosen))
+    rng = random.Random(f"{seed}:{split.name}")
+    return split.take(sorted(shuffled(split, rng, task, balanced)[:size]))
 
 
-def balanced_order(split: Split, rng: random.Random, task: Task) -> list[int]:
-    """Return all indices, shuffled, each class in turn while it lasts."""
+def shuffled(split: Split, rng: random.Random, task: Task, balanced: bool) -> list[int]:
+    """Return all indices, shuffled; with `balanced`, each class in turn while it lasts."""
     indices = list(range(len(split)))
     rng.shuffle(indices)
-    if split.labels is None or task.facts.answer != "class":
+    if not balanced or split.labels is None or task.facts.answer != "class":
         return indices
     by_class: dict[Label, list[int]] = defaultdict(list)
     for i in indices:
@@ -126,6 +128,19 @@ def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple
             " examples; use a smaller fraction or protocol=final"
         )
     return train.take(rest), replace(train.take(sorted(part)), name="selection")
+
+
+def count_overlap(split: Split, learned: Sequence[Split]) -> Split:
+    """Return a split with the number of its examples whose texts the `learned` ones hold too.
+
+    Texts are equal where they are so after runs of white space are made single blanks.
+    """
+    seen = {_words(texts) for part in learned for texts in part.texts}
+    return replace(split, also_in_train=sum(_words(texts) in seen for texts in split.texts))
+
+
+def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(" ".join(str(text).split()) for text in texts)
 
 
 def check_split(split: Split, task: Task, origin: str) -> None:

@@ -11,6 +11,7 @@ from runners.config.check import RunConfig
 from runners.data.load import load_task_data
 from runners.data.split import TaskData
 from runners.jobs.identity import run_name
+from runners.machine.console import say
 from runners.models.weights import Weights, find_weights
 
 
@@ -45,6 +46,7 @@ class Job:
         key = repr(parts)
         if key not in self.shelf:
             self.shelf[key] = load_task_data(*parts)
+            _warn_of_overlap(settings.task.name, self.shelf[key])
         data: TaskData = self.shelf[key]
         return data
 
@@ -58,3 +60,17 @@ class Job:
     def name(self) -> str:
         """The run's name, by which its record is found."""
         return run_name(self.config, self.data, self.weights)
+
+
+def _warn_of_overlap(task: str, data: TaskData) -> None:
+    """Say in a line how many examples that are scored are among those trained on."""
+    counts = [
+        f"{split.also_in_train:,} of {len(split):,} examples of {name}"
+        for name, split in data.splits().items()
+        if split.also_in_train
+    ]
+    if counts:
+        say(
+            f"OVERLAP: task={task}: {', '.join(counts)} are in train too (equal texts, runs of"
+            " white space aside); the record counts them"
+        )

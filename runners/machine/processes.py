@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
+from hydra.core.hydra_config import HydraConfig
+
 from runners.root import ROOT
 
 RUN_PY = ROOT / "run.py"
@@ -34,6 +36,22 @@ def run_alone(arguments: Sequence[str]) -> int:
         process.terminate()
         process.wait()
         raise
+
+
+def config_dir() -> list[str]:
+    """Return what says again where configurations beside the shipped ones come from.
+
+    There is something to say inside a Hydra application that was given --config-dir.
+    """
+    if not HydraConfig.initialized():
+        return []
+    sources = HydraConfig.get().runtime.config_sources
+    return [
+        part
+        for source in sources
+        if source.provider == "command-line"
+        for part in ("--config-dir", source.path)
+    ]
 
 
 def end_with_parent() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from runners.boards.plan import (
     best_rates,
     expand,
     expand_search,
+    overrides_of,
     plan,
 )
 from runners.boards.pool import Pool
@@ -302,6 +304,55 @@ def test_search_tries_every_rate_once_and_the_board_takes_the_best(
     assert cli(*given, *WORKERS).code == 0
     final = [r for r in read_all(tmp_path / "runs") if r.protocol == "final"]
     assert {r.methods[0]: r.config["lr"] for r in final} == {m: -r for m, (_, r) in best.items()}
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_users_own_board_runs_as_a_shipped_one_does(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Its task lies beside it, in a folder with a blank and an accent."""
+    configs, out = tmp_path / "mes réglages", tmp_path / "les runs"
+    for group in ("board", "task"):
+        (configs / group).mkdir(parents=True)
+    shipped = (ROOT / "configs" / "task" / "rte.yaml").read_text()
+    (configs / "task" / "again.yaml").write_text(shipped)
+    (configs / "board" / "mine.yaml").write_text(
+        "name: another\nmethods: [full, '[hype,bitfit]']\ntasks: [again]\nseeds: [1]\n"
+        "set: [budget=smoke, data=embedded, data.train_size=32, data.eval_size=20]\n"
+    )
+    model = f"model.name_or_path={tiny_folder('bert')}"
+    given = ["--config-dir", str(configs), "board=mine", model, "device=cpu", f"out={out}"]
+    listed = cli(*given, "plan=true", "estimate=false")
+    assert listed.code == 0, listed.err
+    joined = cli(f"--config-dir={configs}", *given[2:], "plan=true", "estimate=false")
+    assert joined.out == listed.out
+    commands = [shlex.split(x.partition("python run.py ")[2]) for x in listed.out.splitlines()]
+    assert len(commands) == 2
+    done = cli(*given, *WORKERS)
+    assert done.code == 0, done.err
+    records = read_all(out)
+    assert len(records) == 2
+    for own, record in zip(commands, sorted(records, key=lambda r: len(r.methods)), strict=True):
+        assert own[:2] == ["--config-dir", str(configs)]
+        assert shlex.split(record.command)[2:] == [*own, "threads=1"]
+        again = cli(*own)
+        assert again.code == 0, again.err
+        assert f"{record.run}.json; force=true" in again.out
+    assert "0 to do" in cli(*given, *WORKERS).err
+    # The hint for a search is a command, and its trials lie where the board looks for them.
+    search = "+board.search={lr: [1e-4, 1e-3, 1e-2], seed: 9}"
+    waits = cli(*given, search, "plan=true", "estimate=false").err
+    hint = shlex.split(waits.partition("learning rate: python run.py ")[2].partition(" finds")[0])
+    assert {"board=mine", "search=true", search, f"out={out}"} <= set(hint)
+    assert cli(*hint, *WORKERS).code == 0
+    chosen = cli(*given, search, "plan=true", "estimate=false")
+    assert "wait for a learning rate" not in chosen.err
+    assert chosen.out.count(" lr=") == 2
+
+
+def test_hydras_own_options_are_no_settings_of_a_run() -> None:
+    typed = ["-m", "a=1", "--config-dir", "my dir", "board=b", "-cd=x", "--config-dir=y", "b=2"]
+    assert overrides_of(typed) == ["a=1", "board=b", "b=2"]
 
 
 def test_search_goes_to_a_folder_of_its_own_and_needs_three_rates() -> None:

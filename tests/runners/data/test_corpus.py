@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from results.errors import UserError
 from results.record import read_all
 from runners.config.settings import Data
 from runners.data.corpus import read_training_text
+from runners.data.load import describe
 from tests.conftest import Cli, tiny
 
 
@@ -53,9 +55,48 @@ def test_premises_join_what_follows_with_what_contradicts(
 
 def test_triplets_of_a_csv(tmp_path: Path) -> None:
     path = tmp_path / "nli.csv"
-    path.write_text('sent0,sent1,hard_neg\n"a, b",c,d\n,x,y\n')
-    split, _ = read_training_text(_data(text=str(path)), "local", "triplets", set())
-    assert split.texts == (("a, b", "c", "d"),)
+    long = "z" * 200_000
+    path.write_text(f'sent0,sent1,hard_neg\n"a, b",c,d\n,x,y\n{long},e,f\n')
+    split, facts = read_training_text(_data(text=str(path)), "local", "triplets", set())
+    assert split.texts == (("a, b", "c", "d"), (long, "e", "f"))
+    assert facts["left_out_as_empty"] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "header", "rows"),
+    [
+        ("a.csv", "sent0,sent1,hard_neg", ["p,e1,c1", "q,e2,c3", "x,y,z,too long", "x,short"]),
+        (
+            "a.tsv",
+            "sentence1\tsentence2\tgold_label\tgenre",
+            [*("\t".join((*row, "g")) for row in NLI), "x\ty\tz\tentailment\tg", "p\t e9\tneutral"],
+        ),
+    ],
+)
+def test_rows_of_another_width_are_refused_or_counted(
+    name: str, header: str, rows: list[str], tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    for uneven in rows[-2:]:
+        path.write_text("\n".join([header, *rows[:-2], "", uneven]) + "\n")
+        width, line = 1 + len(re.findall("[,\t]", uneven)), len(rows) + 1
+        with pytest.raises(UserError, match=rf"a\..sv line {line} has {width} fields, expected"):
+            read_training_text(_data(text=str(path)), "local", "triplets", set())
+    path.write_text("\n".join([header, rows[-1], *rows]) + "\n")
+    data = _data(text=str(path), malformed_rows="skip")
+    split, _ = read_training_text(data, "local", "triplets", set())
+    assert split.texts == (("p", "e1", "c1"), ("q", "e2", "c3"))
+    assert describe(split, None)["skipped_rows"] == 3
+
+
+def test_malformed_rows_of_glues_training_sets_are_counted(tmp_path: Path) -> None:
+    (tmp_path / "RTE").mkdir()
+    (tmp_path / "RTE" / "train.tsv").write_text(
+        "index\tsentence1\tsentence2\tlabel\n0\ta\tb\tentailment\n1\tc\tnot_entailment\n"
+    )
+    data = _data(glue_dir=str(tmp_path), malformed_rows="skip")
+    split, _ = read_training_text(data, "local", "sentences", set())
+    assert (split.texts, split.skipped_rows) == ((("a",), ("b",)), 1)
 
 
 @pytest.mark.parametrize(
@@ -64,6 +105,14 @@ def test_triplets_of_a_csv(tmp_path: Path) -> None:
         ("a.tsv", "sentence1\tsentence2\na\tb\n", "triplets", "has no column gold_label"),
         ("a.tsv", "sentence1\tsentence2\tgold_label\na\n", "triplets", "line 2 has 1 fields"),
         ("a.csv", "sent0,sent1\na,b\n", "triplets", "has no column hard_neg"),
+        ("a.csv", "", "pairs", "has no column sent0, sent1"),
+        ("a.csv", "sent0,sent1,sent0\na,b,c\n", "pairs", "has 2 columns called 'sent0'; rename"),
+        (
+            "a.tsv",
+            "sentence1\tsentence2\tgold_label\tgold_label\na\tb\tentailment\tneutral\n",
+            "pairs",
+            "has 2 columns called 'gold_label'; rename",
+        ),
         ("a.tsv", "sentence1\tsentence2\tgold_label\na\tb\tneutral\n", "triplets", "not one trip"),
         ("a.txt", "\n \n", "sentences", "not one sentence"),
         ("a.txt", "one\n", "sentences", "not one sentence"),

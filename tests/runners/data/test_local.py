@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from results import record as records
+from results.errors import UserError
 from runners.config.task import Task
 from runners.data.local import read_file, read_local
+from runners.data.split import Split
 from tests.conftest import Cli, configure
 
 
@@ -60,6 +62,34 @@ def test_malformed_rows_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
     assert task.local is not None
     split = read_file(task, task.local, path, "train", skip_malformed=True)
     assert (len(split), split.skipped_rows) == (2, 1)
+
+
+def _read(task: Task, path: Path, text: str, **changes: object) -> Split:
+    path.write_text(text)
+    assert task.local is not None
+    return read_file(task, task.local.model_copy(update=changes), path, "train", False)
+
+
+@pytest.mark.parametrize("twice", ["sentence", "label"])
+@pytest.mark.parametrize(("suffix", "between"), [("tsv", "\t"), ("csv", ",")])
+def test_a_used_column_that_a_header_names_twice_is_not_chosen_by_chance(
+    twice: str, suffix: str, between: str, tmp_path: Path
+) -> None:
+    task, path = _task("sst2"), tmp_path / f"train.{suffix}"
+    header, first, second = ["sentence", "label", twice], ["a", "1", "0"], ["b", "0", "1"]
+    text = "\n".join(between.join(row) for row in (header, first, second))
+    with pytest.raises(UserError, match=rf"train.{suffix} has 2 columns called '{twice}'; rename"):
+        _read(task, path, text)
+    split = _read(task, path, text, columns={"sentence": 0, "label": 1})
+    assert (split.texts, split.labels) == ((("a",), ("b",)), (1, 0))
+    others = between.join(["x", "sentence", "x", "label"]) + "\n" + between.join("1a10")
+    assert _read(task, path, others).texts == (("a",),)
+
+
+def test_a_field_of_a_csv_may_be_longer_than_pythons_limit(tmp_path: Path) -> None:
+    long = "word, " * 40_000
+    split = _read(_task("sst2"), tmp_path / "a.csv", f'sentence,label\n"{long}",1\nshort,0\n')
+    assert split.texts == ((long,), ("short",))
 
 
 @pytest.mark.parametrize(
