@@ -22,6 +22,7 @@ from runners.config.acts import acts_of
 from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
 from runners.config.explain import explain
+from runners.config.typed import refuse_lists
 from runners.machine import processes
 
 
@@ -52,15 +53,16 @@ def main() -> int:
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
         configuration = resolved(composed)
+        typed = [*HydraConfig.get().overrides.task]
         several = HydraConfig.get().mode == RunMode.MULTIRUN
-        own = [*HydraConfig.get().overrides.task] if several else arguments
+        own = typed if several else arguments
         if several and configuration["own_process"]:
             code = processes.run_alone([*_config_dir(), *own])
             if code and os.getpid() != sweep:
                 raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
             codes.append(code)
         else:
-            codes.append(_guarded(lambda: dispatch(configuration, own), own))
+            codes.append(_guarded(lambda: dispatch(configuration, own, typed), own))
 
     def compose_and_run() -> int:
         offer_methods_without_yaml()
@@ -88,8 +90,12 @@ def _config_dir() -> list[str]:
     ]
 
 
-def dispatch(composed: dict[str, Any], arguments: Sequence[str]) -> int:
-    """Do what a composed configuration asks for: a board, one run, or an act on a stored one."""
+def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence[str]) -> int:
+    """Do what a composed configuration asks for: a board, one run, or an act on a stored one.
+
+    `typed` are those of the arguments that set keys of it.
+    """
+    refuse_lists(typed)
     if composed.get("board") is not None:
         from runners.boards.board import run_board
 

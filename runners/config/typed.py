@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from results.errors import UserError
+
+ONE_OF = ("task", "model", "data", "budget", "protocol", "optimizer", "board")
+
 
 def key_of(argument: str) -> str:
     """Return the key that an argument sets, adds (+) or takes away (~)."""
@@ -12,8 +18,29 @@ def key_of(argument: str) -> str:
 
 def is_typed(arguments: Sequence[str], *roots: str) -> bool:
     """Say whether an argument is of one of these keys, or of one below it."""
-    keys = [key_of(argument) for argument in arguments]
-    return any(key == root or key.startswith(f"{root}.") for key in keys for root in roots)
+    return any(_is_of(key_of(argument), *roots) for argument in arguments)
+
+
+def _is_of(key: str, *roots: str) -> bool:
+    return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def refuse_lists(arguments: Sequence[str]) -> None:
+    """Raise UserError where several files of a group are named in which a run has one.
+
+    Hydra would lay them over each other: one task's files with another's name.
+    """
+    parser = OverridesParser.create()
+    for argument in arguments:
+        if key_of(argument).partition("@")[0] not in ONE_OF or "[" not in argument:
+            continue
+        override = parser.parse_override(argument)
+        names = override.value()
+        if isinstance(names, list) and len(names) != 1:
+            key = override.key_or_group
+            several = ",".join(str(name) for name in names)
+            instead = f"a run of each: -m {key}={several}" if names else f"type {key}=NAME"
+            raise UserError(f"{argument} names {len(names)}, and a run has one {key}; {instead}")
 
 
 def typed_model_path(arguments: Sequence[str]) -> str | None:
