@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
-from runners.config.acts import acts_of
+from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
 from runners.config.explain import explain
@@ -96,15 +96,17 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
     `typed` are those of the arguments that set keys of it.
     """
     refuse_lists(typed)
-    if composed.get("board") is not None:
+    acts, board = acts_of(composed), composed.get("board") is not None
+    refuse_unused(acts, board, typed)
+    if board:
         from runners.boards.board import run_board
 
         return run_board(composed, arguments, Composer())
-    acts, config = acts_of(composed), check(composed)
+    config = check(composed)
     if acts.eval is not None:
         from runners.runs.evaluate import score
 
-        return score(acts.eval, config, arguments)
+        return score(acts.eval, config, typed)
     if acts.verify is not None:
         from runners.runs.verify import verify
 
@@ -112,7 +114,7 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
     if acts.embed is not None:
         from runners.runs.embed import embed_file
 
-        return embed_file(acts, config, arguments)
+        return embed_file(acts, config, typed)
     from runners.runs.run import run
 
     return run(config, arguments)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -19,6 +19,7 @@ from runners.config.problems import sentences
 from runners.config.refusals import task_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.typed import is_typed
 
 
 @dataclass(frozen=True)
@@ -180,6 +181,11 @@ def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
         **settings,
         "model": {**model, "package": None, "sha256": None, "untrained": [], "name": name},
     }
+
+
+def model_path(command: RunConfig, typed: Sequence[str]) -> str | None:
+    """Return where a command says that a stored run's pretrained weights lie now, if it does."""
+    return command.settings.model.name_or_path if is_typed(typed, "model.name_or_path") else None
 
 
 def representation_of(config: RunConfig) -> Representation:

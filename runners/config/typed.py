@@ -21,6 +21,12 @@ def is_typed(arguments: Sequence[str], *roots: str) -> bool:
     return any(_is_of(key_of(argument), *roots) for argument in arguments)
 
 
+def keys_beside(arguments: Sequence[str], *roots: str) -> list[str]:
+    """Return the keys that are typed and neither of these nor below one of them."""
+    keys = dict.fromkeys(key_of(argument) for argument in arguments)
+    return [key for key in keys if not _is_of(key, *roots)]
+
+
 def _is_of(key: str, *roots: str) -> bool:
     return any(key == root or key.startswith(f"{root}.") for root in roots)
 
@@ -41,9 +47,3 @@ def refuse_lists(arguments: Sequence[str]) -> None:
             several = ",".join(str(name) for name in names)
             instead = f"a run of each: -m {key}={several}" if names else f"type {key}=NAME"
             raise UserError(f"{argument} names {len(names)}, and a run has one {key}; {instead}")
-
-
-def typed_model_path(arguments: Sequence[str]) -> str | None:
-    """Return where a command says that the pretrained weights lie; the last word counts."""
-    paths = [a.partition("=")[2] for a in arguments if key_of(a) == "model.name_or_path"]
-    return paths[-1] if paths else None

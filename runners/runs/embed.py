@@ -21,8 +21,7 @@ from results import record as records
 from results.errors import UserError
 from results.whole import whole
 from runners.config.acts import Acts
-from runners.config.check import RunConfig, from_record, representation_of
-from runners.config.typed import typed_model_path
+from runners.config.check import RunConfig, from_record, model_path, representation_of
 from runners.data.files import lines_of, read_text
 from runners.exports.delta import load_delta
 from runners.exports.peft import ABOUT
@@ -118,7 +117,7 @@ def _delta_or_record(named: str, out: Path) -> Path:
     return record
 
 
-def embed_file(acts: Acts, command: RunConfig, arguments: Sequence[str]) -> int:
+def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
     """Write the vectors of a file's lines as a NumPy array, whole or not at all."""
     settings = command.settings
     if acts.text is None or not settings.out.endswith(".npy"):
@@ -131,7 +130,7 @@ def embed_file(acts: Acts, command: RunConfig, arguments: Sequence[str]) -> int:
         where = f"line {empty[0]} is empty" if empty else "the file is empty"
         raise UserError(f"text={path}: {where}: each line must hold a sentence")
     set_threads(settings.threads)
-    path_now = typed_model_path(arguments)
+    path_now = model_path(command, typed)
     embedder = load_embedder(acts.embed, device=settings.device, model_path=path_now)
     vectors = embedder(lines)
     try:
