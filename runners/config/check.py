@@ -93,7 +93,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options)
     if not problems:
-        problems += composition_problems(methods)
+        problems += composition_problems(methods, stored)
     if settings is not None and not problems:
         problems += _kind_problems(settings, methods)
     if settings is not None and not stored:
