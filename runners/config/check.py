@@ -97,7 +97,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if settings is not None and not problems:
         problems += _kind_problems(settings, methods)
     if settings is not None and not stored:
-        problems += task_problems(settings.task)
+        problems += task_problems(settings.task, settings.data.source)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
             f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"

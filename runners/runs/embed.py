@@ -29,6 +29,7 @@ from runners.jobs.job import Job
 from runners.machine.device import choose_device, make_deterministic, set_threads
 from runners.models.build import apply_methods, load_pretrained
 from runners.models.pretrained import Loaded
+from runners.runs.verify import named_record
 from runners.tasks.kind import Evaluation
 from runners.tasks.similarity import embed, raw_tokens, sentence_collator, sentence_room
 
@@ -100,11 +101,9 @@ def load_embedder(
 
 def _delta_or_record(named: str, out: Path) -> Path:
     """Return the folder of a delta, or the record of a run that trained nothing."""
-    from results.record import find_record
-
     if (Path(named) / ABOUT).is_file():
         return Path(named)
-    record = find_record(named.removesuffix(".delta"), out, "embed")
+    record = named_record(named.removesuffix(".delta"), out, "embed")
     delta = record.with_suffix(".delta")
     if delta.is_dir():
         return delta

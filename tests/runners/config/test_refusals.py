@@ -89,3 +89,45 @@ def test_a_job_of_a_sweep_may_not_name_several_either(cli: Cli, tmp_path: Path) 
     done = cli("-m", "task=[rte,mrpc],cola", "data=embedded", "own_process=false", "lr=-1")
     assert done.code == 2
     assert "task=[rte,mrpc] names 2, and a run has one task" in done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["task=rte", "+task.diagnostics={validation: [accuracy]}"], "local.report holds diagnos"),
+        (["task=mnli", "+task.diagnostics.aax=[accuracy]"], "aax: no such split; did you mean ax"),
+        (["task=mnli", "task.diagnostics.ax=[pearson]"], "pearson does not suit kind=classific"),
+        (["task=mnli", "task.diagnostics.ax=[f1]"], "ax: f1 needs two labels and positive_label"),
+        (["task=mnli", "task.metrics=[f1]"], "metric f1 needs two labels and positive_label"),
+        (["task=rte", "+task.positive_label=entails"], "=entails is not a label; known: entail"),
+        (["task=rte", "~task.local", "~task.hub"], "task=rte says nowhere where its data lies"),
+        (["task=rte", "task.text=[label]"], "task.text: label is the answer's column"),
+        (["task=rte", "task.text=[sentence1,sentence1]"], "sentence1 is named twice"),
+        (["task=rte", "task.labels=[true,false]"], r"task\.labels\.0=True \(must be text: write"),
+        (["task=rte", "task.labels=[0,1]"], r"task\.labels\.1=1 \(must be text: write it in quo"),
+    ],
+)
+def test_a_task_that_would_fail_later_is_refused_in_a_sentence(given: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        configure(*given)
+
+
+@pytest.mark.parametrize("act", ["verify", "embed"])
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("{folder}", "that is a folder"),
+        ("{folder}/none.json", "no such file"),
+        ("'*'", "that is a pattern"),
+        ("'[x]'", "that is a pattern"),
+    ],
+)
+def test_what_names_no_record_is_one_line(
+    act: str, named: str, said: str, cli: Cli, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one\n")
+    more = [f"text={text}", f"out={tmp_path / 'v.npy'}"] if act == "embed" else []
+    done = cli(f"{act}={named.format(folder=tmp_path)}", *more)
+    assert done.code == 2, done.err
+    assert re.fullmatch(rf"error: {act}=[^\n]*: {said}; name a record's file[^\n]*\n", done.err)
