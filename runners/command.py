@@ -65,6 +65,7 @@ def main() -> int:
             codes.append(_guarded(lambda: dispatch(configuration, own, typed), own))
 
     def compose_and_run() -> int:
+        refuse_lists(arguments)
         offer_methods_without_yaml()
         try:
             job()

@@ -32,13 +32,18 @@ def _is_of(key: str, *roots: str) -> bool:
 
 
 def refuse_lists(arguments: Sequence[str]) -> None:
-    """Raise UserError where several files of a group are named in which a run has one.
+    """Raise UserError where several files of a group, or none, are named where a run has one.
 
     Hydra would lay them over each other: one task's files with another's name.
     """
     parser = OverridesParser.create()
     for argument in arguments:
-        if key_of(argument).partition("@")[0] not in ONE_OF or "[" not in argument:
+        key, _, value = argument.partition("=")
+        if key_of(key).partition("@")[0] not in (*ONE_OF, "method"):
+            continue
+        if value == "null" and key != "board":
+            raise UserError(f"{argument}: a run has one; type {key}=NAME, or leave it out")
+        if "[" not in value or key == "method":
             continue
         override = parser.parse_override(argument)
         names = override.value()

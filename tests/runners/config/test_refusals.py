@@ -131,3 +131,25 @@ def test_what_names_no_record_is_one_line(
     done = cli(f"{act}={named.format(folder=tmp_path)}", *more)
     assert done.code == 2, done.err
     assert re.fullmatch(rf"error: {act}=[^\n]*: {said}; name a record's file[^\n]*\n", done.err)
+
+
+@pytest.mark.parametrize("group", [*(g for g in ONE_OF if g != "board"), "method"])
+def test_a_group_set_to_nothing_is_one_line(group: str, cli: Cli) -> None:
+    done = cli(f"{group}=null")
+    said = f"error: {group}=null: a run has one; type {group}=NAME, or leave it out\n"
+    assert (done.code, done.err) == (2, said)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lora.r=4", "method.lora.rank"),
+        ("method.lora.r=4", "method.lora.rank"),
+        ("method.lora.alph=4", "method.lora.alpha"),
+        ("budget.epoch=4", "budget.epochs"),
+    ],
+)
+def test_a_shortened_key_is_looked_for_in_its_own_section(typed: str, meant: str, cli: Cli) -> None:
+    done = cli("method=lora", typed)
+    assert done.code == 2
+    assert done.err.endswith(f"did you mean {meant}?\n")
