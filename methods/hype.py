@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from methods.method import Method, Options, Setting
+from methods.no_dropout import NoDropout
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,11 +35,13 @@ class Hype(Method):
     trains: ClassVar[str] = "noise on every layer's input, hidden dropout off"
     no_strength: ClassVar[Options | None] = {"sigma": 0, "hidden_dropout": "keep"}
     other_dropout: ClassVar[bool] = True
-    includes: ClassVar[frozenset[str]] = frozenset({"no_dropout"})
 
     sigma: Annotated[float, Ge(0)] = 1e-5
     distribution: Literal["normal", "uniform", "uniform_positive"] = "normal"
     hidden_dropout: Literal["off", "keep"] = "off"
+
+    def includes(self, other: Method) -> bool:
+        return isinstance(other, NoDropout) and not other.attention and self.hidden_dropout == "off"
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places

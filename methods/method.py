@@ -105,8 +105,7 @@ class Method:
     encoder of two layers and width 32. `with_others` holds options at which it meets a method that
     it refuses at its defaults. `other_dropout` is true where it draws dropout at other places than
     plain fine-tuning, with which it then is compared without dropout. `may_stay` holds parts of
-    names of trained parameters that may stay as they are, such as those it masks. `includes` names
-    methods that change nothing beside it.
+    names of trained parameters that may stay as they are, such as those it masks.
     """
 
     name: ClassVar[str] = ""
@@ -124,7 +123,6 @@ class Method:
     with_others: ClassVar[Options] = {}
     other_dropout: ClassVar[bool] = False
     may_stay: ClassVar[tuple[str, ...]] = ()
-    includes: ClassVar[frozenset[str]] = frozenset()
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)
@@ -142,6 +140,10 @@ class Method:
         pretrained ones.
         """
         return frozenset({"layers", "matrices"})
+
+    def includes(self, other: Method) -> bool:
+        """Say whether another method changes nothing beside this one, with the options of both."""
+        return False
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""

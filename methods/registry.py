@@ -57,10 +57,11 @@ def default_options(cls: type[Method]) -> dict[str, Any]:
     return {f.name: getattr(cls(), f.name) for f in dataclasses.fields(cls) if f.init}
 
 
-def composition_problems(methods: Sequence[Method]) -> list[str]:
+def composition_problems(methods: Sequence[Method], stored: bool = False) -> list[str]:
     """Say which of the methods cannot meet in one run, a sentence for each pair or more.
 
-    Two may decide the same thing, or one may freeze all that the other acts on.
+    Two may decide the same thing, or one may freeze all that the other acts on, or do all that the
+    other does: the last is let be in a `stored` run, which was as good as a run of one.
     """
     decides = {
         "parameters": "choose which parameters train",
@@ -87,6 +88,12 @@ def composition_problems(methods: Sequence[Method]) -> list[str]:
                     f" {what}; keep one of them"
                 )
             for acting, other in ((first, second), (second, first)):
+                if other.includes(acting) and not stored:
+                    problems.append(
+                        f"method=[{first.name},{second.name}]: {first.name} and {second.name} both"
+                        f" in one run: {acting.name} changes nothing beside {other.name}, which"
+                        f" does the same; leave {acting.name} out"
+                    )
                 if "parameters" in other.owns and not acting.acts_on <= other.moves:
                     what = " and ".join(sorted(acting.acts_on - other.moves))
                     problems.append(

@@ -18,10 +18,11 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
-from runners.config.acts import acts_of
+from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
 from runners.config.explain import explain
+from runners.config.typed import refuse_lists
 from runners.machine import processes
 
 
@@ -52,8 +53,9 @@ def main() -> int:
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
         configuration = resolved(composed)
+        typed = [*HydraConfig.get().overrides.task]
         several = HydraConfig.get().mode == RunMode.MULTIRUN
-        own = [*HydraConfig.get().overrides.task] if several else arguments
+        own = typed if several else arguments
         if several and configuration["own_process"]:
             code = processes.run_alone([*processes.config_dir(), *own])
             if code and os.getpid() != sweep:
@@ -61,9 +63,10 @@ def main() -> int:
             codes.append(code)
         else:
             said = [*processes.config_dir(), *own] if several else own
-            codes.append(_guarded(lambda: dispatch(configuration, said), own))
+            codes.append(_guarded(lambda: dispatch(configuration, said, typed), own))
 
     def compose_and_run() -> int:
+        refuse_lists(arguments)
         offer_methods_without_yaml()
         try:
             job()
@@ -78,17 +81,23 @@ def main() -> int:
         return 130
 
 
-def dispatch(composed: dict[str, Any], arguments: Sequence[str]) -> int:
-    """Do what a composed configuration asks for: a board, one run, or an act on a stored one."""
-    if composed.get("board") is not None:
+def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence[str]) -> int:
+    """Do what a composed configuration asks for: a board, one run, or an act on a stored one.
+
+    `typed` are those of the arguments that set keys of it.
+    """
+    refuse_lists(typed)
+    acts, board = acts_of(composed), composed.get("board") is not None
+    refuse_unused(acts, board, typed)
+    if board:
         from runners.boards.board import run_board
 
         return run_board(composed, arguments, Composer())
-    acts, config = acts_of(composed), check(composed)
+    config = check(composed)
     if acts.eval is not None:
         from runners.runs.evaluate import score
 
-        return score(acts.eval, config, arguments)
+        return score(acts.eval, config, typed)
     if acts.verify is not None:
         from runners.runs.verify import verify
 
@@ -96,7 +105,7 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str]) -> int:
     if acts.embed is not None:
         from runners.runs.embed import embed_file
 
-        return embed_file(acts, config, arguments)
+        return embed_file(acts, config, typed)
     from runners.runs.run import run
 
     return run(config, arguments)

@@ -147,7 +147,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
     def call(*arguments: str) -> Outcome:
         given = list(arguments)
-        if not any(a.startswith("out=") for a in given):
+        if not any(a.startswith(("out=", "eval=")) for a in given):  # eval takes no out
             given.append(f"out={tmp_path / 'runs'}")
         monkeypatch.setattr(sys, "argv", ["run.py", *given])
         capfd.readouterr()

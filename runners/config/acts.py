@@ -5,7 +5,7 @@ A run's settings are in runners.config.settings. Everything else that may be typ
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError
@@ -13,6 +13,7 @@ from pydantic import Field, ValidationError
 from results.errors import UserError
 from runners.config.problems import sentences
 from runners.config.section import Section
+from runners.config.typed import is_typed, keys_beside
 
 
 class Acts(Section):
@@ -46,6 +47,13 @@ class Sweep(Section):
 
 
 BOARD_KEYS = ("board", *Sweep.model_fields)
+# What each act reads of a command; everything else is as the stored run says.
+USED: dict[str, tuple[str, ...]] = {
+    "eval": ("device", "threads", "data", "model.name_or_path"),
+    "verify": ("out", "device", "threads", "checkpoint", "data.dir", "data.glue_dir", "data.text"),
+    "embed": ("text", "out", "device", "threads", "model.name_or_path"),
+}
+TRAINS_ONLY = ("data.train_size", "data.text", "data.glue_dir")  # of data, what eval does not read
 NOT_THE_RUNS = ("method", "hydra", "own_process", *BOARD_KEYS, *Acts.model_fields)
 
 
@@ -58,4 +66,31 @@ def acts_of(composed: Mapping[str, Any]) -> Acts:
         raise UserError("; ".join(sentences(error, "", given))) from None
     if len(acts.named) > 1:
         raise UserError(f"{'= and '.join(acts.named)}= are two acts; give a command one of them")
+    if acts.named and composed.get("board") is not None:
+        raise UserError(f"board= and {acts.named[0]}= are two acts; give a command one of them")
     return acts
+
+
+def refuse_unused(acts: Acts, board: bool, typed: Sequence[str]) -> None:
+    """Raise UserError where a key is typed that what is done does not read."""
+    if acts.named:
+        [act] = acts.named
+        used = USED[act]
+        idle = keys_beside(typed, act, "own_process", *used)
+        if act == "eval":
+            idle += [key for key in TRAINS_ONLY if is_typed(typed, key)]
+        if idle:
+            raise UserError(
+                f"{_listed(idle)} would change nothing: {act}= takes all but {_listed(used)} from"
+                " the stored run; leave it out, or run with it first"
+            )
+        return
+    if is_typed(typed, "text"):
+        raise UserError("text= goes with embed=RUN, and changes nothing else")
+    idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key != "board"]
+    if idle and not board:
+        raise UserError(f"{_listed(idle)} would change nothing: it goes with board=NAME")
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(f"{key}=" for key in keys)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -16,8 +16,10 @@ from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
 from runners.config.problems import sentences
+from runners.config.refusals import task_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.typed import is_typed
 
 
 @dataclass(frozen=True)
@@ -67,8 +69,12 @@ def _as_before(method: Method, option: str) -> bool:
     return option in method.added and getattr(method, option) == method.added[option]
 
 
-def check(composed: Mapping[str, Any]) -> RunConfig:
-    """Turn a composed configuration into a RunConfig; one UserError names every problem."""
+def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
+    """Turn a composed configuration into a RunConfig; one UserError names every problem.
+
+    A `stored` one is of a record or a delta, which says what was run: it is taken as it is, where
+    the same would be refused if it was typed today.
+    """
     settings_input = {k: v for k, v in composed.items() if k not in NOT_THE_RUNS}
     problems: list[str] = []
     settings: Settings | None = None
@@ -87,9 +93,11 @@ def check(composed: Mapping[str, Any]) -> RunConfig:
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options)
     if not problems:
-        problems += composition_problems(methods)
+        problems += composition_problems(methods, stored)
     if settings is not None and not problems:
         problems += _kind_problems(settings, methods)
+    if settings is not None and not stored:
+        problems += task_problems(settings.task, settings.data.source)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
             f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"
@@ -132,7 +140,7 @@ def from_record(stored: Mapping[str, Any]) -> RunConfig:
     options = {
         name: {k: v for k, v in given.items() if k != "version"} for name, given in named.items()
     }
-    return check({**_ADDED_SINCE, **stored, "method": options})
+    return check({**_ADDED_SINCE, **stored, "method": options}, stored=True)
 
 
 # What the configuration of a record or a delta lacks, or because there was no such choice then.
@@ -173,6 +181,11 @@ def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
         **settings,
         "model": {**model, "package": None, "sha256": None, "untrained": [], "name": name},
     }
+
+
+def model_path(command: RunConfig, typed: Sequence[str]) -> str | None:
+    """Return where a command says that a stored run's pretrained weights lie now, if it does."""
+    return command.settings.model.name_or_path if is_typed(typed, "model.name_or_path") else None
 
 
 def representation_of(config: RunConfig) -> Representation:

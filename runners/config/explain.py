@@ -32,7 +32,7 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
     if key:
         name = key.group(1) or key.group(2)
-        return f"no key called '{name}'{nearest(name, known_keys(arguments))}"
+        return f"no key called '{name}'{_nearest_key(name, known_keys(arguments))}"
     unreadable = [a for a in arguments if not _is_readable(a)]
     if unreadable:
         return (
@@ -40,6 +40,16 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
             " quotes as 'KEY=[a,b]'"
         )
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
+
+
+def _nearest_key(name: str, known: Sequence[str]) -> str:
+    """Name the key meant; where sections are named too (`lora.r`), among theirs first."""
+    section, _, tail = name.rpartition(".")
+    beside = [
+        key for key in known if section and f".{key}".rpartition(".")[0].endswith(f".{section}")
+    ]
+    starts = [key for key in beside if key.rpartition(".")[2].startswith(tail)]
+    return nearest(min(starts, key=len), starts) if starts else nearest(name, known)
 
 
 def _shipped(group: str) -> list[str]:

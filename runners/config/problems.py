@@ -10,6 +10,8 @@ from pydantic import ValidationError
 
 from results.errors import nearest
 
+_YAML = "yes, no, on and off as true or false, and digits as a number"
+
 
 def sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
     """Return a sentence for each fault of `given`; `prefix` stands before each key."""
@@ -63,6 +65,8 @@ def sentence(key: str, item: Mapping[str, Any]) -> str:
         "literal_error": "known: {expected}",
         "string_pattern_mismatch": "must match {pattern}",
     }
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"{key}={value!r} (must be text: write it in quotes, as YAML reads {_YAML})"
     reason = reasons.get(kind, str(item["msg"])).format(**context)
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])

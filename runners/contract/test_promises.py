@@ -245,5 +245,5 @@ def test_what_a_class_says_of_its_method_is_no_option_and_names_options(method: 
     cls = method_class(method)
     options = set(default_options(cls))
     assert {*(cls.no_strength or ()), *cls.narrow, *cls.with_others} <= options
-    facts = {"no_strength", "narrow", "with_others", "other_dropout", "may_stay", "includes"}
+    facts = {"no_strength", "narrow", "with_others", "other_dropout", "may_stay"}
     assert not facts & {f.name for f in dataclasses.fields(cls)}

@@ -21,8 +21,7 @@ from results import record as records
 from results.errors import UserError
 from results.whole import whole
 from runners.config.acts import Acts
-from runners.config.check import RunConfig, from_record, representation_of
-from runners.config.typed import typed_model_path
+from runners.config.check import RunConfig, from_record, model_path, representation_of
 from runners.data.files import lines_of, read_text
 from runners.exports.delta import load_delta
 from runners.exports.peft import ABOUT
@@ -30,6 +29,7 @@ from runners.jobs.job import Job
 from runners.machine.device import choose_device, make_deterministic, set_threads
 from runners.models.build import apply_methods, load_pretrained
 from runners.models.pretrained import Loaded
+from runners.runs.verify import named_record
 from runners.tasks.kind import Evaluation
 from runners.tasks.similarity import embed, raw_tokens, sentence_collator, sentence_room
 
@@ -101,11 +101,9 @@ def load_embedder(
 
 def _delta_or_record(named: str, out: Path) -> Path:
     """Return the folder of a delta, or the record of a run that trained nothing."""
-    from results.record import find_record
-
     if (Path(named) / ABOUT).is_file():
         return Path(named)
-    record = find_record(named.removesuffix(".delta"), out, "embed")
+    record = named_record(named.removesuffix(".delta"), out, "embed")
     delta = record.with_suffix(".delta")
     if delta.is_dir():
         return delta
@@ -118,7 +116,7 @@ def _delta_or_record(named: str, out: Path) -> Path:
     return record
 
 
-def embed_file(acts: Acts, command: RunConfig, arguments: Sequence[str]) -> int:
+def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
     """Write the vectors of a file's lines as a NumPy array, whole or not at all."""
     settings = command.settings
     if acts.text is None or not settings.out.endswith(".npy"):
@@ -131,7 +129,7 @@ def embed_file(acts: Acts, command: RunConfig, arguments: Sequence[str]) -> int:
         where = f"line {empty[0]} is empty" if empty else "the file is empty"
         raise UserError(f"text={path}: {where}: each line must hold a sentence")
     set_threads(settings.threads)
-    path_now = typed_model_path(arguments)
+    path_now = model_path(command, typed)
     embedder = load_embedder(acts.embed, device=settings.device, model_path=path_now)
     vectors = embedder(lines)
     try:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import record as records
-from runners.config.check import RunConfig
-from runners.config.typed import is_typed, typed_model_path
+from runners.config.check import RunConfig, model_path
+from runners.config.typed import is_typed
 from runners.jobs.job import Job
 
 if TYPE_CHECKING:
     from runners.tasks.scoring import Scoring
 
 
-def score(folder: str, command: RunConfig, arguments: Sequence[str]) -> int:
+def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     """Print the scores of a stored delta on its task's report splits; return the exit code.
 
     The task, model and budget are the stored run's; device and threads, and data or
-    model.name_or_path where they are typed, are the command's.
+    model.name_or_path where keys of theirs are `typed`, are the command's.
     """
     from runners.machine.device import set_threads
 
@@ -30,9 +30,9 @@ def score(folder: str, command: RunConfig, arguments: Sequence[str]) -> int:
     from runners.tasks.kinds import encode, kind_of
     from runners.tasks.scoring import Scoring
 
-    delta = load_delta(folder, model_path=typed_model_path(arguments))
+    delta = load_delta(folder, model_path=model_path(command, typed))
     settings = delta.config.settings
-    if is_typed(arguments, "data"):
+    if is_typed(typed, "data"):
         settings = settings.model_copy(update={"data": command.settings.data})
     job = Job(dataclasses.replace(delta.config, settings=settings), trains=False)
     accelerator = make_accelerator(choose_device(command.settings.device), job.config)

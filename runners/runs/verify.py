@@ -27,7 +27,7 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     data.text) and the device are the command's.
     """
     began = time.perf_counter()
-    stored = records.read(find_record(named, Path(command.settings.out)))
+    stored = records.read(named_record(named, Path(command.settings.out), "verify"))
     if stored.status != "finished":
         raise UserError(f"verify={named}: that run is {stored.status}; name a finished one")
     with tempfile.TemporaryDirectory() as apart:
@@ -56,6 +56,19 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
         return 0 if inside else 1
     print("promise broken")
     return 1
+
+
+def named_record(named: str, out: Path, act: str) -> Path:
+    """Return a record's file from its path, its run's name in `out`, or the start of one."""
+    if Path(named).is_dir():
+        wrong = "that is a folder"
+    elif set(named) & set("*?["):
+        wrong = "that is a pattern"
+    elif Path(named).is_absolute() and not Path(named).is_file():
+        wrong = "no such file"
+    else:
+        return find_record(named, out, act)
+    raise UserError(f"{act}={named}: {wrong}; name a record's file, or one run of out=FOLDER")
 
 
 def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import yaml
 
+from results.errors import UserError
 from results.record import read_all
-from runners.config.acts import NOT_THE_RUNS
+from runners.config.acts import NOT_THE_RUNS, Acts, Sweep, refuse_unused
 from runners.config.compose import CONFIGS
 from runners.config.settings import Settings
 from tests.conftest import Cli, tiny
@@ -46,3 +49,67 @@ def test_an_act_of_the_wrong_kind_is_named(cli: Cli) -> None:
     done = cli("verify=[a,b]")
     assert done.code == 2
     assert "verify=['a', 'b'] (must be text)" in done.err
+
+
+@pytest.mark.parametrize("act", ["eval", "verify", "embed"])
+def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> None:
+    """eval=D lr=5 with other data of the task printed the stored run's score of the old data."""
+    read = {"eval": {"data"}, "verify": {"checkpoint"}, "embed": set[str]()}[act]
+    refused = {*Settings.model_fields} - {"out", "device", "threads"} - read
+    refused |= {"method", "method.full.lr", "plan", "task.local.report.validation"}
+    refused |= {"budget.epochs", "model.revision", "speed.onednn", "data.train_size", "data.text"}
+    refused -= {"data.text"} if act == "verify" else set()
+    for key in refused:
+        with pytest.raises(UserError, match=rf"^{re.escape(key)}= would change nothing: {act}="):
+            refuse_unused(Acts(**{act: "RUN"}), False, [f"{act}=RUN", f"+{key}=x"])
+    done = cli(f"{act}=RUN", "lr=5", "task.local.report.validation=new.csv")
+    assert done.code == 2
+    assert done.err.startswith("error: lr=, task.local.report.validation= would change nothing")
+
+
+@pytest.mark.parametrize(
+    ("act", "keys"),
+    [
+        ("eval", ["data", "data.dir", "data.eval_size", "model.name_or_path", "device", "threads"]),
+        ("verify", ["out", "data.dir", "data.glue_dir", "checkpoint.steps", "device", "threads"]),
+        ("embed", ["text", "out", "model.name_or_path", "device", "threads"]),
+    ],
+)
+def test_an_act_takes_the_keys_that_it_reads(act: str, keys: list[str]) -> None:
+    refuse_unused(Acts(**{act: "RUN"}), False, [f"{act}=RUN", *(f"{key}=x" for key in keys)])
+
+
+@pytest.mark.parametrize("key", [*Sweep.model_fields, "text"])
+def test_a_run_refuses_the_keys_of_boards_and_acts(key: str, cli: Cli, tmp_path: Path) -> None:
+    value = {"workers": "2", "retry": "failed", "list": "x", "text": "x"}.get(key, "true")
+    done = cli("task=rte", f"{key}={value}")
+    assert done.code == 2
+    assert re.match(
+        rf"error: {key}= (would change nothing: it )?goes with (board|embed)=", done.err
+    )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_board_is_no_place_for_another_act(cli: Cli) -> None:
+    done = cli("board=smoke", "eval=DELTA")
+    assert (done.code, done.err) == (
+        2,
+        "error: board= and eval= are two acts; give a command one of them\n",
+    )
+
+
+def test_an_act_reads_composed_values_not_the_typed_text(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Quotes and interpolations were taken for parts of the path."""
+    assert cli(*tiny(tiny_folder("bert"), "task=rte", "method=bitfit", "save=delta")).code == 0
+    [delta] = (tmp_path / "runs").glob("*.delta")
+    moved = tmp_path / "a folder, moved"
+    shutil.copytree(tiny_folder("bert"), moved)
+    monkeypatch.setenv("TUNEBENCH_MOVED", str(tmp_path))
+    for path in (f"'{moved}'", "'${oc.env:TUNEBENCH_MOVED}/a folder, moved'"):
+        done = cli(f"eval={delta}", f"model.name_or_path={path}", "device=cpu")
+        assert done.code == 0, done.err
+        assert "predictions equal the record's" in done.out
+    done = cli(f"eval={delta}", f"model.name_or_path='{moved}-not'")
+    assert f"{moved}-not: no such folder" in done.err

@@ -1,0 +1,94 @@
+"""What is refused where it is typed, though a stored configuration may say it.
+
+Old records verify, score and embed as before, so none of this is in the schema.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from results.errors import nearest
+from runners.config.task import Task
+
+RESERVED = ("train", "selection")  # what a run itself calls splits
+
+
+def task_problems(task: Task, source: str) -> list[str]:
+    """Return a sentence for each part of a task that would mislead, with data of a `source`."""
+    problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
+    nowhere = task.local is None and task.hub is None and not task.facts.vectors
+    if nowhere and source == "auto":
+        problems.append(
+            f"task={task.name} says nowhere where its data lies; give it local.train and"
+            " local.report, or hub.path and hub.report"
+        )
+    return problems
+
+
+def _split_problems(task: Task) -> list[str]:
+    """Say where two splits would have one name: the later one would be taken for both."""
+    named: dict[str, Iterable[str]] = {"pairs": task.pairs, "diagnostics": task.diagnostics}
+    problems = []
+    for source, files in (("local", task.local), ("hub", task.hub)):
+        if files is None:
+            continue
+        named |= {f"{source}.report": files.report, f"{source}.where_present": files.where_present}
+        problems += [
+            f"task.{source}.where_present.{name}: task.{source}.report has a split of that name;"
+            " name each split once"
+            for name in files.where_present
+            if name in files.report
+        ]
+    return [
+        f"task.{key}.{name}: a run calls a split of its own {name}; choose another name, such as"
+        " validation"
+        for key, names in named.items()
+        for name in names
+        if name in RESERVED
+    ] + problems
+
+
+def _answer_problems(task: Task) -> list[str]:
+    """Say where columns and labels cannot be told apart, or do not exist."""
+    problems = []
+    if "label" in task.columns:
+        problems.append(
+            "task.text: label is the answer's column; name the text otherwise, and say where it"
+            " lies, as in local.columns={NAME: label, label: ANSWER}"
+        )
+    twice = sorted({name for name in task.columns if task.columns.count(name) > 1})
+    problems += [f"task.text: {name} is named twice; name each column once" for name in twice]
+    if task.positive_label is not None and task.positive_label not in task.labels:
+        known = ", ".join(task.labels)
+        problems.append(f"task.positive_label={task.positive_label} is not a label; known: {known}")
+    return problems
+
+
+def _diagnostic_problems(task: Task) -> list[str]:
+    """Say where a diagnostic split does not exist, cannot be scored, or leaves nothing to score."""
+    known = {*task.pairs}
+    problems = []
+    for source, files in (("local", task.local), ("hub", task.hub)):
+        if files is None:
+            continue
+        known |= {*files.report, *files.where_present}
+        if files.report and set(files.report) <= set(task.diagnostics):
+            problems.append(
+                f"task.{source}.report holds diagnostics only, which are no part of a score; leave"
+                " one of its splits out of task.diagnostics"
+            )
+    if task.pairs and set(task.pairs) <= set(task.diagnostics):
+        problems.append("task.pairs holds diagnostics only, which are no part of a score")
+    for name, metrics in task.diagnostics.items():
+        if name not in known:
+            problems.append(f"task.diagnostics.{name}: no such split{nearest(name, known)}")
+        wrong = [m for m in metrics if m not in task.facts.metrics]
+        if wrong:
+            problems.append(
+                f"task.diagnostics.{name}: {', '.join(wrong)} does not suit kind={task.kind}"
+            )
+        if "f1" in metrics and (len(task.labels) != 2 or task.positive_label not in task.labels):
+            problems.append(
+                f"task.diagnostics.{name}: f1 needs two labels and positive_label; else macro_f1"
+            )
+    return problems

@@ -1,0 +1,155 @@
+"""What is refused where it is typed, and still read where an old record or delta says it."""
+
+from __future__ import annotations
+
+import copy
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from results.errors import UserError
+from runners.config.check import from_record
+from runners.config.compose import CONFIGS, Composer, compose, composing
+from runners.config.typed import ONE_OF
+from runners.contract.parts import composed, configure
+from tests.conftest import Cli
+
+PLACES = [
+    *(
+        f"task.{source}.{where}"
+        for source in ("local", "hub")
+        for where in ("report", "where_present")
+    ),
+    *("task.diagnostics", "task.pairs"),
+]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("name", ["train", "selection"])
+def test_a_split_called_as_one_of_the_runs_own_is_refused(place: str, name: str) -> None:
+    """It took the place of the training split, which then was dev."""
+    task, method = ("sts", "embedding") if place == "task.pairs" else ("mnli", "full")
+    value = {"task.diagnostics": "[accuracy]", "task.pairs": "{file: a.tsv}"}.get(
+        place, "MNLI/a.tsv"
+    )
+    given = [f"task={task}", f"method={method}", f"+{place}.{name}={value}"]
+    with pytest.raises(UserError, match=rf"{re.escape(place)}\.{name}: a run calls a split"):
+        configure(*given)
+    stored = copy.deepcopy(composed(tuple(given)))
+    from_record(stored)  # what was run is taken as it is
+
+
+@pytest.mark.parametrize("source", ["local", "hub"])
+def test_two_report_splits_of_one_name_are_refused(source: str) -> None:
+    with pytest.raises(UserError, match=rf"task\.{source}\.where_present\.validation_matched: "):
+        configure("task=mnli", f"+task.{source}.where_present.validation_matched=other.tsv")
+
+
+def test_shipped_tasks_have_no_such_split() -> None:
+    for task in ("cola", "mnli", "mrpc", "qnli", "qqp", "rte", "sst2", "stsb", "wnli"):
+        configure(f"task={task}")
+    configure("task=sts", "method=simcse", "protocol=select")
+
+
+def test_every_group_of_one_is_known() -> None:
+    """By the shipped defaults: what is no list there is one of its kind."""
+    defaults = yaml.safe_load((CONFIGS / "config.yaml").read_text())["defaults"]
+    groups = [(*entry.items(),) for entry in defaults if isinstance(entry, dict)]
+    assert {group for ((group, chosen),) in groups if not isinstance(chosen, list)} == {*ONE_OF}
+
+
+@pytest.mark.parametrize("group", ONE_OF)
+def test_several_files_of_a_group_are_refused(group: str, cli: Cli, tmp_path: Path) -> None:
+    """They were laid over each other: the last one's name, with what the first alone says."""
+    names = sorted(p.stem for p in (CONFIGS / group).glob("*.yaml"))[:2]
+    several = f"{group}=[{','.join(names)}]"
+    done = cli(several)
+    said = (
+        f"{several} names 2, and a run has one {group}; a run of each: -m {group}={','.join(names)}"
+    )
+    assert (done.code, done.err) == (2, f"error: {said}\n")
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(UserError, match="names 2, and a run has one"):
+        compose([several])
+    with composing(), pytest.raises(UserError, match="names 2, and a run has one"):
+        Composer()([several, "seed=1"])  # as a board composes its rows
+    with pytest.raises(UserError, match=rf"names 0, .* type {group}=NAME"):
+        compose([f"{group}=[]"])
+
+
+def test_a_list_of_one_and_lists_of_methods_are_as_before() -> None:
+    assert compose(["task=[rte]", "method=[hype,bitfit]"]) == compose(
+        ["task=rte", "method=[hype,bitfit]"]
+    )
+
+
+def test_a_job_of_a_sweep_may_not_name_several_either(cli: Cli, tmp_path: Path) -> None:
+    done = cli("-m", "task=[rte,mrpc],cola", "data=embedded", "own_process=false", "lr=-1")
+    assert done.code == 2
+    assert "task=[rte,mrpc] names 2, and a run has one task" in done.err
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["task=rte", "+task.diagnostics={validation: [accuracy]}"], "local.report holds diagnos"),
+        (["task=mnli", "+task.diagnostics.aax=[accuracy]"], "aax: no such split; did you mean ax"),
+        (["task=mnli", "task.diagnostics.ax=[pearson]"], "pearson does not suit kind=classific"),
+        (["task=mnli", "task.diagnostics.ax=[f1]"], "ax: f1 needs two labels and positive_label"),
+        (["task=mnli", "task.metrics=[f1]"], "metric f1 needs two labels and positive_label"),
+        (["task=rte", "+task.positive_label=entails"], "=entails is not a label; known: entail"),
+        (["task=rte", "~task.local", "~task.hub"], "task=rte says nowhere where its data lies"),
+        (["task=rte", "task.text=[label]"], "task.text: label is the answer's column"),
+        (["task=rte", "task.text=[sentence1,sentence1]"], "sentence1 is named twice"),
+        (["task=rte", "task.labels=[true,false]"], r"task\.labels\.0=True \(must be text: write"),
+        (["task=rte", "task.labels=[0,1]"], r"task\.labels\.1=1 \(must be text: write it in quo"),
+    ],
+)
+def test_a_task_that_would_fail_later_is_refused_in_a_sentence(given: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        configure(*given)
+
+
+@pytest.mark.parametrize("act", ["verify", "embed"])
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("{folder}", "that is a folder"),
+        ("{folder}/none.json", "no such file"),
+        ("'*'", "that is a pattern"),
+        ("'[x]'", "that is a pattern"),
+    ],
+)
+def test_what_names_no_record_is_one_line(
+    act: str, named: str, said: str, cli: Cli, tmp_path: Path
+) -> None:
+    text = tmp_path / "text.txt"
+    text.write_text("one\n")
+    more = [f"text={text}", f"out={tmp_path / 'v.npy'}"] if act == "embed" else []
+    done = cli(f"{act}={named.format(folder=tmp_path)}", *more)
+    assert done.code == 2, done.err
+    assert re.fullmatch(rf"error: {act}=[^\n]*: {said}; name a record's file[^\n]*\n", done.err)
+
+
+@pytest.mark.parametrize("group", [*(g for g in ONE_OF if g != "board"), "method"])
+def test_a_group_set_to_nothing_is_one_line(group: str, cli: Cli) -> None:
+    done = cli(f"{group}=null")
+    said = f"error: {group}=null: a run has one; type {group}=NAME, or leave it out\n"
+    assert (done.code, done.err) == (2, said)
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("lora.r=4", "method.lora.rank"),
+        ("method.lora.r=4", "method.lora.rank"),
+        ("method.lora.alph=4", "method.lora.alpha"),
+        ("budget.epoch=4", "budget.epochs"),
+    ],
+)
+def test_a_shortened_key_is_looked_for_in_its_own_section(typed: str, meant: str, cli: Cli) -> None:
+    done = cli("method=lora", typed)
+    assert done.code == 2
+    assert done.err.endswith(f"did you mean {meant}?\n")
