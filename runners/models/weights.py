@@ -17,6 +17,7 @@ from typing import Any
 
 from results.errors import UserError
 from runners.config.settings import Model
+from runners.models.heads import head_tensors, tensor_names
 
 OFFLINE = "works offline: model=minilm, or a local folder as model.name_or_path=FOLDER"
 
@@ -44,8 +45,9 @@ _HUB_IGNORED = ["*/*", "onnx*", "openvino*", "tf_*", "flax_*", "rust_*"]
 class Weights:
     """A pretrained encoder on disk.
 
-    `sha256` is that of the weights (of the list of shard hashes when there are several);
-    `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or None.
+    `sha256` is that of the weights (of the list of shard hashes when there are several), which are
+    in `files`; `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or
+    None. `head` names the tensors of a task head, which no run starts from: it draws its own.
     """
 
     folder: Path
@@ -53,6 +55,19 @@ class Weights:
     revision: str | None
     sha256: str
     files_sha256: str
+    files: tuple[Path, ...]
+    head: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what a record says of them."""
+        facts = {
+            "name_or_path": self.name_or_path,
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "files_sha256": self.files_sha256,
+        }
+        return facts | ({"unused_head": list(self.head)} if self.head else {})
 
 
 def find_weights(model: Model) -> Weights:
@@ -83,7 +98,19 @@ def find_weights(model: Model) -> Weights:
             f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256}; the file"
             " is damaged or another one: install it again, or name it by model.name_or_path="
         )
-    return Weights(folder, shown, revision, sha256, _hash_texts(folder))
+    head = _head(folder, files, f"model {shown}")
+    return Weights(folder, shown, revision, sha256, _hash_texts(folder), tuple(files), head)
+
+
+def _head(folder: Path, files: list[Path], shown: str) -> tuple[str, ...]:
+    """Return the names of a task head's tensors in the files; loading tells of bad JSON."""
+    names = [name for path in files for name in tensor_names(path, shown)]
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except (ValueError, RecursionError):
+        return ()
+    model_type = config.get("model_type") if isinstance(config, dict) else None
+    return tuple(head_tensors(model_type, names))
 
 
 def _package_folder(model: Model) -> Path:
