@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from methods.surgery.places import draw_anew as initialise
+from methods.surgery.places import longest_text
 from results.errors import UserError
 from runners.config.task import Task
 from runners.models.weights import OFFLINE, Weights
@@ -49,8 +50,8 @@ def load_model(
     if not task.facts.vectors:
         _shape_head(config, task)
     set_dropout(config, dropout)
-    check_length(config, max_length, _shown(weights))
     frame = _frame(weights, config, without_head=task.facts.vectors)
+    check_length(frame, max_length, _shown(weights))
     model, missing = _load_weights(weights, config, frame, seed)
     if task.facts.vectors:
         head, model = frozenset[str](), _sentence_model(model)
@@ -248,14 +249,10 @@ def set_dropout(config: Any, dropout: float | None) -> None:
             setattr(config, name, dropout)
 
 
-def check_length(config: Any, max_length: int, shown: str) -> None:
+def check_length(frame: Any, max_length: int, shown: str) -> None:
     """Refuse a length that the position embeddings do not reach."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or limit <= 0:
-        return
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limit -= config.pad_token_id + 1  # positions start after the padding index
-    if max_length > limit:
+    limit = longest_text(frame)
+    if limit is not None and max_length > limit:
         raise UserError(
             f"budget.max_length={max_length}: {shown} takes {limit} tokens at most; use"
             f" budget.max_length={limit}"

@@ -31,6 +31,8 @@ _TOKENIZERS = (
     "vocab.json",
     "spm.model",
     "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
     "tokenizer.model",
 )
 

@@ -216,3 +216,23 @@ def test_the_hashes_of_texts_cover_all_that_tokenizers_are_made_of() -> None:
     from runners.models.weights import _TEXTS
 
     assert suffixes <= set(_TEXTS)
+
+
+def test_a_folder_whose_tokenizer_is_one_sentencepiece_file_is_taken(
+    tiny_folder: Folder, tmp_path: Path, cli: Cli
+) -> None:
+    """XLM-R's and CamemBERT's older checkpoints hold no other file of a tokenizer."""
+    import transformers
+
+    from runners.contract.tiny import IDS, SIZES, save_random
+
+    pieces = tiny_folder("deberta-v2") / "spm.model"
+    sizes: dict[str, Any] = {**SIZES, "max_position_embeddings": 66, "vocab_size": 100}
+    ids = {**IDS, "pad_token_id": 1}
+    save_random(transformers.XLMRobertaConfig(**{**sizes, **ids}), tmp_path / "model")
+    shutil.copy(pieces, tmp_path / "model" / "sentencepiece.bpe.model")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "model")
+    first, second = (tokenizer(text).input_ids for text in ("the plot is dull", "some cats"))
+    assert len(set(first) & set(second)) < len(set(second)) - 1  # it knows words
+    done = cli(*tiny(tmp_path / "model", "task=rte"))
+    assert done.code == 0, done.err
