@@ -53,8 +53,8 @@ class Setting:
     it was initialised afresh). `generator` is this method's own random stream, a CPU generator:
     draws from it leave data order and dropout as they are. `pretrained` holds a copy of every
     parameter as it was loaded, before any method; it is filled for methods that need it only.
-    `methods` names all methods of the run in their order. `tokenizer` is the model's, and `folder`
-    holds its files.
+    `methods` names all methods of the run in their order. `tokenizer` is the model's, and `files`
+    are those that its weights were loaded from.
     """
 
     head: frozenset[str]
@@ -67,7 +67,7 @@ class Setting:
     pretrained: Mapping[str, torch.Tensor] = field(default_factory=dict)
     methods: tuple[str, ...] = ()
     tokenizer: Any = None
-    folder: Path | None = None
+    files: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

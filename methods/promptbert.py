@@ -100,11 +100,11 @@ class Promptbert(Representation):
         self.subtracts = supervised if self.denoise_eval == "auto" else self.denoise_eval
         # A prefix moves positions by itself: the sentence is then hidden from attention instead.
         self.hides = "prefix" in setting.methods
-        fits = supervised and model.config.model_type == "bert" and mlm_head.has_one(setting.folder)
+        fits = supervised and model.config.model_type == "bert" and mlm_head.has_one(setting.files)
         kind = ("mlm" if fits else "mlp") if self.head == "auto" else self.head
         self.transforms_first = kind == "mlm"
         head: torch.nn.Module = (
-            mlm_head.load(model.config, setting.folder)
+            mlm_head.load(model.config, setting.files)
             if kind == "mlm"
             else sentences.Projection(int(model.config.hidden_size), setting.generator)
         )

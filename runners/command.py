@@ -24,6 +24,7 @@ from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml
 from runners.config.explain import explain
 from runners.config.typed import refuse_lists
 from runners.machine import processes
+from runners.machine.console import print_anything
 
 
 class JobFailed(RuntimeError):
@@ -44,6 +45,7 @@ def main() -> int:
     does this run; 130: interrupted; 143: terminated.
     """
     processes.end_with_parent()
+    print_anything()
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that claims are given back
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,25 +14,25 @@ from results.errors import UserError
 PREFIX = "cls.predictions.transform."
 
 
-def _names(folder: Path | None) -> dict[str, Path]:
+def _names(files: Sequence[Path]) -> dict[str, Path]:
     """Return the transform's tensors by name, and the file of each."""
-    files: dict[str, Path] = {}
-    for path in sorted(folder.glob("*.safetensors")) if folder is not None else []:
+    names: dict[str, Path] = {}
+    for path in files:
         with safe_open(path, framework="pt") as stored:
-            files |= {name: path for name in stored.keys() if name.startswith(PREFIX)}  # noqa: SIM118
-    return files
+            names |= {name: path for name in stored.keys() if name.startswith(PREFIX)}  # noqa: SIM118
+    return names
 
 
-def has_one(folder: Path | None) -> bool:
+def has_one(files: Sequence[Path]) -> bool:
     """Say whether the pretrained files hold the transform."""
-    return bool(_names(folder))
+    return bool(_names(files))
 
 
-def load(config: Any, folder: Path | None) -> torch.nn.Module:
+def load(config: Any, files: Sequence[Path]) -> torch.nn.Module:
     """Return dense layer, activation and LayerNorm, [B, width] to the same, as pretrained."""
     from transformers.models.bert.modeling_bert import BertPredictionHeadTransform
 
-    names = _names(folder)
+    names = _names(files)
     if not names:
         raise UserError(
             "method=promptbert head=mlm: the checkpoint holds no masked-language-model head; use"

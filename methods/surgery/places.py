@@ -182,6 +182,22 @@ def hidden_size(model: Any) -> int:
     return int(model.config.hidden_size)
 
 
+def longest_text(model: Any) -> int | None:
+    """Return how many tokens a model has positions for; None if their number has no bound.
+
+    Where one position is kept for padding, those of a text begin after it, as in RoBERTa.
+    """
+    limit = getattr(model.config, "max_position_embeddings", None)
+    if limit is None or limit <= 0 or getattr(model.config, "position_biased_input", True) is False:
+        return None  # such a DeBERTa compares places, at any distance
+    for name, module in model.named_modules():
+        if name.rpartition(".")[2] == "position_embeddings" and hasattr(module, "weight"):
+            padding = getattr(module, "padding_idx", None)
+            first = 0 if padding is None else padding + 1
+            return min(int(limit), int(module.weight.shape[0]) - first)
+    return int(limit)
+
+
 def layer_norms(model: Any) -> Iterator[nn.Parameter]:
     """Yield the gains and biases of every layer normalisation inside the encoder."""
     for module in model.base_model.modules():

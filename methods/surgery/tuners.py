@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from methods.method import Folded, Setting
-from methods.surgery.places import freeze_all_but_head
+from methods.surgery.places import freeze_all_but_head, longest_text
 from results.errors import UserError
 
 
@@ -45,11 +45,9 @@ def inject(model: Any, config: Any, setting: Setting) -> None:
 
 def check_room(model: Any, method: str, length: int, setting: Setting) -> None:
     """Refuse a text length that, with virtual tokens in front, exceeds the position embeddings."""
-    limit = getattr(model.config, "max_position_embeddings", None)
-    if limit is None or model.config.model_type in ("deberta-v2", "modernbert"):
+    limit = longest_text(model)
+    if limit is None or model.config.model_type == "modernbert":
         return  # relative positions
-    if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limit -= model.config.pad_token_id + 1
     if setting.max_length + length > limit:
         raise UserError(
             f"method={method}: {length} virtual tokens and budget.max_length={setting.max_length}"

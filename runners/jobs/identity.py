@@ -31,7 +31,10 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
     if budget["steps"] is not None:
         budget["epochs"] = None
     task = settings.task
+    # A head in the pretrained files was kept once where its shapes fitted.
+    head = {"head": "drawn"} if weights.head and not task.facts.vectors else {}
     return {
+        **head,
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),
         "lr": config.lr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -35,6 +36,13 @@ class Meter:
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
+
+
+def print_anything() -> None:
+    """Have output streams write what their encoding lacks as an escape, where Python would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def say(line: str) -> None:

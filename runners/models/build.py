@@ -66,7 +66,7 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
             pretrained=pretrained,
             methods=config.method_names,
             tokenizer=loaded.tokenizer,
-            folder=weights.folder,
+            files=weights.files,
         )
         before = {name for name, _ in loaded.model.named_parameters()}
         method.prepare(loaded.model, setting)

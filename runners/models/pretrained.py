@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from methods.surgery.places import draw_anew as initialise
+from methods.surgery.places import longest_text
 from results.errors import UserError
 from runners.config.task import Task
 from runners.models.weights import OFFLINE, Weights
@@ -35,10 +38,10 @@ def load_model(
 ) -> Loaded:
     """Load encoder and tokenizer; the head is drawn from the seed's own stream.
 
-    The head is what lies outside the encoder, what the checkpoint lacks, and the modules named in
-    `untrained`; a task that compares vectors has none. Every failure is a UserError.
+    The head is what lies outside the encoder, whatever the checkpoint holds there, what it lacks,
+    and the modules named in `untrained`; a task that compares vectors has none. Every failure is a
+    UserError.
     """
-    import torch
     from transformers.utils import logging
 
     logging.set_verbosity_error()
@@ -47,9 +50,9 @@ def load_model(
     if not task.facts.vectors:
         _shape_head(config, task)
     set_dropout(config, dropout)
-    check_length(config, max_length, _shown(weights))
-    torch.manual_seed(derive(seed, "head"))
-    model, missing = _load_weights(weights, config, without_head=task.facts.vectors)
+    frame = _frame(weights, config, without_head=task.facts.vectors)
+    check_length(frame, max_length, _shown(weights))
+    model, missing = _load_weights(weights, config, frame, seed)
     if task.facts.vectors:
         head, model = frozenset[str](), _sentence_model(model)
     else:
@@ -87,41 +90,100 @@ def _shape_head(config: Any, task: Task) -> None:
     config.problem_type = "regression" if scored else "single_label_classification"
 
 
-def _load_weights(weights: Weights, config: Any, without_head: bool) -> tuple[Any, set[str]]:
-    """Return the model, and the names of the tensors that its files lack."""
-    import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
+def _load_weights(weights: Weights, config: Any, frame: Any, seed: int) -> tuple[Any, set[str]]:
+    """Return the model, and the names of its tensors that the files lack or that are a head's.
 
-    shown = _shown(weights)
-    auto = AutoModel if without_head else AutoModelForSequenceClassification
+    Only the hashed files are opened. `frame` is the model without storage.
+    """
+    import torch
+
+    shown, prefix = _shown(weights), frame.base_model_prefix + "."
+    own = set() if _bare(frame) else {n for n in frame.state_dict() if not n.startswith(prefix)}
     try:
-        model, info = auto.from_pretrained(
-            weights.folder,
-            config=config,
-            use_safetensors=True,
-            dtype=torch.float32,
-            output_loading_info=True,
-            **_LOCAL,
-        )
+        with ExitStack() as opened:
+            tensors = _tensors(weights.files, opened)
+            heads = [n for n in tensors if n in own or n.removeprefix(prefix) in own]
+            for name in heads:
+                del tensors[name]
+            torch.manual_seed(derive(seed, "head"))
+            model, info = type(frame).from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                dtype=torch.float32,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # those are named below
+                local_files_only=True,
+            )
     except Exception as error:
         raise UserError(
             f"{shown}: the weights in {weights.folder} cannot be loaded ({_first_line(error)});"
             f" the file may be damaged or of another architecture; {OFFLINE}"
         ) from None
-    missing = set(info["missing_keys"])
-    inside = "" if without_head else model.base_model_prefix
-    lost = sorted(n for n in missing if n.startswith(inside) and "pooler" not in n)
+    unknown = sorted(set(heads) - set(weights.head))
+    if unknown:
+        raise UserError(
+            f"{shown}: {unknown[0]} belongs to a task head, and of a {config.model_type} model it"
+            " is not known which tensors do; save the encoder alone: AutoModel.from_pretrained(…)"
+            f".save_pretrained(…); {OFFLINE}"
+        )
+    _check_complete(weights, model, info)
+    model.name_or_path = model.config.name_or_path = str(weights.folder)
+    return model, set(info["missing_keys"])
+
+
+def _tensors(files: Sequence[Path], opened: ExitStack) -> dict[str, Any]:
+    """Return the files' tensors by name, each read when it is put into the model."""
+    from safetensors import safe_open
+
+    tensors: dict[str, Any] = {}
+    for path in files:
+        stored = opened.enter_context(safe_open(path, framework="pt"))
+        tensors |= {name: stored.get_slice(name) for name in stored.keys()}  # noqa: SIM118
+    return tensors
+
+
+def _check_complete(weights: Weights, model: Any, info: Mapping[str, Any]) -> None:
+    """Refuse an encoder of which the files lack tensors, or hold them in other shapes."""
+    shown = _shown(weights)
+    inside = "" if _bare(model) else model.base_model_prefix + "."
+    lost = sorted(n for n in info["missing_keys"] if n.startswith(inside) and "pooler" not in n)
     if lost:
         raise UserError(
             f"{shown}: {len(lost)} of the encoder's tensors are not in {weights.folder}, such as"
             f" {lost[0]}; the file is of another model, or was cut down; {OFFLINE}"
         )
-    if info.get("mismatched_keys"):
+    wrong = sorted(
+        (name, tuple(stored), tuple(own)) for name, stored, own in info["mismatched_keys"]
+    )
+    if wrong:
+        name, stored, own = wrong[0]
         raise UserError(
-            f"{shown}: shapes in the weights do not fit config.json:"
-            f" {sorted(info['mismatched_keys'])[0]}"
+            f"{shown}: {name} is {list(stored)} in {weights.folder} and {list(own)} by its"
+            f" config.json ({len(wrong)} such); put the config.json that the weights were saved"
+            f" with beside them; {OFFLINE}"
         )
-    return model, missing
+
+
+def _frame(weights: Weights, config: Any, without_head: bool) -> Any:
+    """Return the model without storage: its class, and the names of its tensors."""
+    import torch
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    auto: Any = AutoModel if without_head else AutoModelForSequenceClassification
+    try:
+        with torch.device("meta"):
+            return auto.from_config(config, trust_remote_code=False)
+    except Exception as error:
+        raise UserError(
+            f"{_shown(weights)}: its config.json describes no model that can be built"
+            f" ({_first_line(error)}); {OFFLINE}"
+        ) from None
+
+
+def _bare(model: Any) -> bool:
+    """Say whether a model is an encoder without a head."""
+    return not hasattr(model, model.base_model_prefix)
 
 
 def _load_tokenizer(weights: Weights) -> Any:
@@ -187,14 +249,10 @@ def set_dropout(config: Any, dropout: float | None) -> None:
             setattr(config, name, dropout)
 
 
-def check_length(config: Any, max_length: int, shown: str) -> None:
+def check_length(frame: Any, max_length: int, shown: str) -> None:
     """Refuse a length that the position embeddings do not reach."""
-    limit = getattr(config, "max_position_embeddings", None)
-    if limit is None or limit <= 0:
-        return
-    if config.model_type in ("roberta", "xlm-roberta", "camembert"):
-        limit -= config.pad_token_id + 1  # positions start after the padding index
-    if max_length > limit:
+    limit = longest_text(frame)
+    if limit is not None and max_length > limit:
         raise UserError(
             f"budget.max_length={max_length}: {shown} takes {limit} tokens at most; use"
             f" budget.max_length={limit}"

@@ -17,6 +17,7 @@ from typing import Any
 
 from results.errors import UserError
 from runners.config.settings import Model
+from runners.models.heads import head_tensors, tensor_names
 
 OFFLINE = "works offline: model=minilm, or a local folder as model.name_or_path=FOLDER"
 
@@ -30,11 +31,21 @@ _TOKENIZERS = (
     "vocab.json",
     "spm.model",
     "spiece.model",
+    "sentencepiece.bpe.model",
+    "sentencepiece.model",
     "tokenizer.model",
 )
 
 
-_HUB_FILES = ["*.json", "*.txt", "*.model", "model*.safetensors"]
+_ADAPTER = "adapter_config.json"
+
+
+# What transformers reads beside the weights: configuration, vocabularies, merges. Templates of
+# chats (.jinja) are not among them, as no run's text passes through one.
+_TEXTS = (".json", ".txt", ".model", ".codes", ".spm", ".tokenizer")
+
+
+_HUB_FILES = [*(f"*{suffix}" for suffix in _TEXTS), "model*.safetensors"]
 
 
 _HUB_IGNORED = ["*/*", "onnx*", "openvino*", "tf_*", "flax_*", "rust_*"]
@@ -44,8 +55,9 @@ _HUB_IGNORED = ["*/*", "onnx*", "openvino*", "tf_*", "flax_*", "rust_*"]
 class Weights:
     """A pretrained encoder on disk.
 
-    `sha256` is that of the weights (of the list of shard hashes when there are several);
-    `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or None.
+    `sha256` is that of the weights (of the list of shard hashes when there are several), which are
+    in `files`; `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or
+    None. `head` names the tensors of a task head, which no run starts from: it draws its own.
     """
 
     folder: Path
@@ -53,6 +65,19 @@ class Weights:
     revision: str | None
     sha256: str
     files_sha256: str
+    files: tuple[Path, ...]
+    head: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what a record says of them."""
+        facts = {
+            "name_or_path": self.name_or_path,
+            "revision": self.revision,
+            "sha256": self.sha256,
+            "files_sha256": self.files_sha256,
+        }
+        return facts | ({"unused_head": list(self.head)} if self.head else {})
 
 
 def find_weights(model: Model) -> Weights:
@@ -83,7 +108,14 @@ def find_weights(model: Model) -> Weights:
             f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256}; the file"
             " is damaged or another one: install it again, or name it by model.name_or_path="
         )
-    return Weights(folder, shown, revision, sha256, _hash_texts(folder))
+    head = _head(folder, files, f"model {shown}")
+    return Weights(folder, shown, revision, sha256, _hash_texts(folder), tuple(files), head)
+
+
+def _head(folder: Path, files: list[Path], shown: str) -> tuple[str, ...]:
+    """Return the names of a task head's tensors in the files."""
+    names = [name for path in files for name in tensor_names(path, shown)]
+    return tuple(head_tensors(_json(folder / "config.json").get("model_type"), names))
 
 
 def _package_folder(model: Model) -> Path:
@@ -101,27 +133,89 @@ def _package_folder(model: Model) -> Path:
 
 
 def _weight_files(folder: Path, shown: str) -> list[Path]:
+    """Return the safetensors files of a folder; one that names further files is a UserError."""
     if not (folder / "config.json").is_file():
         raise UserError(
             f"model {shown}: {folder} holds no config.json, so it is no pretrained model"
         )
+    if (folder / _ADAPTER).is_file():
+        raise UserError(
+            f"model {shown}: {folder} holds an adapter beside the model ({_ADAPTER}), which no run"
+            " starts from; merge it (PeftModel's merge_and_unload, then save_pretrained), or name"
+            " a folder without it"
+        )
+    _check_named(folder, shown)
     if (folder / _SINGLE).is_file():
         return [folder / _SINGLE]
     if (folder / _INDEX).is_file():
-        try:
-            shards = sorted(set(json.loads((folder / _INDEX).read_text())["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError):
-            raise UserError(f"model {shown}: {folder / _INDEX} cannot be read") from None
-        missing = [s for s in shards if not (folder / s).is_file()]
-        if missing:
-            raise UserError(f"model {shown}: {folder} lacks {missing[0]}, which its index names")
-        return [folder / s for s in shards]
+        return _shards(folder, shown)
     pickled = (folder / "pytorch_model.bin").exists()
     raise UserError(
         f"model {shown}: {folder} holds no {_SINGLE}"
         + ("; pytorch_model.bin is not read, as pickles can run code" if pickled else "")
         + "; save the model with save_pretrained"
     )
+
+
+def _shards(folder: Path, shown: str) -> list[Path]:
+    """Return the files that an index names, which are safetensors in its own folder."""
+    index = folder / _INDEX
+    named = _json(index).get("weight_map")
+    if not isinstance(named, dict) or not named:
+        raise UserError(
+            f"model {shown}: {index} cannot be read; save the model with save_pretrained"
+        )
+    for shard in named.values():
+        if not _is_plain(shard, ".safetensors"):
+            raise UserError(
+                f"model {shown}: {index} names {shard!r}, which is no safetensors file in the same"
+                " folder; no other is read: save the model with save_pretrained"
+            )
+    shards = sorted(set(named.values()))
+    missing = [s for s in shards if not (folder / s).is_file()]
+    if missing:
+        raise UserError(f"model {shown}: {folder} lacks {missing[0]}, which its index names")
+    return [folder / s for s in shards]
+
+
+def _check_named(folder: Path, shown: str) -> None:
+    """Refuse a folder that has transformers read what the hashes do not cover."""
+    for name, key, suffix in (
+        ("config.json", "configuration_files", ".json"),
+        ("tokenizer_config.json", "fast_tokenizer_files", ".json"),
+    ):
+        named = _json(folder / name).get(key) or []
+        if not isinstance(named, list) or not all(_is_plain(n, suffix) for n in named):
+            raise UserError(
+                f"model {shown}: {folder / name} names files of another folder ({key}); put them"
+                f" beside it, or remove {key}"
+            )
+    weights = _json(folder / "config.json").get("transformers_weights")
+    read = _SINGLE if (folder / _SINGLE).is_file() else _INDEX
+    if weights not in (None, read):
+        raise UserError(
+            f"model {shown}: config.json has its weights in {weights!r} (transformers_weights), and"
+            f" {read} is read; rename the file to {_SINGLE} and remove transformers_weights"
+        )
+
+
+def _is_plain(name: object, suffix: str) -> bool:
+    """Say whether this names a file, with this suffix, of the folder in which it is written."""
+    return (
+        isinstance(name, str)
+        and name.endswith(suffix)
+        and not set(name) & {"/", "\\", "\0"}
+        and not name.startswith(".")
+    )
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """Return a file's JSON object, an empty one where there is none: its reader tells why."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _sha256(path: Path) -> str:
@@ -137,12 +231,16 @@ def _hash_weights(files: list[Path]) -> str:
     return hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
 
 
+def text_files(folder: Path) -> list[Path]:
+    """Return the files of configuration and tokenizer, in the order of their names."""
+    return [p for p in sorted(folder.iterdir()) if p.suffix in _TEXTS and p.is_file()]
+
+
 def _hash_texts(folder: Path) -> str:
     """Hash configuration and tokenizer files, by name and content, in the order of their names."""
     digest = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix in (".json", ".txt", ".model") and path.is_file():
-            digest.update(f"{path.name}\0{_sha256(path)}\n".encode())
+    for path in text_files(folder):
+        digest.update(f"{path.name}\0{_sha256(path)}\n".encode())
     return digest.hexdigest()
 
 

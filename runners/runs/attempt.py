@@ -47,12 +47,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
             **({} if data.text is None else {"text": data.text}),
         },
-        weights={
-            "name_or_path": weights.name_or_path,
-            "revision": weights.revision,
-            "sha256": weights.sha256,
-            "files_sha256": weights.files_sha256,
-        },
+        weights=weights.facts,
         start=now(),
     )
 

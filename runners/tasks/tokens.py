@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import os
 import sys
+import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,11 +54,18 @@ class Tokens:
 
 
 def cache_folder() -> Path:
-    """Return where tokenised data is kept: TUNEBENCH_CACHE, else the user's cache folder."""
+    """Return where tokenised data is kept: TUNEBENCH_CACHE, else the user's cache folder.
+
+    A user without a home, as in some containers, has it among the system's temporary files.
+    """
     named = os.environ.get("TUNEBENCH_CACHE")
     if named:
         return Path(named).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tunebench"
+    try:
+        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:
+        caches = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
+    return caches / "tunebench"
 
 
 def tokenize(

@@ -285,14 +285,14 @@ def test_supervised_bert_takes_the_checkpoints_transform(
     folder = tiny_folder("bert")
     loop, _ = prepared(folder, "method=promptbert", "method.promptbert.mode=supervised", task="sts")
     assert "projection.dense.weight" in dict(loop.model.named_parameters())
-    assert not mlm_head.has_one(folder)
+    assert not mlm_head.has_one([folder / "model.safetensors"])
     with pytest.raises(UserError, match="holds no masked-language-model head"):
         prepared(folder, "method=promptbert", "method.promptbert.head=mlm", task="sts")
     masked = transformers.AutoModelForMaskedLM.from_config(loop.model.config)
     kept = {n: t for n, t in masked.state_dict().items() if n.startswith(mlm_head.PREFIX)}
     save_file({n: t.contiguous() for n, t in kept.items()}, tmp_path / "model.safetensors")
     x = torch.randn(3, 32)
-    ours = mlm_head.load(loop.model.config, tmp_path)
+    ours = mlm_head.load(loop.model.config, [tmp_path / "model.safetensors"])
     assert torch.equal(ours(x), masked.cls.predictions.transform(x))
 
 

@@ -231,7 +231,7 @@ def _lost_tensor(folder: Path) -> None:
         ),
         (_pickled, "pickles can run code"),
         (_damage_weights, "the file may be damaged"),
-        (_other_shapes, "damaged or of another architecture"),
+        (_other_shapes, "encoder.layer.0.intermediate.dense.bias is [64] in"),
         (_missing_shard, "lacks model-00001-of-00001.safetensors"),
         (lambda f: [p.unlink() for p in f.glob("token*")], "holds no tokenizer"),
         (_short_vocabulary, "token ids up to"),
