@@ -41,6 +41,9 @@ Status = Literal["finished", "diverged", "failed"]
 DONE: tuple[Status, ...] = ("finished", "diverged")
 
 
+_RANKS: dict[Status, int] = {"failed": 0, "diverged": 1, "finished": 2}
+
+
 @dataclass(kw_only=True)
 class Record:
     """What one run was asked, what it found, and what it cost.
@@ -123,6 +126,32 @@ def record_path(folder: Path, run: str) -> Path:
     return folder / f"{run}.json"
 
 
+def place_of(record: Record, folder: Path) -> Path:
+    """Return where a record is to lie: beside the run's record where that one says more.
+
+    RUN.json.STATUS is no record to any reader.
+    """
+    path = record_path(folder, record.run)
+    if not path.exists() or record.status == "finished" or _rank(path) <= _RANKS[record.status]:
+        return path
+    return path.with_name(f"{path.name}.{record.status}")
+
+
+def is_better(record: Record, path: Path) -> bool:
+    """Say whether a record says more than the one that lies at `path`."""
+    if record.status == "finished":
+        return not path.exists() or _rank(path) != _RANKS["finished"]
+    return not path.exists() or _rank(path) < _RANKS[record.status]
+
+
+def _rank(path: Path) -> int:
+    """Return how much a record says; one that is damaged or of a later version may say all."""
+    try:
+        return _RANKS[read(path).status]
+    except UserError:
+        return len(_RANKS)
+
+
 def from_mapping(content: Mapping[str, Any], where: str) -> Record:
     """Build a record from parsed JSON of any schema up to this one; a newer one is a UserError."""
     version = content.get("schema_version")
@@ -193,21 +222,18 @@ def check_writable(folder: Path) -> None:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record beside its final place, flush it to the disk, and rename it.
+    """Write a record whole, flushed to the disk, and return where: `place_of` says it.
 
     When that fails, what stood there before is unharmed, and the record is kept in the system's
     temporary folder if it can be; the UserError says where.
     """
-    path = record_path(folder, record.run)
-    text = record.to_json()
+    path, text = place_of(record, folder), record.to_json()
     try:
-        with whole(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        _put(text, path)
     except OSError as error:
-        kept = Path(tempfile.gettempdir()) / path.name
+        kept = place_of(record, Path(tempfile.gettempdir()))
         try:
-            with whole(kept) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            _put(text, kept)
         except OSError:
             raise UserError(
                 f"the record could not be written to {path} ({error.strerror}), nor to {kept}"
@@ -217,3 +243,8 @@ def write(record: Record, folder: Path) -> Path:
             " move it when there is room"
         ) from None
     return path
+
+
+def _put(text: str, path: Path) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

@@ -28,7 +28,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     to it.
 
     A failure while training becomes a record of status failed, a loss that is not finite one of
-    status diverged.
+    status diverged. Neither takes the place of a better record of the run.
     """
     began = time.perf_counter()
     settings = config.settings
@@ -68,7 +68,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             _discard_checkpoints(folder, name)
     finally:
         claim.release()
-    _print_result(done, f"record: {written}")
+    beside = f"; {path} holds a better one, which stays" if written != path else ""
+    _print_result(done, f"record: {written}{beside}")
     return FINISHED if done.status == "finished" else NOT_FINISHED
 
 

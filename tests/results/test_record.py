@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from results.errors import UserError
-from results.record import Record, check_writable, from_mapping, read, read_all, write
+from results.record import Record, Status, check_writable, from_mapping, read, read_all, write
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -145,3 +146,25 @@ def test_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         check_writable(tmp_path / "file" / "runs")
     check_writable(tmp_path / "new" / "runs")
     assert list((tmp_path / "new" / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("standing", [*get_args(Status), "damaged", "of a later version"])
+@pytest.mark.parametrize("status", get_args(Status))
+def test_record_never_takes_the_place_of_a_better_one(
+    standing: str, status: Status, tmp_path: Path
+) -> None:
+    new = dataclasses.replace(read(GOLDEN / "schema_1.json"), status=status)
+    path = tmp_path / f"{new.run}.json"
+    if standing in get_args(Status):
+        write(dataclasses.replace(new, status=standing), tmp_path)  # type: ignore[arg-type]
+    else:
+        path.write_text('{"schema_version": 99}' if standing != "damaged" else "{")
+    before = path.read_bytes()
+    order = ["failed", "diverged", "finished", "damaged", "of a later version"]
+    stays = status != "finished" and order.index(standing) > order.index(status)
+    written = write(dataclasses.replace(new, end="later"), tmp_path)
+    assert written == (path.with_name(f"{path.name}.{status}") if stays else path)
+    assert (path.read_bytes() == before) == stays
+    assert json.loads(written.read_text())["end"] == "later"
+    bad: list[str] = []
+    assert len(read_all(tmp_path, bad)) + len(bad) == 1  # what lies beside is no record

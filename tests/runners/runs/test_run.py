@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -235,6 +236,33 @@ def test_failed_run_exits_nonzero_and_leaves_a_record(
     assert record.config["task"]["name"] == "rte"
     assert cli(*arguments).code == 0  # a failed run is run again, and replaces its record
     assert [r.status for r in _records(tmp_path)] == ["finished"]
+
+
+@pytest.mark.parametrize("again", ["force=true", "save=delta"])
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_finished_record_outlives_the_same_run_that_fails(
+    status: str, again: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def spoil(self: Full, model: torch.nn.Module, step: int) -> None:
+        if status == "failed":
+            raise MemoryError("short for a moment")
+        next(iter(model.parameters())).data.fill_(float("nan"))
+
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    assert cli(*arguments).code == 0
+    [path] = (tmp_path / "runs").glob("*.json")
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Full, "after_step", spoil)
+        done = cli(*arguments, again)
+    assert done.code == 1
+    beside = path.with_name(f"{path.name}.{status}")
+    assert f"record: {beside}; {path} holds a better one, which stays" in done.out
+    assert json.loads(beside.read_text())["status"] == status
+    assert path.read_bytes() == before
+    assert [r.status for r in _records(tmp_path)] == ["finished"]
+    assert "stored result" in cli(*arguments).out
 
 
 def test_interruption_leaves_no_record_and_its_own_exit_code(
