@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,12 +17,16 @@ import torch
 from methods.full import Full
 from methods.registry import registered
 from results import record as records
+from results.errors import UserError
 from runners.jobs.job import Job
 from runners.models.weights import find_weights
+from runners.runs.lease import Claim, take
 from runners.tasks.collate import Collator
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
 TinyFolder = Callable[[str], Path]
+GOLDEN = (ROOT / "tests" / "results" / "golden" / "schema_1.json").read_text()
+GOLDEN_RUN = json.loads(GOLDEN)["run"]
 
 
 def _records(tmp_path: Path) -> list[records.Record]:
@@ -263,6 +268,74 @@ def test_finished_record_outlives_the_same_run_that_fails(
     assert path.read_bytes() == before
     assert [r.status for r in _records(tmp_path)] == ["finished"]
     assert "stored result" in cli(*arguments).out
+
+
+@pytest.mark.parametrize("removed", [".claims", "."])
+def test_finished_result_is_written_where_its_folder_was_removed(
+    removed: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "runs"
+    monkeypatch.setattr(Full, "after_step", lambda *_: shutil.rmtree(out / removed, True))
+    done = cli(*tiny(tiny_folder("bert"), "task=rte"))
+    assert done.code == 0, done.err
+    assert [r.status for r in _records(tmp_path)] == ["finished"]
+    assert not (out / ".claims").exists()
+
+
+def _succeed(out: Path, name: str, how: str) -> None:
+    """Be the process that took a run over, and died or finished it."""
+    [path] = out.glob(".claims/*.claim")
+    stopped = {**json.loads(path.read_text()), "pid": 2**22 + 1}
+    path.write_text(json.dumps(stopped))
+    claim = take(out, name)
+    assert isinstance(claim, Claim)
+    if how == "lives":
+        return
+    claim._stop.set()
+    if how == "finished":
+        (out / f"{name}.json").write_text(GOLDEN.replace(GOLDEN_RUN, name))
+        claim.release()
+    else:
+        facts = json.loads(claim.path.read_text())
+        claim.path.write_text(json.dumps({**facts, "pid": 2**22 + 1}))
+
+
+@pytest.mark.parametrize("how", ["died", "finished", "lives"])
+def test_result_of_a_run_that_was_taken_over(
+    how: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written, unless who took it over lives or has written a record."""
+    out, arguments = tmp_path / "runs", tiny(tiny_folder("bert"), "task=rte")
+    name = _name(*arguments)
+
+    def after_step(self: Full, model: torch.nn.Module, step: int) -> None:
+        if step == 2:
+            _succeed(out, name, how)
+
+    monkeypatch.setattr(Full, "after_step", after_step)
+    done = cli(*arguments)
+    assert done.code == (0 if how == "died" else 3), done.err
+    assert ("took" in done.err) == (how != "died")
+    written = [path.read_text() for path in out.glob("*.json")]
+    assert len(written) == (how != "lives")
+    assert [GOLDEN.replace(GOLDEN_RUN, name)] == written or how != "finished"
+
+
+def test_what_cannot_be_saved_beside_costs_no_result(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: memory, a model that moved meanwhile, a fault of a library."""
+    for seed, error in enumerate((MemoryError("short"), UserError("no model"), KeyError("x"))):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("runners.runs.train.save_delta", fail)
+        done = cli(*tiny(tiny_folder("bert"), "task=rte", "save=delta", f"seed={seed}"))
+        assert done.code == 0, done.err
+        assert f"could not be written ({error!r})" in done.err
+    assert [r.status for r in _records(tmp_path)] == ["finished"] * 3
 
 
 def test_interruption_leaves_no_record_and_its_own_exit_code(
