@@ -27,7 +27,7 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     data.text) and the device are the command's.
     """
     began = time.perf_counter()
-    stored = records.read(find_record(named, Path(command.settings.out)))
+    stored = records.read_copy(find_record(named, Path(command.settings.out)))
     if stored.status != "finished":
         raise UserError(f"verify={named}: that run is {stored.status}; name a finished one")
     with tempfile.TemporaryDirectory() as apart:

@@ -25,8 +25,13 @@ from runners.tasks.collate import Collator
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
 TinyFolder = Callable[[str], Path]
-GOLDEN = (ROOT / "tests" / "results" / "golden" / "schema_1.json").read_text()
-GOLDEN_RUN = json.loads(GOLDEN)["run"]
+GOLDEN_RUN = "mrpc.bitfit.minilm.s1.0123456789ab"
+GOLDEN = json.dumps(
+    {
+        **json.loads((ROOT / "tests" / "results" / "golden" / "schema_1.json").read_text()),
+        "predictions": {},
+    }
+)
 
 
 def _records(tmp_path: Path) -> list[records.Record]:
@@ -88,6 +93,23 @@ def test_the_same_command_prints_the_stored_result_and_force_runs_again(
     third = cli(*arguments, "force=true")
     assert "stored result" not in third.out
     assert path.stat().st_mtime_ns > written
+
+
+def test_record_of_another_run_is_no_stored_result(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    assert cli(*arguments, "seed=1").code == 0
+    [first] = (tmp_path / "runs").glob("*.json")
+    path = first.with_name(f"{_name(*arguments, 'seed=2')}.json")
+    shutil.copy(first, path)
+    done = cli(*arguments, "seed=2")
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
+        f"error: {path} holds the record of another run, {first.stem}: move it to {first.name}"
+    )
+    assert "stored result" not in done.out
+    assert path.read_bytes() == first.read_bytes()
 
 
 class _Log(io.RawIOBase):
