@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from results.errors import UserError
+from results.plain_file import read_plain
+from results.sealed import is_changed, sealed
 from results.whole import whole
 
 
@@ -35,10 +37,16 @@ def find_record(named: str, out: Path, key: str = "verify") -> Path:
 SCHEMA_VERSION = 1
 
 
+LARGEST = 2**28  # bytes of a file that is taken for a record
+
+
 Status = Literal["finished", "diverged", "failed"]
 
 
 DONE: tuple[Status, ...] = ("finished", "diverged")
+
+
+_RANKS: dict[Status, int] = {"failed": 0, "diverged": 1, "finished": 2}
 
 
 @dataclass(kw_only=True)
@@ -56,6 +64,7 @@ class Record:
     `resumed` lists the steps from which the run went on after it was killed; seconds are the sum.
     `predictions` holds for each report split one prediction an example, and the gold `references`
     where there are any.
+    `content_sha256` hashes all the rest, when the record is written; older ones have none.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -100,6 +109,7 @@ class Record:
     error: dict[str, Any] | None = None
     start: str = ""
     end: str = ""
+    content_sha256: str | None = field(default=None, compare=False)
 
     @property
     def training_seconds(self) -> float | None:
@@ -109,13 +119,14 @@ class Record:
         return self.train_seconds + (self.preparation_seconds or 0.0)
 
     def to_json(self) -> str:
-        """Return JSON with one field a line; nan and infinity are refused."""
+        """Return JSON with one field a line; nan and infinity are refused.
+
+        Half of a surrogate pair, which a path of odd bytes has, becomes a question mark.
+        """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        lines = [
-            f"  {json.dumps(name)}: {json.dumps(value, ensure_ascii=False, allow_nan=False)}"
-            for name, value in fields.items()
-        ]
-        return "{\n" + ",\n".join(lines) + "\n}\n"
+        text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
+        content = json.loads(text.encode("utf-8", "replace"))
+        return sealed(content)
 
 
 def record_path(folder: Path, run: str) -> Path:
@@ -123,7 +134,33 @@ def record_path(folder: Path, run: str) -> Path:
     return folder / f"{run}.json"
 
 
-def from_mapping(content: Mapping[str, Any], where: str) -> Record:
+def place_of(record: Record, folder: Path) -> Path:
+    """Return where a record is to lie: beside the run's record where that one says more.
+
+    RUN.json.STATUS is no record to any reader.
+    """
+    path = record_path(folder, record.run)
+    if not path.exists() or record.status == "finished" or _rank(path) <= _RANKS[record.status]:
+        return path
+    return path.with_name(f"{path.name}.{record.status}")
+
+
+def is_better(record: Record, path: Path) -> bool:
+    """Say whether a record says more than the one that lies at `path`."""
+    if record.status == "finished":
+        return not path.exists() or _rank(path) != _RANKS["finished"]
+    return not path.exists() or _rank(path) < _RANKS[record.status]
+
+
+def _rank(path: Path) -> int:
+    """Return how much a record says; one that is damaged or of a later version may say all."""
+    try:
+        return _RANKS[read(path).status]
+    except UserError:
+        return len(_RANKS)
+
+
+def from_mapping(content: Mapping[str, Any], where: str, text: str = "") -> Record:
     """Build a record from parsed JSON of any schema up to this one; a newer one is a UserError."""
     version = content.get("schema_version")
     if not isinstance(version, int) or version < 1:
@@ -136,25 +173,71 @@ def from_mapping(content: Mapping[str, Any], where: str) -> Record:
     from results.shape import check_shape  # pydantic, which no one needs who reads no record
 
     check_shape(content, Record, where)
+    if is_changed(content, text):
+        raise UserError(
+            f"{where} is damaged or was changed: its content does not have the hash that it holds;"
+            " take it from a copy, or run it again with force=true"
+        )
     known = {f.name: content[f.name] for f in dataclasses.fields(Record) if f.name in content}
     if not re.fullmatch(r"[A-Za-z0-9_+][A-Za-z0-9._+-]*", known["run"]):
         raise UserError(f"{where} is no record: run={known['run']!r} is no name of a run")
     return Record(**known)
 
 
-def read(path: Path) -> Record:
-    """Read one record; a file that is no record is a UserError that names it."""
+def read_copy(path: Path) -> Record:
+    """Read one record from a file of any name; one that is no record is a UserError that names it.
+
+    Its scores are taken as they are.
+    """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        raw = read_plain(path, LARGEST)
+        text = raw.decode("utf-8")
+        content = _parsed(raw, text)
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as a record: {error}") from None
+        reason = (isinstance(error, OSError) and error.strerror) or error
+        raise UserError(f"{path} cannot be read as a record: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is no record")
-    return from_mapping(content, str(path))
+    return from_mapping(content, str(path), text)
+
+
+def _parsed(raw: bytes, text: str) -> Any:
+    """Return parsed JSON whose text can be printed and whose whole numbers fit in 64 bits."""
+    long = b"0" * 19 in raw.translate(_ALL_DIGITS_0)
+    whole_number = _whole_number if long else None  # a function of ours is slow
+    content = json.loads(text, parse_constant=_no_number, parse_int=whole_number)
+    if re.search(r"\\u[dD]", text):
+        json.dumps(content, ensure_ascii=False).encode("utf-8")
+    return content
+
+
+_ALL_DIGITS_0 = bytes.maketrans(b"123456789", b"000000000")
 
 
 def _no_number(text: str) -> None:
     raise ValueError(f"{text} is no number")
+
+
+def _whole_number(text: str) -> int:
+    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
+        raise ValueError(f"{text[:20]}… is too large a number")
+    return int(text)
+
+
+def read(path: Path) -> Record:
+    """Read the record that a run left at a path; anything else there is a UserError that names it.
+
+    A record of another run is something else, and one whose scores are not its predictions'.
+    """
+    from results.rescored import check_scores
+
+    record = read_copy(path)
+    if path.name not in (f"{record.run}.json", f"{record.run}.json.{record.status}"):
+        raise UserError(
+            f"{path} holds the record of another run, {record.run}: move it to {record.run}.json"
+        )
+    check_scores(record, str(path))
+    return record
 
 
 def read_all(folder: Path, bad: list[str] | None = None) -> list[Record]:
@@ -193,21 +276,18 @@ def check_writable(folder: Path) -> None:
 
 
 def write(record: Record, folder: Path) -> Path:
-    """Write a record beside its final place, flush it to the disk, and rename it.
+    """Write a record whole, flushed to the disk, and return where: `place_of` says it.
 
     When that fails, what stood there before is unharmed, and the record is kept in the system's
     temporary folder if it can be; the UserError says where.
     """
-    path = record_path(folder, record.run)
-    text = record.to_json()
+    path, text = place_of(record, folder), record.to_json()
     try:
-        with whole(path) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        _put(text, path)
     except OSError as error:
-        kept = Path(tempfile.gettempdir()) / path.name
+        kept = place_of(record, Path(tempfile.gettempdir()))
         try:
-            with whole(kept) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+            _put(text, kept)
         except OSError:
             raise UserError(
                 f"the record could not be written to {path} ({error.strerror}), nor to {kept}"
@@ -217,3 +297,8 @@ def write(record: Record, folder: Path) -> Path:
             " move it when there is room"
         ) from None
     return path
+
+
+def _put(text: str, path: Path) -> None:
+    with whole(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")

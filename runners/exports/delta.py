@@ -20,6 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from methods.method import Method
 from results.errors import UserError
+from results.sealed import is_changed, sealed
 from results.whole import whole
 from runners.config.check import RunConfig, from_record
 from runners.exports.peft import ABOUT, OURS, PEFTS, _from_peft, _write_peft
@@ -65,10 +66,11 @@ def save_delta(
             "run": run,
             "file": file,
             "sha256": _sha256(temporary / file),
+            "files": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
             "weights": {"name_or_path": weights.name_or_path, "sha256": weights.sha256},
             "config": _composed(config),
         }
-        (temporary / ABOUT).write_text(json.dumps(about, indent=1, ensure_ascii=False) + "\n")
+        (temporary / ABOUT).write_text(sealed(about), encoding="utf-8")
     return (folder / file).stat().st_size
 
 
@@ -106,13 +108,14 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     folder = Path(folder)
     about = _read_about(folder)
     path = folder / str(about["file"])
-    if not path.is_file():
-        raise UserError(f"eval={folder}: {path.name} is missing; copy the whole folder")
-    if _sha256(path) != about["sha256"]:
-        raise UserError(
-            f"eval={folder}: {path.name} is damaged or was changed (its sha256 is not the one in"
-            f" {ABOUT}); save the delta again"
-        )
+    for name, sha256 in {path.name: about["sha256"], **about.get("files", {})}.items():
+        if not (folder / name).is_file():
+            raise UserError(f"eval={folder}: {name} is missing; copy the whole folder")
+        if _sha256(folder / name) != sha256:
+            raise UserError(
+                f"eval={folder}: {name} is damaged or was changed (its sha256 is not the one in"
+                f" {ABOUT}); save the delta again"
+            )
     composed = dict(about["config"])
     if model_path is not None:
         composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
@@ -142,15 +145,34 @@ def _read_about(folder: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"eval={folder}: no {ABOUT} there; name a folder that save=delta wrote")
     try:
-        about = json.loads(path.read_text())
-    except ValueError as error:
+        text = path.read_text(encoding="utf-8")
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
         raise UserError(f"eval={folder}: {ABOUT} is not readable JSON ({error})") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise UserError(f"eval={folder}: {ABOUT} does not say '{FORMAT}'; it is of another program")
     missing = {"run", "file", "sha256", "weights", "config"} - set(about)
-    if missing or about["file"] not in (OURS, PEFTS):
+    if missing or about["file"] not in (OURS, PEFTS) or not _is_whole(about):
         raise UserError(f"eval={folder}: {ABOUT} is incomplete; save the delta again")
+    if is_changed(about, text):
+        raise UserError(
+            f"eval={folder}: {ABOUT} is damaged or was changed (its content does not have the hash"
+            " that it holds); save the delta again"
+        )
     return about
+
+
+def _is_whole(about: dict[str, Any]) -> bool:
+    """Say whether its parts are of their kinds and its files lie in the folder itself."""
+    weights, files = about["weights"], about.get("files", {})
+    return (
+        isinstance(about["config"], dict)
+        and isinstance(about["run"], str)
+        and isinstance(weights, dict)
+        and "sha256" in weights
+        and isinstance(files, dict)
+        and all(name == Path(name).name for name in files)
+    )
 
 
 def _put(
@@ -163,6 +185,17 @@ def _put(
             raise UserError(
                 f"eval={folder}: the tensor {name} {tuple(tensor.shape)} has no place in the model"
                 " that its configuration builds; the folder mixes two runs"
+            )
+        if own[name].dtype != tensor.dtype:
+            raise UserError(
+                f"eval={folder}: the tensor {name} holds {tensor.dtype}, the model"
+                f" {own[name].dtype}; save the delta again"
+            )
+    for name, tensor in tensors.items():
+        if not torch.isfinite(tensor).all():
+            raise UserError(
+                f"eval={folder}: the tensor {name} holds nan or infinity, which no finished run"
+                " leaves; save the delta again"
             )
     replaced = {n for m in methods for n in m.fold(model).replaced}
     lacking = {n for n, p in own.items() if p.requires_grad} - set(plain) - replaced

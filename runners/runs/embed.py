@@ -82,7 +82,7 @@ def load_embedder(
         delta = load_delta(source, model_path=model_path)
         job, loaded = Job(delta.config, trains=False), delta.loaded
     else:
-        composed = dict(records.read(source).config)
+        composed = dict(records.read_copy(source).config)
         if model_path is not None:
             composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
         job = Job(from_record(composed), trains=False)
@@ -107,7 +107,7 @@ def _delta_or_record(named: str, out: Path) -> Path:
     delta = record.with_suffix(".delta")
     if delta.is_dir():
         return delta
-    stored = records.read(record)
+    stored = records.read_copy(record)
     if stored.steps:
         raise UserError(
             f"embed={named}: that run trained, and {delta} is not there; run it again with"

@@ -1,9 +1,11 @@
 """Claims: at most one process does a run, on one machine or on many that share a folder.
 
-A claim is a file that its owner creates exclusively and whole, and touches while it works. A claim
-whose owner died on this machine, or that was not touched for long, is stale: the next process takes
-over by creating the claim of the next generation, which again only one can. Files are never taken
-from under an owner. Ages are measured by the folder's own clock, so machines' clocks may differ.
+A claim is a file that its owner creates exclusively and whole, with a token of its own, and touches
+while it works. A claim whose owner died here, or that was not touched for long and is not while one
+watches, is stale: the next process takes over by creating the claim of the next generation, which
+again only one can. Files are never taken from under an owner; one that lost its file to something
+else puts it back. Ages are measured by the folder's own clock, so machines' clocks may differ, and
+by watching, so a clock may jump.
 """
 
 from __future__ import annotations
@@ -14,20 +16,29 @@ import glob
 import json
 import os
 import re
+import secrets
 import socket
 import tempfile
 import threading
+import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
+from results.plain_file import read_plain
 
 STALE_AFTER = 120.0  # seconds without a touch
 
 
 BEATS = 8  # touches in that time
+
+
+WATCHED = 3  # touches that an owner must miss while one watches
+
+
+_TRIES = 200  # to claim a run in a folder where files come and go
 
 
 @dataclass
@@ -37,71 +48,121 @@ class Claim:
     path: Path
     run: str
     generation: int
-    interval: float
+    token: str
+    stale_after: float
     _stop: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def beat(self) -> None:
         """Touch the claim from a thread until it is released."""
 
         def touch() -> None:
-            while not self._stop.wait(self.interval):
-                with contextlib.suppress(OSError):
-                    os.utime(self.path)
+            while not self._stop.wait(self.stale_after / BEATS):
+                with contextlib.suppress(OSError, UserError), self._lock:
+                    self._touch()
 
         threading.Thread(target=touch, daemon=True, name="claim").start()
 
+    def _touch(self) -> None:
+        """Touch the claim, or put it back where somebody removed it and nobody has the run."""
+        if self._stop.is_set():
+            return
+        if self._is_mine():
+            os.utime(self.path)
+        elif not _generations(self.path.parent, self.run):
+            self.path.parent.mkdir(exist_ok=True)
+            _create(self.path, self.token)
+
+    def _is_mine(self) -> bool:
+        return (_owner(self.path) or {}).get("token") == self.token
+
     def holds(self) -> bool:
-        """Say whether no other process took the run over."""
-        generations = _generations(self.path.parent, self.run)
-        return bool(generations) and max(generations) == self.generation
+        """Say whether the claim is there and no other process took the run over."""
+        newest = max(_generations(self.path.parent, self.run), default=None)
+        return newest == self.generation and self._is_mine()
+
+    def regain(self) -> bool:
+        """Hold the run, or claim it again where nobody who lives has it; False where one has."""
+        if self.holds():
+            return True
+        try:
+            again = take(self.path.parent.parent, self.run, self.stale_after)
+        except UserError:
+            return True  # where no claim can be written, no one else has one
+        if not isinstance(again, Claim):
+            return False
+        again._stop.set()
+        with self._lock:
+            self.path, self.generation, self.token = again.path, again.generation, again.token
+        return True
 
     def release(self) -> None:
         """Give the run back."""
         self._stop.set()
-        for generation, path in sorted(_generations(self.path.parent, self.run).items()):
-            if generation <= self.generation:
-                path.unlink(missing_ok=True)
-        for draft in self.path.parent.glob(f".{glob.escape(self.run)}.*.draft"):
-            draft.unlink(missing_ok=True)  # of a process that was killed while it claimed
-        with contextlib.suppress(OSError):
-            self.path.parent.rmdir()
+        with self._lock:
+            for generation, path in sorted(_generations(self.path.parent, self.run).items()):
+                if generation < self.generation or (path == self.path and self._is_mine()):
+                    _remove(path)
+            for draft in self.path.parent.glob(f".{glob.escape(self.run)}.*.draft"):
+                _remove(draft)  # of a process that was killed while it claimed
+            with contextlib.suppress(OSError):
+                self.path.parent.rmdir()
 
 
 def take(folder: Path, run: str, stale_after: float = STALE_AFTER) -> Claim | dict[str, Any]:
     """Claim a run in a folder of records; where another process has it, return that owner's facts.
 
-    Facts are host, pid, start of the process and of the claim.
+    Facts are host, pid, start of the process and of the claim. A folder in which no claim can be
+    made is a UserError.
     """
     claims = folder / ".claims"
-    while True:
-        claims.mkdir(parents=True, exist_ok=True)
+    for attempt in range(_TRIES):
+        time.sleep(0.01 * (attempt > 10))
+        _make(claims)
         generations = _generations(claims, run)
         newest = max(generations, default=0)
         if newest:
             owner = _owner(generations[newest])
             if owner is None:
                 continue  # released in between
-            if not _is_stale(generations[newest], owner, stale_after):
-                return owner
-        path = claims / f"{run}.{newest + 1:06d}.claim"
-        if not _create(path):
+            if not _has_died(owner):
+                if not _is_quiet(generations[newest], stale_after):
+                    return owner
+                if not _stays_quiet(generations[newest], stale_after * WATCHED / BEATS):
+                    continue
+        token = secrets.token_hex(16)
+        path = claims / _name(run, newest + 1)
+        if not _create(path, token):
             continue
-        claim = Claim(path, run, newest + 1, stale_after / BEATS)
+        claim = Claim(path, run, newest + 1, token, stale_after)
         if not claim.holds():
             continue
         claim.beat()
         return claim
+    raise UserError(
+        f"no claim of {run} can be made in {claims}: what lies there changes or cannot be read;"
+        " remove that folder when no run is going on"
+    )
 
 
-def _create(path: Path) -> bool:
+def _make(claims: Path) -> None:
+    try:
+        claims.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:
+        raise UserError(f"{claims} is no folder, so no run can be claimed: move it away") from None
+    except OSError as error:
+        raise UserError(f"no claim can be written in {claims} ({error.strerror})") from None
+
+
+def _create(path: Path, token: str) -> bool:
     """Create a claim that holds its owner's facts from the first; False where there is one already.
 
     A process that is killed in between leaves a file that is no claim. Where the file system has
     no links, a claim is empty for a moment, and one killed just then expires like a foreign one.
     """
-    facts = json.dumps(_self())
+    facts = json.dumps({**_self(), "token": token})
     run = path.name.rpartition(".claim")[0].rpartition(".")[0]
-    draft = path.with_name(f".{run}.{os.getpid()}-{threading.get_ident()}.draft")
+    draft = path.with_name(f".{run}.{token}.draft")
     try:
         draft.write_text(facts)
         try:
@@ -123,29 +184,47 @@ def _create(path: Path) -> bool:
     return True
 
 
+def _remove(path: Path) -> None:
+    """Remove a claim, or a folder of its name if it is empty; what cannot be removed stays."""
+    with contextlib.suppress(OSError):
+        if path.is_dir() and not path.is_symlink():
+            path.rmdir()
+        else:
+            path.unlink()
+
+
 def is_claimed(folder: Path, run: str, stale_after: float = STALE_AFTER) -> bool:
-    """Say whether a process that is alive has claimed a run."""
+    """Say whether a process that is alive has claimed a run, as far as one look can tell."""
     generations = _generations(folder / ".claims", run)
     if not generations:
         return False
     path = generations[max(generations)]
     owner = _owner(path)
-    return owner is not None and not _is_stale(path, owner, stale_after)
+    return owner is not None and not _has_died(owner) and not _is_quiet(path, stale_after)
+
+
+def _name(run: str, generation: int) -> str:
+    return f"{run}.{generation:06d}.claim"
 
 
 def _generations(claims: Path, run: str) -> dict[int, Path]:
-    pattern = re.compile(re.escape(run) + r"\.(\d{6})\.claim")
+    pattern = re.compile(re.escape(run) + r"\.([0-9]{6,})\.claim")
     try:
         names = [path.name for path in claims.iterdir()]
-    except FileNotFoundError:
+    except OSError:
         return {}
-    return {int(m.group(1)): claims / m.string for m in map(pattern.fullmatch, names) if m}
+    numbers = [int(m.group(1)) for m in map(pattern.fullmatch, names) if m]
+    return {n: claims / _name(run, n) for n in numbers if _name(run, n) in names}
+
+
+def _place() -> dict[str, Any]:
+    """Return what two processes must share for the number of a process to mean one to both."""
+    return {"host": socket.gethostname(), "boot": _boot(), "pid_namespace": _pid_namespace()}
 
 
 def _self() -> dict[str, Any]:
     return {
-        "host": socket.gethostname(),
-        "boot": _boot(),
+        **_place(),
         "pid": os.getpid(),
         "process_start": _process_start(os.getpid()),
         "since": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -153,26 +232,56 @@ def _self() -> dict[str, Any]:
 
 
 def _owner(path: Path) -> dict[str, Any] | None:
-    """Return a claim's facts; {} while its owner is still writing them; None when it is gone."""
+    """Return a claim's facts; {} where it does not hold them (yet); None when it is gone."""
     try:
-        owner = json.loads(path.read_text())
+        owner = json.loads(read_plain(path, 2**16))
     except FileNotFoundError:
-        return None
-    except ValueError:
+        return {} if path.is_symlink() else None
+    except (OSError, ValueError, RecursionError):
         return {}
     return owner if isinstance(owner, dict) else {}
 
 
-def _is_stale(path: Path, owner: dict[str, Any], stale_after: float) -> bool:
-    here = owner.get("host") == socket.gethostname() and owner.get("boot") == _boot()
-    pid = owner.get("pid")
-    if here and isinstance(pid, int) and _process_start(pid) != owner.get("process_start"):
-        return True
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".now-") as now:
-            return Path(now.name).stat().st_mtime - path.stat().st_mtime > stale_after
-    except FileNotFoundError:
+def _has_died(owner: dict[str, Any]) -> bool:
+    """Say whether a claim's owner is known to be dead: only where its number means one here."""
+    pid, start = owner.get("pid"), owner.get("process_start")
+    place = _place()  # a claim of before says its host only
+    here = "host" in owner and all(owner.get(k, v) == v for k, v in place.items())
+    if not here or type(pid) is not int or not 0 < pid < 2**31:
         return False
+    now = _process_start(pid)
+    return now is None or ("alive" not in (now, start) and now != start)
+
+
+def _is_quiet(path: Path, stale_after: float) -> bool:
+    """Say whether a claim's last touch and the folder's clock lie far apart."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".now-") as clock:
+            now = Path(clock.name).stat().st_mtime
+    except OSError:
+        now = time.time()  # no room, or the folder is gone
+    try:
+        return abs(now - path.lstat().st_mtime) > stale_after
+    except OSError:
+        return False
+
+
+def _stays_quiet(path: Path, seconds: float) -> bool:
+    """Watch a claim; say whether it stayed, untouched. A clock that jumped has no say in that."""
+
+    def touched() -> tuple[int, int] | None:
+        try:
+            facts = path.lstat()
+        except OSError:
+            return None
+        return facts.st_ino, facts.st_mtime_ns
+
+    before, end = touched(), time.monotonic() + seconds
+    while time.monotonic() < end:
+        time.sleep(seconds / 20)
+        if touched() != before:
+            return False
+    return before is not None
 
 
 def _boot() -> str | None:
@@ -182,10 +291,21 @@ def _boot() -> str | None:
         return None
 
 
-def _process_start(pid: int) -> str | None:
-    """Return what tells a process from a later one of its number; None when there is no such."""
+def _pid_namespace() -> str | None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return None
+
+
+def _process_start(pid: int) -> str | None:
+    """Return what tells a process from a later one of its number; None when there is no such.
+
+    Where only its being there is known, "alive".
+    """
+    try:
+        facts = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return None if facts[0] in "ZX" else facts[19]  # dead, and not yet waited for
     except (OSError, IndexError):
         pass
     try:

@@ -28,7 +28,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     to it.
 
     A failure while training becomes a record of status failed, a loss that is not finite one of
-    status diverged.
+    status diverged. Neither takes the place of a better record of the run.
     """
     began = time.perf_counter()
     settings = config.settings
@@ -58,9 +58,10 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             return stored
         if settings.force:
             _discard_checkpoints(folder, name)
+        before = _stamp(path)
         done = train(job, blank_record(job, arguments), began)
         done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=now())
-        if not claim.holds():
+        if not claim.holds() and (not claim.regain() or _was_done(path, before, done)):
             say(f"another process took {name} over while this one stood still; its record stands")
             return CLAIMED
         written = records.write(done, folder)
@@ -68,8 +69,24 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             _discard_checkpoints(folder, name)
     finally:
         claim.release()
-    _print_result(done, f"record: {written}")
+    beside = f"; {path} holds a better one, which stays" if written != path else ""
+    _print_result(done, f"record: {written}{beside}")
     return FINISHED if done.status == "finished" else NOT_FINISHED
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """Return what changes when a record is written; None where there is none."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return facts.st_ino, facts.st_mtime_ns
+
+
+def _was_done(path: Path, before: tuple[int, int] | None, done: Record) -> bool:
+    """Say whether a record came to lie there since, of which this one would not take the place."""
+    now = _stamp(path)
+    return now not in (None, before) and not records.is_better(done, path)
 
 
 def _stored(path: Path, settings: Settings) -> int | None:

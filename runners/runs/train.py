@@ -184,3 +184,5 @@ def _write_beside(job: Job, model: torch.nn.Module, loaded: Loaded) -> None:
             export(path, model, loaded, config)
     except (OSError, SafetensorError) as error:
         print(f"warning: {path} could not be written ({error})", file=sys.stderr)
+    except Exception as error:
+        print(f"warning: {path} could not be written ({error!r})", file=sys.stderr)

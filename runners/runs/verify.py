@@ -27,7 +27,7 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     data.text) and the device are the command's.
     """
     began = time.perf_counter()
-    stored = records.read(named_record(named, Path(command.settings.out), "verify"))
+    stored = records.read_copy(named_record(named, Path(command.settings.out), "verify"))
     if stored.status != "finished":
         raise UserError(f"verify={named}: that run is {stored.status}; name a finished one")
     with tempfile.TemporaryDirectory() as apart:

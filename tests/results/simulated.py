@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from results.record import Record, read
+from results.record import Record, read_copy
 
-BASE = read(Path(__file__).parent / "golden" / "schema_1.json")
+BASE = read_copy(Path(__file__).parent / "golden" / "schema_1.json")
 SHARES = {"full": 22_713_986, "bitfit": 175_106, "adapter": 734_978}
 
 

@@ -13,12 +13,12 @@ import pytest
 from results.__main__ import main
 from results.errors import UserError
 from results.pages.text import BEGIN, END, render
-from results.record import Record, read, write
+from results.record import Record, read, read_copy, write
 from results.tables.collect import tables
 from tests.conftest import ROOT
 from tests.results.simulated import simulated
 
-_BASE = read(Path(__file__).parents[1] / "golden" / "schema_1.json")
+_BASE = read_copy(Path(__file__).parents[1] / "golden" / "schema_1.json")
 
 
 def _record(
@@ -27,6 +27,8 @@ def _record(
     config = {**_BASE.config, "method": [{"name": method, "version": 1}], **more.pop("config", {})}
     data = more.pop("data", _BASE.data)
     status = more.pop("status", "finished")
+    scores = {} if score is None else {"validation": {"accuracy": score}}
+    more = {"scores": scores, "predictions": {}, **more}
     record = dataclasses.replace(
         _BASE,
         methods=[method],

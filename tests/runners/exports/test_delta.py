@@ -184,6 +184,7 @@ def _rewrite(delta: Path, tensors: dict[str, torch.Tensor]) -> None:
     path = delta / "delta.safetensors"
     save_file(tensors, path)
     about = json.loads((delta / "delta.json").read_text())
+    about = {k: v for k, v in about.items() if k not in ("files", "content_sha256")}  # as of old
     about["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (delta / "delta.json").write_text(json.dumps(about))
 
@@ -198,6 +199,37 @@ def test_tensors_of_another_model_are_refused(delta: Path) -> None:
     assert "1 trained tensors are missing, such as classifier.bias" in _refusal(delta)
 
 
+def test_types_and_numbers_that_no_run_leaves_are_refused(delta: Path) -> None:
+    tensors = load_file(delta / "delta.safetensors")
+    _rewrite(delta, tensors)
+    load_delta(delta)  # one without hashes of every file is read as before
+    bias = tensors["classifier.bias"]
+    _rewrite(delta, {**tensors, "classifier.bias": bias.to(torch.int64)})
+    assert "classifier.bias holds torch.int64" in _refusal(delta)
+    for value in (torch.nan, torch.inf):
+        _rewrite(delta, {**tensors, "classifier.bias": torch.full_like(bias, value)})
+        assert "classifier.bias holds nan or infinity" in _refusal(delta)
+
+
+def test_every_file_of_a_delta_is_hashed(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
+    """The options that peft reads, and the labels and options that a delta is rebuilt by."""
+    _, delta = _saved(cli, tiny_folder("bert"), tmp_path / "made", "method=lora")
+    for name in ("adapter_config.json", "adapter_model.safetensors", "delta.json"):
+        path = delta / name
+        before = path.read_bytes()
+        if path.suffix == ".json":
+            after = before.replace(b'"r"', b'"q"').replace(b"entailment", b"entailmemt", 1)
+        else:
+            after = before[:-1] + bytes([before[-1] ^ 1])
+        path.write_bytes(after)
+        assert path.read_bytes() != before
+        assert f"{name} is damaged or was changed" in _refusal(delta)
+        path.write_bytes(before)
+    load_delta(delta)
+    (delta / "adapter_config.json").unlink()
+    assert "adapter_config.json is missing" in _refusal(delta)
+
+
 def test_a_pickle_is_never_opened(delta: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:
@@ -208,6 +240,7 @@ def test_a_pickle_is_never_opened(delta: Path, tmp_path: Path) -> None:
     path = delta / "delta.safetensors"
     path.write_bytes(pickle.dumps(Trap()))
     about = json.loads((delta / "delta.json").read_text())
+    about = {k: v for k, v in about.items() if k not in ("files", "content_sha256")}  # as of old
     about["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     (delta / "delta.json").write_text(json.dumps(about))
     assert "cannot be read" in _refusal(delta)

@@ -8,6 +8,9 @@ import multiprocessing
 import os
 import random
 import re
+import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,10 +20,11 @@ import pytest
 from results.errors import UserError
 from results.record import read_all
 from runners.config.check import RunConfig
-from runners.runs.lease import Claim, _process_start, take
+from runners.runs import lease
+from runners.runs.lease import Claim, _process_start, is_claimed, take
 from runners.runs.run import CLAIMED, FINISHED, run
 from tests import forked
-from tests.conftest import configure, tiny
+from tests.conftest import ROOT, configure, tiny
 
 
 def _taken(found: Claim | dict[str, object]) -> Claim:
@@ -79,9 +83,148 @@ def test_a_damaged_claim_expires_like_any_other(content: str, tmp_path: Path) ->
     (tmp_path / ".claims").mkdir()
     path = tmp_path / ".claims" / "run.000001.claim"
     path.write_text(content)
+    assert isinstance(take(tmp_path, "run", stale_after=2), dict)
+    for jump in (-1000, 1000):  # a clock may have been set back since
+        os.utime(path, (time.time() + jump,) * 2)
+        _taken(take(tmp_path, "run", stale_after=0.4)).release()
+        path.parent.mkdir()
+        path.write_text(content)
+
+
+ODD: dict[str, Callable[[Path], object]] = {
+    "folder": lambda p: p.mkdir(),
+    "pipe": os.mkfifo,
+    "link to nothing": lambda p: p.symlink_to("nothing"),
+    "link to itself": lambda p: p.symlink_to(p),
+    "link to an endless file": lambda p: p.symlink_to("/dev/zero"),
+    "far generation": lambda p: p.with_name("run.999999.claim").write_text("{}"),
+    "hostile facts": lambda p: p.write_text(json.dumps({**lease._self(), "pid": 10**30})),
+    "deep": lambda p: p.write_text("[" * 60_000),
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_whatever_lies_there_as_a_claim_goes_stale_and_blocks_nothing(
+    odd: str, tmp_path: Path
+) -> None:
+    claims = tmp_path / ".claims"
+    claims.mkdir()
+    ODD[odd](claims / "run.000001.claim")
+    [path] = claims.iterdir()
+    assert isinstance(take(tmp_path, "run", stale_after=1000), dict)
+    assert is_claimed(tmp_path, "run")
+    os.utime(path, (0, 0), follow_symlinks=False)
+    assert not is_claimed(tmp_path, "run")
+    claim = _taken(take(tmp_path, "run", stale_after=0.4))
+    assert claim.holds()
+    claim.release()
+    assert not is_claimed(tmp_path, "run")
+
+
+@pytest.mark.parametrize("odd", ["file", "link to nothing"])
+def test_no_folder_for_claims_is_one_line(odd: str, tmp_path: Path) -> None:
+    path = tmp_path / ".claims"
+    if odd == "file":
+        path.write_text("")
+    else:
+        path.symlink_to("nothing")
+    assert not is_claimed(tmp_path, "run")
+    with pytest.raises(UserError, match=r"\.claims is no folder, so no run can be claimed"):
+        take(tmp_path, "run")
+
+
+def test_claims_that_vanish_all_the_time_end_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "_create", lambda path, token: True)
+    monkeypatch.setattr(lease, "_TRIES", 20)
+    with pytest.raises(UserError, match=r"no claim of run can be made in .*; remove that folder"):
+        take(tmp_path, "run")
+
+
+def test_number_of_a_process_means_nothing_in_another_namespace(tmp_path: Path) -> None:
+    """Two containers of one host name: neither sees the other's processes."""
+    claim = _taken(take(tmp_path, "run"))
+    facts = json.loads(claim.path.read_text())
+    gone = {**facts, "pid": 2**22 + 1}
+    for place in ("pid_namespace", "boot", "host"):
+        for other in ({**gone, place: "another"}, {k: v for k, v in gone.items() if k != place}):
+            claim.path.write_text(json.dumps(other))
+            assert isinstance(take(tmp_path, "run"), dict), place
+            assert is_claimed(tmp_path, "run")
+    claim.path.write_text(json.dumps(gone))
+    assert not is_claimed(tmp_path, "run")
+    assert _taken(take(tmp_path, "run")).generation == 2
+
+
+def test_real_namespace_apart_leaves_a_living_owner_alone(tmp_path: Path) -> None:
+    apart = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    if shutil.which("unshare") is None or subprocess.run([*apart, "true"], check=False).returncode:
+        pytest.skip("this machine does not let a process have numbers of its own")
+    code = (
+        "import sys, pathlib, runners.runs.lease as lease\n"
+        "claim = lease.take(pathlib.Path(sys.argv[1]), 'run')\n"
+        "print('claimed' if isinstance(claim, lease.Claim) else 'left', flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    command = [*apart, sys.executable, "-c", code, str(tmp_path)]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, cwd=ROOT) as owner:
+        assert owner.stdout is not None
+        assert owner.stdout.readline() == "claimed\n"
+        assert is_claimed(tmp_path, "run")
+        assert isinstance(take(tmp_path, "run"), dict)
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=pipe, text=True, cwd=ROOT)
+        assert done.stdout == "left\n"
+        owner.communicate("")
+
+
+def test_clock_that_jumps_takes_no_run_from_a_living_owner(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To whoever looks, its last touch is an hour old until the next one."""
+    claim = _taken(take(tmp_path, "run", stale_after=0.8))
+    quiet, jumps = lease._is_quiet, iter([True])
+    monkeypatch.setattr(lease, "_is_quiet", lambda *given: next(jumps, None) or quiet(*given))
+    assert isinstance(take(tmp_path, "run", stale_after=0.8), dict)
+    assert next(jumps, None) is None
+    assert claim.holds()
+    claim.release()
+
+
+def test_removed_claim_comes_back_unless_another_has_the_run(tmp_path: Path) -> None:
+    first = _taken(take(tmp_path, "run", stale_after=0.4))
+    shutil.rmtree(tmp_path / ".claims")
+    time.sleep(0.3)
+    assert first.holds()
     assert isinstance(take(tmp_path, "run"), dict)
-    os.utime(path, (time.time() - 1000,) * 2)
-    _taken(take(tmp_path, "run")).release()
+    first._stop.set()  # it stands still
+    shutil.rmtree(tmp_path / ".claims")
+    second = _taken(take(tmp_path, "run"))
+    assert second.path == first.path  # one name, another token
+    assert not first.holds()
+    assert not first.regain()
+    first.release()
+    assert second.holds()
+    second.release()
+    assert first.regain()
+    first.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_owner_that_comes_back_has_the_run_again_when_its_successor_died(tmp_path: Path) -> None:
+    first = _taken(take(tmp_path, "run", stale_after=0.4))
+    first._stop.set()
+    facts = json.loads(first.path.read_text())
+    process = multiprocessing.get_context("fork").Process(target=_die, args=(str(tmp_path),))
+    first.path.write_text(json.dumps({**facts, "pid": 2**22 + 1}))  # as if it had died
+    process.start()
+    process.join()
+    assert not first.holds()
+    assert first.regain()
+    assert first.generation == 3
+    first.release()
+    assert list(tmp_path.iterdir()) == []
 
 
 def _die_while_claiming(folder: str, late: bool) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,12 +17,21 @@ import torch
 from methods.full import Full
 from methods.registry import registered
 from results import record as records
+from results.errors import UserError
 from runners.jobs.job import Job
 from runners.models.weights import find_weights
+from runners.runs.lease import Claim, take
 from runners.tasks.collate import Collator
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
 TinyFolder = Callable[[str], Path]
+GOLDEN_RUN = "mrpc.bitfit.minilm.s1.0123456789ab"
+GOLDEN = json.dumps(
+    {
+        **json.loads((ROOT / "tests" / "results" / "golden" / "schema_1.json").read_text()),
+        "predictions": {},
+    }
+)
 
 
 def _records(tmp_path: Path) -> list[records.Record]:
@@ -82,6 +93,23 @@ def test_the_same_command_prints_the_stored_result_and_force_runs_again(
     third = cli(*arguments, "force=true")
     assert "stored result" not in third.out
     assert path.stat().st_mtime_ns > written
+
+
+def test_record_of_another_run_is_no_stored_result(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    assert cli(*arguments, "seed=1").code == 0
+    [first] = (tmp_path / "runs").glob("*.json")
+    path = first.with_name(f"{_name(*arguments, 'seed=2')}.json")
+    shutil.copy(first, path)
+    done = cli(*arguments, "seed=2")
+    assert done.code == 2
+    assert done.err.splitlines()[-1] == (
+        f"error: {path} holds the record of another run, {first.stem}: move it to {first.name}"
+    )
+    assert "stored result" not in done.out
+    assert path.read_bytes() == first.read_bytes()
 
 
 class _Log(io.RawIOBase):
@@ -235,6 +263,101 @@ def test_failed_run_exits_nonzero_and_leaves_a_record(
     assert record.config["task"]["name"] == "rte"
     assert cli(*arguments).code == 0  # a failed run is run again, and replaces its record
     assert [r.status for r in _records(tmp_path)] == ["finished"]
+
+
+@pytest.mark.parametrize("again", ["force=true", "save=delta"])
+@pytest.mark.parametrize("status", ["failed", "diverged"])
+def test_finished_record_outlives_the_same_run_that_fails(
+    status: str, again: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def spoil(self: Full, model: torch.nn.Module, step: int) -> None:
+        if status == "failed":
+            raise MemoryError("short for a moment")
+        next(iter(model.parameters())).data.fill_(float("nan"))
+
+    arguments = tiny(tiny_folder("bert"), "task=rte")
+    assert cli(*arguments).code == 0
+    [path] = (tmp_path / "runs").glob("*.json")
+    before = path.read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Full, "after_step", spoil)
+        done = cli(*arguments, again)
+    assert done.code == 1
+    beside = path.with_name(f"{path.name}.{status}")
+    assert f"record: {beside}; {path} holds a better one, which stays" in done.out
+    assert json.loads(beside.read_text())["status"] == status
+    assert path.read_bytes() == before
+    assert [r.status for r in _records(tmp_path)] == ["finished"]
+    assert "stored result" in cli(*arguments).out
+
+
+@pytest.mark.parametrize("removed", [".claims", "."])
+def test_finished_result_is_written_where_its_folder_was_removed(
+    removed: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    out = tmp_path / "runs"
+    monkeypatch.setattr(Full, "after_step", lambda *_: shutil.rmtree(out / removed, True))
+    done = cli(*tiny(tiny_folder("bert"), "task=rte"))
+    assert done.code == 0, done.err
+    assert [r.status for r in _records(tmp_path)] == ["finished"]
+    assert not (out / ".claims").exists()
+
+
+def _succeed(out: Path, name: str, how: str) -> None:
+    """Be the process that took a run over, and died or finished it."""
+    [path] = out.glob(".claims/*.claim")
+    stopped = {**json.loads(path.read_text()), "pid": 2**22 + 1}
+    path.write_text(json.dumps(stopped))
+    claim = take(out, name)
+    assert isinstance(claim, Claim)
+    if how == "lives":
+        return
+    claim._stop.set()
+    if how == "finished":
+        (out / f"{name}.json").write_text(GOLDEN.replace(GOLDEN_RUN, name))
+        claim.release()
+    else:
+        facts = json.loads(claim.path.read_text())
+        claim.path.write_text(json.dumps({**facts, "pid": 2**22 + 1}))
+
+
+@pytest.mark.parametrize("how", ["died", "finished", "lives"])
+def test_result_of_a_run_that_was_taken_over(
+    how: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written, unless who took it over lives or has written a record."""
+    out, arguments = tmp_path / "runs", tiny(tiny_folder("bert"), "task=rte")
+    name = _name(*arguments)
+
+    def after_step(self: Full, model: torch.nn.Module, step: int) -> None:
+        if step == 2:
+            _succeed(out, name, how)
+
+    monkeypatch.setattr(Full, "after_step", after_step)
+    done = cli(*arguments)
+    assert done.code == (0 if how == "died" else 3), done.err
+    assert ("took" in done.err) == (how != "died")
+    written = [path.read_text() for path in out.glob("*.json")]
+    assert len(written) == (how != "lives")
+    assert [GOLDEN.replace(GOLDEN_RUN, name)] == written or how != "finished"
+
+
+def test_what_cannot_be_saved_beside_costs_no_result(
+    cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the reason: memory, a model that moved meanwhile, a fault of a library."""
+    for seed, error in enumerate((MemoryError("short"), UserError("no model"), KeyError("x"))):
+
+        def fail(*_: object, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr("runners.runs.train.save_delta", fail)
+        done = cli(*tiny(tiny_folder("bert"), "task=rte", "save=delta", f"seed={seed}"))
+        assert done.code == 0, done.err
+        assert f"could not be written ({error!r})" in done.err
+    assert [r.status for r in _records(tmp_path)] == ["finished"] * 3
 
 
 def test_interruption_leaves_no_record_and_its_own_exit_code(

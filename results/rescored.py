@@ -1,0 +1,142 @@
+"""Scores a record's predictions again, so that its scores are known to be theirs.
+
+Apart from the metrics that scored the run (runners/tasks/glue_metrics), which this floor does not
+know: a slip in one of the two shows as a difference.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from results.errors import UserError
+
+if TYPE_CHECKING:
+    from results.record import Record
+
+EXACT = 1e-6
+
+
+DIGITS = 9  # to which a record keeps predictions that are scores
+
+
+Numbers = NDArray[np.float64]
+
+
+def check_scores(record: Record, where: str) -> None:
+    """Raise a UserError where a record's scores are not those of its predictions.
+
+    Also where its one number is not the mean of its scores. What cannot be known is passed over:
+    splits without predictions, metrics over parts that the record does not name.
+    """
+    task = record.config.get("task")
+    task = task if isinstance(task, dict) else {}
+    for split, scores in record.scores.items():
+        kept = record.predictions.get(split, {})
+        if not kept.get("predictions") or not kept.get("references"):
+            continue
+        for metric, stored in scores.items():
+            again = _again(metric, kept, task)
+            if again is not None and not abs(stored - again[0]) <= again[1]:
+                raise UserError(
+                    f"{where} is damaged: it says {split} {metric} {stored:.6g}, its predictions"
+                    f" have {again[0]:.6g}"
+                )
+    counted = [m for n, m in record.scores.items() if n not in _mapping(task, "diagnostics") and m]
+    if record.score is None or not counted:
+        return
+    mean = sum(sum(m.values()) / len(m) for m in counted) / len(counted)
+    if not abs(record.score - mean) <= EXACT:
+        raise UserError(
+            f"{where} is damaged: it says score {record.score:.6g}, the mean of its scores is"
+            f" {mean:.6g}"
+        )
+
+
+def _mapping(task: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    value = task.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _again(
+    metric: str, kept: Mapping[str, Sequence[float]], task: Mapping[str, Any]
+) -> tuple[float, float] | None:
+    """Return a metric of kept predictions and how far off it may be; None where it is unknown."""
+    predicted, gold = (np.asarray(kept[k], float) for k in ("predictions", "references"))
+    if predicted.shape != gold.shape:
+        return math.nan, 0.0
+    if metric in _CORRELATIONS:
+        return _CORRELATIONS[metric](predicted, gold, task.get("kind") == "similarity")
+    labels = task.get("labels")
+    positive = task.get("positive_label")
+    index = labels.index(positive) if isinstance(labels, list) and positive in labels else 1
+    if metric == "accuracy":
+        return float(np.mean(predicted == gold)), EXACT
+    if metric == "f1":
+        return _f1(predicted == index, gold == index), EXACT
+    if metric == "macro_f1":
+        each = [_f1(predicted == one, gold == one) for one in {*predicted, *gold}]
+        return float(np.mean(each)), EXACT
+    if metric == "matthews_correlation":
+        return _matthews(predicted, gold), EXACT
+    return None
+
+
+def _f1(predicted: NDArray[np.bool_], gold: NDArray[np.bool_]) -> float:
+    either = int(predicted.sum() + gold.sum())
+    return 2 * int((predicted & gold).sum()) / either if either else 0.0
+
+
+def _matthews(predicted: Numbers, gold: Numbers) -> float:
+    """The correlation of two partitions, as Gorodkin 2004 has it for any number of classes."""
+    classes = sorted({*predicted, *gold})
+    p, g = (np.array([(x == one).sum() for one in classes], float) for x in (predicted, gold))
+    n, agree = len(gold), float((predicted == gold).sum())
+    spread = (n * n - p @ p) * (n * n - g @ g)
+    return float((agree * n - p @ g) / math.sqrt(spread)) if spread > 0 else 0.0
+
+
+def _pearson(predicted: Numbers, gold: Numbers, rounded: bool) -> tuple[float, float] | None:
+    """Pearson's correlation; nine digits of near-constant numbers say little, and so allow much."""
+    x, y = predicted - predicted.mean(), gold - gold.mean()
+    lengths = float(np.linalg.norm(x)), float(np.linalg.norm(y))
+    error = 5 * 10.0**-DIGITS * float(np.abs(predicted).max()) * math.sqrt(len(x))
+    if not rounded and len(set(predicted.tolist())) == 1:
+        return 0.0, EXACT
+    if min(lengths) <= error:
+        return None
+    return float(x @ y) / (lengths[0] * lengths[1]), EXACT + 2 * error / lengths[0]
+
+
+def _spearman(predicted: Numbers, gold: Numbers, rounded: bool) -> tuple[float, float] | None:
+    """Spearman's correlation; cosines that nine digits tie had ranks that are lost.
+
+    Ranks in ties are their means, a projection: the angle to the lost ranks bounds the difference.
+    """
+    n, counts = len(predicted), np.unique(predicted, return_counts=True)[1].astype(float)
+    if len(set(gold.tolist())) == 1 or (len(counts) == 1 and not rounded):
+        return 0.0, EXACT
+    if len(counts) == 1:
+        return None
+    lost = float((counts**3 - counts).sum()) / (float(n) ** 3 - n) if rounded else 0.0
+    x, y = _ranks(predicted), _ranks(gold)
+    x, y = x - x.mean(), y - y.mean()
+    rho = float(x @ y) / float(np.linalg.norm(x) * np.linalg.norm(y))
+    return rho, EXACT + 2 * math.sin(math.asin(math.sqrt(min(1.0, lost))) / 2)
+
+
+def _ranks(values: Numbers) -> Numbers:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    mean: Numbers = (last - (counts - 1) / 2)[inverse]
+    return mean
+
+
+_CORRELATIONS: dict[str, Callable[[Numbers, Numbers, bool], tuple[float, float] | None]] = {
+    "pearson": _pearson,
+    "spearmanr": _spearman,
+}
