@@ -8,15 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results.errors import UserError
-
-if TYPE_CHECKING:
-    from results.record import Record
 
 EXACT = 1e-6
 
@@ -27,7 +24,16 @@ DIGITS = 9  # to which a record keeps predictions that are scores
 Numbers = NDArray[np.float64]
 
 
-def check_scores(record: Record, where: str) -> None:
+class Scored(Protocol):
+    """What of a record its scores follow from; a Record has it."""
+
+    config: dict[str, Any]
+    score: float | None
+    scores: dict[str, dict[str, float]]
+    predictions: dict[str, dict[str, list[float]]]
+
+
+def check_scores(record: Scored, where: str) -> None:
     """Raise a UserError where a record's scores are not those of its predictions.
 
     Also where its one number is not the mean of its scores. What cannot be known is passed over:

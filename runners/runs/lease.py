@@ -245,8 +245,7 @@ def _owner(path: Path) -> dict[str, Any] | None:
 def _has_died(owner: dict[str, Any]) -> bool:
     """Say whether a claim's owner is known to be dead: only where its number means one here."""
     pid, start = owner.get("pid"), owner.get("process_start")
-    place = _place()  # a claim of before says its host only
-    here = "host" in owner and all(owner.get(k, v) == v for k, v in place.items())
+    here = all(k in owner and owner[k] == v for k, v in _place().items())
     if not here or type(pid) is not int or not 0 < pid < 2**31:
         return False
     now = _process_start(pid)
