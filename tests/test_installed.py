@@ -93,14 +93,13 @@ def test_every_folder_that_a_wheel_needs_is_named() -> None:
 def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_path: Path) -> None:
     elsewhere, target = tmp_path / "elsewhere", tmp_path / "target"
     elsewhere.mkdir()
-    # The interpreter's own packages stay: all of what tunebench needs, and an editable copy of it.
-    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "1"}
 
-    def python(*arguments: str) -> str:
+    def python(*arguments: str, cwd: Path = elsewhere, packages: Path = target) -> str:
+        # The interpreter's own packages stay: what tunebench needs, and an editable copy of it.
         done = subprocess.run(
             [sys.executable, *arguments],
-            cwd=elsewhere,
-            env=environment,
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(packages), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
         )
@@ -132,3 +131,11 @@ def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_pa
         shown
     )  # no strength to switch off, no YAML
     assert COMMAND.replace("norms", "NAME") in (ROOT / "CONTRIBUTING.md").read_text()
+
+    beside = tmp_path / "beside"
+    [norms] = [wheel for wheel in built if "norms" in Path(wheel).name]
+    python("-m", "pip", "install", *alone, "--target", str(beside), norms)
+    *clone, own, configs = python("-c", LOOK, cwd=ROOT, packages=beside).splitlines()
+    assert all(Path(place).is_relative_to(ROOT) for place in clone)
+    assert Path(own).is_relative_to(beside)
+    assert Path(configs) == ROOT / "configs"

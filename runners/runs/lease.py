@@ -245,7 +245,10 @@ def _owner(path: Path) -> dict[str, Any] | None:
 def _has_died(owner: dict[str, Any]) -> bool:
     """Say whether a claim's owner is known to be dead: only where its number means one here."""
     pid, start = owner.get("pid"), owner.get("process_start")
-    here = all(k in owner and owner[k] == v for k, v in _place().items())
+    place = _place()
+    if "token" not in owner:  # of a version that wrote the host only, and trusted it
+        place = {"host": place["host"]}
+    here = all(k in owner and owner[k] == v for k, v in place.items())
     if not here or type(pid) is not int or not 0 < pid < 2**31:
         return False
     now = _process_start(pid)

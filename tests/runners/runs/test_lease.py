@@ -142,6 +142,15 @@ def test_claims_that_vanish_all_the_time_end_in_one_line(
         take(tmp_path, "run")
 
 
+def test_a_claim_of_before_tokens_is_taken_over_when_its_owner_died_here(tmp_path: Path) -> None:
+    claim = _taken(take(tmp_path, "run"))
+    facts = json.loads(claim.path.read_text())
+    old = {k: facts[k] for k in ("host", "pid", "process_start", "since")}
+    for host, free in (("another", False), (facts["host"], True)):
+        claim.path.write_text(json.dumps({**old, "host": host, "pid": 2**22 + 1}))
+        assert isinstance(take(tmp_path, "run"), Claim) == free
+
+
 def test_number_of_a_process_means_nothing_in_another_namespace(tmp_path: Path) -> None:
     """Two containers of one host name: neither sees the other's processes."""
     claim = _taken(take(tmp_path, "run"))
