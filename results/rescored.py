@@ -76,7 +76,7 @@ def _again(
     if predicted.shape != gold.shape:
         return math.nan, 0.0
     if metric in _CORRELATIONS:
-        return _CORRELATIONS[metric](predicted, gold, task.get("kind") == "similarity")
+        return _CORRELATIONS[metric](predicted, gold, bool(task.get("pairs")))
     labels = task.get("labels")
     positive = task.get("positive_label")
     index = labels.index(positive) if isinstance(labels, list) and positive in labels else 1

@@ -68,7 +68,7 @@ def drawn(record: Record, split: str) -> str:
     if not (isinstance(task, dict) and isinstance(data, dict)):
         return ""
     size = data.get({"train": "train_size", "selection": "none"}.get(split, "eval_size"))
-    classes = task.get("kind", "classification") == "classification"
+    classes = bool(task.get("labels")) and not task.get("options")
     if size is None or not classes or (split == "train" and "balanced" not in data):
         return ""
     balanced = data.get("balanced", "all")

@@ -31,7 +31,8 @@ def _without_times(value: Any) -> Any:
         return {
             k: _without_times(v)
             for k, v in value.items()
-            if "second" not in k and k not in ("command", "start", "end", "peak_bytes")
+            if "second" not in k
+            and k not in ("command", "content_sha256", "start", "end", "peak_bytes")
         }
     return value
 

@@ -66,6 +66,12 @@ def test_a_broken_promise_is_told(cli: Cli, done: Record, tmp_path: Path) -> Non
     assert "promise broken" in found.out
 
 
+def _scored(record: Record, score: float) -> Record:
+    """Return a record of other scores, which no predictions say to be wrong."""
+    scores = {split: dict.fromkeys(metrics, score) for split, metrics in record.scores.items()}
+    return dataclasses.replace(record, score=score, scores=scores, predictions={})
+
+
 def test_another_machine_is_only_promised_the_distribution(
     cli: Cli, done: Record, tmp_path: Path
 ) -> None:
@@ -81,10 +87,10 @@ def test_another_machine_is_only_promised_the_distribution(
     assert done.score is not None
     for seed in (1, 2):
         config = {**done.config, "seed": seed}
-        worse = done.score - 0.2 - seed / 1000
-        made = {"run": f"{done.run}x{seed}", "config": config, "score": worse, "seed": seed}
-        write(dataclasses.replace(done, **made), tmp_path / "runs")
-    write(dataclasses.replace(other, score=done.score - 0.2), tmp_path / "runs")
+        changes = {"run": f"{done.run}x{seed}", "config": config, "seed": seed}
+        worse = _scored(done, done.score - 0.2 - seed / 1000)
+        write(dataclasses.replace(worse, **changes), tmp_path / "runs")
+    write(_scored(other, done.score - 0.2), tmp_path / "runs")
     found = cli(f"verify={tmp_path / 'runs' / done.run}.json")
     assert found.code == 1
     assert "is better than the row's" in found.out
