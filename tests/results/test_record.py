@@ -124,7 +124,8 @@ def test_correlations_of_rounded_predictions_are_believed(kind: str, spread: flo
 
     rng = np.random.Generator(np.random.PCG64(3))
     record = _whole()
-    record.config["task"] = {"kind": kind}
+    pairs = {"validation": {"file": "pairs.tsv"}} if kind == "similarity" else {}
+    record.config["task"] = {"kind": kind, "pairs": pairs}
     for _ in range(20):
         gold = np.round(rng.uniform(0, 5, 300), 1)
         predicted = 0.7 + spread * (0.1 * gold + rng.normal(0, 0.3, 300))
