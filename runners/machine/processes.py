@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -17,6 +19,9 @@ RUN_PY = ROOT / "run.py"
 
 
 _PARENT = "TUNEBENCH_ENDS_WITH"
+
+
+_INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
@@ -36,6 +41,23 @@ def run_alone(arguments: Sequence[str]) -> int:
         process.terminate()
         process.wait()
         raise
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait for a block's end; threads but the main one never get them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    usual = {n: signal.signal(n, lambda n, _: waiting.append(n)) for n in _INTERRUPTIONS}
+    try:
+        yield
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        for number in waiting:
+            signal.raise_signal(number)
 
 
 def config_dir() -> list[str]:

@@ -28,6 +28,7 @@ from typing import Any
 
 from results.errors import UserError
 from results.plain_file import read_plain
+from runners.machine.processes import uninterrupted
 
 STALE_AFTER = 120.0  # seconds without a touch
 
@@ -43,106 +44,113 @@ _TRIES = 200  # to claim a run in a folder where files come and go
 
 @dataclass
 class Claim:
-    """The right to do a run; `release` it, or leave it to go stale."""
+    """The right to do a run of a folder of records: `take` it, and `release` it whatever happened.
 
-    path: Path
+    What it holds is known by its token, which it has before any file is written, so an interruption
+    at any moment leaves nothing that `release` does not remove.
+    """
+
+    folder: Path
     run: str
-    generation: int
-    token: str
-    stale_after: float
+    stale_after: float = STALE_AFTER
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    generation: int = 0
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def beat(self) -> None:
-        """Touch the claim from a thread until it is released."""
+    @property
+    def claims(self) -> Path:
+        """The folder of the claims."""
+        return self.folder / ".claims"
 
-        def touch() -> None:
-            while not self._stop.wait(self.stale_after / BEATS):
-                with contextlib.suppress(OSError, UserError), self._lock:
-                    self._touch()
+    @property
+    def path(self) -> Path:
+        """The file that says whose the run is."""
+        return self.claims / _name(self.run, self.generation)
 
-        threading.Thread(target=touch, daemon=True, name="claim").start()
+    def take(self) -> dict[str, Any] | None:
+        """Take the run and touch the claim from a thread; where another process has it, its facts.
+
+        Facts are host, pid, start of the process and of the claim. A folder in which no claim can
+        be made is a UserError.
+        """
+        owner = self._take()
+        if owner is None:
+            threading.Thread(target=self._beat, daemon=True, name="claim").start()
+        return owner
+
+    def _take(self) -> dict[str, Any] | None:
+        for attempt in range(_TRIES):
+            time.sleep(0.01 * (attempt > 10))
+            _make(self.claims)
+            generations = _generations(self.claims, self.run)
+            newest = max(generations, default=0)
+            if newest:
+                owner = _owner(generations[newest])
+                if owner is None:
+                    continue  # released in between
+                if not _has_died(owner):
+                    if not _is_quiet(generations[newest], self.stale_after):
+                        return owner
+                    if not _stays_quiet(generations[newest], self.stale_after * WATCHED / BEATS):
+                        continue
+            created = _create(self.claims / _name(self.run, newest + 1), self.token)
+            if created and self._is_newest(newest + 1):
+                self.generation = newest + 1
+                return None
+        raise UserError(
+            f"no claim of {self.run} can be made in {self.claims}: what lies there changes or"
+            " cannot be read; remove that folder when no run is going on"
+        )
+
+    def _beat(self) -> None:
+        while not self._stop.wait(self.stale_after / BEATS):
+            with contextlib.suppress(OSError, UserError), self._lock:
+                self._touch()
 
     def _touch(self) -> None:
         """Touch the claim, or put it back where somebody removed it and nobody has the run."""
         if self._stop.is_set():
             return
-        if self._is_mine():
+        if self._is_mine(self.path):
             os.utime(self.path)
-        elif not _generations(self.path.parent, self.run):
-            self.path.parent.mkdir(exist_ok=True)
+        elif not _generations(self.claims, self.run):
+            self.claims.mkdir(exist_ok=True)
             _create(self.path, self.token)
 
-    def _is_mine(self) -> bool:
-        return (_owner(self.path) or {}).get("token") == self.token
+    def _is_mine(self, path: Path) -> bool:
+        return (_owner(path) or {}).get("token") == self.token
+
+    def _is_newest(self, generation: int) -> bool:
+        newest = max(_generations(self.claims, self.run), default=None)
+        return newest == generation and self._is_mine(self.claims / _name(self.run, generation))
 
     def holds(self) -> bool:
         """Say whether the claim is there and no other process took the run over."""
-        newest = max(_generations(self.path.parent, self.run), default=None)
-        return newest == self.generation and self._is_mine()
+        return self._is_newest(self.generation)
 
     def regain(self) -> bool:
         """Hold the run, or claim it again where nobody who lives has it; False where one has."""
-        if self.holds():
-            return True
-        try:
-            again = take(self.path.parent.parent, self.run, self.stale_after)
-        except UserError:
-            return True  # where no claim can be written, no one else has one
-        if not isinstance(again, Claim):
-            return False
-        again._stop.set()
         with self._lock:
-            self.path, self.generation, self.token = again.path, again.generation, again.token
-        return True
+            if self.holds():
+                return True
+            try:
+                return self._take() is None
+            except UserError:
+                return True  # where no claim can be written, no one else has one
 
     def release(self) -> None:
-        """Give the run back."""
+        """Give the run back, if it was taken. Signals wait until that is done."""
         self._stop.set()
-        with self._lock:
-            for generation, path in sorted(_generations(self.path.parent, self.run).items()):
-                if generation < self.generation or (path == self.path and self._is_mine()):
+        with uninterrupted(), self._lock:
+            for generation, path in sorted(_generations(self.claims, self.run).items()):
+                if generation < self.generation or self._is_mine(path):
                     _remove(path)
-            for draft in self.path.parent.glob(f".{glob.escape(self.run)}.*.draft"):
-                _remove(draft)  # of a process that was killed while it claimed
+            whose = "*" if self.generation else self.token  # others' were killed while they claimed
+            for draft in self.claims.glob(f".{glob.escape(self.run)}.{whose}.draft"):
+                _remove(draft)
             with contextlib.suppress(OSError):
-                self.path.parent.rmdir()
-
-
-def take(folder: Path, run: str, stale_after: float = STALE_AFTER) -> Claim | dict[str, Any]:
-    """Claim a run in a folder of records; where another process has it, return that owner's facts.
-
-    Facts are host, pid, start of the process and of the claim. A folder in which no claim can be
-    made is a UserError.
-    """
-    claims = folder / ".claims"
-    for attempt in range(_TRIES):
-        time.sleep(0.01 * (attempt > 10))
-        _make(claims)
-        generations = _generations(claims, run)
-        newest = max(generations, default=0)
-        if newest:
-            owner = _owner(generations[newest])
-            if owner is None:
-                continue  # released in between
-            if not _has_died(owner):
-                if not _is_quiet(generations[newest], stale_after):
-                    return owner
-                if not _stays_quiet(generations[newest], stale_after * WATCHED / BEATS):
-                    continue
-        token = secrets.token_hex(16)
-        path = claims / _name(run, newest + 1)
-        if not _create(path, token):
-            continue
-        claim = Claim(path, run, newest + 1, token, stale_after)
-        if not claim.holds():
-            continue
-        claim.beat()
-        return claim
-    raise UserError(
-        f"no claim of {run} can be made in {claims}: what lies there changes or cannot be read;"
-        " remove that folder when no run is going on"
-    )
+                self.claims.rmdir()
 
 
 def _make(claims: Path) -> None:

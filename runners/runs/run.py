@@ -16,7 +16,7 @@ from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
 from runners.runs.attempt import blank_record, now, train
-from runners.runs.lease import Claim, take
+from runners.runs.lease import Claim
 
 FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
 
@@ -47,12 +47,13 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     if stored is not None:
         return stored
     set_threads(settings.threads)
-    claim = take(folder, name)
-    if not isinstance(claim, Claim):
-        who = f"process {claim.get('pid')} on {claim.get('host')} since {claim.get('since')}"
-        say(f"{name} is being done by {who}; nothing is left to do here")
-        return CLAIMED
+    claim = Claim(folder, name)
     try:
+        owner = claim.take()
+        if owner is not None:
+            who = f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}"
+            say(f"{name} is being done by {who}; nothing is left to do here")
+            return CLAIMED
         stored = _stored(path, settings)  # another process may have done it in the meantime
         if stored is not None:
             return stored

@@ -30,8 +30,9 @@ from runners.boards.plan import (
     plan,
 )
 from runners.boards.pool import Pool
-from runners.runs.lease import Claim, take
+from runners.runs.lease import Claim
 from tests import forked
+from tests.claims import take
 from tests.conftest import ROOT, Cli, configure
 from tests.tiny import save_tiny
 

@@ -9,11 +9,13 @@ import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,9 +23,10 @@ from results.errors import UserError
 from results.record import read_all
 from runners.config.check import RunConfig
 from runners.runs import lease
-from runners.runs.lease import Claim, _process_start, is_claimed, take
+from runners.runs.lease import Claim, _process_start, is_claimed
 from runners.runs.run import CLAIMED, FINISHED, run
 from tests import forked
+from tests.claims import take
 from tests.conftest import ROOT, configure, tiny
 
 
@@ -172,8 +175,8 @@ def test_real_namespace_apart_leaves_a_living_owner_alone(tmp_path: Path) -> Non
         pytest.skip("this machine does not let a process have numbers of its own")
     code = (
         "import sys, pathlib, runners.runs.lease as lease\n"
-        "claim = lease.take(pathlib.Path(sys.argv[1]), 'run')\n"
-        "print('claimed' if isinstance(claim, lease.Claim) else 'left', flush=True)\n"
+        "owner = lease.Claim(pathlib.Path(sys.argv[1]), 'run').take()\n"
+        "print('left' if owner else 'claimed', flush=True)\n"
         "sys.stdin.read()\n"
     )
     command = [*apart, sys.executable, "-c", code, str(tmp_path)]
@@ -258,6 +261,38 @@ def test_a_process_killed_while_it_claims_holds_nobody_up(late: bool, tmp_path: 
     claim = _taken(take(tmp_path, "run", stale_after=1000))
     assert claim.generation == 1 + late
     claim.release()
+    assert list(tmp_path.iterdir()) == []
+
+
+def _take_and_release(claim: Claim) -> None:
+    try:
+        assert claim.take() is None
+    finally:
+        claim.release()
+
+
+@pytest.mark.parametrize("moment", ["_create", "_generations", "_owner", "_remove"])
+def test_interruption_at_any_moment_leaves_no_claim(
+    moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when `moment` has done its work: while the run is taken, or given back."""
+    usual, signals = getattr(lease, moment), iter([signal.SIGINT])
+
+    def interrupted(*given: Any) -> Any:
+        result = usual(*given)
+        for number in signals:
+            signal.raise_signal(number)
+        return result
+
+    monkeypatch.setattr(lease, moment, interrupted)
+    usual_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    claim = Claim(tmp_path, "run")
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _take_and_release(claim)
+    finally:
+        signal.signal(signal.SIGINT, usual_handler)
+    assert next(signals, None) is None
     assert list(tmp_path.iterdir()) == []
 
 

@@ -20,8 +20,9 @@ from results import record as records
 from results.errors import UserError
 from runners.jobs.job import Job
 from runners.models.weights import find_weights
-from runners.runs.lease import Claim, take
+from runners.runs.lease import Claim
 from runners.tasks.collate import Collator
+from tests.claims import take
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
 TinyFolder = Callable[[str], Path]
