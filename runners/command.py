@@ -22,6 +22,7 @@ from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
 from runners.config.explain import explain
+from runners.config.stages import spelled_out
 from runners.config.typed import refuse_lists
 from runners.machine import processes
 from runners.machine.console import print_anything
@@ -68,6 +69,7 @@ def main() -> int:
             codes.append(_guarded(lambda: dispatch(configuration, said, typed), own))
 
     def compose_and_run() -> int:
+        sys.argv[1:] = arguments[:] = spelled_out(arguments)
         refuse_lists(arguments)
         offer_methods_without_yaml()
         try:
@@ -84,14 +86,18 @@ def main() -> int:
 
 
 def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Do what a composed configuration asks for: a board, one run, or an act on a stored one.
+    """Do what a composed configuration asks for: a board, a chain, a run, or an act on one.
 
     `typed` are those of the arguments that set keys of it.
     """
     refuse_lists(typed)
-    acts, board = acts_of(composed), composed.get("board") is not None
-    refuse_unused(acts, board, typed)
-    if board:
+    acts = acts_of(composed)
+    refuse_unused(acts, composed, typed)
+    if composed.get("stages") is not None:
+        from runners.boards.chain import run_chain
+
+        return run_chain(composed, arguments, Composer())
+    if composed.get("board") is not None:
         from runners.boards.board import run_board
 
         return run_board(composed, arguments, Composer())

@@ -87,6 +87,8 @@ def describe_budget(budget: dict[str, object]) -> str:
     )
     if (buckets := budget.get("buckets", 16)) != 16:
         text += f", {buckets} length buckets"
+    if (truncate := budget.get("truncate", "head")) != "head":
+        text += f", the {str(truncate).replace('_', ' and ')} of long texts"
     if budget["weight_decay"]:
         text += f", weight decay {budget['weight_decay']:g}"
     if budget["max_grad_norm"] != 1.0:

@@ -25,7 +25,6 @@ from runners.config.check import RunConfig, check
 from runners.config.settings import Budget
 from runners.jobs.job import Job
 from runners.machine.device import choose_device, make_accelerator, make_deterministic
-from runners.models.build import apply_methods, load_pretrained
 from runners.tasks.collate import by_length
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
@@ -33,6 +32,7 @@ from runners.training.loop import Loop
 from runners.training.order import Order
 from runners.training.prepare import prepare
 from runners.training.schedule import evaluation_steps, total_steps
+from runners.training.start import build_model
 
 PREPARING = 2  # batches that methods see of those they ask for before the first step
 
@@ -86,7 +86,7 @@ def calibrate(job: Job, started: float) -> tuple[Rates, Work]:
 
 def _calibrate_untrained(job: Job, accelerator: Any, started: float) -> tuple[Rates, Work]:
     config, budget = job.config, job.config.settings.budget
-    loaded = apply_methods(config, load_pretrained(config, job.weights), job.weights, 0)
+    loaded = build_model(job, 0)
     kind = kind_of(config)
     encoded = encode(kind, job, loaded)
     model = loaded.model.to(accelerator.device)

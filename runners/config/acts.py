@@ -54,7 +54,8 @@ USED: dict[str, tuple[str, ...]] = {
     "embed": ("text", "out", "device", "threads", "model.name_or_path"),
 }
 TRAINS_ONLY = ("data.train_size", "data.text", "data.glue_dir")  # of data, what eval does not read
-NOT_THE_RUNS = ("method", "hydra", "own_process", *BOARD_KEYS, *Acts.model_fields)
+CHAIN_KEYS = ("stages", "keep")
+NOT_THE_RUNS = ("method", "hydra", "own_process", *CHAIN_KEYS, *BOARD_KEYS, *Acts.model_fields)
 
 
 def acts_of(composed: Mapping[str, Any]) -> Acts:
@@ -71,8 +72,9 @@ def acts_of(composed: Mapping[str, Any]) -> Acts:
     return acts
 
 
-def refuse_unused(acts: Acts, board: bool, typed: Sequence[str]) -> None:
+def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str]) -> None:
     """Raise UserError where a key is typed that what is done does not read."""
+    board, chain = (composed.get(key) is not None for key in ("board", "stages"))
     if acts.named:
         [act] = acts.named
         used = USED[act]
@@ -87,7 +89,12 @@ def refuse_unused(acts: Acts, board: bool, typed: Sequence[str]) -> None:
         return
     if is_typed(typed, "text"):
         raise UserError("text= goes with embed=RUN, and changes nothing else")
-    idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key != "board"]
+    if board and chain:
+        raise UserError("board= and stages= are two acts; give a row of the board its stages")
+    if is_typed(typed, "keep") and not chain:
+        raise UserError("keep= would change nothing: it goes with stages=[A,B]")
+    shared = ("board", "plan") if chain else ("board",)
+    idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key not in shared]
     if idle and not board:
         raise UserError(f"{_listed(idle)} would change nothing: it goes with board=NAME")
 

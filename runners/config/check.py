@@ -98,6 +98,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += _kind_problems(settings, methods)
     if settings is not None and not stored:
         problems += task_problems(settings.task, settings.data.source)
+        problems += _cut_problems(settings)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
             f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"
@@ -130,6 +131,18 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     if settings.save == "sentence-transformers" and not vectors:
         return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
     return []
+
+
+def _cut_problems(settings: Settings) -> list[str]:
+    """Say where another part of long texts is to stay than can be chosen."""
+    task, truncate = settings.task, settings.budget.truncate
+    single = len(task.text) == 1 and not (task.options or task.facts.vectors)
+    if truncate == "head" or single:
+        return []
+    return [
+        f"budget.truncate={truncate} is for tasks of one text; of the texts of task={task.name} the"
+        " longer is cut at its end first: leave it out"
+    ]
 
 
 def from_record(stored: Mapping[str, Any]) -> RunConfig:

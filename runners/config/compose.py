@@ -14,6 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from methods.registry import default_options, registered
+from runners.config.stages import spelled_out
 from runners.config.typed import is_typed, refuse_lists
 from runners.root import ROOT
 
@@ -49,6 +50,7 @@ def composing(config_dir: Path | None = None) -> Iterator[None]:
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
     """Return what the command line would compose, with `--config-dir` where one is given."""
+    overrides = spelled_out(overrides)
     refuse_lists(overrides)
     more: list[str] = []
     if config_dir is not None:
@@ -70,6 +72,7 @@ class Composer:
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the resolved configuration; Hydra's errors for what it cannot compose."""
+        overrides = spelled_out(overrides)
         refuse_lists(overrides)
         plain = [o for o in overrides if o.partition("=")[0] in PLAIN]
         rest = [o for o in overrides if o not in plain]

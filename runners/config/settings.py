@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from methods.embedding import Pooling
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
 
 Precision = Literal["fp32", "bf16"]
+Truncate = Literal["head", "tail", "head_tail"]
 
 
 class Model(Section):
@@ -68,6 +69,7 @@ class Budget(Section):
     length_bucket: int = Field(ge=1)
     buckets: int = Field(default=16, ge=1)  # what records that do not say it had
     max_length: int = Field(ge=4)
+    truncate: Truncate = "head"  # what records that do not say it had
     schedule: Literal["linear", "constant"]
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
@@ -165,6 +167,22 @@ class Checkpoint(Section):
     steps: int | None = Field(ge=1)
 
 
+class Start(Section):
+    """Where the encoder comes from besides the pretrained files: `run`, a run that ended before.
+
+    `head` says whether the head is drawn from the seed, as ever, or goes on with that run's.
+    """
+
+    run: str | None = None
+    head: Literal["drawn", "keep"] = "drawn"
+
+    @model_validator(mode="after")
+    def _keeps_a_head_of_a_run(self) -> Start:
+        if self.head == "keep" and self.run is None:
+            raise ValueError("start.head=keep goes with start=RUN, whose head is kept")
+        return self
+
+
 class Settings(Section):
     """Everything that a run is, but its methods.
 
@@ -179,6 +197,7 @@ class Settings(Section):
     optimizer: AdamWOptions | SuperAdamOptions = Field(discriminator="name")
     speed: Speed
     checkpoint: Checkpoint = Field(exclude=True)
+    start: Start = Start()
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
     precision: Precision | None = None
@@ -187,3 +206,11 @@ class Settings(Section):
     out: str = Field(exclude=True)
     force: bool = Field(exclude=True)
     save: Literal["delta", "sentence-transformers"] | None = Field(exclude=True)
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out a start from pretrained weights, of which older records say nothing."""
+        dumped: dict[str, Any] = dump(self)
+        if self.start.run is None:
+            dumped.pop("start", None)
+        return dumped

@@ -18,6 +18,7 @@ from runners.config.check import RunConfig
 from runners.contract.parts import configure, narrow, prepared, task_of, tiny, typed, yaml_of
 from runners.contract.tiny import save_bert
 from runners.exports.delta import load_delta, save_delta
+from runners.jobs.job import Job
 from runners.models.build import trained_sha256
 from runners.models.pretrained import load_model
 from runners.models.weights import find_weights
@@ -150,13 +151,12 @@ def test_saved_and_loaded_model_gives_the_same_logits(
     training: str, configured: Configured, tmp_path: Path
 ) -> None:
     config = configured(training)
-    weights = find_weights(config.settings.model)
     trained, loaded = prepared(config)
     batch = trained.collate(next(iter(trained.order.batches(0, 1))))
     trained.model.eval()
     before_training = _answers(config, trained.model, batch)
     trained.run(trained.steps)
-    written = save_delta(tmp_path / "delta", trained.model, loaded.head, config, weights, "a run")
+    written = save_delta(tmp_path / "delta", trained.model, loaded.head, Job(config))
     assert 0 < written < 4 * sum(p.numel() for p in trained.model.parameters()) + 100_000
     fresh = load_delta(tmp_path / "delta")
     trained.model.eval()

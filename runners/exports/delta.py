@@ -9,7 +9,6 @@ What a method found beside the model, such as Child-Tuning D's mask, is in METHO
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,15 +19,21 @@ from safetensors.torch import load_file, save_file
 
 from methods.method import Method
 from results.errors import UserError
-from results.sealed import is_changed, sealed
+from results.sealed import sealed
 from results.whole import whole
 from runners.config.check import RunConfig, from_record
-from runners.exports.peft import ABOUT, OURS, PEFTS, _from_peft, _write_peft
-from runners.models.build import Tensors, apply_methods, kept_tensors, load_pretrained
+from runners.exports.peft import _from_peft, _write_peft
+from runners.jobs.job import Job
+from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, read_about
+from runners.models.build import (
+    Tensors,
+    apply_methods,
+    kept_tensors,
+    load_pretrained,
+    trained_sha256,
+)
 from runners.models.pretrained import Loaded
 from runners.models.weights import Weights, find_weights
-
-FORMAT = "tunebench delta 1"
 
 
 def changed_tensors(
@@ -46,10 +51,9 @@ def changed_tensors(
     return {n: t.cpu().contiguous() for n, t in kept.items()}
 
 
-def save_delta(
-    folder: Path, model: Any, head: frozenset[str], config: RunConfig, weights: Weights, run: str
-) -> int:
-    """Write the folder, whole or not at all; return the bytes of its tensors."""
+def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
+    """Write the folder of a job, whole or not at all; return the bytes of its tensors."""
+    config, weights, predecessor = job.config, job.weights, job.predecessor
     tensors = changed_tensors(model, head, config, weights)
     with whole(folder) as temporary:
         temporary.mkdir()
@@ -63,12 +67,14 @@ def save_delta(
                 save_file(beside, temporary / f"{method.name}.safetensors")
         about = {
             "format": FORMAT,
-            "run": run,
+            "run": job.name,
+            "trained_sha256": trained_sha256(model),
             "file": file,
             "sha256": _sha256(temporary / file),
             "files": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
             "weights": {"name_or_path": weights.name_or_path, "sha256": weights.sha256},
             "config": _composed(config),
+            **({} if predecessor is None else {"start": predecessor.facts}),
         }
         (temporary / ABOUT).write_text(sealed(about), encoding="utf-8")
     return (folder / file).stat().st_size
@@ -99,21 +105,23 @@ class Delta:
     run: str
 
 
-def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
+def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = "eval") -> Delta:
     """Rebuild a trained model from a folder that `save=delta` wrote.
 
-    `model_path` names the pretrained weights where they lie elsewhere now. Files that are missing,
-    damaged, of another format or for other weights are a UserError; nothing is unpickled.
+    `model_path` names the pretrained weights where they lie elsewhere now; `act` is the key that
+    named the folder. Files that are missing, damaged, of another format or for other weights are a
+    UserError; nothing is unpickled.
     """
     folder = Path(folder)
-    about = _read_about(folder)
+    named = f"{act}={folder}"
+    about = read_about(folder, act)
     path = folder / str(about["file"])
     for name, sha256 in {path.name: about["sha256"], **about.get("files", {})}.items():
         if not (folder / name).is_file():
-            raise UserError(f"eval={folder}: {name} is missing; copy the whole folder")
+            raise UserError(f"{named}: {name} is missing; copy the whole folder")
         if _sha256(folder / name) != sha256:
             raise UserError(
-                f"eval={folder}: {name} is damaged or was changed (its sha256 is not the one in"
+                f"{named}: {name} is damaged or was changed (its sha256 is not the one in"
                 f" {ABOUT}); save the delta again"
             )
     composed = dict(about["config"])
@@ -123,7 +131,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     weights = find_weights(config.settings.model)
     if weights.sha256 != about["weights"]["sha256"]:
         raise UserError(
-            f"eval={folder}: it was trained from weights with sha256"
+            f"{named}: it was trained from weights with sha256"
             f" {about['weights']['sha256']}, {weights.name_or_path} has {weights.sha256}; name the"
             " right ones by model.name_or_path="
         )
@@ -132,76 +140,39 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     try:
         tensors = load_file(path)
     except SafetensorError as error:
-        raise UserError(f"eval={folder}: {path.name} cannot be read ({error})") from None
+        raise UserError(f"{named}: {path.name} cannot be read ({error})") from None
     if path.name == PEFTS:
         tensors = _from_peft(tensors, loaded, config)
-    _put(tensors, loaded.model, config.methods, folder)
+    _put(tensors, loaded.model, config.methods, named)
     loaded.model.eval()
     return Delta(config, weights, loaded, str(about["run"]))
 
 
-def _read_about(folder: Path) -> dict[str, Any]:
-    path = folder / ABOUT
-    if not path.is_file():
-        raise UserError(f"eval={folder}: no {ABOUT} there; name a folder that save=delta wrote")
-    try:
-        text = path.read_text(encoding="utf-8")
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"eval={folder}: {ABOUT} is not readable JSON ({error})") from None
-    if not isinstance(about, dict) or about.get("format") != FORMAT:
-        raise UserError(f"eval={folder}: {ABOUT} does not say '{FORMAT}'; it is of another program")
-    missing = {"run", "file", "sha256", "weights", "config"} - set(about)
-    if missing or about["file"] not in (OURS, PEFTS) or not _is_whole(about):
-        raise UserError(f"eval={folder}: {ABOUT} is incomplete; save the delta again")
-    if is_changed(about, text):
-        raise UserError(
-            f"eval={folder}: {ABOUT} is damaged or was changed (its content does not have the hash"
-            " that it holds); save the delta again"
-        )
-    return about
-
-
-def _is_whole(about: dict[str, Any]) -> bool:
-    """Say whether its parts are of their kinds and its files lie in the folder itself."""
-    weights, files = about["weights"], about.get("files", {})
-    return (
-        isinstance(about["config"], dict)
-        and isinstance(about["run"], str)
-        and isinstance(weights, dict)
-        and "sha256" in weights
-        and isinstance(files, dict)
-        and all(name == Path(name).name for name in files)
-    )
-
-
-def _put(
-    tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], folder: Path
-) -> None:
+def _put(tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], named: str) -> None:
     own = dict(model.named_parameters())
     plain = {n: t for n, t in tensors.items() if ":" not in n}
     for name, tensor in plain.items():
         if name not in own or own[name].shape != tensor.shape:
             raise UserError(
-                f"eval={folder}: the tensor {name} {tuple(tensor.shape)} has no place in the model"
+                f"{named}: the tensor {name} {tuple(tensor.shape)} has no place in the model"
                 " that its configuration builds; the folder mixes two runs"
             )
         if own[name].dtype != tensor.dtype:
             raise UserError(
-                f"eval={folder}: the tensor {name} holds {tensor.dtype}, the model"
+                f"{named}: the tensor {name} holds {tensor.dtype}, the model"
                 f" {own[name].dtype}; save the delta again"
             )
     for name, tensor in tensors.items():
         if not torch.isfinite(tensor).all():
             raise UserError(
-                f"eval={folder}: the tensor {name} holds nan or infinity, which no finished run"
+                f"{named}: the tensor {name} holds nan or infinity, which no finished run"
                 " leaves; save the delta again"
             )
     replaced = {n for m in methods for n in m.fold(model).replaced}
     lacking = {n for n, p in own.items() if p.requires_grad} - set(plain) - replaced
     if lacking:
         raise UserError(
-            f"eval={folder}: {len(lacking)} trained tensors are missing, such as"
+            f"{named}: {len(lacking)} trained tensors are missing, such as"
             f" {sorted(lacking)[0]}; save the delta again"
         )
     with torch.no_grad():

@@ -8,11 +8,10 @@ from typing import Any
 from safetensors.torch import save_file
 
 from runners.config.check import RunConfig
+from runners.models.about import PEFTS
 from runners.models.build import Tensors, kept_tensors
 from runners.models.pretrained import Loaded
 from runners.models.weights import Weights
-
-ABOUT, OURS, PEFTS = "delta.json", "delta.safetensors", "adapter_model.safetensors"
 
 
 def _write_peft(

@@ -12,6 +12,7 @@ from typing import Any
 
 from runners.config.check import RunConfig
 from runners.data.split import TaskData
+from runners.models.predecessor import Predecessor
 from runners.models.weights import Weights
 
 HARNESS_VERSION = (
@@ -22,19 +23,25 @@ HARNESS_VERSION = (
 OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
 
 
-def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, Any]:
+def identity(
+    config: RunConfig, data: TaskData, weights: Weights, predecessor: Predecessor | None
+) -> dict[str, Any]:
     """Return what the name is made from, JSON-ready."""
     settings = config.settings
     budget = settings.budget.model_dump(exclude={"name", "precision", "eval_batch_size"})
     if budget["buckets"] == OLD_BUCKETS:
         del budget["buckets"]
+    if budget["truncate"] == "head":  # as in every run before it could be chosen
+        del budget["truncate"]
     if budget["steps"] is not None:
         budget["epochs"] = None
     task = settings.task
     # A head in the pretrained files was kept once where its shapes fitted.
     head = {"head": "drawn"} if weights.head and not task.facts.vectors else {}
+    start = {} if predecessor is None else {"start": _start(predecessor, settings.start.head)}
     return {
         **head,
+        **start,
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),
         "lr": config.lr,
@@ -65,9 +72,19 @@ def identity(config: RunConfig, data: TaskData, weights: Weights) -> dict[str, A
     }
 
 
-def run_name(config: RunConfig, data: TaskData, weights: Weights) -> str:
+def _start(predecessor: Predecessor, head: str) -> dict[str, str]:
+    return {"run": predecessor.run, "sha256": predecessor.sha256, "head": head}
+
+
+def run_name(
+    config: RunConfig,
+    data: TaskData,
+    weights: Weights,
+    predecessor: Predecessor | None = None,
+) -> str:
     """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
-    text = json.dumps(identity(config, data, weights), sort_keys=True, ensure_ascii=False)
+    facts = identity(config, data, weights, predecessor)
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     settings = config.settings
     parts = [

@@ -12,6 +12,7 @@ from runners.data.load import load_task_data
 from runners.data.split import TaskData
 from runners.jobs.identity import run_name
 from runners.machine.console import say
+from runners.models.predecessor import Predecessor, find_predecessor
 from runners.models.weights import Weights, find_weights
 
 
@@ -50,6 +51,11 @@ class Job:
         data: TaskData = self.shelf[key]
         return data
 
+    @cached_property
+    def predecessor(self) -> Predecessor | None:
+        """The run that this one starts from; None where it starts from the pretrained files."""
+        return find_predecessor(self.config.settings, self.weights)
+
     @property
     def _text(self) -> TrainingText:
         if not self.trains and self.config.settings.task.facts.vectors:
@@ -59,7 +65,7 @@ class Job:
     @cached_property
     def name(self) -> str:
         """The run's name, by which its record is found."""
-        return run_name(self.config, self.data, self.weights)
+        return run_name(self.config, self.data, self.weights, self.predecessor)
 
 
 def _warn_of_overlap(task: str, data: TaskData) -> None:

@@ -24,6 +24,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
     config, data, weights = job.config, job.data, job.weights
     settings = config.settings
     complete = data.complete or {}
+    start = {} if job.predecessor is None else {"start": job.predecessor.facts}
     return Record(
         run=job.name,
         status="failed",
@@ -39,6 +40,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,
+            **_start(job),
         },
         data={
             "source": data.source,
@@ -47,9 +49,16 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
             **({} if data.text is None else {"text": data.text}),
         },
-        weights=weights.facts,
+        weights=weights.facts | start,
         start=now(),
     )
+
+
+def _start(job: Job) -> dict[str, Any]:
+    """Return the configuration's start with the name of its run, wherever that was found."""
+    if job.predecessor is None:
+        return {}
+    return {"start": {**job.config.settings.start.model_dump(), "run": job.predecessor.run}}
 
 
 def train(job: Job, blank: Record, began: float) -> Record:

@@ -24,14 +24,14 @@ from runners.config.acts import Acts
 from runners.config.check import RunConfig, from_record, model_path, representation_of
 from runners.data.files import lines_of, read_text
 from runners.exports.delta import load_delta
-from runners.exports.peft import ABOUT
 from runners.jobs.job import Job
 from runners.machine.device import choose_device, make_deterministic, set_threads
-from runners.models.build import apply_methods, load_pretrained
+from runners.models.about import ABOUT
 from runners.models.pretrained import Loaded
 from runners.runs.verify import named_record
 from runners.tasks.kind import Evaluation
 from runners.tasks.similarity import embed, raw_tokens, sentence_collator, sentence_room
+from runners.training.start import build_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -86,7 +86,7 @@ def load_embedder(
         if model_path is not None:
             composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
         job = Job(from_record(composed), trains=False)
-        loaded = apply_methods(job.config, load_pretrained(job.config, job.weights), job.weights, 0)
+        loaded = build_model(job, 0)
     task = job.config.settings.task
     if not task.facts.vectors:
         raise UserError(

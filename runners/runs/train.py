@@ -28,9 +28,7 @@ from runners.machine.device import (
 )
 from runners.machine.environment import describe_environment
 from runners.models.build import (
-    apply_methods,
     count_parameters,
-    load_pretrained,
     stored_bytes,
     trained_sha256,
 )
@@ -44,6 +42,7 @@ from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
 from runners.training.loop import Loop
 from runners.training.prepare import prepare
+from runners.training.start import build_model
 
 
 def train_and_score(job: Job, blank: Record, began: float) -> Record:
@@ -67,7 +66,7 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
 def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
     """Score a model that nothing is trained of."""
     config, kind = job.config, kind_of(job.config)
-    loaded = apply_methods(config, load_pretrained(config, job.weights), job.weights, 0)
+    loaded = build_model(job, 0)
     encoded = encode(kind, job, loaded)
     model = loaded.model.to(accelerator.device)
     record = _prepared(job, blank, model, loaded.head)
@@ -178,7 +177,7 @@ def _write_beside(job: Job, model: torch.nn.Module, loaded: Loaded) -> None:
                 path.with_name(f"{run}.{name}").write_bytes(content)
         if config.settings.save == "delta":
             path = path.with_name(f"{run}.delta")
-            save_delta(path, model, loaded.head, config, job.weights, run)
+            save_delta(path, model, loaded.head, job)
         elif config.settings.save == "sentence-transformers":
             path = path.with_name(f"{run}.sentence-transformers")
             export(path, model, loaded, config)

@@ -12,6 +12,7 @@ from results import record as records
 from results.errors import UserError
 from results.record import Record, find_record
 from runners.config.check import RunConfig, from_record
+from runners.config.settings import Start
 from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
@@ -78,8 +79,16 @@ def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
     places = {"dir": here.data.dir, "glue_dir": here.data.glue_dir, "text": here.data.text}
     typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
-    changed = {"data": data, "device": here.device, "checkpoint": here.checkpoint, "out": out}
+    changed: dict[str, Any] = {"data": data, "device": here.device, "out": out}
+    changed["checkpoint"] = here.checkpoint
+    if config.settings.start.run is not None:
+        changed["start"] = _start(config.settings.start, Path(here.out))
     return RunConfig(config.settings.model_copy(update=changed), config.methods)
+
+
+def _start(start: Start, out: Path) -> Start:
+    """Return a stored run's start with the file of its record, which lies in `out`."""
+    return start.model_copy(update={"run": str(find_record(str(start.run), out))})
 
 
 def promised(stored: Record, again: Record) -> tuple[str, str]:

@@ -36,7 +36,8 @@ class Labelled:
 
     def collator(self, split: Split, job: Job, tokenizer: Any) -> Collate:
         """Tokenise one split."""
-        tokens = tokenize(split, tokenizer, job.weights, self.config.settings.budget.max_length)
+        budget = self.config.settings.budget
+        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate)
         left = tokenizer.padding_side == "left"
         return Collator(tokens, self.labels(split), tokenizer.pad_token_id, left)
 

@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 
 from results.errors import UserError
 from results.whole import whole
+from runners.config.settings import Truncate
 from runners.data.split import Split
 from runners.models.weights import Weights
+from runners.tasks.cut import cut_texts
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -69,23 +71,33 @@ def cache_folder() -> Path:
 
 
 def tokenize(
-    split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Weights,
+    max_length: int,
+    truncate: Truncate = "head",
 ) -> Tokens:
-    """Return the tokens of a split, examples cut to `max_length` (a pair's longer text first)."""
-    key = _key(split, tokenizer, weights, max_length)
+    """Return the tokens of a split, examples cut to `max_length` (a pair's longer text first).
+
+    Of a single text that is too long, `truncate` says which part stays: see runners.tasks.cut.
+    """
+    key = _key(split, tokenizer, weights, max_length, truncate)
     path = cache_folder() / f"tokens-{key}.npz"
     cached = _read(path)
     if cached is not None:
         return cached
     columns = list(zip(*split.texts, strict=True))
     try:
-        encoded = tokenizer(
-            *[list(column) for column in columns],
-            truncation="longest_first" if len(columns) == 2 else True,
-            max_length=max_length,
-            padding=False,
-            return_attention_mask=False,
-        )
+        if truncate != "head" and len(columns) == 1:
+            encoded = cut_texts(list(columns[0]), tokenizer, max_length, truncate)
+        else:
+            encoded = tokenizer(
+                *[list(column) for column in columns],
+                truncation="longest_first" if len(columns) == 2 else True,
+                max_length=max_length,
+                padding=False,
+                return_attention_mask=False,
+            )
     except Exception as error:
         raise UserError(
             f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
@@ -96,13 +108,18 @@ def tokenize(
 
 
 def _key(
-    split: Split, tokenizer: PreTrainedTokenizerBase, weights: Weights, max_length: int
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Weights,
+    max_length: int,
+    truncate: Truncate,
 ) -> str:
     import tokenizers
     import transformers
 
     parts = [_FORMAT, type(tokenizer).__name__, transformers.__version__, tokenizers.__version__]
     parts += [weights.files_sha256, max_length, split.sha256]
+    parts += [] if truncate == "head" else [truncate]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

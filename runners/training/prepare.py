@@ -8,13 +8,13 @@ import numpy as np
 from accelerate import Accelerator
 
 from runners.jobs.job import Job
-from runners.models.build import apply_methods, load_pretrained
 from runners.models.pretrained import Loaded
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
 from runners.training.loop import Loop
 from runners.training.order import Order
 from runners.training.schedule import total_steps
+from runners.training.start import build_model
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def prepare(
     config, budget = job.config, job.config.settings.budget
     alike = np.ones(len(job.data.train), dtype=np.int64)  # lengths are not known, and not needed
     steps = total_steps(budget, Order.of(config.settings.seed, alike, budget))
-    loaded = apply_methods(config, load_pretrained(config, job.weights), job.weights, steps)
+    loaded = build_model(job, steps)
     kind = kind_of(config)
     encoded = encode(kind, job, loaded)
     loaded.model.to(accelerator.device)

@@ -61,7 +61,7 @@ def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> N
     refused -= {"data.text"} if act == "verify" else set()
     for key in refused:
         with pytest.raises(UserError, match=rf"^{re.escape(key)}= would change nothing: {act}="):
-            refuse_unused(Acts(**{act: "RUN"}), False, [f"{act}=RUN", f"+{key}=x"])
+            refuse_unused(Acts(**{act: "RUN"}), {}, [f"{act}=RUN", f"+{key}=x"])
     done = cli(f"{act}=RUN", "lr=5", "task.local.report.validation=new.csv")
     assert done.code == 2
     assert done.err.startswith("error: lr=, task.local.report.validation= would change nothing")
@@ -76,7 +76,7 @@ def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> N
     ],
 )
 def test_an_act_takes_the_keys_that_it_reads(act: str, keys: list[str]) -> None:
-    refuse_unused(Acts(**{act: "RUN"}), False, [f"{act}=RUN", *(f"{key}=x" for key in keys)])
+    refuse_unused(Acts(**{act: "RUN"}), {}, [f"{act}=RUN", *(f"{key}=x" for key in keys)])
 
 
 @pytest.mark.parametrize("key", [*Sweep.model_fields, "text"])

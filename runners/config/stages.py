@@ -1,0 +1,100 @@
+"""Chains of runs as they are typed: `'stages=[mnli,rte]' stages.0.budget.epochs=1`.
+
+What belongs to one stage becomes part of the list, so that Hydra reads one value of one key.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from pydantic import Field, TypeAdapter, ValidationError
+
+from results.errors import UserError
+from runners.config.problems import sentences
+from runners.config.section import Section
+from runners.config.typed import is_typed
+
+_OF_ONE = re.compile(r"stages\.([^.=]+)\.([^=]+=.*)", flags=re.DOTALL)
+
+
+class Stage(Section):
+    """One run of a chain: its task, and settings of its own."""
+
+    task: str
+    set: list[str] = Field(default_factory=list)
+
+
+def spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Return what was typed with each stage's own settings inside `stages=`, and `start=` as a key.
+
+    A stage that is not there, or a task beside `stages=`, is a UserError.
+    """
+    rest, of_stages, listed = [], [], None
+    for argument in arguments:
+        own = _OF_ONE.fullmatch(argument)
+        if own:
+            of_stages.append((own[1], own[2]))
+        elif argument.startswith("stages=") and argument != "stages=null":
+            listed = argument
+            rest.append(argument)
+        elif argument.startswith("start="):
+            rest.append(argument.replace("start=", "start.run=", 1))
+        else:
+            rest.append(argument)
+    if listed is None:
+        if of_stages:
+            number, setting = of_stages[0]
+            raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
+        return rest
+    if is_typed(rest, "task"):
+        raise UserError("task= and stages= name two targets: the last stage is the run's task")
+    if is_typed(rest, "start"):
+        raise UserError("start= and stages= name two starts: put that run's task into stages= too")
+    if not of_stages:
+        return rest
+    stages = [stage.model_dump() for stage in checked(_value(listed))]
+    for number, setting in of_stages:
+        if not number.isdecimal() or int(number) >= len(stages):
+            raise UserError(
+                f"stages.{number}.{setting}: stages count from 0 to {len(stages) - 1} in {listed}"
+            )
+        stages[int(number)]["set"].append(setting)
+    return [_written(stages) if argument is listed else argument for argument in rest]
+
+
+def checked(value: Any) -> list[Stage]:
+    """Return the stages that a value lists; anything else is a UserError."""
+    parts = value if isinstance(value, list) else [value]
+    given = [{"task": part} if isinstance(part, str) else part for part in parts]
+    try:
+        stages = TypeAdapter(list[Stage]).validate_python(given)
+    except ValidationError as error:
+        raise UserError("; ".join(sentences(error, "stages.", given))) from None
+    if len(stages) < 2:
+        raise UserError("stages= lists two tasks or more, the target last; for one type task=NAME")
+    return stages
+
+
+def _value(argument: str) -> Any:
+    override = OverridesParser.create().parse_override(argument)
+    if override.is_sweep_override():
+        raise UserError(f"{argument}: settings of one stage go with one list of stages")
+    return override.value()
+
+
+def _written(stages: Sequence[dict[str, Any]]) -> str:
+    """Return stages in Hydra's own notation."""
+    parts = []
+    for stage in stages:
+        settings = ",".join(_quoted(setting) for setting in stage["set"])
+        parts.append(f"{{task:{stage['task']},set:[{settings}]}}")
+    return f"stages=[{','.join(parts)}]"
+
+
+def _quoted(text: str) -> str:
+    """Return text as a quoted string of Hydra's: quotes, and the backslashes before, escaped."""
+    escaped = re.sub(r'(\\*)(?="|$)', lambda m: m[1] * 2, text).replace('"', '\\"')
+    return f'"{escaped}"'

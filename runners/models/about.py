@@ -1,0 +1,51 @@
+"""Reads delta.json, in which a saved delta says what it is, without loading torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from results.errors import UserError
+from results.sealed import is_changed
+
+FORMAT = "tunebench delta 1"
+ABOUT, OURS, PEFTS = "delta.json", "delta.safetensors", "adapter_model.safetensors"
+
+
+def read_about(folder: Path, act: str) -> dict[str, Any]:
+    """Return what a delta says of itself, checked; `act` is the key that named its folder."""
+    path = folder / ABOUT
+    if not path.is_file():
+        raise UserError(f"{act}={folder}: no {ABOUT} there; name a folder that save=delta wrote")
+    try:
+        text = path.read_text(encoding="utf-8")
+        about = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{act}={folder}: {ABOUT} is not readable JSON ({error})") from None
+    if not isinstance(about, dict) or about.get("format") != FORMAT:
+        raise UserError(
+            f"{act}={folder}: {ABOUT} does not say '{FORMAT}'; it is of another program"
+        )
+    missing = {"run", "file", "sha256", "weights", "config"} - set(about)
+    if missing or about["file"] not in (OURS, PEFTS) or not _is_whole(about):
+        raise UserError(f"{act}={folder}: {ABOUT} is incomplete; save the delta again")
+    if is_changed(about, text):
+        raise UserError(
+            f"{act}={folder}: {ABOUT} is damaged or was changed (its content does not have the hash"
+            " that it holds); save the delta again"
+        )
+    return about
+
+
+def _is_whole(about: dict[str, Any]) -> bool:
+    """Say whether its parts are of their kinds and its files lie in the folder itself."""
+    weights, files = about["weights"], about.get("files", {})
+    return (
+        isinstance(about["config"], dict)
+        and isinstance(about["run"], str)
+        and isinstance(weights, dict)
+        and "sha256" in weights
+        and isinstance(files, dict)
+        and all(name == Path(name).name for name in files)
+    )

@@ -1,0 +1,109 @@
+"""Finds the run that another starts from, and says what it left, without loading torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from results import record as records
+from results.errors import UserError
+from runners.config.settings import Settings
+from runners.models.about import ABOUT, read_about
+from runners.models.weights import Weights
+
+
+@dataclass(frozen=True)
+class Predecessor:
+    """A finished run that another starts from.
+
+    `sha256` is that of its trained tensors. `chain` names the runs before it, the first one first.
+    `folder` is where its delta lies, if it is still there. `config` is its own, and `weights` the
+    facts of the pretrained files that it started from.
+    """
+
+    run: str
+    sha256: str
+    chain: tuple[str, ...]
+    folder: Path
+    config: Mapping[str, Any]
+    weights: Mapping[str, Any]
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what a record, and a delta, say of it."""
+        return {"run": self.run, "sha256": self.sha256, "chain": [*self.chain, self.run]}
+
+    @property
+    def delta(self) -> Path:
+        """The folder of its delta; a UserError where it is not there."""
+        if not (self.folder / ABOUT).is_file():
+            raise UserError(
+                f"start={self.run}: its weights were not kept in {self.folder}; run it again with"
+                " save=delta"
+            )
+        return self.folder
+
+
+def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None:
+    """Return the run that `start=` names, by record, run or delta; None where it names none.
+
+    One that is not finished, or does not fit this run, is a UserError.
+    """
+    named = settings.start.run
+    if named is None:
+        return None
+    folder = Path(named).expanduser()
+    before = _of_delta(named, folder) if folder.is_dir() else _of_record(named, settings.out)
+    theirs = before.weights
+    if theirs.get("sha256") != weights.sha256:
+        raise UserError(
+            f"start={named}: it was trained from {theirs.get('name_or_path')} (sha256"
+            f" {str(theirs.get('sha256'))[:12]}), and this run is of {weights.name_or_path}"
+            f" ({weights.sha256[:12]}): choose the same model="
+        )
+    if settings.start.head == "keep":
+        _check_labels(named, before.config.get("task") or {}, settings)
+    return before
+
+
+def _of_record(named: str, out: str) -> Predecessor:
+    path = records.find_record(named, Path(out), "start")
+    stored = records.read(path)
+    if stored.status != "finished":
+        raise UserError(f"start={named}: that run is {stored.status}; name a finished one")
+    if stored.trained_sha256 is None:
+        raise UserError(f"start={named}: nothing of that run was trained; leave start= out")
+    chain = tuple((stored.weights.get("start") or {}).get("chain", ()))
+    folder = path.with_name(f"{stored.run}.delta")
+    return Predecessor(
+        stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights
+    )
+
+
+def _of_delta(named: str, folder: Path) -> Predecessor:
+    about = read_about(folder, "start")
+    beside = records.record_path(folder.parent, str(about["run"]))
+    if "trained_sha256" not in about and beside.is_file():  # a delta of before it held that
+        return _of_record(str(beside), str(folder.parent))
+    if "trained_sha256" not in about:
+        raise UserError(
+            f"start={named}: it does not say what was trained, as its record is not beside it; save"
+            " the delta again"
+        )
+    chain = tuple((about.get("start") or {}).get("chain", ()))
+    return Predecessor(
+        str(about["run"]), str(about["trained_sha256"]), chain, folder, about["config"],
+        about["weights"],
+    )  # fmt: skip
+
+
+def _check_labels(named: str, task: Mapping[str, Any], settings: Settings) -> None:
+    """Refuse to keep a head that answers another question."""
+    own = settings.task
+    if task.get("kind") != own.kind or task.get("labels") != list(own.labels):
+        raise UserError(
+            f"start={named} start.head=keep: its labels are {task.get('labels')}, those of"
+            f" task={own.name} {list(own.labels)}; leave start.head out, and the head is drawn"
+        )

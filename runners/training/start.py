@@ -1,0 +1,72 @@
+"""Builds the model that a run starts with: the pretrained one, or what another run left of it.
+
+Encoder and inserted modules come from that run; head, optimizer, schedule and random streams are
+this run's own. What a method compares with, such as the weights that wd_pre pulls back to, is the
+start, not the pretrained files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from results.errors import UserError
+from runners.exports.delta import load_delta
+from runners.jobs.job import Job
+from runners.models.build import apply_methods, load_pretrained, trained_sha256
+from runners.models.predecessor import Predecessor
+from runners.models.pretrained import Loaded
+
+Parameters = Mapping[str, torch.nn.Parameter]
+
+
+def build_model(job: Job, total_steps: int) -> Loaded:
+    """Return a job's model before its first step, with its methods' changes."""
+    loaded = load_pretrained(job.config, job.weights)
+    predecessor = job.predecessor
+    if predecessor is None:
+        return apply_methods(job.config, loaded, job.weights, total_steps)
+    named = f"start={predecessor.run}"
+    left = _left_by(predecessor, job, named)
+    theirs, own = _plain(left.model), _plain(loaded.model)
+    wanted = {n for n in own if n.startswith(f"{loaded.model.base_model_prefix}.")}
+    if job.config.settings.start.head == "keep":
+        wanted |= loaded.head
+    lacking = sorted(wanted - set(theirs))
+    if lacking:
+        raise UserError(f"{named}: it left no tensor {lacking[0]}, which this run's model has")
+    inserted = {n: t for n, t in theirs.items() if n not in own and n not in left.head}
+    _copy({n: theirs[n] for n in wanted}, own, named)
+    loaded = apply_methods(job.config, loaded, job.weights, total_steps)
+    _copy(inserted, _plain(loaded.model), named)
+    return loaded
+
+
+def _left_by(predecessor: Predecessor, job: Job, named: str) -> Loaded:
+    """Return a predecessor's trained model, checked to be what its record names."""
+    delta = load_delta(predecessor.delta, model_path=str(job.weights.folder), act="start")
+    folds = any(m.fold(delta.loaded.model).replaced for m in delta.config.methods)
+    if not folds and trained_sha256(delta.loaded.model) != predecessor.sha256:
+        raise UserError(
+            f"{named}: {predecessor.folder} holds other weights than its record names; run it again"
+            " with save=delta"
+        )
+    return delta.loaded
+
+
+def _plain(model: torch.nn.Module) -> Parameters:
+    """Return a model's parameters by name, without the layers that peft puts around modules."""
+    return {n.replace(".base_layer.", "."): p for n, p in model.named_parameters()}
+
+
+def _copy(tensors: Parameters, own: Parameters, named: str) -> None:
+    for name, tensor in tensors.items():
+        if name not in own or own[name].shape != tensor.shape:
+            raise UserError(
+                f"{named}: its method put {name} {tuple(tensor.shape)} into the encoder, for which"
+                " this run has no place; use that method with the same options here too, or start"
+                " from a run of a method that inserts nothing"
+            )
+        with torch.no_grad():
+            own[name].copy_(tensor)
