@@ -116,8 +116,20 @@ class _Data(_Part):
     text: _Text | None = None
 
 
+class _Stage(_Part):
+    task: str
+    methods: str
+    settings: str
+
+
+class _Start(_Part):
+    run: str
+    chain: list[_Stage]
+
+
 class _Weights(_Part):
     sha256: str
+    start: _Start | None = None
 
 
 # What the tables and verify= read out of the parts without a class of their own.

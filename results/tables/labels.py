@@ -50,9 +50,22 @@ def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def row_name(record: Record) -> str:
-    """Return a record's methods, and its optimizer where it is not AdamW."""
+    """Return a record's methods, its optimizer where it is not AdamW, and the stages before it."""
     optimizer = record.config.get("optimizer", {}).get("name", "adamw")
-    return "+".join(record.methods) + ("" if optimizer == "adamw" else f", {optimizer}")
+    name = "+".join(record.methods)
+    before = [
+        stage["task"] + (f" by {stage['methods']}" if stage["methods"] != name else "")
+        for stage in _chain(record)
+    ]
+    after = f" after {', '.join(before)}" if before else ""
+    return name + ("" if optimizer == "adamw" else f", {optimizer}") + after
+
+
+def _chain(record: Record) -> list[dict[str, str]]:
+    """Return the runs that a run starts from, the first one first."""
+    start = record.weights.get("start")
+    chain = start.get("chain") if isinstance(start, dict) else None
+    return chain if isinstance(chain, list) else []
 
 
 def _details(record: Record) -> Iterator[tuple[str, str]]:
@@ -65,11 +78,13 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     for key, value in record.config.get("optimizer", {}).items():
         if key != "name":
             yield f"optimizer.{key}", str(value)
+    if chain := _chain(record):
+        yield "start", " ".join(stage["settings"] for stage in chain)
     text = record.data.get("text")
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
     for key, value in record.config.items():
-        if key not in _SAID:
+        if key not in _SAID and key != "start":
             yield from _leaves(value, key)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,22 +20,33 @@ from runners.models.weights import Weights
 class Predecessor:
     """A finished run that another starts from.
 
-    `sha256` is that of its trained tensors. `chain` names the runs before it, the first one first.
+    `sha256` is that of its trained tensors. `chain` tells the runs before it, the first one first.
     `folder` is where its delta lies, if it is still there. `config` is its own, and `weights` the
     facts of the pretrained files that it started from.
     """
 
     run: str
     sha256: str
-    chain: tuple[str, ...]
+    chain: tuple[dict[str, str], ...]
     folder: Path
     config: Mapping[str, Any]
     weights: Mapping[str, Any]
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Return what a record, and a delta, say of it."""
-        return {"run": self.run, "sha256": self.sha256, "chain": [*self.chain, self.run]}
+        """Return what a record, and a delta, say of it.
+
+        Each run of the chain is told with its task, its methods, and a hash of its settings without
+        the seed, by which tables know that the seeds of a row come by one way.
+        """
+        methods = "+".join(method["name"] for method in _methods(self.config))
+        own = {
+            "run": self.run,
+            "task": str(self.config["task"]["name"]),
+            "methods": methods,
+            "settings": _hash_settings(self.config),
+        }
+        return {"run": self.run, "sha256": self.sha256, "chain": [*self.chain, own]}
 
     @property
     def delta(self) -> Path:
@@ -44,6 +57,31 @@ class Predecessor:
                 " save=delta"
             )
         return self.folder
+
+
+def _methods(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the methods of a record's configuration, or of a delta's."""
+    named = config["method"]
+    return (
+        [{"name": name, **options} for name, options in named.items()]
+        if isinstance(named, Mapping)
+        else list(named)
+    )
+
+
+_NOT_SETTINGS = ("seed", "device", "start", "save", "method")
+_PLACES = ("dir", "glue_dir", "text")
+
+
+def _hash_settings(config: Mapping[str, Any]) -> str:
+    """Hash a run's configuration without its seed, and without where its data lie."""
+    settings = {k: v for k, v in config.items() if k not in _NOT_SETTINGS}
+    settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
+    settings["method"] = [
+        {k: v for k, v in method.items() if k != "version"} for method in _methods(config)
+    ]
+    text = json.dumps(settings, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None:

@@ -1,0 +1,180 @@
+"""A run that starts from another has its encoder to the bit, and all else of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from results.record import Record, read, read_all
+from results.tables.collect import tables
+from runners.contract.parts import prepared
+from runners.exports.delta import load_delta
+from runners.jobs.job import Job
+from tests.conftest import Cli, configure, tiny
+from tests.tiny import save_tiny
+
+Folder = Callable[[str], Path]
+
+
+def _ended(cli: Cli, out: Path, *arguments: str) -> Record:
+    """Return the record of a run that kept its weights."""
+    before = set(out.glob("*.json"))
+    done = cli(*arguments, "save=delta", f"out={out}")
+    assert done.code == 0, done.err
+    [path] = set(out.glob("*.json")) - before
+    return read(path)
+
+
+def test_encoder_is_the_other_runs_and_the_rest_is_new(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"))
+    first = _ended(cli, out, *small, "task=mnli", "seed=5")
+    second = configure(*small, "task=rte", f"start={first.run}", f"out={out}")
+    loop, loaded = prepared(second)
+    left = load_delta(out / f"{first.run}.delta").loaded.model.state_dict()
+    encoder = {n: t for n, t in loop.model.state_dict().items() if n.startswith("bert.")}
+    assert len(encoder) > 30
+    assert [n for n, t in encoder.items() if not torch.equal(t, left[n])] == []
+    plain, _ = prepared(configure(*small, "task=rte"))
+    own = plain.model.state_dict()
+    assert torch.equal(loop.model.state_dict()["classifier.weight"], own["classifier.weight"])
+    assert not torch.equal(encoder["bert.pooler.dense.weight"], own["bert.pooler.dense.weight"])
+    assert not loop.optimizer.state
+    assert loop.schedule.get_last_lr() == [0.0] * len(loop.optimizer.param_groups)  # warm-up anew
+    assert {"classifier.weight", "classifier.bias"} <= loaded.head
+
+
+def test_name_record_and_table_say_where_a_run_comes_from(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"))
+    first = _ended(cli, out, *small, "task=mnli", "method=bitfit")
+    second = _ended(cli, out, *small, "task=mrpc", f"start={first.run}")
+    third = _ended(cli, out, *small, "task=rte", f"start={second.run[:30]}")
+    alone = _ended(cli, out, *small, "task=rte")
+    assert second.config["start"] == {"run": first.run, "head": "drawn"}
+    assert "start" not in alone.config
+    assert "start" not in alone.weights
+    chain = third.weights["start"]["chain"]
+    assert [(s["run"], s["task"], s["methods"]) for s in chain] == [
+        (first.run, "mnli", "bitfit"),
+        (second.run, "mrpc", "full"),
+    ]
+    assert third.weights["start"]["sha256"] == second.trained_sha256
+    named = {
+        Job(configure(*small, "task=rte", f"start={named}", f"out={out}")).name
+        for named in (second.run, out / f"{second.run}.json", out / f"{second.run}.delta")
+    }
+    assert named == {third.run}
+    assert third.run != alone.run
+    rows = {row.method for table in tables([third, alone]) for row in table.rows}
+    assert rows == {"full", "full after mnli by bitfit, mrpc"}
+    # What is left can be scored without the runs before it, and the run repeats to the bit.
+    (out / f"{first.run}.delta").rename(tmp_path / "elsewhere")
+    scored = cli(f"eval={out / third.run}.delta", "device=cpu")
+    assert "predictions equal the record's" in scored.out, scored.err
+    again = cli(f"verify={third.run}", f"out={out}", "device=cpu")
+    assert "equal to the bit" in again.out, again.err
+
+
+def test_seeds_of_one_way_are_one_row(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), "budget.steps=2")
+    ends = []
+    for seed in (1, 2):
+        first = _ended(cli, out, *small, "task=mnli", f"seed={seed}")
+        ends.append(_ended(cli, out, *small, "task=rte", f"seed={seed}", f"start={first.run}"))
+    other = _ended(cli, out, *small, "task=mnli", "seed=1", "lr=1e-3")
+    ends.append(_ended(cli, out, *small, "task=rte", "seed=1", f"start={other.run}"))
+    [table] = tables(ends)
+    seeds = sorted(row.cells["rte"].seeds for row in table.rows)
+    assert seeds == [(1,), (1, 2)]
+    assert all(row.method.startswith("full after mnli (start=") for row in table.rows)
+
+
+@pytest.mark.parametrize("method", ["adapter", "lora", "ia3", "prefix"])
+def test_inserted_modules_go_on_too(
+    method: str, cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), f"method={method}", "lr=0.01")
+    first = _ended(cli, out, *small, "task=mnli")
+    loop, _ = prepared(configure(*small, "task=rte", f"start={first.run}", f"out={out}"))
+    fresh, _ = prepared(configure(*small, "task=rte"))
+    left = dict(load_delta(out / f"{first.run}.delta").loaded.model.named_parameters())
+    pretrained = load_file(tiny_folder("bert") / "model.safetensors")
+    inserted = {
+        n: p
+        for n, p in loop.model.named_parameters()
+        if n.replace(".base_layer.", ".").removeprefix("bert.") not in {
+            k.removeprefix("bert.") for k in pretrained
+        }
+        and not n.startswith("classifier")
+    }  # fmt: skip
+    assert inserted
+    before = dict(fresh.model.named_parameters())
+    assert all(torch.equal(p, left[n]) for n, p in inserted.items())
+    assert any(not torch.equal(p, before[n]) for n, p in inserted.items())
+
+
+def test_head_goes_on_only_where_that_is_asked_for_and_labels_agree(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"))
+    first = _ended(cli, out, *small, "task=rte")
+    keep = (f"start={first.run}", "start.head=keep", f"out={out}")
+    loop, _ = prepared(configure(*small, "task=rte", "seed=9", *keep))
+    left = load_delta(out / f"{first.run}.delta").loaded.model
+    assert torch.equal(loop.model.classifier.weight, left.classifier.weight)
+    names = {
+        Job(configure(*small, "task=rte", "seed=9", *more)).name
+        for more in (keep, (keep[0], keep[2]), ())
+    }
+    assert len(names) == 3
+    refused = cli(*small, "task=mnli", *keep)
+    assert refused.code == 2
+    assert "its labels are ['entailment', 'not_entailment']" in refused.err
+
+
+def test_wrong_starts_are_one_line_before_training(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), f"out={tmp_path / 'runs'}")
+    adapter = _ended(cli, out, *small, "task=rte", "method=adapter")
+    assert cli(*small, "task=rte").code == 0
+    assert cli(*small, "task=rte", "lr=1e30").code == 1
+    [diverged] = [r for r in read_all(out) if r.status == "diverged"]
+    [unkept] = [r for r in read_all(out) if r.methods == ["full"] and r.status == "finished"]
+    other = save_tiny("roberta", tmp_path / "other")
+    wrong = {
+        f"start={diverged.run}": "that run is diverged",
+        f"start={unkept.run}": "its weights were not kept",
+        "start=nothing": "no such record",
+        f"start={tiny_folder('bert')}": "no delta.json there",
+        "start.head=keep": "goes with start=RUN",
+        f"start={adapter.run}": "its method put ",
+    }
+    for argument, said in wrong.items():
+        done = cli(*small, "task=mrpc", argument)
+        assert (done.code, said in done.err, done.err.count("\n")) == (2, True, 1), done.err
+    small = tiny(other, f"out={out}")
+    done = cli(*small, "task=mrpc", f"start={adapter.run}")
+    assert done.code == 2
+    assert "choose the same model=" in done.err
+    assert len(read_all(out)) == 3
+
+
+def test_weights_that_were_exchanged_are_noticed(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), "task=rte")
+    first = _ended(cli, out, *small, "seed=1")
+    second = _ended(cli, out, *small, "seed=2")
+    (out / f"{first.run}.delta").rename(tmp_path / "aside")
+    (out / f"{second.run}.delta").rename(out / f"{first.run}.delta")
+    done = cli(*small, f"start={first.run}", f"out={out}")
+    assert done.code == 2
+    assert "holds other weights than its record names" in done.err
