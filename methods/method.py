@@ -162,8 +162,17 @@ class Method:
     def optimizer_built(self, optimizer: torch.optim.Optimizer) -> None:
         """Keep the optimizer, whose groups hold the current learning rates."""
 
+    @property
+    def divisible(self) -> bool:
+        """Whether its loss of a batch is the mean of its examples' losses, as parts must be."""
+        return True
+
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
-        """Return the loss of a batch as a scalar; called only for the method that owns "loss"."""
+        """Return the loss of a batch as a scalar; called only for the method that owns "loss".
+
+        Where a batch does not fit in memory, losses of its parts are averaged by their sizes; a
+        method whose loss is no mean over examples says so by `divisible`.
+        """
         return forward(batch).loss
 
     def gradients(

@@ -36,6 +36,10 @@ class Rdrop(Method):
     alpha: Annotated[float, Ge(0)] = 0.5
     reduction: Literal["mean", "sum"] = "mean"
 
+    @property
+    def divisible(self) -> bool:
+        return self.reduction == "mean" or self.alpha == 0
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         self.regression = setting.regression
 

@@ -76,7 +76,7 @@ def main() -> int:
             job()
         except JobFailed as failed:
             codes.append(failed.code)
-        return max(codes, default=0)
+        return processes.worst(codes)
 
     try:
         return _guarded(compose_and_run, arguments)

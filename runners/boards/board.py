@@ -49,7 +49,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         return 0
     if to_do:
         first = check(compose(to_do[0].overrides)).settings
-        devices = [] if first.device == "cpu" else _gpus()
+        devices = _devices(first.device)
         if len(devices) and sweep.workers > len(devices) and not sweep.share_device:
             raise UserError(
                 f"workers={sweep.workers} on {len(devices)} GPU(s): each run owns one; use"
@@ -86,7 +86,9 @@ def _tell_cost(
     threads = _threads(settings.threads, sweep.workers)
     rows = len({run.slot.row for run in left})
     say(f"calibrating {rows} rows, a few steps each; estimate=false leaves that out")
-    cost = estimate(left, compose, sweep.workers, environment(sweep.workers, threads))
+    devices = _devices(settings.device)
+    each = [environment(sweep.workers, threads, devices, i) for i in range(sweep.workers)]
+    cost = estimate(left, compose, each)
     say(
         f"to do: {cost.runs} runs, {cost.real_tokens:,} real tokens, about"
         f" {_hours(cost.seconds)} here with workers={sweep.workers} threads={threads}"
@@ -98,7 +100,7 @@ def _hours(seconds: float) -> str:
 
 
 def _again(run: Planned) -> Planned:
-    run.overrides = [*run.overrides, "force=true"]
+    run.overrides, run.again = [*run.overrides, "force=true"], True
     return run
 
 
@@ -114,11 +116,24 @@ def _checked(schema: type[Any], given: Any, prefix: str) -> Any:
         ) from None
 
 
+def _devices(device: str) -> list[str]:
+    """Return the GPUs that a board's runs share out; one by its number is a UserError."""
+    if ":" in device:
+        number = device.partition(":")[2]
+        raise UserError(
+            f"board= with device={device}: a board gives each of its runs a GPU; name those it may"
+            f" use by CUDA_VISIBLE_DEVICES={number} and leave device= out"
+        )
+    return [] if device in ("cpu", "mps") else _gpus()
+
+
 def _gpus() -> list[str]:
     """Return the GPUs that runs may use, without importing torch."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
-        return [part for part in named.split(",") if part.strip()]
+        parts = [part.strip() for part in named.split(",")]
+        hidden = [i for i, part in enumerate(parts) if not part or part.startswith("-")]
+        return parts[: hidden[0]] if hidden else parts  # as CUDA reads it
     try:
         listed = subprocess.run(["nvidia-smi", "-L"], capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):

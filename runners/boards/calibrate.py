@@ -20,6 +20,7 @@ from transformers import AutoTokenizer
 
 import runners.runs.train  # noqa: F401  as a run does: its imports are part of a run's start
 from methods.method import Method
+from results.errors import UserError
 from runners.boards.estimate import Rates, Work
 from runners.config.check import RunConfig, check
 from runners.config.settings import Budget
@@ -170,5 +171,13 @@ def main() -> int:
     return 0
 
 
+def _guarded() -> int:
+    try:
+        return main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(_guarded())

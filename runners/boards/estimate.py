@@ -66,9 +66,10 @@ class Estimate:
 
 
 def estimate(
-    runs: Sequence[Planned], compose: Compose, workers: int, environment: dict[str, str]
+    runs: Sequence[Planned], compose: Compose, environments: Sequence[dict[str, str]]
 ) -> Estimate:
-    """Return what runs cost with so many workers, each in such an environment."""
+    """Return what runs cost with a worker in each of the environments."""
+    workers = len(environments)
     cells = Counter((run.slot.row, run.slot.task) for run in runs)
     jobs: dict[int, list[tuple[str, dict[str, Any]]]] = {}
     for run in runs:
@@ -76,16 +77,15 @@ def estimate(
         if run.slot.task not in [task for task, _ in row]:
             row.append((run.slot.task, compose(run.overrides)))
     shares = [list(jobs.items())[i::workers] for i in range(min(workers, len(jobs)))]
-    search_path = os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "runners.boards.calibrate"],
-            env={**environment, "PYTHONPATH": search_path},
+            env={**environment, "PYTHONPATH": _search_path(environment)},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
         )
-        for _ in shares
+        for environment in environments[: len(shares)]
     ]
     try:
         for process, share in zip(processes, shares, strict=True):
@@ -105,3 +105,7 @@ def estimate(
         real += cells[row, task] * work["real"]
         seconds += cells[row, task] * Rates(**rates).seconds(Work(**work))
     return Estimate(len(runs), real, seconds / workers)
+
+
+def _search_path(environment: dict[str, str]) -> str:
+    return os.pathsep.join([str(ROOT), *filter(None, [environment.get("PYTHONPATH")])])

@@ -86,7 +86,7 @@ class Slot:
 class Planned:
     """One run of a board: its place, what to type for it, its name, and where it stands.
 
-    A run that waits for its learning rate has a name of no record.
+    A run that waits for its learning rate has a name of no record. One that failed is done `again`.
     """
 
     slot: Slot
@@ -97,6 +97,11 @@ class Planned:
     score: float | None = None
     seconds: float = 0.0
     message: str = ""
+    again: bool = False
+
+    def claimed(self) -> bool:
+        """Say whether another process does the run now, whatever record there is already."""
+        return is_claimed(self.path.parent, self.name)
 
     def look(self) -> State:
         """Read again where the run stands."""
@@ -111,7 +116,7 @@ class Planned:
                 self.state, self.score = stored.status, stored.score
                 self.seconds = stored.whole_seconds or 0.0
         else:
-            self.state = "claimed" if is_claimed(self.path.parent, self.name) else "missing"
+            self.state = "claimed" if self.claimed() else "missing"
         return self.state
 
 

@@ -8,13 +8,14 @@ import sys
 import threading
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from results import record as records
 from runners.boards.plan import Planned
 from runners.machine.console import say
-from runners.machine.processes import RUN_PY, config_dir
+from runners.machine.processes import RUN_PY, config_dir, ending_with_this_process
 from runners.runs.run import CLAIMED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -65,7 +66,7 @@ class Pool:
             with self._lock:
                 if not self._left:
                     return None
-                run = next((r for r in self._left if r.look() != "claimed"), None)
+                run = next((r for r in self._left if not r.claimed()), None)
                 if run is not None:
                     self._left.remove(run)
                     self.running.add(run.name)
@@ -75,7 +76,8 @@ class Pool:
 
     def _work(self, worker: int) -> None:
         while (run := self._next()) is not None:
-            claimed = self._once(run, worker) == CLAIMED
+            finished = run.again and run.look() == "finished"  # by another process meanwhile
+            claimed = not finished and self._once(run, worker) == CLAIMED
             with self._lock:
                 self.running.discard(run.name)
                 if self._stopped:
@@ -90,10 +92,7 @@ class Pool:
 
     def _once(self, run: Planned, worker: int) -> int:
         """Start the run's process and wait for it; return its exit code."""
-        own = environment(self.workers, self.threads)
-        if self.devices:
-            own["CUDA_VISIBLE_DEVICES"] = self.devices[worker % len(self.devices)]
-            own["TUNEBENCH_SHARED_DEVICE"] = str(int(self.workers > len(self.devices)))
+        own = environment(self.workers, self.threads, self.devices, worker)
         log = self.logs / f"{run.name}.log"
         with log.open("ab") as stream:
             with self._lock:
@@ -126,14 +125,19 @@ class Pool:
         )
 
 
-def environment(workers: int, threads: int) -> dict[str, str]:
-    """Return what a run's process finds beside `workers` - 1 others."""
-    return {
+def environment(workers: int, threads: int, devices: Sequence[str], worker: int) -> dict[str, str]:
+    """Return what one worker's process finds: its threads, its GPU where there are some."""
+    own = {
         **os.environ,
+        **ending_with_this_process(),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "TUNEBENCH_RUNS_BESIDE": str(workers - 1),
     }
+    if devices:
+        own["CUDA_VISIBLE_DEVICES"] = devices[worker % len(devices)]
+        own["TUNEBENCH_SHARED_DEVICE"] = str(int(workers > len(devices)))
+    return own
 
 
 def _clock(seconds: float) -> str:

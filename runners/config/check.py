@@ -88,8 +88,11 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems.append("no method is named; use method=full, method=bitfit, method=[a,b]")
     for name, options in named.items():
         cls = method_class(str(name))
+        if not isinstance(options, Mapping):
+            problems.append(f"method.{name}={options!r} takes its options away: leave it out")
+            continue
         try:
-            methods.append(_build_method(cls, options or {}))
+            methods.append(_build_method(cls, options))
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options)
     if not problems:

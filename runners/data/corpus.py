@@ -23,7 +23,7 @@ from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded
 from runners.data.files import is_whole, lines_of, place_of, read_rows, read_text
-from runners.data.hub import hub_table, read_hub_train
+from runners.data.hub import hub_commit, hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
 
@@ -84,10 +84,12 @@ def read_training_text(
 
 def _sentences(data: Data, source: str, named: Sequence[str] | None) -> _Text:
     if named:
-        rows: Rows = []
+        rows, origins = list[tuple[str, ...]](), []
         for place in named:
-            rows += [(t,) for t in _clean(_hub_lines(place) if _on_hub(place) else _lines(place))]
-        return _Text(rows, ", ".join(named))
+            lines, origin = _hub_lines(place) if _on_hub(place) else (_lines(place), place)
+            rows += [(t,) for t in _clean(lines)]
+            origins.append(origin)
+        return _Text(rows, ", ".join(origins))
     rows, counts, malformed = [], Counter[str](), 0
     for task in glue_tasks():
         split = _glue_train(task, data, source)
@@ -201,12 +203,15 @@ def _clean(texts: Iterable[str]) -> Iterator[str]:
             yield words
 
 
-def _hub_lines(place: str) -> list[str]:
-    table = hub_table(place.removeprefix("hub:"), None, "train", None, f"data.text={place}")
+def _hub_lines(place: str) -> tuple[list[str], str]:
+    """Return a hub data set's lines, and its name with the commit."""
+    repository = place.removeprefix("hub:")
+    commit = hub_commit(repository, None)
+    table = hub_table(repository, None, "train", commit, f"data.text={place}")
     column = next((c for c in ("text", "sentence") if c in table.column_names), None)
     if column is None:
         raise UserError(f"data.text={place} has no column text or sentence: {table.column_names}")
-    return [str(text) for text in table[column]]
+    return [str(text) for text in table[column]], f"{place}@{commit}" if commit else place
 
 
 def _read_nli(path: Path, hard: bool, skip: bool, into: _Text) -> None:

@@ -8,13 +8,16 @@ from pathlib import Path
 from results.errors import UserError
 from runners.config.settings import Data
 from runners.config.task import Task
-from runners.data.embedded.splits import (
-    embedded_tasks,
-)
+from runners.data.embedded.splits import EMBEDDED_SETS, embedded_tasks
 from runners.data.hub import hub_answers
 
 
 def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
+    if data.source == "embedded" and not {*task.pairs} & {*EMBEDDED_SETS}:
+        raise UserError(
+            f"data=embedded: task {task.name} has none of the sets that are generated"
+            f" ({', '.join(EMBEDDED_SETS)}); use data=local data.dir=FOLDER"
+        )
     if data.source != "auto":
         return data.source, f"data={data.source}"
     if data.dir or os.environ.get("STS_DIR"):
@@ -48,9 +51,9 @@ def choose_source(task: Task, data: Data) -> tuple[str, str]:
 
 def local_folder(task: Task, data: Data) -> Path:
     """Return the folder that local paths are relative to; a missing one is a UserError."""
-    named = data.dir or os.environ.get("GLUE_DIR")
-    if named is None and _stands_alone(task):
+    if data.dir is None and _stands_alone(task):
         return Path.cwd()
+    named = data.dir or os.environ.get("GLUE_DIR")
     if named is None:
         raise UserError("data=local needs data.dir=FOLDER or the environment's GLUE_DIR")
     folder = Path(named).expanduser()

@@ -127,7 +127,7 @@ def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple
             f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training"
             " examples; use a smaller fraction or protocol=final"
         )
-    return train.take(rest), replace(train.take(sorted(part)), name="selection")
+    return train.take(rest), replace(train.take(sorted(part)), name="selection", skipped_rows=0)
 
 
 def count_overlap(split: Split, learned: Sequence[Split]) -> Split:

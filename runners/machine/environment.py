@@ -69,6 +69,9 @@ def commit() -> dict[str, Any]:
             return None
         return done.stdout.strip()
 
+    top = git("rev-parse", "--show-toplevel")
+    if top is None or Path(top).resolve() != ROOT.resolve():  # of another project around this one
+        return {"commit": None, "dirty": None}
     head = git("rev-parse", "HEAD")
     kept = [f":!results/{name}" for name in ("runs", "boards", "searches", "embedded")]
     changes = git("status", "--porcelain", "--", ".", *kept)

@@ -27,16 +27,26 @@ _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
+def worst(codes: Sequence[int]) -> int:
+    """Return the exit code that says most of several runs' codes; 0 where there is none.
+
+    A run that was killed by a signal counts as 128 plus its number, as in a shell. That another
+    process does a run (3) says less than that one failed (1) or could not be asked for (2).
+    """
+    plain = [128 - code if code < 0 else code for code in codes]
+    return max(plain, key=lambda code: {0: 0, 3: 1, 1: 2, 2: 3}.get(code, code + 4), default=0)
+
+
 def run_alone(arguments: Sequence[str]) -> int:
     """Run run.py with the arguments in a fresh process and return its exit code.
 
     The process is terminated when the one that waits for it dies, so that a sweep that is killed
     leaves nothing behind but checkpoints.
     """
-    environment = {**os.environ, _PARENT: str(os.getpid())}
+    environment = {**os.environ, **ending_with_this_process()}
     process = subprocess.Popen([sys.executable, str(RUN_PY), *arguments], env=environment)
     try:
-        return process.wait()
+        return worst([process.wait()])
     except BaseException:
         process.terminate()
         process.wait()
@@ -58,6 +68,11 @@ def uninterrupted() -> Iterator[None]:
             signal.signal(number, handler)
         for number in waiting:
             signal.raise_signal(number)
+
+
+def ending_with_this_process() -> dict[str, str]:
+    """Return what a process that is started finds in its environment, to end when this one dies."""
+    return {_PARENT: str(os.getpid())}
 
 
 def config_dir() -> list[str]:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
 from runners.config.settings import AdamWOptions, SuperAdamOptions
 from runners.optimizers.adamw_nobc import AdamWNoBC, Optimizer
 from runners.optimizers.super_adam import SuperAdam
-
-if TYPE_CHECKING:
-    pass
 
 
 def plain_groups(model: torch.nn.Module, lr: float, weight_decay: float) -> list[dict[str, Any]]:

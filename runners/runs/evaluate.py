@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from results import record as records
 from runners.config.check import RunConfig, model_path
-from runners.config.typed import is_typed
+from runners.config.settings import Data
+from runners.config.typed import is_typed, key_of
 from runners.jobs.job import Job
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     delta = load_delta(folder, model_path=model_path(command, typed))
     settings = delta.config.settings
     if is_typed(typed, "data"):
-        settings = settings.model_copy(update={"data": command.settings.data})
+        settings = settings.model_copy(update={"data": _data(settings.data, command, typed)})
     job = Job(dataclasses.replace(delta.config, settings=settings), trains=False)
     accelerator = make_accelerator(choose_device(command.settings.device), job.config)
     make_deterministic()
@@ -46,6 +47,15 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     compared = _compared(folder, delta.run, scoring)
     print(f"delta of run {delta.run}, data {job.data.source}{compared}")
     return 0
+
+
+def _data(stored: Data, command: RunConfig, typed: Sequence[str]) -> Data:
+    """Return the command's data where a source of data is typed, else the stored with what is."""
+    own = command.settings.data
+    if any(key_of(argument) == "data" for argument in typed):
+        return own
+    keys = [key for key in Data.model_fields if is_typed(typed, f"data.{key}")]
+    return stored.model_copy(update={key: getattr(own, key) for key in keys})
 
 
 def _compared(folder: str, run: str, scoring: Scoring) -> str:

@@ -56,9 +56,10 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
     device = str(accelerator.device)
     if job.config.precision == "bf16" and not computes_bf16(device):
         say("precision=bf16: this CPU only emulates it, many times slower than precision=fp32")
-    environment = describe_environment(device, job.config.precision)
-    environment |= Levers(settings.speed.switches, device).facts(None)
-    blank = replace(blank, environment=environment)
+    blank.environment.update(  # in place: a record of a failure says it too
+        describe_environment(device, job.config.precision)
+        | Levers(settings.speed.switches, device).facts(None)
+    )
     act = _train if len(job.data.train) else _score_untrained
     return act(job, accelerator, blank, began)
 
@@ -72,7 +73,10 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
     record = _prepared(job, blank, model, loaded.head)
     record = replace(record, train_seconds=0.0, startup_seconds=_since(began))
     scoring = Scoring(job, kind, encoded, accelerator)
-    scores = scoring(model, list(job.data.report), 0)
+    try:
+        scores = scoring(model, list(job.data.report), 0)
+    except Diverged as diverged:
+        return replace(_measured(job, record, scoring), status="diverged", error=_error(diverged))
     record = replace(
         record,
         status="finished",
@@ -112,13 +116,16 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
         course.run(Saving(course, checkpoints, settings.checkpoint))
         record = course.result(record)
     except Diverged as diverged:
-        status = "diverged"
-        record.error = {"type": "Diverged", "message": str(diverged), "step": diverged.step}
+        status, record.error = "diverged", _error(diverged)
     loop.finish()
     record = _measured(job, replace(record, status=status, **_course_facts(course)), scoring)
     if status == "finished":
         _write_beside(job, loop.model, prepared.loaded)
     return record
+
+
+def _error(diverged: Diverged) -> dict[str, Any]:
+    return {"type": "Diverged", "message": str(diverged), "step": diverged.step}
 
 
 def _prepared(job: Job, record: Record, model: Any, head: frozenset[str]) -> Record:

@@ -18,7 +18,11 @@ from runners.machine.console import say
 from runners.machine.device import set_threads
 from runners.runs.attempt import blank_record, train
 
-SAME_MACHINE = ("device", "device_name", "threads", "libraries", "python", "system")
+Metrics = dict[str, float]
+SAME_MACHINE = (
+    *("device", "device_name", "threads", "libraries", "python", "system"),
+    "onednn_products",
+)
 
 
 def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
@@ -47,16 +51,31 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
         print("equal to the bit: data, initial weights, every step's loss, weights, predictions")
         return 0
     print(f"first difference: {where}")
-    for split, metrics in again.scores.items():
-        for metric, value in metrics.items():
-            before = stored.scores[split][metric]
-            print(f"{split} {metric}: {100 * before:.2f} in the record, {100 * value:.2f} now")
+    for split in {**stored.scores, **again.scores}:
+        print(_scores(split, stored.scores.get(split), again.scores.get(split)))
+    if where.startswith(INPUTS):
+        print("another input is another run: give it the data and the weights of the record")
+        return 1
     if promise.startswith("3"):
         inside, spread = _within(stored, again, Path(command.settings.out))
         print(spread)
         return 0 if inside else 1
     print("promise broken")
     return 1
+
+
+INPUTS = ("data: ", "pretrained weights: ")  # the differences that are no run's
+
+
+def _scores(split: str, before: Metrics | None, now: Metrics | None) -> str:
+    """Say in a line each what a split scored then and now."""
+    if before is None or now is None:
+        return f"{split}: {'not in the record' if before is None else 'not here'}"
+    return "\n".join(
+        f"{split} {metric}: {100 * before[metric]:.2f} in the record, {100 * value:.2f} now"
+        for metric, value in now.items()
+        if metric in before
+    )
 
 
 def named_record(named: str, out: Path, act: str) -> Path:
@@ -105,8 +124,11 @@ def promised(stored: Record, again: Record) -> tuple[str, str]:
 
 def first_difference(stored: Record, again: Record) -> str | None:
     """Say where two records of one configuration first differ; None when they do not."""
-    for name, facts in again.data["splits"].items():
-        if stored.data["splits"].get(name, {}).get("sha256") != facts["sha256"]:
+    splits, known = again.data["splits"], stored.data["splits"]
+    for name in {**known, **splits}:
+        if name not in splits or name not in known:
+            return f"data: the split {name} is {'not here' if name in known else 'new'}"
+        if known[name]["sha256"] != splits[name]["sha256"]:
             return f"data: the split {name} holds other examples"
     if stored.weights["sha256"] != again.weights["sha256"]:
         return "pretrained weights: other files"
@@ -130,7 +152,8 @@ def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:
         return config | {"data": record.data["source"]}
 
     assert again.score is not None
-    same = [r for r in records.read_all(out, []) if r.score is not None and row(r) == row(stored)]
+    kept = records.read_all(out, []) if out.is_dir() else []
+    same = [r for r in kept if r.score is not None and row(r) == row(stored)]
     scores = [r.score for r in same if r.score is not None]
     if len(scores) < 2:
         return True, "one seed alone says nothing about the distribution: run more seeds"

@@ -14,5 +14,4 @@ class Classification(Labelled):
     """A logit for each label; the answer is the highest one's."""
 
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
-        logits: torch.Tensor = model(**batch).logits.float()
-        return logits.argmax(dim=-1)
+        return self.highest(model(**batch).logits.float())

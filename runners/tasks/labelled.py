@@ -77,5 +77,10 @@ class Labelled:
                 answers[indices] = values.cpu().numpy()
         return answers
 
+    def highest(self, logits: torch.Tensor) -> torch.Tensor:
+        """Return the number of the highest logit of each row, (B,); nan where one is not finite."""
+        number = logits.argmax(dim=-1).float()
+        return torch.where(logits.isfinite().all(dim=-1), number, torch.nan)
+
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:
         return [int(p) for p in predicted]

@@ -63,7 +63,7 @@ class MultipleChoice(Labelled):
         return Output(cross_entropy(logits, batch["labels"]), logits)
 
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
-        return self.logits(model, batch).argmax(dim=-1)
+        return self.highest(self.logits(model, batch))
 
     def logits(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the scores of each example's options, [batch, N], in float32."""

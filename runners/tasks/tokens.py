@@ -138,9 +138,9 @@ def _lay_out(encoded: Any) -> Tokens:
 
 
 def _read(path: Path) -> Tokens | None:
-    if not path.exists():
-        return None
     try:
+        if not path.exists():
+            return None
         with np.load(path, allow_pickle=False) as stored:
             types = stored.get("token_type_ids")
             tokens = Tokens(stored["input_ids"], types, stored["offsets"])

@@ -81,6 +81,8 @@ class Loop:
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         self._loss_owner = next((m for m in self.methods if "loss" in m.owns), None)
         self._gradient_owner = next((m for m in self.methods if "gradient" in m.owns), None)
+        owner = self._loss_owner
+        self._divisible = kind.divisible and (owner is None or owner.divisible)
         torch.manual_seed(derive(settings.seed, "dropout"))
 
     def forward(self, batch: Batch) -> Output:
@@ -180,7 +182,7 @@ class Loop:
                 return self._backward(batch, self._owned_loss)
             except RuntimeError as error:
                 size = min(rows, self.micro_batch or rows)
-                if size == 1 or not self.kind.divisible or not is_out_of_memory(error):
+                if size == 1 or not self._divisible or not is_out_of_memory(error):
                     raise
                 self.micro_batch = -(-size // 2)
             self.optimizer.zero_grad(set_to_none=True)
@@ -254,7 +256,8 @@ class Loop:
             n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
         }
         buffers = {n: b.detach().clone() for n, b in self.model.named_buffers()}
-        cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+        device = self.accelerator.device
+        cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []
         state = {
             "step": self.step,
             "trained": trained,
@@ -284,8 +287,10 @@ class Loop:
             method.load_state_dict(kept)
         self.step = state["step"]
         torch.set_rng_state(state["cpu_stream"])
-        if state["cuda_streams"]:
-            torch.cuda.set_rng_state_all(state["cuda_streams"])
+        streams, device = state["cuda_streams"], self.accelerator.device
+        if streams and device.type == "cuda":  # older checkpoints hold those of every GPU
+            own = device.index or 0
+            torch.cuda.set_rng_state(streams[own if own < len(streams) else 0], device)
 
 
 def _copied(value: Any) -> Any:

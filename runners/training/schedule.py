@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from runners.config.settings import Budget
 from runners.training.order import Order
-
-if TYPE_CHECKING:
-    pass
 
 
 def total_steps(budget: Budget, order: Order) -> int:
