@@ -57,7 +57,8 @@ class Record:
     the task's one number. `evaluations` lists the report scores after each evaluation;
     `best_on_dev` is the best of them, kept because papers print it, and never the headline.
     `startup_seconds` pass before the first step, of them `preparation_seconds` in which methods saw
-    training batches; `whole_seconds` pass before the record is written.
+    training batches; `whole_seconds` pass before the record is written. Of a run that was killed
+    they count from the command to its last checkpoint too.
     `initial_sha256` and `trained_sha256` hash the trained tensors before and after training,
     `losses` holds each step's, to nine digits.
     `micro_batch` is the rows a part of a batch had once memory ran out; gradients were added up.

@@ -61,7 +61,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             _discard_checkpoints(folder, name)
         before = _stamp(path)
         done = train(job, blank_record(job, arguments), began)
-        done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=now())
+        seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
+        done = replace(done, whole_seconds=round(seconds, 3), end=now())
         if not claim.holds() and (not claim.regain() or _was_done(path, before, done)):
             say(f"another process took {name} over while this one stood still; its record stands")
             return CLAIMED

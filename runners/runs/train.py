@@ -102,12 +102,13 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
         _prepared(job, blank, loop.model, prepared.loaded.head),
         steps=loop.steps,
         initial_sha256=trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"],
-        startup_seconds=_since(began),
     )
+    startup_seconds = _since(began)
     loop.start(prepared.encoded)
     record.environment |= loop.levers.facts(loop.model)
     scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
     course = Course(loop, scoring, job.config, str(record.initial_sha256))
+    course.began, course.startup_seconds = began, startup_seconds
     if saved is not None:
         course.load_state_dict(saved[1])
         say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
@@ -153,6 +154,8 @@ def _course_facts(course: Course) -> dict[str, Any]:
     return {
         "evaluations": course.evaluations,
         "losses": [float(f"{loss:.9g}") for loss in losses],
+        "startup_seconds": round(course.startup_seconds, 3),
+        "whole_seconds": round(course.earlier_seconds, 3),
         "resumed": course.resumed,
         "micro_batch": loop.micro_batch,
         "preparation_seconds": round(loop.preparation_seconds, 3),

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from results.errors import UserError
 from results.record import Record
 from runners.config.check import RunConfig
 from runners.config.settings import Checkpoint
@@ -25,7 +26,8 @@ class Course:
     """Trains a loop to its end and keeps what the record says about the way there.
 
     `state_dict` holds all of it, the loop's state included: a course that loads it goes on to the
-    same end, to the bit on a CPU.
+    same end, to the bit on a CPU. Seconds are by time.perf_counter(): the command `began`,
+    `startup_seconds` passed before steps, and `earlier_seconds` in processes that were killed.
     """
 
     def __init__(
@@ -38,6 +40,9 @@ class Course:
         self.selected: dict[str, Any] | None = None
         self.kept_state: dict[str, Any] = {}
         self.resumed: list[int] = []
+        self.began = time.perf_counter()
+        self.startup_seconds = 0.0
+        self.earlier_seconds = 0.0
 
     def run(self, after_step: Callable[[], None] = lambda: None) -> None:
         """Train, evaluating when it is due; `after_step` is called after each step."""
@@ -113,10 +118,23 @@ class Course:
             "eval_seconds": self.scoring.seconds,
             "resumed": self.resumed,
             "initial_sha256": self.initial_sha256,
+            "device": self.loop.accelerator.device.type,
+            "startup_seconds": self.startup_seconds,
+            "whole_seconds": self.earlier_seconds + time.perf_counter() - self.began,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from what `state_dict` returned."""
+        """Go on from what `state_dict` returned; on another kind of device it is a UserError."""
+        device = self.loop.accelerator.device.type
+        made_on = state.get("device", device)  # older checkpoints do not say
+        if made_on != device:
+            raise UserError(
+                f"the run's checkpoint of step {state['loop']['step']} is from device={made_on},"
+                f" and this is {device}: its record could be of neither; use device={made_on}, or"
+                " force=true to begin anew"
+            )
+        self.startup_seconds += state.get("startup_seconds", 0.0)
+        self.earlier_seconds = state.get("whole_seconds", 0.0)
         self.loop.load_state_dict(state["loop"])
         self.loop.progress = Progress(**state["progress"])
         self.loop.preparation_seconds = state["preparation_seconds"]
