@@ -1,17 +1,18 @@
 """A chain of runs: each stage starts from what the one before it left, the last is the target.
 
 Every stage is an ordinary run with a record of its own, in a process of its own. What is finished
-is not done again; a stage that another process does is waited for.
+is not done again, unless the next stage needs its weights and they were not kept; a stage that
+another process does is waited for.
 """
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import shutil
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from results.errors import UserError
@@ -22,98 +23,128 @@ from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone
+from runners.models.about import ABOUT
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does
-
-
-@dataclass
-class Step:
-    """A stage with what is typed for its run, but for its start; `run` is known once it can be."""
-
-    stage: Stage
-    overrides: list[str]
-    run: Planned | None = None
+PASSING = ".stages"  # folder of marks of the weights that a chain made for its next stage only
 
 
 def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
     """Do what a chain lacks, or list it; return 0 when its last run is finished."""
-    steps = steps_of(checked(composed["stages"]), typed)
-    for step in steps:
-        settings = check(compose(step.overrides)).settings
+    chain = Chain(steps_of(checked(composed["stages"]), typed), Planner(compose), composed["force"])
+    for overrides in chain.steps:
+        settings = check(compose(overrides)).settings
         if settings.task.facts.vectors:
             raise UserError(
-                f"stages: task={settings.task.name} compares vectors of sentences, and a chain"
-                " is of tasks with labels; use start=RUN"
+                f"stages: task={settings.task.name} compares vectors of sentences, and a chain is"
+                " of tasks with labels; use start=RUN"
             )
-    planner = Planner(compose)
     if composed["plan"]:
-        return _list(steps, planner)
-    created: list[Path] = []
-    for number, step in enumerate(steps):
-        started = _starting(steps, number)
-        run = planner.planned(Slot(0, step.stage.task, 0, started))
-        say(f"stage {number + 1} of {len(steps)}, task={step.stage.task}: {run.name}")
-        kept = run.path.with_suffix(".delta")
-        was_there = kept.is_dir()
-        code = _finish(run, last=number == len(steps) - 1)
-        step.run = planner.planned(run.slot)
-        if code != FINISHED:
-            say(f"the chain ends at stage {number + 1}, which is {step.run.state}")
-            return code
-        if number < len(steps) - 1 and not was_there:
-            created.append(kept)
-    if not composed["keep"]:
-        for folder in created:
-            shutil.rmtree(folder, ignore_errors=True)
-    return FINISHED
+        return chain.list()
+    code = chain.finish(chain.last)
+    if code == FINISHED and not composed["keep"]:
+        chain.remove_passing()
+    return code
 
 
-def steps_of(stages: Sequence[Stage], typed: Sequence[str]) -> list[Step]:
-    """Return each stage with what is typed for it: what is common, its task, its own settings."""
-    common = [
-        a for a in overrides_of(typed) if not is_typed([a], "plan", "own_process", *CHAIN_KEYS)
-    ]
-    last = len(stages) - 1
-    return [
-        Step(stage, [*common, f"task={stage.task}", *stage.set, *(["save=delta"] * (i < last))])
-        for i, stage in enumerate(stages)
-    ]
+def steps_of(stages: Sequence[Stage], typed: Sequence[str]) -> list[list[str]]:
+    """Return what is typed for each stage: what is common, its task, its own settings."""
+    common = [a for a in overrides_of(typed) if not is_typed([a], "plan", *CHAIN_KEYS)]
+    common = [a for a in common if not is_typed([a], "own_process")]
+    return [[*common, f"task={stage.task}", *stage.set] for stage in stages]
 
 
-def _starting(steps: Sequence[Step], number: int) -> list[str]:
-    """Return what is typed for a stage, with the run before it, which is finished."""
-    step = steps[number]
-    before = steps[number - 1].run if number else None
-    return step.overrides if before is None else [*step.overrides, f"start.run={before.name}"]
+@dataclass
+class Chain:
+    """The runs of a chain, by stage; a stage's run is known when the one before it is finished.
 
+    With `force`, each stage is done again once.
+    """
 
-def _finish(run: Planned, last: bool) -> int:
-    """Do a run unless it is done and left what the next stage needs; return its exit code."""
-    while True:
-        lacks = not last and not run.path.with_suffix(".delta").is_dir()
-        if run.look() == "diverged" and not last:
-            return NOT_FINISHED
-        if run.state == "finished" and not lacks and not last:
-            return FINISHED
-        code = run_alone([*config_dir(), *run.overrides])
-        if code != CLAIMED:
-            return code
-        time.sleep(WAIT)
+    steps: list[list[str]]
+    planner: Planner
+    force: bool = False
+    _done: set[int] = field(default_factory=set)
 
+    @property
+    def last(self) -> int:
+        return len(self.steps) - 1
 
-def _list(steps: Sequence[Step], planner: Planner) -> int:
-    """Print a line a stage: where its run stands, its name, and the command that does it."""
-    known = True
-    for number, step in enumerate(steps):
-        if known:
-            run = planner.planned(Slot(0, step.stage.task, 0, _starting(steps, number)))
-            step.run, state, name = run, run.state, run.name
-            overrides = run.overrides
-        else:
-            state, name = "waiting", f"{step.stage.task} after stage {number}"
-            overrides = [*step.overrides, "start=RUN"]
-        command = shlex.join(["python", "run.py", *config_dir(), *overrides])
-        print(f"{state:9} {name}  {command}")
-        known = known and state == "finished"
-    return FINISHED
+    def run_of(self, stage: int) -> Planned | None:
+        """Return a stage's run and where it stands; None where the one before is not finished."""
+        start: list[str] = []
+        if stage:
+            before = self.run_of(stage - 1)
+            if before is None or before.state != "finished":
+                return None
+            start = [f"start.run={before.path}"]
+        kept = [] if stage == self.last else ["save=delta"]
+        return self.planner.planned(Slot(0, "", 0, [*self.steps[stage], *start, *kept]))
+
+    def finish(self, stage: int, left: bool = False) -> int:
+        """Do a stage and what it needs; `left`, its weights are needed too. Return its exit code.
+
+        The last stage is started even where it is finished: that prints its stored result.
+        """
+        run = self.run_of(stage)
+        forced = self.force and stage not in self._done
+        if run is not None and not forced:
+            if run.state == "diverged" and stage < self.last:
+                return self._ends(stage, run)
+            if run.state == "finished" and stage < self.last and (not left or self._left(run)):
+                return FINISHED
+        if stage and (run is None or run.state != "finished" or left or forced):
+            code = self.finish(stage - 1, left=True)
+            if code != FINISHED:
+                return code
+        return self._do(stage)
+
+    def _do(self, stage: int) -> int:
+        run = self.run_of(stage)
+        assert run is not None
+        say(f"stage {stage + 1} of {len(self.steps)}: {run.name}")
+        if stage < self.last and not self._left(run):
+            self._mark(run)
+        while (code := run_alone([*config_dir(), *run.overrides])) == CLAIMED:
+            time.sleep(WAIT)
+        self._done.add(stage)
+        if code != FINISHED and stage < self.last:
+            run.look()
+            return self._ends(stage, run, code)
+        return code
+
+    def _ends(self, stage: int, run: Planned, code: int = NOT_FINISHED) -> int:
+        say(f"the chain ends at stage {stage + 1}, which is {run.state}: {run.name}")
+        return code
+
+    def _left(self, run: Planned) -> bool:
+        return (run.path.with_name(f"{run.name}.delta") / ABOUT).is_file()
+
+    def _mark(self, run: Planned) -> None:
+        """Note that a run's weights are made for the next stage only."""
+        marks = run.path.parent / PASSING
+        marks.mkdir(parents=True, exist_ok=True)
+        (marks / run.name).touch()
+
+    def remove_passing(self) -> None:
+        """Remove the weights that were made for the next stage only."""
+        for stage in range(self.last):
+            run = self.run_of(stage)
+            mark = None if run is None else run.path.parent / PASSING / run.name
+            if run is not None and mark is not None and mark.is_file():
+                shutil.rmtree(run.path.with_name(f"{run.name}.delta"), ignore_errors=True)
+                mark.unlink()
+                with contextlib.suppress(OSError):
+                    mark.parent.rmdir()
+
+    def list(self) -> int:
+        """Print a line a stage: where its run stands, its name, and the command that does it."""
+        for stage, overrides in enumerate(self.steps):
+            run = self.run_of(stage)
+            state = "waiting" if run is None else run.state
+            name = f"stage {stage + 1} waits for the one before" if run is None else run.name
+            typed = [*overrides, "start=RUN"] if run is None else run.overrides
+            command = shlex.join(["python", "run.py", *config_dir(), *typed])
+            print(f"{state:9} {name}  {command}")
+        return FINISHED

@@ -66,8 +66,8 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in usual.items():
             signal.signal(number, handler)
-        for number in waiting:
-            signal.raise_signal(number)
+        for late in waiting:
+            signal.raise_signal(late)
 
 
 def ending_with_this_process() -> dict[str, str]:

@@ -289,8 +289,8 @@ class Loop:
         torch.set_rng_state(state["cpu_stream"])
         streams, device = state["cuda_streams"], self.accelerator.device
         if streams and device.type == "cuda":  # older checkpoints hold those of every GPU
-            own = device.index or 0
-            torch.cuda.set_rng_state(streams[own if own < len(streams) else 0], device)
+            index = device.index or 0
+            torch.cuda.set_rng_state(streams[index if index < len(streams) else 0], device)
 
 
 def _copied(value: Any) -> Any:
