@@ -98,11 +98,9 @@ def _spearman(one: Floats, gold: Floats, counts: Floats, positive: int) -> Float
 def _ranks(values: Floats, counts: Floats) -> Floats:
     """Return each example's middle rank within each draw, [draws, examples]."""
     distinct, place = np.unique(values, return_inverse=True)
-    if len(distinct) == len(values):
-        mass = counts[:, np.argsort(values)]
-    else:
-        mass = np.zeros((len(counts), len(distinct)))
-        np.add.at(mass.T, place, counts.T)
+    ascending = np.argsort(place, kind="stable")
+    first = np.searchsorted(place[ascending], np.arange(len(distinct)))
+    mass = np.add.reduceat(counts[:, ascending], first, axis=1)
     return (np.cumsum(mass, axis=1) - (mass - 1) / 2)[:, place]
 
 

@@ -11,6 +11,7 @@ from results.errors import UserError, nearest
 from runners.config.task import Task
 from runners.data.labels import hub_labels
 from runners.data.split import Split
+from runners.network import bound_waiting
 
 if TYPE_CHECKING:
     import datasets
@@ -80,6 +81,7 @@ def hub_table(
     """Return a split of a hub data set; what cannot be read is a UserError that begins `key`."""
     import datasets
 
+    bound_waiting()
     datasets.disable_progress_bars()
     try:
         return datasets.load_dataset(path, config, split=split, revision=commit)

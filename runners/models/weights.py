@@ -6,6 +6,7 @@ configuration names one, and is part of every run's name.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -18,6 +19,7 @@ from typing import Any
 from results.errors import UserError
 from runners.config.settings import Model
 from runners.models.heads import head_tensors, tensor_names
+from runners.network import bound_waiting
 
 OFFLINE = "works offline: model=minilm, or a local folder as model.name_or_path=FOLDER"
 
@@ -246,14 +248,25 @@ def _hash_texts(folder: Path) -> str:
 
 def _from_hub(repo: str, revision: str | None) -> tuple[Path, str]:
     """Fetch a model's safetensors, or find them in the hub's cache; return folder and commit."""
-    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub import HfApi, constants, snapshot_download
     from huggingface_hub.utils.tqdm import disable_progress_bars
 
+    seconds = bound_waiting()
     if not sys.stderr.isatty():
         disable_progress_bars()
 
     def fetch(wanted: str | None) -> Path:
         options: dict[str, Any] = {"allow_patterns": _HUB_FILES, "ignore_patterns": _HUB_IGNORED}
+        if constants.HF_HUB_OFFLINE:
+            return Path(snapshot_download(repo, revision=wanted, **options))
+        try:
+            HfApi().model_info(repo, revision=wanted, timeout=seconds)  # which the next has not
+        except Exception:
+            with contextlib.suppress(Exception):  # what was fetched before will do
+                return Path(
+                    snapshot_download(repo, revision=wanted, local_files_only=True, **options)
+                )
+            raise
         return Path(snapshot_download(repo, revision=wanted, etag_timeout=5, **options))
 
     try:

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from results.errors import UserError
 from results.record import Record, read_all
 from runners.exports.delta import load_delta
+from tests.anew import anew
 from tests.conftest import ROOT, Cli, narrow, tiny
 from tests.tiny import save_tiny, tiny_batch, tiny_model
 
@@ -31,23 +32,19 @@ def _saved(cli: Cli, folder: Path, out: Path, *arguments: str) -> tuple[Record, 
     return record, out / f"{record.run}.delta"
 
 
-@pytest.mark.parametrize("method", ["bitfit", "adapter", "unipelt", "lora", "prefix"])
-def test_delta_scores_the_same_in_a_new_process(
-    method: str, cli: Cli, tiny_folder: Folder, tmp_path: Path
+def test_deltas_score_the_same_in_a_new_process(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
-    record, delta = _saved(cli, tiny_folder("bert"), tmp_path / "out", *narrow(method))
-    done = subprocess.run(
-        [sys.executable, "run.py", f"eval={delta}"],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    assert f"accuracy {100 * record.scores['validation']['accuracy']:.2f}" in done.stdout
-    assert "predictions equal the record's" in done.stdout
-    files = {p.name for p in delta.iterdir()}
-    ours = {"delta.json", "delta.safetensors"}
-    assert files == ours or (method in PEFT and "adapter_config.json" in files)
+    methods = ("bitfit", "adapter", "unipelt", "lora", "prefix")
+    saved = [_saved(cli, tiny_folder("bert"), tmp_path / m, *narrow(m)) for m in methods]
+    done = anew([[f"eval={delta}"] for _, delta in saved], tmp_path)
+    for method, (record, delta), outcome in zip(methods, saved, done, strict=True):
+        assert outcome.code == 0, outcome.err
+        assert f"accuracy {100 * record.scores['validation']['accuracy']:.2f}" in outcome.out
+        assert "predictions equal the record's" in outcome.out
+        files = {p.name for p in delta.iterdir()}
+        ours = {"delta.json", "delta.safetensors"}
+        assert files == ours or (method in PEFT and "adapter_config.json" in files)
 
 
 def test_logits_of_a_delta_are_bitwise_equal_in_a_new_process(

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,17 +9,8 @@ from typing import Any
 
 from methods.registry import registered
 from results.record import Record, read_all
-from tests.conftest import ROOT, narrow, task_of, tiny
-
-# Does run after run in one process, as a launcher that uses its processes again does.
-DRIVER = """
-import json, sys
-from runners.command import main
-for arguments in json.loads(sys.argv[1]):
-    sys.argv = ["run.py", *arguments]
-    code = main()
-    assert code == 0, (arguments, code)
-"""
+from tests.anew import anew
+from tests.conftest import Cli, narrow, task_of, tiny
 
 
 def _without_times(value: Any) -> Any:
@@ -38,22 +25,18 @@ def _without_times(value: Any) -> Any:
 
 
 def test_every_method_is_equal_in_two_processes_whatever_ran_before(
-    tiny_folder: Callable[[str], Path], tmp_path: Path
+    tiny_folder: Callable[[str], Path], tmp_path: Path, cli: Cli
 ) -> None:
     """Every method in one process, and again in another one in the opposite order."""
     found: list[dict[str, Record]] = []
     for i, order in enumerate((list(registered()), list(registered())[::-1])):
         small = tiny(tiny_folder("bert"), "threads=1", f"out={tmp_path / str(i)}")
         runs = [[*small, f"task={task_of(m, 'rte')}", *narrow(m)] for m in order]
-        done = subprocess.run(
-            [sys.executable, "-c", DRIVER, json.dumps(runs)],
-            cwd=ROOT,
-            env={**os.environ, "PYTHONHASHSEED": str(i + 1)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
+        if i:
+            done = anew(runs, tmp_path, PYTHONHASHSEED="1")
+        else:
+            done = [cli(*arguments) for arguments in runs]
+        assert [(o.code, o.err) for o in done if o.code] == []
         found.append({"+".join(r.methods): r for r in read_all(tmp_path / str(i))})
     first, second = found
     assert set(first) == set(second) == {*registered()}
