@@ -19,8 +19,10 @@ import pytest
 from results.record import Record, read
 from runners.command import main
 from runners.contract.parts import SMALL, composed, configure, narrow, task_of, tiny  # noqa: F401
+from tests.composing import remember_compositions
 from tests.tiny import save_tiny
 
+remember_compositions()
 ROOT = Path(__file__).resolve().parent.parent
 REAL_GLUE = Path(os.environ.pop("GLUE_DIR", None) or ROOT.parent / "shared" / "data" / "glue")
 REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "data" / "sts")

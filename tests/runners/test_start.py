@@ -5,9 +5,10 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, Cli, tiny
 
 HEAVY = (
     "torch",
@@ -22,12 +23,11 @@ HEAVY = (
 )
 
 
-def test_finished_run_is_recognised_before_torch_is_imported(tiny_folder, tmp_path: Path) -> None:
-    from tests.conftest import tiny
-
+def test_finished_run_is_recognised_before_torch_is_imported(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
     arguments = tiny(tiny_folder("bert"), "task=rte", f"out={tmp_path}")
-    command = [sys.executable, "run.py", *arguments]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    assert cli(*arguments).code == 0
     code = (
         "import runpy, sys\n"
         f"sys.argv = ['run.py', *{arguments!r}]\n"

@@ -17,6 +17,7 @@ import pytest
 
 from results.errors import UserError
 from results.record import read_all
+from runners.boards.board import _gpus
 from runners.boards.plan import (
     Board,
     Entry,
@@ -418,6 +419,40 @@ def test_each_run_owns_a_gpu_unless_sharing_is_asked_for_and_recorded(
     assert cli(*given, "workers=1", "threads=1", "board.methods=[linear]").code == 0
     alone = [r for r in read_all(tmp_path / "runs") if r.methods == ["linear"]]
     assert {r.environment["shared_device"] for r in alone} == {False}
+
+
+@pytest.mark.parametrize(
+    ("named", "gpus"), [("0,1", ["0", "1"]), ("-1", []), ("2,-1,3", ["2"]), ("", [])]
+)
+def test_devices_that_are_hidden_are_not_counted(
+    named: str, gpus: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", named)
+    assert _gpus() == gpus
+
+
+def test_a_board_gives_out_gpus_by_itself(cli: Cli, tiny_folder: Folder) -> None:
+    given = [a for a in small(tiny_folder("bert")) if not a.startswith("device=")]
+    refused = cli(*given, "device=cuda:1")
+    assert refused.code == 2
+    assert "name those it may use by CUDA_VISIBLE_DEVICES=1" in refused.err
+
+
+def test_what_another_process_finished_meanwhile_is_not_done_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Two boards with retry=failed: the one that was slower finds the run finished."""
+    started: list[str] = []
+    monkeypatch.setattr(Pool, "_once", lambda self, run, worker: started.append(run.name) or 0)
+    runs = [
+        Planned(Slot(0, "rte", 1, []), [], name, tmp_path / f"{name}.json", again=True)
+        for name in ("finished", "failed")
+    ]
+    monkeypatch.setattr(
+        Planned, "look", lambda self: "finished" if self.name == "finished" else "diverged"
+    )
+    Pool(runs, 1, 1, [], tmp_path).go()
+    assert started == ["failed"]
 
 
 def test_gpus_are_handed_out_one_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

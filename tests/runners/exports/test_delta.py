@@ -261,6 +261,18 @@ def test_other_pretrained_weights_are_refused(
     assert "predictions equal the record's" in done.out
 
 
+def test_one_key_of_data_changes_that_key_alone(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    record, delta = _saved(cli, tiny_folder("bert"), tmp_path / "out", "data.seed=3")
+    found = cli(f"eval={delta}", "data.eval_size=20", "device=cpu")
+    assert found.code == 0, found.err
+    assert record.data["source"] == "embedded"
+    assert "data embedded" in found.out
+    assert "predictions differ" in found.out  # there are fewer
+    assert "data auto" not in found.out
+
+
 def test_eval_names_a_wrong_folder_in_one_line(cli: Cli, tmp_path: Path) -> None:
     done = cli(f"eval={tmp_path}")
     assert done.code == 2

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from runners.jobs.job import Job
 from runners.models.weights import find_weights
 from runners.runs.lease import Claim
 from runners.tasks.collate import Collator
+from tests.anew import anew
 from tests.claims import take
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
@@ -145,18 +145,12 @@ def test_a_result_reaches_a_shared_log_in_one_piece(
         assert result.endswith("\n")
 
 
-def test_two_processes_agree_to_the_bit(tiny_folder: TinyFolder, tmp_path: Path) -> None:
-    found = []
-    for name in ("a", "b"):
-        command = [
-            sys.executable,
-            "run.py",
-            *tiny(tiny_folder("bert"), "task=stsb", f"out={tmp_path / name}"),
-        ]
-        subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
-        [record] = records.read_all(tmp_path / name)
-        found.append(record)
-    first, second = found
+def test_two_processes_agree_to_the_bit(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
+    given = tiny(tiny_folder("bert"), "task=stsb", "threads=1")
+    assert cli(*given, f"out={tmp_path / 'a'}").code == 0
+    [done] = anew([[*given, f"out={tmp_path / 'b'}"]], tmp_path)
+    assert done.code == 0, done.err
+    [first], [second] = (records.read_all(tmp_path / name) for name in ("a", "b"))
     timeless = (
         "preparation_seconds",
         "whole_seconds",
@@ -247,6 +241,18 @@ def test_loss_that_becomes_nan_is_a_diverged_record(
     assert "stored result" in again.out
 
 
+@pytest.mark.parametrize("task", ["rte", "stsb"])
+def test_weights_that_the_last_step_ruined_are_no_result(
+    task: str, cli: Cli, tiny_folder: TinyFolder, tmp_path: Path
+) -> None:
+    """The loss before it was finite; an answer of what is not finite is none."""
+    ruin = ("budget.steps=1", "budget.warmup=0", "lr=1e38")
+    assert cli(*tiny(tiny_folder("bert"), f"task={task}", *ruin)).code == 1
+    [record] = _records(tmp_path)
+    assert (record.status, record.score) == ("diverged", None)
+    assert "a prediction on validation was not finite" in str(record.error)
+
+
 def test_failed_run_exits_nonzero_and_leaves_a_record(
     cli: Cli, tiny_folder: TinyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -262,6 +268,7 @@ def test_failed_run_exits_nonzero_and_leaves_a_record(
     assert record.status == "failed"
     assert record.error == {"type": "RuntimeError", "message": "out of memory, say"}
     assert record.config["task"]["name"] == "rte"
+    assert {"device", "libraries", "commit"} <= record.environment.keys()
     assert cli(*arguments).code == 0  # a failed run is run again, and replaces its record
     assert [r.status for r in _records(tmp_path)] == ["finished"]
 

@@ -123,3 +123,21 @@ def test_weights_that_changed_since_are_named(cli: Cli, tmp_path: Path) -> None:
     found = cli(f"verify={record.run}")
     assert "first difference: pretrained weights: other files" in found.out
     assert "differs: the run's own definition" in found.out
+    assert found.code == 1  # it is another run, whatever it scores
+
+
+def test_other_examples_are_named_and_are_another_run(
+    cli: Cli, done: Record, tmp_path: Path
+) -> None:
+    splits = done.data["splits"]
+    more = {**splits, "validation_mismatched": splits["validation"]}
+    scores = {**done.scores, "validation_mismatched": done.scores["validation"]}
+    kept = {**done.predictions, "validation_mismatched": done.predictions["validation"]}
+    record = dataclasses.replace(
+        done, data={**done.data, "splits": more}, scores=scores, predictions=kept
+    )
+    write(record, tmp_path / "runs")
+    found = cli(f"verify={done.run}")
+    assert found.code == 1
+    assert "first difference: data: the split validation_mismatched is not here" in found.out
+    assert "validation_mismatched: not here" in found.out

@@ -103,6 +103,7 @@ def test_every_method_goes_on_to_the_same_end(
     assert outcome(cut) == outcome(whole)
     assert (whole.resumed, cut.resumed) == ([], [3, 5])
     assert cut.run == whole.run
+    assert cut.whole_seconds >= cut.train_seconds + cut.startup_seconds  # of all its processes
     assert not (tmp_path / "cut" / ".checkpoints").exists()
 
 
@@ -138,6 +139,35 @@ def test_selection_optimizer_and_average_go_on_too(
     [whole], [cut] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
     assert outcome(cut) == outcome(whole)
     assert cut.train_seconds is not None
+
+
+def test_a_run_that_began_on_another_kind_of_device_says_so_and_stays_as_it_is(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tiny(tiny_folder("bert"), "budget.steps=6", "checkpoint.steps=1")
+    described = course.Course.state_dict
+
+    def on_gpu(self: course.Course) -> dict[str, Any]:
+        return {**described(self), "device": "cuda"}
+
+    every = course.Saving.__call__
+
+    def call(self: course.Saving) -> None:
+        every(self)
+        if self.course.loop.step == 3:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Course, "state_dict", on_gpu)
+        patch.setattr(course.Saving, "__call__", call)
+        with pytest.raises(Killed):
+            cli(*given)
+    kept = sorted((tmp_path / "runs").glob(".checkpoints/*/*"))
+    found = cli(*given)
+    assert found.code == 2
+    assert "checkpoint of step 3 is from device=cuda, and this is cpu" in found.err
+    assert sorted((tmp_path / "runs").glob(".checkpoints/*/*")) == kept
+    assert cli(*given, "force=true").code == 0
 
 
 @pytest.mark.parametrize("method", ["full", "bitfit", "child_tuning_f", "hype", "promptbert"])

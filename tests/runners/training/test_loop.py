@@ -212,6 +212,21 @@ def test_a_batch_that_does_not_fit_is_done_in_parts(
             assert torch.allclose(tensor, trained[1][name], atol=2e-5), name
 
 
+def test_a_loss_that_is_no_mean_is_not_done_in_parts(
+    tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The sum over a half, weighted by its size, would be a quarter of the whole's."""
+    loop = _loop(tiny_folder("bert"), "method=rdrop", "method.rdrop.reduction=sum")
+
+    def forward(batch: Batch) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(loop, "forward", forward)
+    with pytest.raises(torch.OutOfMemoryError):
+        loop.run(1)
+    assert loop.micro_batch is None
+
+
 def test_one_row_that_does_not_fit_is_an_error(
     tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
