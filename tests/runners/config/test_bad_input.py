@@ -85,6 +85,8 @@ def _nothing_written(folder: Path) -> None:
         (["data=local"], ["data=local needs data.dir=FOLDER"]),
         (["data=local", "data.dir=/no/such"], ["data.dir=/no/such: no such folder"]),
         (["model.name_or_path=/no/such"], ["/no/such: no such folder", "model=minilm"]),
+        (["method.full=3"], ["method.full=3 takes its options away"]),
+        (["method=bitfit", "method.bitfit=null"], ["method.bitfit=None takes its options away"]),
         (["out=/dev/null/runs"], ["out=/dev/null/runs: cannot be written"]),
     ],
 )

@@ -1,0 +1,34 @@
+"""Which code made a record."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from runners.machine import environment
+from tests.conftest import ROOT
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    done = subprocess.run(
+        ["git", "-C", str(folder), "-c", "user.name=a", "-c", "user.email=a@b", *arguments],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout.strip()
+
+
+def test_commit_is_this_projects_own_and_never_that_of_one_around_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "tunebench").mkdir()
+    (tmp_path / "file").write_text("")
+    _git(tmp_path, "init", "-q")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-qm", "another project")
+    monkeypatch.setattr(environment, "ROOT", tmp_path / "tunebench")
+    assert environment.commit() == {"commit": None, "dirty": None}
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    assert environment.commit() == {"commit": _git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
+    assert tmp_path != ROOT
