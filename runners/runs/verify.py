@@ -10,10 +10,11 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
+from results.plain_file import is_file, is_folder
 from results.record import Record, find_record
 from runners.config.check import RunConfig, from_record
 from runners.jobs.job import Job
-from runners.machine.console import say
+from runners.machine.console import say, show
 from runners.machine.device import set_threads
 from runners.runs.attempt import blank_record, train
 
@@ -39,32 +40,33 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
         say(f"verify: the run again is {again.status}: {again.error}")
         return 1
     promise, differing = promised(stored, again)
-    print(f"verify {stored.run}")
-    print(f"promise: {promise}{f' (differs: {differing})' if differing else ''}")
+    show(f"verify {stored.run}")
+    show(f"promise: {promise}{f' (differs: {differing})' if differing else ''}")
     where = first_difference(stored, again)
     if where is None:
-        print("equal to the bit: data, initial weights, every step's loss, weights, predictions")
+        show("equal to the bit: data, initial weights, every step's loss, weights, predictions")
         return 0
-    print(f"first difference: {where}")
+    show(f"first difference: {where}")
     for split, metrics in again.scores.items():
         for metric, value in metrics.items():
-            before = stored.scores[split][metric]
-            print(f"{split} {metric}: {100 * before:.2f} in the record, {100 * value:.2f} now")
+            before = stored.scores.get(split, {}).get(metric)
+            said = "none" if before is None else f"{100 * before:.2f}"
+            show(f"{split} {metric}: {said} in the record, {100 * value:.2f} now")
     if promise.startswith("3"):
         inside, spread = _within(stored, again, Path(command.settings.out))
-        print(spread)
+        show(spread)
         return 0 if inside else 1
-    print("promise broken")
+    show("promise broken")
     return 1
 
 
 def named_record(named: str, out: Path, act: str) -> Path:
     """Return a record's file from its path, its run's name in `out`, or the start of one."""
-    if Path(named).is_dir():
+    if is_folder(Path(named)):
         wrong = "that is a folder"
     elif set(named) & set("*?["):
         wrong = "that is a pattern"
-    elif Path(named).is_absolute() and not Path(named).is_file():
+    elif Path(named).is_absolute() and not is_file(Path(named)):
         wrong = "no such file"
     else:
         return find_record(named, out, act)

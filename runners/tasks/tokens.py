@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from numpy.typing import NDArray
 from results.errors import UserError
 from results.whole import whole
 from runners.data.split import Split
+from runners.machine.console import say
 from runners.models.weights import Weights
 
 if TYPE_CHECKING:
@@ -131,7 +131,7 @@ def _read(path: Path) -> Tokens | None:
                 return tokens
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    print(f"cached tokens {path} are damaged; they are made again", file=sys.stderr)
+    say(f"cached tokens {path} are damaged; they are made again")
     return None
 
 
