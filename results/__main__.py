@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from results.pages.text import NO_RECORDS, place, render, sheets, show, write
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
 from results.papers.published import papers
+from results.printable import print_anything, printable
 from results.record import Record, read_all
 from results.run_list import find_list
 from results.stats.compare import judge
@@ -36,20 +38,19 @@ FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
+    print_anything()
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
     options = _parser().parse_args(given if command == "tables" else given[1:])
     try:
-        bad: list[str] = []
-        records = read_all(options.folder, bad)
-        for sentence in bad:
-            print(f"passed over: {sentence}", file=sys.stderr)
+        records = _named(lambda bad: read_all(options.folder, bad))
         records = only(records, options.only) if options.only else records
         if command == "boards":
             from results.pages.board_folder import write_boards
 
-            for path in write_boards(records, options.boards, options.folder, options.pdf):
-                print(path)
+            places, pdf = (options.boards, options.folder), options.pdf
+            for path in _named(lambda bad: write_boards(records, *places, bad, pdf)):
+                print(printable(path))
         elif command == "tables":
             _tables(records, options)
         elif command == "search":
@@ -62,6 +63,16 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _named(act: Callable[[list[str]], list[Any]]) -> list[Any]:
+    """Return what `act` does, and print what it passed over, a sentence each."""
+    bad: list[str] = []
+    try:
+        return act(bad)
+    finally:
+        for sentence in bad:
+            print(f"passed over: {printable(sentence)}", file=sys.stderr)
 
 
 def _parser() -> argparse.ArgumentParser:

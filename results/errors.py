@@ -5,9 +5,17 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+from results.printable import printable
+
 
 class UserError(Exception):
-    """A mistake its user can mend: what was asked, what is wrong, what to type instead."""
+    """A mistake its user can mend: what was asked, what is wrong, what to type instead.
+
+    Each argument is a line, shown without what would act on a terminal.
+    """
+
+    def __str__(self) -> str:
+        return "\n".join(map(printable, self.args))
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

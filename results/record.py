@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import re
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from results.errors import UserError
-from results.plain_file import read_plain
+from results.plain_file import is_file, read_json
 from results.sealed import is_changed, sealed
 from results.whole import whole
 
 
 def find_record(named: str, out: Path, key: str = "verify") -> Path:
     """Return a record's file from its path, or from its run's name or the start of one."""
-    if Path(named).is_file():
+    if is_file(Path(named)):
         return Path(named)
     paths = sorted(out.glob(f"{named.removesuffix('.json')}*.json")) if named.strip() else []
     if len(paths) != 1:
@@ -191,38 +192,13 @@ def read_copy(path: Path) -> Record:
     Its scores are taken as they are.
     """
     try:
-        raw = read_plain(path, LARGEST)
-        text = raw.decode("utf-8")
-        content = _parsed(raw, text)
-    except (OSError, ValueError, RecursionError) as error:
+        content, text = read_json(path, LARGEST)
+    except (OSError, ValueError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or error
         raise UserError(f"{path} cannot be read as a record: {reason}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path} is no record")
     return from_mapping(content, str(path), text)
-
-
-def _parsed(raw: bytes, text: str) -> Any:
-    """Return parsed JSON whose text can be printed and whose whole numbers fit in 64 bits."""
-    long = b"0" * 19 in raw.translate(_ALL_DIGITS_0)
-    whole_number = _whole_number if long else None  # a function of ours is slow
-    content = json.loads(text, parse_constant=_no_number, parse_int=whole_number)
-    if re.search(r"\\u[dD]", text):
-        json.dumps(content, ensure_ascii=False).encode("utf-8")
-    return content
-
-
-_ALL_DIGITS_0 = bytes.maketrans(b"123456789", b"000000000")
-
-
-def _no_number(text: str) -> None:
-    raise ValueError(f"{text} is no number")
-
-
-def _whole_number(text: str) -> int:
-    if len(text) > 20 or not -(2**63) <= int(text) < 2**63:
-        raise ValueError(f"{text[:20]}… is too large a number")
-    return int(text)
 
 
 def read(path: Path) -> Record:
@@ -245,23 +221,43 @@ def read_all(folder: Path, bad: list[str] | None = None) -> list[Record]:
     """Read every record below a folder, in the order of their names.
 
     With `bad`, files that are no records are passed over and named there, a sentence each; without,
-    the first one is a UserError.
+    the first one is a UserError. Hidden folders and exports of trained models hold none.
     """
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder of records; run something first, or name another folder"
         )
-    records = []
-    for path in sorted(folder.rglob("*.json")):
-        if path.parent.suffix == ".delta":
-            continue
+    records, problems = [], list[UserError]()
+    for path in sorted(_json_below(folder, problems)):
         try:
             records.append(read(path))
         except UserError as error:
-            if bad is None:
-                raise
-            bad.append(str(error))
+            problems.append(error)
+        if problems and bad is None:
+            raise problems[0]
+    if bad is not None:
+        bad += map(str, problems)
     return records
+
+
+def _json_below(folder: Path, problems: list[UserError]) -> Iterator[Path]:
+    """Yield all that is called .json below a folder, without what lies in folders of other use."""
+
+    def note(error: OSError) -> None:
+        problems.append(UserError(f"{error.filename} cannot be read: {error.strerror}"))
+
+    for name, folders, files in os.walk(folder, onerror=note):
+        here = Path(name)
+        if here != folder and (here.suffix in _EXPORTS or not _MARKS.isdisjoint(files)):
+            folders.clear()
+            continue
+        folders[:] = [one for one in folders if not one.startswith(".")]
+        yield from (here / one for one in (*files, *folders) if one.endswith(".json"))
+
+
+# What save= writes beside records, and the files by which such a folder is known under any name.
+_EXPORTS = (".delta", ".sentence-transformers")
+_MARKS = frozenset({"delta.json", "modules.json", "adapter_config.json", "config.json"})
 
 
 def check_writable(folder: Path) -> None:

@@ -85,8 +85,8 @@ def _again(
     if metric == "f1":
         return _f1(predicted == index, gold == index), EXACT
     if metric == "macro_f1":
-        each = [_f1(predicted == one, gold == one) for one in {*predicted, *gold}]
-        return float(np.mean(each)), EXACT
+        both, p, g = _counts(predicted, gold)
+        return float(np.mean(2 * both / (p + g))), EXACT
     if metric == "matthews_correlation":
         return _matthews(predicted, gold), EXACT
     return None
@@ -97,11 +97,19 @@ def _f1(predicted: NDArray[np.bool_], gold: NDArray[np.bool_]) -> float:
     return 2 * int((predicted & gold).sum()) / either if either else 0.0
 
 
+def _counts(predicted: Numbers, gold: Numbers) -> tuple[Numbers, Numbers, Numbers]:
+    """Return for each class how often both say it, how often the one does, and the other."""
+    classes, place = np.unique(np.concatenate([predicted, gold]), return_inverse=True)
+    said, true = place[: len(gold)], place[len(gold) :]
+    sides = (said[said == true], said, true)
+    both, p, g = (np.bincount(x, minlength=len(classes)).astype(float) for x in sides)
+    return both, p, g
+
+
 def _matthews(predicted: Numbers, gold: Numbers) -> float:
     """The correlation of two partitions, as Gorodkin 2004 has it for any number of classes."""
-    classes = sorted({*predicted, *gold})
-    p, g = (np.array([(x == one).sum() for one in classes], float) for x in (predicted, gold))
-    n, agree = len(gold), float((predicted == gold).sum())
+    both, p, g = _counts(predicted, gold)
+    n, agree = len(gold), float(both.sum())
     spread = (n * n - p @ p) * (n * n - g @ g)
     return float((agree * n - p @ g) / math.sqrt(spread)) if spread > 0 else 0.0
 

@@ -11,9 +11,11 @@ from functools import cached_property
 from pathlib import Path
 
 from results.errors import UserError, nearest
+from results.plain_file import read_json
 from results.whole import whole
 
 LIST = "runs.json"
+LARGEST = 2**26  # bytes of a file that is taken for such a list
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def write_list(listed: RunList, folder: Path) -> Path:
 def read_list(path: Path) -> RunList:
     """Read a board's list of runs; what is no such list is a UserError that names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content, _ = read_json(path, LARGEST)
         methods, name = content["methods"], content["board"]
         runs = [ListedRun(*entry) for entry in content["runs"]]
         valid = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_-]+", name) is not None
@@ -80,7 +82,7 @@ def read_list(path: Path) -> RunList:
             valid &= 0 <= one.row < len(methods)
         if not valid:
             raise ValueError("an entry is no [row, task, seed, run]")
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no list of a board's runs ({error}); make it with python run.py board=NAME"
             " plan=true list=FOLDER"
@@ -88,9 +90,21 @@ def read_list(path: Path) -> RunList:
     return RunList(name, tuple(methods), tuple(runs))
 
 
-def read_lists(folder: Path) -> list[RunList]:
-    """Read the lists of every board below a folder, in the order of their names."""
-    return [read_list(path) for path in sorted(folder.glob(f"*/{LIST}"))]
+def read_lists(folder: Path, bad: list[str] | None = None) -> list[RunList]:
+    """Read the lists of every board below a folder, in the order of their names.
+
+    With `bad`, files that are no such lists are passed over and named there; without, the first
+    one is a UserError.
+    """
+    lists = []
+    for path in sorted(folder.glob(f"*/{LIST}")):
+        try:
+            lists.append(read_list(path))
+        except UserError as error:
+            if bad is None:
+                raise
+            bad.append(str(error))
+    return lists
 
 
 def find_list(name: str | None, folder: Path) -> RunList:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from functools import cache
-from typing import Annotated, Any, get_type_hints
+from functools import cache, reduce
+from operator import or_
+from types import UnionType
+from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from results.errors import UserError
 
@@ -38,6 +40,8 @@ _KINDS = {
     "list_type": "no list",
     "model_type": "no mapping",
     "string_type": "no text",
+    "greater_than_equal": "out of range",
+    "less_than_equal": "out of range",
 }
 
 
@@ -56,12 +60,26 @@ def _sentence(problem: Mapping[str, Any]) -> str:
 
 @cache
 def _model(kind: type) -> type[BaseModel]:
-    hints = {**get_type_hints(kind), **_PARTS}
+    hints = {name: _bounded(hint) for name, hint in get_type_hints(kind).items()} | _PARTS
     needed = {f.name for f in fields(kind) if f.default is MISSING and f.default_factory is MISSING}
     types: dict[str, Any] = {
         f.name: (hints[f.name], ... if f.name in needed else None) for f in fields(kind)
     }
     return create_model(kind.__name__, __base__=_Part, **types)
+
+
+# Beyond what float32 holds there is no loss and no score, and sums of numbers so large overflow.
+_Float = Annotated[float, Field(ge=-1e40, le=1e40)]
+
+
+def _bounded(hint: Any) -> Any:
+    """Return a type with each float in it bounded."""
+    if hint is float:
+        return _Float
+    inner = tuple(map(_bounded, get_args(hint)))
+    if isinstance(hint, UnionType):
+        return reduce(or_, inner)
+    return get_origin(hint)[inner] if get_origin(hint) in (list, dict) else hint
 
 
 def _counted(parameters: dict[str, int]) -> dict[str, int]:
@@ -75,6 +93,10 @@ class _Part(BaseModel):
     model_config = ConfigDict(strict=True, allow_inf_nan=False)
 
 
+class _Environment(_Part):
+    threads: Annotated[int, Field(ge=1, le=2**16)] | None = None
+
+
 class _Budget(_Part):
     name: str
     epochs: int
@@ -82,14 +104,25 @@ class _Budget(_Part):
     batch_size: int
     max_length: int
     schedule: str
-    warmup: float
-    weight_decay: float
-    max_grad_norm: float
-    dropout: float | None
+    warmup: _Float
+    weight_decay: _Float
+    max_grad_norm: _Float
+    dropout: _Float | None
 
 
 class _Method(_Part):
     name: str
+
+
+class _Task(_Part):
+    name: str = ""
+    labels: list[Any] = []
+    diagnostics: dict[str, Any] = {}
+    pairs: dict[str, Any] | None = None
+
+
+class _Optimizer(_Part):
+    name: str = "adamw"
 
 
 class _Config(_Part):
@@ -97,7 +130,16 @@ class _Config(_Part):
     precision: str
     protocol: dict[str, Any]
     method: list[_Method]
-    lr: float
+    lr: _Float
+    task: _Task = _Task()
+    model: dict[str, Any] = {}
+    data: dict[str, Any] = {}
+    optimizer: _Optimizer = _Optimizer()
+    speed: dict[str, Any] = {}
+
+
+class _Selected(_Part):
+    score: _Float
 
 
 class _Split(_Part):
@@ -137,5 +179,7 @@ _PARTS: dict[str, Any] = {
     "config": _Config,
     "data": _Data,
     "weights": _Weights,
+    "selected": _Selected | None,
     "parameters": Annotated[dict[str, int], AfterValidator(_counted)],
+    "environment": _Environment,
 }

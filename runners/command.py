@@ -18,6 +18,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
+from results.printable import print_anything, printable
 from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
 from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
@@ -25,7 +26,6 @@ from runners.config.explain import explain
 from runners.config.stages import spelled_out
 from runners.config.typed import refuse_lists
 from runners.machine import processes
-from runners.machine.console import print_anything
 
 
 class JobFailed(RuntimeError):
@@ -127,7 +127,7 @@ def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except (HydraException, OmegaConfBaseException) as error:
-        print(f"error: {explain(error, arguments)}", file=sys.stderr)
+        print(f"error: {printable(explain(error, arguments))}", file=sys.stderr)
         return 2
     except Exception:
         traceback.print_exc()

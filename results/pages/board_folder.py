@@ -15,7 +15,7 @@ from results.pages.latex import latex
 from results.pages.pictures import pictures, svg, write_pdf
 from results.pages.search import search_sheets
 from results.pages.sheet import Sheet, difference_sheet, score_sheet
-from results.pages.text import write
+from results.pages.text import paragraph, write
 from results.pages.verdicts import claim_sheet
 from results.papers.claims import claims
 from results.papers.published import papers
@@ -28,23 +28,28 @@ _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$
 
 
 def write_boards(
-    records: Sequence[Record], folder: Path, runs: Path, pdf: bool = False
+    records: Sequence[Record], folder: Path, runs: Path, bad: list[str], pdf: bool = False
 ) -> list[Path]:
     """Write every board's files below its folder; return their paths.
 
     `runs` is the folder of the records, to which the page links. The trials of a board's search are
     looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of earlier
-    records that are not made any more are removed.
+    records that are not made any more are removed. Files that are no lists or no records are passed
+    over and named in `bad`.
     """
     written = []
-    lists = read_lists(folder)
+    lists = read_lists(folder, bad)
     if not lists:
         raise UserError(
             f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
             f" list={folder}"
         )
     for listed in lists:
-        written += _write(listed, records, folder, runs, pdf)
+        searches = folder.parent / "searches" / listed.name
+        trials = read_all(searches, bad) if searches.is_dir() else []
+        own = folder / listed.name
+        searched = search_sheets(trials, address(searches, own))
+        written += _write(listed, records, searched, own, address(runs, own), pdf)
     return written
 
 
@@ -63,9 +68,13 @@ def board_sheets(
 
 
 def _write(
-    listed: RunList, records: Sequence[Record], boards: Path, runs: Path, pdf: bool
+    listed: RunList,
+    records: Sequence[Record],
+    searched: Sequence[Sheet],
+    folder: Path,
+    runs: str,
+    pdf: bool,
 ) -> list[Path]:
-    folder = boards / listed.name
     there = {r.run for r in records}
     done = sum(one.run in there for one in listed.runs)
     title = f"Board {listed.name}"
@@ -73,12 +82,11 @@ def _write(
     missing = absent(listed, sorted(there))
     about += f" No run yet: {', '.join(missing)}." if missing else ""
     of_board, comparisons, sheets = board_sheets(listed, records)
-    searches = boards.parent / "searches" / listed.name
-    if searches.is_dir():
-        sheets += search_sheets(read_all(searches), address(searches, folder))
+    sheets += searched
+    written = [write(sheet, "md") for sheet in sheets]
     decided = claims([r for r in records if r.run in listed.by_run])
     files = {
-        "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),
+        "table.md": "\n".join([f"# {title}\n\n{paragraph(about)}\n", *written]),
         "table.tex": latex(sheets),
         "table.csv": to_csv(list(lines(of_board, comparisons))),
     }
@@ -93,7 +101,7 @@ def _write(
             shown[f"{name.capitalize()}{where}"] = (caption, files[file])
     every = [*sheets, claim_sheet(decided)]
     beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
-    files["index.html"] = page(title, every, shown, address(runs, folder), beside, about)
+    files["index.html"] = page(title, every, shown, runs, beside, about)
     try:
         for old in folder.iterdir():
             if _FILES.match(old.name) and old.name not in files:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from results.printable import printable
 from results.stats.compare import AVERAGE, Comparison, average
 from results.tables.collect import Table
 
@@ -75,7 +77,24 @@ def to_csv(cells: Sequence[dict[str, Any]]) -> str:
 
 
 def _shown(value: Any) -> Any:
+    if isinstance(value, str):
+        return escaped(value)
     return f"{value:.9g}" if isinstance(value, float) else "" if value is None else value
+
+
+def escaped(text: str) -> str:
+    """Return text that no spreadsheet takes for a formula; numbers, one or several, stay as is."""
+    text = printable(text)
+    if text.lstrip()[:1] not in _FORMULAS or all(map(_is_number, text.split())):
+        return text
+    return f"'{text}"
+
+
+_FORMULAS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
+def _is_number(word: str) -> bool:
+    return re.fullmatch(r"-?\d+(\.\d+)?(e[+-]?\d+)?", word) is not None
 
 
 def write_parquet(cells: Sequence[dict[str, Any]], path: Path) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from results.errors import UserError
 from results.pages.sheet import Entry, Sheet, difference_text, listed, share_entry
-from results.pages.text import escaped, markdown
+from results.pages.text import escaped, markdown, paragraph
 from results.record import Record
 from results.run_list import RunList
 from results.stats.compare import (
@@ -38,10 +38,10 @@ def board_front(board: RunList, records: Sequence[Record], address: str) -> str:
             f" do them with python run.py board={board.name}, or name another folder of records"
         )
     if len(collected) > 1:
-        headings = "\n".join(f"  {table.conditions.heading()}" for table in collected)
         raise UserError(
-            f"--board {board.name}: its records make {len(collected)} tables\n{headings}\nchoose"
-            " one with --only, as in --only precision=bf16"
+            f"--board {board.name}: its records make {len(collected)} tables",
+            *(f"  {table.conditions.heading()}" for table in collected),
+            "choose one with --only, as in --only precision=bf16",
         )
     return front(board.name, collected[0], judge(collected[0]), address)
 
@@ -56,8 +56,8 @@ def front(board: str, table: Table, judged: Comparison, address: str) -> str:
     rows = chosen(table, judged)
     shown = markdown(_sheet(rows, table, judged))
     whole = f"[all {len(table.rows)} rows of the board {escaped(board)}]({address})"
-    caption = f"{escaped(_caption(table, judged))} · {whole}"
-    return "\n".join(shown) + f"\n\n{escaped(sentence(rows, table, judged))}<br>\n{caption}\n"
+    caption = f"{paragraph(_caption(table, judged))} · {whole}"
+    return "\n".join(shown) + f"\n\n{paragraph(sentence(rows, table, judged))}<br>\n{caption}\n"
 
 
 def chosen(table: Table, judged: Comparison) -> list[Row]:

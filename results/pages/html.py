@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import base64
+import html
 from collections.abc import Mapping, Sequence
-from html import escape
 from urllib.parse import quote
 
 from results.pages.sheet import Entry, Sheet
+from results.printable import printable
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--hold:#f6f8fa}
@@ -70,6 +71,11 @@ for (const field of document.querySelectorAll('input')) field.oninput = () => {
     row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
 };
 """
+
+
+def escape(text: str) -> str:
+    """Return text as a browser shows it, in an element or in an attribute."""
+    return html.escape(printable(text, kept="\n"))
 
 
 def page(

@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING
 
 from results.papers.published import Paper, beside
+from results.printable import printable
 from results.stats.compare import average
 from results.stats.paired import bca_interval
 from results.tables.collect import Row, Table
@@ -101,7 +102,7 @@ def seeds(table: Table) -> Figure:
             interval = bca_interval(cell.scores)
             if interval is not None:
                 panel.plot([100 * interval[0], 100 * interval[1]], [y, y], color="C1", lw=1)
-        panel.set_title(task, fontsize=10)
+        panel.set_title(_plain(task), fontsize=10)
         panel.set_yticks(range(len(order)), [_short(r.method) for r in order])
         panel.set_ylim(len(order) - 0.5, -0.5)
         panel.grid(axis="x", lw=0.4, alpha=0.6)
@@ -118,7 +119,12 @@ def _rank(row: Row, table: Table) -> float:
 
 
 def _short(label: str) -> str:
-    return label if len(label) < 42 else label[:40] + "…"
+    return _plain(label if len(label) < 42 else label[:40] + "…")
+
+
+def _plain(text: str) -> str:
+    """Return text that matplotlib draws as it is: what stands between dollars it would set."""
+    return printable(text).replace("$", r"\$")
 
 
 def cost(table: Table) -> Figure | None:
@@ -146,7 +152,7 @@ def cost(table: Table) -> Figure | None:
     for panel, (name, points, logarithmic) in zip(panels, drawn, strict=True):
         _scatter(panel, points, logarithmic)
         panel.set_xlabel(name)
-        panel.set_ylabel(f"{_what(table).lower()}, percent")
+        panel.set_ylabel(_plain(f"{_what(table).lower()}, percent"))
     return figure
 
 
@@ -198,7 +204,7 @@ def _scatter(panel: Axes, points: Sequence[tuple[float, float, str]], logarithmi
 def published(table: Table, papers: Sequence[Paper]) -> Figure | None:
     """Draw published scores against ours; None where none may be compared."""
     pairs = [
-        (one.theirs, one.ours, f"{_short(method)}, {task}")
+        (one.theirs, one.ours, f"{_short(method)}, {_plain(task)}")
         for task in table.tasks
         for method, scores in beside(table, task, papers).items()
         for one in scores
@@ -246,7 +252,7 @@ def learning(table: Table) -> Figure | None:
             if curve:
                 x = [_SMOOTH * (i + 1) for i in range(len(curve))]
                 [handles[row.method]] = panel.plot(x, curve, line, color=color, lw=1)
-        panel.set_title(task, fontsize=10)
+        panel.set_title(_plain(task), fontsize=10)
         panel.set_xlabel("step")
         panel.set_ylabel("training loss")
         panel.grid(lw=0.4, alpha=0.6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -9,6 +10,7 @@ from typing import Literal
 from results.errors import UserError
 from results.pages.sheet import Entry, Sheet, difference_sheet, score_sheet
 from results.papers.published import Paper
+from results.printable import printable
 from results.record import Record
 from results.stats.compare import judge
 from results.tables.collect import Table, tables
@@ -25,7 +27,7 @@ NO_RECORDS = "no records yet: run python run.py method=bitfit task=sst2\n"
 
 def one_run(record: Record) -> str:
     """Return the table of a single record, and each metric of each split in full."""
-    lines = [render(tables([record]), "text", differences=False).rstrip()]
+    table, lines = render(tables([record]), "text", differences=False).rstrip(), []
     for split, scores in record.scores.items():
         undefined = record.undefined.get(split, [])
         shown = [
@@ -39,7 +41,7 @@ def one_run(record: Record) -> str:
     if record.status != "finished":
         error = record.error or {}
         lines.append(f"{record.status.upper()}: {error.get('message', 'no reason recorded')}")
-    return "\n".join(lines)
+    return "\n".join([table, *map(printable, lines)])
 
 
 def sheets(
@@ -73,15 +75,16 @@ def render(
 def write(sheet: Sheet, form: Format) -> str:
     """Return one sheet as aligned text or Markdown."""
     lines = markdown(sheet) if form == "md" else _aligned(sheet)
-    title = f"**{escaped(sheet.title)}**" if form == "md" else sheet.title
-    notes = [escaped(note) if form == "md" else note for note in sheet.notes]
+    title = f"**{escaped(sheet.title)}**" if form == "md" else printable(sheet.title)
+    notes = [paragraph(note) if form == "md" else printable(note) for note in sheet.notes]
     separator = "<br>\n" if form == "md" else "\n"
     return f"{title}\n\n" + "\n".join(lines) + "\n\n" + separator.join(notes) + "\n"
 
 
 def _aligned(sheet: Sheet) -> list[str]:
-    body = [[e.text + ("*" if e.bold else "") for e in line] for line in sheet.body]
-    widths = [max(len(line[i]) for line in (sheet.heads, *body)) for i in range(len(sheet.heads))]
+    heads = [printable(head) for head in sheet.heads]
+    body = [[printable(e.text) + ("*" if e.bold else "") for e in line] for line in sheet.body]
+    widths = [max(len(line[i]) for line in (heads, *body)) for i in range(len(heads))]
 
     def line(cells: Sequence[str]) -> str:
         first, *rest = (
@@ -90,7 +93,7 @@ def _aligned(sheet: Sheet) -> list[str]:
         )
         return "  ".join([first, *rest]).rstrip()
 
-    lines = [line(sheet.heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]
+    lines = [line(heads), line(["-" * w for w in widths]), *(line(cells) for cells in body)]
     return (
         [*lines, "* stands for bold"] if any(e.bold for row in sheet.body for e in row) else lines
     )
@@ -108,10 +111,14 @@ def markdown(sheet: Sheet) -> list[str]:
 
 
 def escaped(text: str) -> str:
-    """Escape what Markdown or a browser behind it would take for markup."""
-    for sign in ("\\", "|", "*", "`", "["):
-        text = text.replace(sign, "\\" + sign)
+    """Escape what Markdown or a browser behind it would take for markup, inside a line."""
+    text = re.sub(r"[\\|*`\[~$]|(?<!\w)_|_(?!\w)", r"\\\g<0>", printable(text))
     return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def paragraph(text: str) -> str:
+    """Escape text that begins a line, where some signs begin a heading, a list or a quotation."""
+    return re.sub(r"^(\d*)(?=[#>+=-]|(?<=\d)[.)])", r"\1\\", escaped(text).lstrip())
 
 
 def show(sheets: Sequence[Sheet]) -> None:
@@ -122,14 +129,15 @@ def show(sheets: Sequence[Sheet]) -> None:
 
     console = Console()
     for sheet in sheets:
-        table = RichTable(title=Text(sheet.title), title_justify="left", title_style="bold")
-        for i, head in enumerate(sheet.heads):
+        title = Text(printable(sheet.title))
+        table = RichTable(title=title, title_justify="left", title_style="bold")
+        for i, head in enumerate(map(printable, sheet.heads)):
             table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
         for line in sheet.body:
-            table.add_row(*(Text(e.text, style="bold" if e.bold else "") for e in line))
+            table.add_row(*(Text(printable(e.text), style="bold" if e.bold else "") for e in line))
         console.print(table)
         for note in sheet.notes:
-            console.print(Text(note), highlight=False)
+            console.print(Text(printable(note)), highlight=False)
         console.print()
 
 

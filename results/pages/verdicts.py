@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from results.pages.sheet import Entry, Sheet
 from results.papers.claims import Judged
+from results.printable import printable
 
 
 def claim_sheet(judgements: Sequence[Judged]) -> Sheet:
@@ -39,5 +40,5 @@ def to_text(judgements: Sequence[Judged]) -> str:
         lines = [f"{judged.verdict.upper()}: {judged.claim.claim}"]
         lines += [f"  {judged.numbers}"]
         lines += [f"  {judged.heading}"] if judged.heading else []
-        parts.append("\n".join([*lines, f"  {judged.claim.source}"]))
+        parts.append("\n".join(map(printable, [*lines, f"  {judged.claim.source}"])))
     return "\n\n".join(parts) + "\n"

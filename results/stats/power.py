@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from statistics import fmean, variance
 
+from results.printable import printable
 from results.record import Record
 from results.stats.paired import detectable_difference
 from results.tables.collect import Table, tables
@@ -46,10 +47,10 @@ def _of_table(table: Table) -> str:
             f"{n}: {value:.1f}" for n, value in zip(SEEDS, detected, strict=True) if value
         )
         lines.append(
-            f"{task}: sd of a seed's difference {100 * sd:.2f} points ({methods} methods);"
-            f" detectable with n seeds  {shown}"
+            f"{printable(task)}: sd of a seed's difference {100 * sd:.2f} points"
+            f" ({methods} methods); detectable with n seeds  {shown}"
         )
-    return "\n".join([table.conditions.heading(), "", *lines, ""]) if lines else ""
+    return "\n".join([printable(table.conditions.heading()), "", *lines, ""]) if lines else ""
 
 
 def pooled_sd(scores: dict[str, dict[int, float]]) -> tuple[float | None, int]:

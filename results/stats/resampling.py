@@ -77,12 +77,20 @@ def _f1(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
 def _matthews(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
     """Gorodkin's R_K, which is Matthews' correlation for two classes."""
     classes = np.union1d(one, gold)
-    said = counts @ (one[:, None] == classes).astype(float)
-    true = counts @ (gold[:, None] == classes).astype(float)
+    said, true = (_by_class(labels, classes, counts) for labels in (one, gold))
     n, right = len(gold), counts @ (one == gold)
     top = right * n - (said * true).sum(axis=1)
     square = (n**2 - (said**2).sum(axis=1)) * (n**2 - (true**2).sum(axis=1))
     return _ratio(top, np.sqrt(np.maximum(square, 0)))
+
+
+def _by_class(labels: Floats, classes: Floats, counts: Floats) -> Floats:
+    """Return how many examples of each class are in each draw, [draws, classes]."""
+    if len(labels) * len(classes) <= counts.size:
+        return np.asarray(counts @ (labels[:, None] == classes).astype(float), np.float64)
+    sums = np.zeros((len(counts), len(classes)))
+    np.add.at(sums.T, np.searchsorted(classes, labels), counts.T)
+    return sums
 
 
 def _pearson(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:

@@ -110,10 +110,9 @@ def refuse_mixed(records: Sequence[Record]) -> None:
             listed = "; ".join(f"{value}: {n}" for value, n in sorted(counts.items()))
             lines.append(f"  {part.name}: {listed}")
     raise UserError(
-        f"{len(records)} records cannot stand in one table; they differ in\n"
-        + "\n".join(lines)
-        + "\nadd --split for a table of each, or choose some with --only, as in --only"
-        " precision=bf16"
+        f"{len(records)} records cannot stand in one table; they differ in",
+        *lines,
+        "add --split for a table of each, or choose some with --only, as in --only precision=bf16",
     )
 
 

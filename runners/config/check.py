@@ -84,7 +84,10 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += sentences(error, "", settings_input)
     methods: list[Method] = []
     named = composed.get("method") or {}
-    if not named:
+    if not isinstance(named, Mapping):
+        problems.append(f"method={named!r} names no method; use method=full or method=[a,b]")
+        named = {}
+    elif not named:
         problems.append("no method is named; use method=full, method=bitfit, method=[a,b]")
     for name, options in named.items():
         cls = method_class(str(name))

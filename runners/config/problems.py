@@ -67,7 +67,7 @@ def sentence(key: str, item: Mapping[str, Any]) -> str:
     }
     if kind == "string_type" and isinstance(value, bool | int | float):
         return f"{key}={value!r} (must be text: write it in quotes, as YAML reads {_YAML})"
-    reason = reasons.get(kind, str(item["msg"])).format(**context)
+    reason = reasons[kind].format(**context) if kind in reasons else str(item["msg"])
     if kind == "literal_error":
         known = re.findall(r"'([^']*)'", context["expected"])
         if not known:

@@ -22,7 +22,7 @@ from runners.config.compose import CONFIGS
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded
-from runners.data.files import is_whole, lines_of, place_of, read_rows, read_text
+from runners.data.files import is_whole, place_of, read_rows, read_sentences, refuse_json
 from runners.data.hub import hub_commit, hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
@@ -192,7 +192,7 @@ def _on_hub(place: str) -> bool:
 
 def _lines(place: str) -> list[str]:
     path = Path(place).expanduser()
-    return lines_of(read_text(path, f"data.text={path}"))
+    return read_sentences(path, f"data.text={path}")
 
 
 def _clean(texts: Iterable[str]) -> Iterator[str]:
@@ -226,6 +226,7 @@ def _read_nli(path: Path, hard: bool, skip: bool, into: _Text) -> None:
         names.pop()
     lacking = set(names) - set(header)
     if lacking:
+        refuse_json(" ".join(header), where)
         raise UserError(f"{where} has no column {', '.join(sorted(lacking))}")
     places = [place_of(name, header, where) for name in names]
     fields = []

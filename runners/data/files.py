@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results.errors import UserError, nearest
+from runners.data.formats import JSON_NAMES, READ, json_likeness, likeness, one_byte
 
 
 def read_text(path: Path, where: str, hint: str = "") -> str:
@@ -17,19 +18,33 @@ def read_text(path: Path, where: str, hint: str = "") -> str:
     `where` begins the sentence, `hint` ends the one about a file that is missing.
     """
     try:
-        return path.read_bytes().decode("utf-8-sig")
+        raw = path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{where} is missing{hint}") from None
     except OSError as error:
         raise UserError(f"{where} cannot be read: {error.strerror}") from None
+    try:
+        text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{where} is not UTF-8 at byte {error.start}; save it as UTF-8") from None
+        other = likeness(raw) or one_byte(raw)
+        raise UserError(f"{where} is not UTF-8 at byte {error.start}: {other}; {READ}") from None
+    if "\0" in text and (other := likeness(raw)):
+        raise UserError(f"{where} is not UTF-8: {other}; {READ}")
+    return text
 
 
 def lines_of(text: str) -> list[str]:
     """Return the lines of a text; only a newline ends one, and one at the end adds none."""
     lines = [line.removesuffix("\r") for line in text.split("\n")]
     return lines[:-1] if lines[-1] == "" else lines
+
+
+def read_sentences(path: Path, where: str) -> list[str]:
+    """Return a file's lines, a sentence each; what cannot be read so is a UserError."""
+    lines = lines_of(read_text(path, where))
+    if lines and path.suffix.lower() in JSON_NAMES and (other := json_likeness(lines[0])):
+        raise UserError(f"{where} holds no sentences: {other}; write one sentence a line")
+    return lines
 
 
 @dataclass(frozen=True)
@@ -86,3 +101,9 @@ def place_of(column: str, header: Sequence[str], where: str, instead: str = "") 
             f"{where} has {same} columns called '{column}'; rename all but one{instead}"
         )
     return header.index(column)
+
+
+def refuse_json(line: str, where: str) -> None:
+    """Refuse a file whose first line is JSON, where what is read could not be."""
+    if other := json_likeness(line):
+        raise UserError(f"{where} is no table: {other}; {READ}")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from results.errors import UserError
 from runners.config.task import LocalFiles, Task
-from runners.data.files import is_whole, place_of, read_rows
+from runners.data.files import is_whole, place_of, read_rows, refuse_json
 from runners.data.labels import local_label
 from runners.data.split import Label, Split
 
@@ -39,6 +39,8 @@ def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malfor
     first = next(rows, None)
     if first is None:
         raise UserError(f"{where} is empty")
+    if len(first.fields) == 1:
+        refuse_json(first.fields[0], where)
     if files.header:
         names: list[str] | None = first.fields
         width = len(first.fields)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from results.errors import UserError
 from runners.config.task import Pairs, Task
-from runners.data.files import lines_of, read_text
+from runners.data.files import lines_of, read_text, refuse_json
 from runners.data.hub import hub_commit, hub_table
 from runners.data.labels import score_of
 from runners.data.split import Split
@@ -34,6 +34,7 @@ def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
         fields = line.split("\t")
         where = f"task={task.name}: {path} line {number}"
         if len(fields) <= max(files.columns):
+            refuse_json(lines[0], f"task={task.name}: {path}")
             raise UserError(f"{where} has {len(fields)} fields, expected {max(files.columns) + 1}")
         first, second, score = (fields[i] for i in files.columns)
         if score.strip():

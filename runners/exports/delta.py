@@ -19,10 +19,11 @@ from safetensors.torch import load_file, save_file
 
 from methods.method import Method
 from results.errors import UserError
+from results.plain_file import is_file
 from results.sealed import sealed
 from results.whole import whole
 from runners.config.check import RunConfig, from_record
-from runners.exports.peft import _from_peft, _write_peft
+from runners.exports.peft import _from_peft, _write_peft, check_peft
 from runners.jobs.job import Job
 from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, read_about
 from runners.models.build import (
@@ -115,19 +116,9 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     folder = Path(folder)
     named = f"{act}={folder}"
     about = read_about(folder, act)
-    path = folder / str(about["file"])
-    for name, sha256 in {path.name: about["sha256"], **about.get("files", {})}.items():
-        if not (folder / name).is_file():
-            raise UserError(f"{named}: {name} is missing; copy the whole folder")
-        if _sha256(folder / name) != sha256:
-            raise UserError(
-                f"{named}: {name} is damaged or was changed (its sha256 is not the one in"
-                f" {ABOUT}); save the delta again"
-            )
-    composed = dict(about["config"])
-    if model_path is not None:
-        composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
-    config = from_record(composed)
+    path = folder / about["file"]
+    _check_files(folder, about, named)
+    config = _configuration(named, about["config"], model_path)
     weights = find_weights(config.settings.model)
     if weights.sha256 != about["weights"]["sha256"]:
         raise UserError(
@@ -135,23 +126,75 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
             f" {about['weights']['sha256']}, {weights.name_or_path} has {weights.sha256}; name the"
             " right ones by model.name_or_path="
         )
-    loaded = load_pretrained(config, weights)
-    loaded = apply_methods(config, loaded, weights, total_steps=1)
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise UserError(f"{named}: {path.name} cannot be read ({error})") from None
+    tensors = _read_tensors(path, named)
+    loaded = _build(named, config, weights)
     if path.name == PEFTS:
+        check_peft(folder, config, named)
         tensors = _from_peft(tensors, loaded, config)
-    _put(tensors, loaded.model, config.methods, named)
+    _check_tensors(tensors, loaded.model, config.methods, named)
+    _check_beside(folder, loaded.model, config.methods, named)
+    _put(tensors, loaded.model, config.methods)
     loaded.model.eval()
-    return Delta(config, weights, loaded, str(about["run"]))
+    return Delta(config, weights, loaded, about["run"])
 
 
-def _put(tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], named: str) -> None:
-    own = dict(model.named_parameters())
-    plain = {n: t for n, t in tensors.items() if ":" not in n}
-    for name, tensor in plain.items():
+def _check_files(folder: Path, about: dict[str, Any], named: str) -> None:
+    """Refuse a folder of which a file is missing or is not the one that was written."""
+    for name, sha256 in {about["file"]: about["sha256"], **about.get("files", {})}.items():
+        if not is_file(folder / name):
+            raise UserError(f"{named}: {name} is missing; copy the whole folder")
+        if _sha256(folder / name) != sha256:
+            raise UserError(
+                f"{named}: {name} is damaged or was changed (its sha256 is not the one in"
+                f" {ABOUT}); save the delta again"
+            )
+
+
+def _configuration(named: str, composed: dict[str, Any], model_path: str | None) -> RunConfig:
+    """Return the configuration that a delta holds; what is none is a UserError."""
+    if model_path is not None:
+        model = composed.get("model")
+        model = dict(model) if isinstance(model, dict) else {}
+        composed = {**composed, "model": {**model, "name_or_path": model_path, "package": None}}
+    try:
+        return from_record(composed)
+    except UserError as error:
+        raise UserError(f"{named}: {ABOUT}: {error}") from None
+    except Exception as error:
+        raise UserError(
+            f"{named}: {ABOUT} holds no configuration of a run ({error!r}); save the delta again"
+        ) from None
+
+
+def _read_tensors(path: Path, named: str) -> Tensors:
+    try:
+        return load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{named}: {path.name} cannot be read ({error})") from None
+
+
+def _build(named: str, config: RunConfig, weights: Weights) -> Loaded:
+    """Return the model of a delta's configuration before its tensors are put there."""
+    loaded = load_pretrained(config, weights)
+    try:
+        return apply_methods(config, loaded, weights, total_steps=1)
+    except UserError as error:
+        raise UserError(f"{named}: {ABOUT}: {error}") from None
+    except Exception as error:  # of torch and peft, at options that no run had
+        raise UserError(
+            f"{named}: the model that {ABOUT} describes cannot be built ({error!r})"
+        ) from None
+
+
+def _check_tensors(
+    tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], named: str
+) -> None:
+    """Refuse tensors that are not those of the model, each in its shape and type, and finite."""
+    folds = {method.name: method.fold(model) for method in methods}
+    replaced = {name for fold in folds.values() for name in fold.replaced}
+    own: Tensors = {n: p for n, p in model.named_parameters() if n not in replaced}
+    own |= {f"{name}:{n}": t for name, fold in folds.items() for n, t in fold.kept.items()}
+    for name, tensor in tensors.items():
         if name not in own or own[name].shape != tensor.shape:
             raise UserError(
                 f"{named}: the tensor {name} {tuple(tensor.shape)} has no place in the model"
@@ -162,22 +205,47 @@ def _put(tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], 
                 f"{named}: the tensor {name} holds {tensor.dtype}, the model"
                 f" {own[name].dtype}; save the delta again"
             )
-    for name, tensor in tensors.items():
-        if not torch.isfinite(tensor).all():
-            raise UserError(
-                f"{named}: the tensor {name} holds nan or infinity, which no finished run"
-                " leaves; save the delta again"
-            )
-    replaced = {n for m in methods for n in m.fold(model).replaced}
-    lacking = {n for n, p in own.items() if p.requires_grad} - set(plain) - replaced
+        _check_finite(name, tensor, named)
+    lacking = {n for n, t in own.items() if t.requires_grad or ":" in n} - set(tensors)
     if lacking:
         raise UserError(
             f"{named}: {len(lacking)} trained tensors are missing, such as"
             f" {sorted(lacking)[0]}; save the delta again"
         )
+
+
+def _check_finite(name: str, tensor: torch.Tensor, named: str) -> None:
+    if not torch.isfinite(tensor).all():
+        raise UserError(
+            f"{named}: the tensor {name} holds nan or infinity, which no finished run"
+            " leaves; save the delta again"
+        )
+
+
+def _check_beside(
+    folder: Path, model: torch.nn.Module, methods: tuple[Method, ...], named: str
+) -> None:
+    """Refuse what a method kept beside the model, such as a mask, where it is of another model."""
+    own = dict(model.named_parameters())
+    for path in (folder / f"{method.name}.safetensors" for method in methods):
+        if path.name in (OURS, PEFTS) or not is_file(path):
+            continue
+        for name, tensor in _read_tensors(path, named).items():
+            if name in own and own[name].shape != tensor.shape:
+                raise UserError(
+                    f"{named}: {path.name} has {name} {tuple(tensor.shape)}, the model"
+                    f" {tuple(own[name].shape)}; the folder mixes two runs"
+                )
+            _check_finite(f"{name} of {path.name}", tensor, named)
+
+
+def _put(tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...]) -> None:
+    """Put checked tensors into the model."""
+    own = dict(model.named_parameters())
     with torch.no_grad():
-        for name, tensor in plain.items():
-            own[name].copy_(tensor)
+        for name, tensor in tensors.items():
+            if ":" not in name:
+                own[name].copy_(tensor)
     for method in methods:
         prefix = f"{method.name}:"
         folded = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
 
+from results.errors import UserError
+from results.plain_file import is_file, read_json
 from runners.config.check import RunConfig
-from runners.models.about import PEFTS
+from runners.models.about import ABOUT, PEFTS
 from runners.models.build import Tensors, kept_tensors
 from runners.models.pretrained import Loaded
 from runners.models.weights import Weights
+
+OPTIONS = "adapter_config.json"
+_LARGEST = 2**20  # bytes of it
+# Options that count at peft's own default too.
+_ALWAYS = (
+    *("peft_type", "r", "lora_alpha", "lora_dropout", "bias", "use_rslora", "use_dora"),
+    *("rank_pattern", "alpha_pattern", "prefix_projection", "encoder_hidden_size"),
+)
 
 
 def _write_peft(
@@ -59,9 +70,57 @@ def _peft_name(name: str, peft: Any, head: frozenset[str]) -> str | None:
     return root + name.replace(".default", "") if ".default" in name else None
 
 
+def _options(peft: Any) -> dict[str, Any]:
+    """Return what a method set of peft's options, and what it left as it is, as plain values."""
+    plain = type(peft)().to_dict()
+    options = peft.to_dict()
+    chosen = {k: v for k, v in options.items() if v != plain.get(k) or k in _ALWAYS}
+    return {k: _plain(v) for k, v in chosen.items() if k not in _OURS}
+
+
+_OURS = ("modules_to_save", "base_model_name_or_path", "inference_mode", "peft_version")
+
+
+def _plain(value: Any) -> Any:
+    """Return a value as JSON holds it; the order of names says nothing."""
+    if isinstance(value, set | list | tuple):
+        return sorted(map(str, value))
+    return value.value if isinstance(value, Enum) else value
+
+
+def _of_peft(config: RunConfig, named: str) -> Any:
+    """Return peft's configuration of the one method that has one."""
+    configs = [c for c in (m.peft_config() for m in config.methods) if c is not None]
+    if len(configs) != 1:
+        raise UserError(
+            f"{named}: {PEFTS} is of one method of peft's, and {ABOUT} names"
+            f" {', '.join(config.method_names)}; the folder mixes two runs"
+        )
+    return configs[0]
+
+
+def check_peft(folder: Path, config: RunConfig, named: str) -> None:
+    """Refuse options, in the file that peft reads, that are not those of the configuration."""
+    path, expected = folder / OPTIONS, _options(_of_peft(config, named))
+    if not is_file(path):
+        return  # peft alone needs it
+    try:
+        stored, _ = read_json(path, _LARGEST)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{named}: {OPTIONS} is not readable JSON ({error})") from None
+    if not isinstance(stored, dict):
+        raise UserError(f"{named}: {OPTIONS} is not peft's; save the delta again")
+    for key, value in expected.items():
+        if key in stored and _plain(stored[key]) != value:
+            raise UserError(
+                f"{named}: {OPTIONS} has {key}={stored[key]!r}, the run {value!r}; save the"
+                " delta again"
+            )
+
+
 def _from_peft(tensors: Tensors, loaded: Loaded, config: RunConfig) -> Tensors:
     """Give the tensors of peft's file our names again; foreign ones keep theirs."""
-    [peft] = [c for c in (m.peft_config() for m in config.methods) if c is not None]
+    peft = next(c for c in (m.peft_config() for m in config.methods) if c is not None)
     names = kept_tensors(loaded.model, config.methods)
     ours = {_peft_name(name, peft, loaded.head): name for name in names}
     return {ours.get(n, n): t for n, t in tensors.items()}

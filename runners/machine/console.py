@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 from tqdm import tqdm
+
+from results.printable import printable
 
 
 class Meter:
@@ -31,20 +32,18 @@ class Meter:
             f"step {entry['step']}/{self.steps}  epoch {entry['epoch']:g}  loss"
             f" {entry['train_loss']:.4f}  {metrics}"
         )
-        tqdm.write(line, file=sys.stderr)
+        tqdm.write(printable(line), file=sys.stderr)
 
     def close(self) -> None:
         """Take the bar away."""
         self._bar.close()
 
 
-def print_anything() -> None:
-    """Have output streams write what their encoding lacks as an escape, where Python would fail."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def say(line: str) -> None:
     """Print a line about the course of a run, apart from its result."""
-    print(line, file=sys.stderr, flush=True)
+    print(printable(line), file=sys.stderr, flush=True)
+
+
+def show(line: str) -> None:
+    """Print a line of a result."""
+    print(printable(line), flush=True)

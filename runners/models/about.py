@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
+from results.plain_file import is_file, read_json
 from results.sealed import is_changed
 
 FORMAT = "tunebench delta 1"
 ABOUT, OURS, PEFTS = "delta.json", "delta.safetensors", "adapter_model.safetensors"
+LARGEST = 2**26  # bytes of delta.json
 
 
 def read_about(folder: Path, act: str) -> dict[str, Any]:
     """Return what a delta says of itself, checked; `act` is the key that named its folder."""
     path = folder / ABOUT
-    if not path.is_file():
+    if not is_file(path):
         raise UserError(f"{act}={folder}: no {ABOUT} there; name a folder that save=delta wrote")
     try:
-        text = path.read_text(encoding="utf-8")
-        about = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        about, text = read_json(path, LARGEST)
+    except (OSError, ValueError) as error:
         raise UserError(f"{act}={folder}: {ABOUT} is not readable JSON ({error})") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         raise UserError(
@@ -48,4 +48,6 @@ def _is_whole(about: dict[str, Any]) -> bool:
         and "sha256" in weights
         and isinstance(files, dict)
         and all(name == Path(name).name for name in files)
+        and isinstance(about["sha256"], str)
+        and files.get(about["file"], about["sha256"]) == about["sha256"]
     )

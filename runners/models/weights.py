@@ -11,12 +11,14 @@ import hashlib
 import importlib.util
 import json
 import os
+import reprlib
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
+from results.plain_file import is_file, is_folder, read_plain
 from runners.config.settings import Model
 from runners.models.heads import head_tensors, tensor_names
 from runners.network import bound_waiting
@@ -40,6 +42,12 @@ _TOKENIZERS = (
 
 
 _ADAPTER = "adapter_config.json"
+
+
+_LARGEST_TEXT = 2**26  # bytes of a configuration
+
+
+_MOST_LAYERS = 1000
 
 
 # What transformers reads beside the weights: configuration, vocabularies, merges. Templates of
@@ -92,9 +100,9 @@ def find_weights(model: Model) -> Weights:
             raise UserError(f"model={model.name} names neither a package nor model.name_or_path")
         shown = model.name_or_path
         local = Path(shown).expanduser()
-        if local.is_dir():
+        if is_folder(local):
             folder = local
-        elif local.exists() or shown.startswith((".", "/", "~")) or shown.count("/") > 1:
+        elif is_file(local) or shown.startswith((".", "/", "~")) or shown.count("/") > 1:
             raise UserError(f"model.name_or_path={shown}: no such folder; {OFFLINE}")
         else:
             folder, revision = _from_hub(shown, model.revision)
@@ -117,12 +125,16 @@ def find_weights(model: Model) -> Weights:
 def _head(folder: Path, files: list[Path], shown: str) -> tuple[str, ...]:
     """Return the names of a task head's tensors in the files."""
     names = [name for path in files for name in tensor_names(path, shown)]
-    return tuple(head_tensors(_json(folder / "config.json").get("model_type"), names))
+    config = _json(folder / "config.json") or {}
+    return tuple(head_tensors(config.get("model_type"), names))
 
 
 def _package_folder(model: Model) -> Path:
     assert model.package
-    spec = importlib.util.find_spec(model.package)
+    try:  # of a name with a dot, what stands before it would be imported
+        spec = importlib.util.find_spec(model.package) if model.package.isidentifier() else None
+    except ValueError:
+        spec = None
     if spec is None or not spec.origin:
         raise UserError(
             f"model={model.name}: the package {model.package} is not installed;"
@@ -136,10 +148,17 @@ def _package_folder(model: Model) -> Path:
 
 def _weight_files(folder: Path, shown: str) -> list[Path]:
     """Return the safetensors files of a folder; one that names further files is a UserError."""
-    if not (folder / "config.json").is_file():
+    if not is_file(folder / "config.json"):
         raise UserError(
             f"model {shown}: {folder} holds no config.json, so it is no pretrained model"
         )
+    for name in ("config.json", "tokenizer_config.json"):
+        if is_file(folder / name) and _json(folder / name) is None:
+            raise UserError(
+                f"model {shown}: {folder / name} holds no JSON object that can be read; save the"
+                " model with save_pretrained"
+            )
+    _check_layers(folder, shown)
     if (folder / _ADAPTER).is_file():
         raise UserError(
             f"model {shown}: {folder} holds an adapter beside the model ({_ADAPTER}), which no run"
@@ -159,10 +178,23 @@ def _weight_files(folder: Path, shown: str) -> list[Path]:
     )
 
 
+def _check_layers(folder: Path, shown: str) -> None:
+    """Refuse a count of layers that no model has, and that transformers would build for hours."""
+    for key, value in (_json(folder / "config.json") or {}).items():
+        counts = value if isinstance(value, list) else [value]
+        large = [n for n in counts if type(n) is int and n > _MOST_LAYERS]
+        if large and any(word in key for word in ("layer", "group", "block")):
+            raise UserError(
+                f"model {shown}: {folder / 'config.json'} has {key}={reprlib.repr(large[0])}, and"
+                f" no model has more than {_MOST_LAYERS:,}; put the config.json that the weights"
+                " were saved with beside them"
+            )
+
+
 def _shards(folder: Path, shown: str) -> list[Path]:
     """Return the files that an index names, which are safetensors in its own folder."""
     index = folder / _INDEX
-    named = _json(index).get("weight_map")
+    named = (_json(index) or {}).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise UserError(
             f"model {shown}: {index} cannot be read; save the model with save_pretrained"
@@ -174,7 +206,7 @@ def _shards(folder: Path, shown: str) -> list[Path]:
                 " folder; no other is read: save the model with save_pretrained"
             )
     shards = sorted(set(named.values()))
-    missing = [s for s in shards if not (folder / s).is_file()]
+    missing = [s for s in shards if not is_file(folder / s)]
     if missing:
         raise UserError(f"model {shown}: {folder} lacks {missing[0]}, which its index names")
     return [folder / s for s in shards]
@@ -186,13 +218,13 @@ def _check_named(folder: Path, shown: str) -> None:
         ("config.json", "configuration_files", ".json"),
         ("tokenizer_config.json", "fast_tokenizer_files", ".json"),
     ):
-        named = _json(folder / name).get(key) or []
+        named = (_json(folder / name) or {}).get(key) or []
         if not isinstance(named, list) or not all(_is_plain(n, suffix) for n in named):
             raise UserError(
                 f"model {shown}: {folder / name} names files of another folder ({key}); put them"
                 f" beside it, or remove {key}"
             )
-    weights = _json(folder / "config.json").get("transformers_weights")
+    weights = (_json(folder / "config.json") or {}).get("transformers_weights")
     read = _SINGLE if (folder / _SINGLE).is_file() else _INDEX
     if weights not in (None, read):
         raise UserError(
@@ -211,13 +243,13 @@ def _is_plain(name: object, suffix: str) -> bool:
     )
 
 
-def _json(path: Path) -> dict[str, Any]:
-    """Return a file's JSON object, an empty one where there is none: its reader tells why."""
+def _json(path: Path) -> dict[str, Any] | None:
+    """Return a file's JSON object; None where there is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_plain(path, _LARGEST_TEXT).decode("utf-8"))
     except (OSError, ValueError, RecursionError):
-        return {}
-    return content if isinstance(content, dict) else {}
+        return None
+    return content if isinstance(content, dict) else None
 
 
 def _sha256(path: Path) -> str:

@@ -19,12 +19,14 @@ from numpy.typing import NDArray
 
 from results import record as records
 from results.errors import UserError
+from results.plain_file import is_file
 from results.whole import whole
 from runners.config.acts import Acts
 from runners.config.check import RunConfig, from_record, model_path, representation_of
-from runners.data.files import lines_of, read_text
+from runners.data.files import read_sentences
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
+from runners.machine.console import show
 from runners.machine.device import choose_device, make_deterministic, set_threads
 from runners.models.about import ABOUT
 from runners.models.pretrained import Loaded
@@ -84,7 +86,11 @@ def load_embedder(
     else:
         composed = dict(records.read_copy(source).config)
         if model_path is not None:
-            composed["model"] = {**composed["model"], "name_or_path": model_path, "package": None}
+            composed["model"] = {
+                **composed.get("model", {}),
+                "name_or_path": model_path,
+                "package": None,
+            }
         job = Job(from_record(composed), trains=False)
         loaded = build_model(job, 0)
     task = job.config.settings.task
@@ -101,7 +107,7 @@ def load_embedder(
 
 def _delta_or_record(named: str, out: Path) -> Path:
     """Return the folder of a delta, or the record of a run that trained nothing."""
-    if (Path(named) / ABOUT).is_file():
+    if is_file(Path(named) / ABOUT):
         return Path(named)
     record = named_record(named.removesuffix(".delta"), out, "embed")
     delta = record.with_suffix(".delta")
@@ -123,7 +129,7 @@ def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
         raise UserError("embed=RUN needs text=FILE, one sentence a line, and out=FILE.npy")
     assert acts.embed is not None
     path, out = Path(acts.text).expanduser(), Path(settings.out).expanduser()
-    lines = lines_of(read_text(path, f"text={path}"))
+    lines = read_sentences(path, f"text={path}")
     empty = [i for i, line in enumerate(lines, 1) if not line.split()]
     if empty or not lines:
         where = f"line {empty[0]} is empty" if empty else "the file is empty"
@@ -137,5 +143,5 @@ def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
             np.save(stream, vectors, allow_pickle=False)
     except OSError as error:
         raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
-    print(f"{out}: {len(vectors)} vectors of {vectors.shape[1]} numbers, float32")
+    show(f"{out}: {len(vectors)} vectors of {vectors.shape[1]} numbers, float32")
     return 0

@@ -12,6 +12,7 @@ from runners.config.check import RunConfig, model_path
 from runners.config.settings import Data
 from runners.config.typed import is_typed, key_of
 from runners.jobs.job import Job
+from runners.machine.console import show
 
 if TYPE_CHECKING:
     from runners.tasks.scoring import Scoring
@@ -43,9 +44,9 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     model = delta.loaded.model.to(accelerator.device)
     scoring = Scoring(job, kind, encoded, accelerator)
     for split, metrics in scoring(model, list(job.data.report), 0).items():
-        print(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in metrics.items()))
+        show(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in metrics.items()))
     compared = _compared(folder, delta.run, scoring)
-    print(f"delta of run {delta.run}, data {job.data.source}{compared}")
+    show(f"delta of run {delta.run}, data {job.data.source}{compared}")
     return 0
 
 

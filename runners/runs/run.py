@@ -9,6 +9,8 @@ from pathlib import Path
 
 from results import record as records
 from results.pages.text import one_run
+from results.plain_file import is_there
+from results.printable import printable
 from results.record import Record
 from runners.config.check import RunConfig
 from runners.config.settings import Settings
@@ -33,7 +35,6 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     began = time.perf_counter()
     settings = config.settings
     folder = Path(settings.out)
-    records.check_writable(folder)
     job = Job(config)
     _ = job.weights  # before the data: they are looked at faster
     if job.data.source == "embedded":
@@ -46,6 +47,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     stored = _stored(path, settings)
     if stored is not None:
         return stored
+    records.check_writable(folder)  # not before: a stored result needs no room
     set_threads(settings.threads)
     claim = Claim(folder, name)
     try:
@@ -93,7 +95,7 @@ def _was_done(path: Path, before: tuple[int, int] | None, done: Record) -> bool:
 
 def _stored(path: Path, settings: Settings) -> int | None:
     """Print the stored result of a run that need not be done again; None where it must be."""
-    if settings.force or not path.exists():
+    if settings.force or not is_there(path):
         return None
     stored = records.read(path)
     lacks = settings.save is not None and not path.with_suffix(f".{settings.save}").is_dir()
@@ -108,7 +110,7 @@ def _stored(path: Path, settings: Settings) -> int | None:
 
 def _print_result(record: Record, line: str) -> None:
     """Print a run's result and its last line at once, so that runs with one log mix no lines."""
-    print(f"{one_run(record)}\n{line}\n", end="", flush=True)
+    print(f"{one_run(record)}\n{printable(line)}\n", end="", flush=True)
 
 
 def _discard_checkpoints(folder: Path, name: str) -> None:

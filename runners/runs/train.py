@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -192,6 +191,6 @@ def _write_beside(job: Job, model: torch.nn.Module, loaded: Loaded) -> None:
             path = path.with_name(f"{run}.sentence-transformers")
             export(path, model, loaded, config)
     except (OSError, SafetensorError) as error:
-        print(f"warning: {path} could not be written ({error})", file=sys.stderr)
+        say(f"warning: {path} could not be written ({error})")
     except Exception as error:
-        print(f"warning: {path} could not be written ({error!r})", file=sys.stderr)
+        say(f"warning: {path} could not be written ({error!r})")

@@ -10,11 +10,12 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
+from results.plain_file import is_file, is_folder
 from results.record import Record, find_record
 from runners.config.check import RunConfig, from_record
 from runners.config.settings import Start
 from runners.jobs.job import Job
-from runners.machine.console import say
+from runners.machine.console import say, show
 from runners.machine.device import set_threads
 from runners.runs.attempt import blank_record, train
 
@@ -44,23 +45,23 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
         say(f"verify: the run again is {again.status}: {again.error}")
         return 1
     promise, differing = promised(stored, again)
-    print(f"verify {stored.run}")
-    print(f"promise: {promise}{f' (differs: {differing})' if differing else ''}")
+    show(f"verify {stored.run}")
+    show(f"promise: {promise}{f' (differs: {differing})' if differing else ''}")
     where = first_difference(stored, again)
     if where is None:
-        print("equal to the bit: data, initial weights, every step's loss, weights, predictions")
+        show("equal to the bit: data, initial weights, every step's loss, weights, predictions")
         return 0
-    print(f"first difference: {where}")
+    show(f"first difference: {where}")
     for split in {**stored.scores, **again.scores}:
-        print(_scores(split, stored.scores.get(split), again.scores.get(split)))
+        show(_scores(split, stored.scores.get(split), again.scores.get(split)))
     if where.startswith(INPUTS):
-        print("another input is another run: give it the data and the weights of the record")
+        show("another input is another run: give it the data and the weights of the record")
         return 1
     if promise.startswith("3"):
         inside, spread = _within(stored, again, Path(command.settings.out))
-        print(spread)
+        show(spread)
         return 0 if inside else 1
-    print("promise broken")
+    show("promise broken")
     return 1
 
 
@@ -80,11 +81,11 @@ def _scores(split: str, before: Metrics | None, now: Metrics | None) -> str:
 
 def named_record(named: str, out: Path, act: str) -> Path:
     """Return a record's file from its path, its run's name in `out`, or the start of one."""
-    if Path(named).is_dir():
+    if is_folder(Path(named)):
         wrong = "that is a folder"
     elif set(named) & set("*?["):
         wrong = "that is a pattern"
-    elif Path(named).is_absolute() and not Path(named).is_file():
+    elif Path(named).is_absolute() and not is_file(Path(named)):
         wrong = "no such file"
     else:
         return find_record(named, out, act)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-import sys
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from results.errors import UserError
 from results.whole import whole
 from runners.config.settings import Truncate
 from runners.data.split import Split
+from runners.machine.console import say
 from runners.models.weights import Weights
 from runners.tasks.cut import cut_texts
 
@@ -148,7 +148,7 @@ def _read(path: Path) -> Tokens | None:
                 return tokens
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         pass
-    print(f"cached tokens {path} are damaged; they are made again", file=sys.stderr)
+    say(f"cached tokens {path} are damaged; they are made again")
     return None
 
 

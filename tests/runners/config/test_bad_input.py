@@ -226,7 +226,10 @@ def _lost_tensor(folder: Path) -> None:
     [
         (lambda f: (f / "model.safetensors").unlink(), "holds no model.safetensors"),
         (lambda f: (f / "config.json").unlink(), "holds no config.json"),
-        (lambda f: (f / "config.json").write_text("{"), "config.json is not one of a known model"),
+        (
+            lambda f: (f / "config.json").write_text("{"),
+            "config.json holds no JSON object that can be read",
+        ),
         (
             lambda f: (f / "config.json").write_text('{"model_type": "alien"}'),
             "not one of a known model",

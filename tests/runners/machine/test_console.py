@@ -49,7 +49,7 @@ def test_a_finished_run_is_printed_to_a_stream_of_ascii_and_without_a_home(
 def test_only_what_an_encoding_lacks_is_escaped(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from runners.machine.console import print_anything
+    from results.printable import print_anything
 
     for encoding, written in (("utf-8", "1 ± 2 é".encode()), ("latin-1", b"1 \xb1 2 \xe9")):
         with (tmp_path / "out").open("w", encoding=encoding) as stream:
