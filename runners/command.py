@@ -20,11 +20,12 @@ from omegaconf.errors import OmegaConfBaseException
 from results.errors import UserError
 from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
-from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
+from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
-from runners.config.typed import refuse_lists
+from runners.config.typed import check_typed, readable
 from runners.machine import processes
 from runners.machine.console import print_anything
+from runners.root import CONFIGS
 
 
 class JobFailed(RuntimeError):
@@ -50,26 +51,26 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that claims are given back
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     codes: list[int] = []
-    arguments, sweep = sys.argv[1:], os.getpid()
+    arguments, sweep = [readable(argument) for argument in sys.argv[1:]], os.getpid()
+    sys.argv[1:] = arguments
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
-        configuration = resolved(composed)
         typed = [*HydraConfig.get().overrides.task]
         several = HydraConfig.get().mode == RunMode.MULTIRUN
         own = typed if several else arguments
-        if several and configuration["own_process"]:
+        if several and composed["own_process"]:
             code = processes.run_alone([*processes.config_dir(), *own])
             if code and os.getpid() != sweep:
                 raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
             codes.append(code)
         else:
             said = [*processes.config_dir(), *own] if several else own
-            codes.append(_guarded(lambda: dispatch(configuration, said, typed), own))
+            codes.append(_guarded(lambda: dispatch(resolved(composed), said, typed), own))
 
     def compose_and_run() -> int:
-        refuse_lists(arguments)
-        offer_methods_without_yaml()
+        check_typed(arguments)
+        begin()
         try:
             job()
         except JobFailed as failed:
@@ -88,7 +89,7 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
 
     `typed` are those of the arguments that set keys of it.
     """
-    refuse_lists(typed)
+    check_typed(typed)
     acts, board = acts_of(composed), composed.get("board") is not None
     refuse_unused(acts, board, typed)
     if board:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from methods.embedding import Pooling
+from runners.config.places import Place
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
 
@@ -24,7 +25,7 @@ class Model(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     package: str | None = None
-    name_or_path: str | None = None
+    name_or_path: Place | None = None
     revision: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     untrained: list[str] = Field(default_factory=list)
@@ -46,15 +47,15 @@ class Data(Section):
     """
 
     source: Literal["auto", "local", "hub", "embedded"]
-    dir: str | None = None
+    dir: Place | None = None
     revision: str | None = None
     train_size: int | None = Field(default=None, ge=2)
     eval_size: int | None = Field(default=None, ge=2)
     seed: int = Field(default=0, ge=0)
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     malformed_rows: Literal["error", "skip"] = "error"
-    text: str | list[str] | None = None
-    glue_dir: str | None = None
+    text: Place | list[Place] | None = None
+    glue_dir: Place | None = None
 
 
 class Budget(Section):
@@ -184,6 +185,6 @@ class Settings(Section):
     precision: Precision | None = None
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     threads: int | None = Field(default=None, ge=1, exclude=True)
-    out: str = Field(exclude=True)
+    out: Place = Field(exclude=True)
     force: bool = Field(exclude=True)
     save: Literal["delta", "sentence-transformers"] | None = Field(exclude=True)

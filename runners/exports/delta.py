@@ -23,6 +23,7 @@ from results.errors import UserError
 from results.sealed import is_changed, sealed
 from results.whole import whole
 from runners.config.check import RunConfig, from_record
+from runners.config.places import expanded, portable
 from runners.exports.peft import ABOUT, OURS, PEFTS, _from_peft, _write_peft
 from runners.models.build import Tensors, apply_methods, kept_tensors, load_pretrained
 from runners.models.pretrained import Loaded
@@ -67,7 +68,10 @@ def save_delta(
             "file": file,
             "sha256": _sha256(temporary / file),
             "files": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
-            "weights": {"name_or_path": weights.name_or_path, "sha256": weights.sha256},
+            "weights": {
+                "name_or_path": portable(weights.name_or_path),
+                "sha256": weights.sha256,
+            },
             "config": _composed(config),
         }
         (temporary / ABOUT).write_text(sealed(about), encoding="utf-8")
@@ -105,7 +109,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None) -> Delta:
     `model_path` names the pretrained weights where they lie elsewhere now. Files that are missing,
     damaged, of another format or for other weights are a UserError; nothing is unpickled.
     """
-    folder = Path(folder)
+    folder = Path(expanded(str(folder)))
     about = _read_about(folder)
     path = folder / str(about["file"])
     for name, sha256 in {path.name: about["sha256"], **about.get("files", {})}.items():

@@ -8,6 +8,7 @@ from typing import Any
 from safetensors.torch import save_file
 
 from runners.config.check import RunConfig
+from runners.config.places import portable
 from runners.models.build import Tensors, kept_tensors
 from runners.models.pretrained import Loaded
 from runners.models.weights import Weights
@@ -35,7 +36,7 @@ def _write_peft(
     peft.modules_to_save = sorted(
         {n.split(".")[0] for n in outside} | {n.rsplit(".", 1)[0] for n in head - outside}
     )
-    peft.base_model_name_or_path = weights.name_or_path
+    peft.base_model_name_or_path = portable(weights.name_or_path)
     peft.inference_mode = True
     save_file({str(names[n]): t for n, t in tensors.items()}, folder / PEFTS)
     peft.save_pretrained(str(folder))

@@ -22,6 +22,7 @@ from results.errors import UserError
 from results.whole import whole
 from runners.config.acts import Acts
 from runners.config.check import RunConfig, from_record, model_path, representation_of
+from runners.config.places import expanded
 from runners.data.files import lines_of, read_text
 from runners.exports.delta import load_delta
 from runners.exports.peft import ABOUT
@@ -77,7 +78,7 @@ def load_embedder(
     """
     from runners.machine.device import make_accelerator
 
-    source = _delta_or_record(str(run), Path(out))
+    source = _delta_or_record(expanded(str(run)), Path(expanded(str(out))))
     if source.is_dir():
         delta = load_delta(source, model_path=model_path)
         job, loaded = Job(delta.config, trains=False), delta.loaded
@@ -122,7 +123,7 @@ def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
     if acts.text is None or not settings.out.endswith(".npy"):
         raise UserError("embed=RUN needs text=FILE, one sentence a line, and out=FILE.npy")
     assert acts.embed is not None
-    path, out = Path(acts.text).expanduser(), Path(settings.out).expanduser()
+    path, out = Path(acts.text), Path(settings.out)
     lines = lines_of(read_text(path, f"text={path}"))
     empty = [i for i, line in enumerate(lines, 1) if not line.split()]
     if empty or not lines:

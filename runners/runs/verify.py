@@ -12,6 +12,7 @@ from results import record as records
 from results.errors import UserError
 from results.record import Record, find_record
 from runners.config.check import RunConfig, from_record
+from runners.config.places import portable_all
 from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
@@ -118,7 +119,7 @@ def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:
 
     def row(record: Record) -> dict[str, Any]:
         config = {k: v for k, v in record.config.items() if k not in ("seed", "device")}
-        return config | {"data": record.data["source"]}
+        return {k: portable_all(v) for k, v in config.items()} | {"data": record.data["source"]}
 
     assert again.score is not None
     same = [r for r in records.read_all(out, []) if r.score is not None and row(r) == row(stored)]
