@@ -8,9 +8,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -22,6 +24,7 @@ from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
 from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
+from runners.config.own_files import refuse_hidden
 from runners.config.typed import check_typed, readable
 from runners.machine import processes
 from runners.machine.console import print_anything
@@ -70,7 +73,8 @@ def main() -> int:
 
     def compose_and_run() -> int:
         check_typed(arguments)
-        begin()
+        options, _ = get_args_parser().parse_known_intermixed_args(arguments)
+        begin(options.config_dir and Path(options.config_dir))
         try:
             job()
         except JobFailed as failed:
@@ -90,6 +94,8 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
     `typed` are those of the arguments that set keys of it.
     """
     check_typed(typed)
+    for folder in processes.config_dir()[1::2]:
+        refuse_hidden(Path(folder))
     acts, board = acts_of(composed), composed.get("board") is not None
     refuse_unused(acts, board, typed)
     if board:

@@ -172,6 +172,12 @@ def overrides_of(typed: Sequence[str]) -> list[str]:
     return list(options.overrides)
 
 
+def as_typed(board: Board, typed: Sequence[str]) -> str:
+    """Return what names a board in a command: its file, whose name may be another than its own."""
+    chosen = [a for a in overrides_of(typed) if key_of(a) == "board"]
+    return chosen[-1] if chosen else f"board={board.name}"
+
+
 def search_command(typed: Sequence[str]) -> str:
     """Return the command that does the search of the board that was typed, with all that was."""
     mine = overrides_of(typed)
@@ -200,12 +206,12 @@ def plan(
     board: Board, typed: Sequence[str], compose: Compose, searching: bool = False
 ) -> list[Planned]:
     """Check every run, or every trial of the search, before any is started."""
-    planner = Planner(compose)
+    planner, named = Planner(compose), as_typed(board, typed)
     if board.search is not None and is_typed(typed, "lr"):
-        raise UserError(f"board={board.name} searches its learning rates: leave lr= out")
+        raise UserError(f"{named} searches its learning rates: leave lr= out")
     if searching:
         if board.search is None:
-            raise UserError(f"board={board.name} has no search: learning rates are its rows' own")
+            raise UserError(f"{named} has no search: learning rates are its rows' own")
         slots = expand_search(board, board.search, typed)
     else:
         slots = expand(board, typed)
@@ -218,8 +224,7 @@ def plan(
     twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
     if twice:
         raise UserError(
-            f"board={board.name}: {twice[0]} is asked for more than once; list each method, task"
-            " and seed once"
+            f"{named}: {twice[0]} is asked for more than once; list each method, task and seed once"
         )
     return runs
 

@@ -59,6 +59,18 @@ def groups() -> list[str]:
     return sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name[0] != "_")
 
 
+def refuse_hidden(folder: Path) -> None:
+    """Raise UserError for a file that is never read, as a shipped one has its name."""
+    for group in groups():
+        for path in sorted((folder / group).glob("*.yaml")):
+            shipped = CONFIGS / group / path.name
+            if shipped.is_file() and shipped.read_bytes() != path.read_bytes():
+                raise UserError(
+                    f"{path} is not read: there is a shipped {group} of that name; call the file"
+                    f" otherwise, as my_{path.name}"
+                )
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_bytes().decode("utf-8-sig")

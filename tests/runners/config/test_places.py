@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from results.__main__ import main as results_main
 from results.errors import UserError
 from results.record import read_all, write
 from runners.config.acts import Acts, Sweep
@@ -210,6 +211,8 @@ def test_a_record_names_no_home_and_is_verified_scored_and_run_again(
     }
     write(dataclasses.replace(record, config=old), tmp_path / "runs")
     assert "equal to the bit: data" in cli(f"verify={path.stem}").out
+    assert results_main(["~/runs", "--out=~/table.txt"]) == 0
+    assert "topics" in (home / "table.txt").read_text()
 
     def fail(*_: object) -> None:
         raise RuntimeError(f"{home}/data/train.csv, {home}/runs/x, {home}/y{'.' * 3000}")
