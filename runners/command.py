@@ -59,7 +59,7 @@ def main() -> int:
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
-        typed = [*HydraConfig.get().overrides.task]
+        typed = processes.as_typed()
         several = HydraConfig.get().mode == RunMode.MULTIRUN
         own = typed if several else arguments
         if several and composed["own_process"]:

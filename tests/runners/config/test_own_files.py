@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -162,6 +162,10 @@ def test_what_is_typed_reads_nothing_of_the_machine(
     typed: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "rte")
+    children: list[Sequence[str]] = []
+    monkeypatch.setattr("runners.machine.processes.run_alone", lambda a: children.append(a) or 2)
+    cli("-m", typed, "data=embedded")  # each run's own process refuses what reaches it
+    assert all("${" in str(given) or "$\\" in str(given) for given in children)
     for more in ([], ["-m", "own_process=false"]):
         done = cli(*more, typed, "data=embedded")
         assert done.code == 2
