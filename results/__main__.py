@@ -75,6 +75,10 @@ def _named(act: Callable[[list[str]], list[Any]]) -> list[Any]:
             print(f"passed over: {printable(sentence)}", file=sys.stderr)
 
 
+def _place(path: str) -> Path:
+    return Path(path).expanduser()  # a shell leaves the ~ of --out=~/page.html
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m results",
@@ -82,16 +86,16 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("folder", nargs="?", default="results/runs", type=Path, help="records (%(default)s)")
+    add("folder", nargs="?", default="results/runs", type=_place, help="records (%(default)s)")
     add("--format", choices=FORMATS, default="text", help="default: %(default)s")
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
     add("--pdf", action="store_true", help="with boards: pictures as PDF too")
     add("--only", action="append", metavar="KEY=VALUE", help="such as precision=bf16, task=rte")
-    add("--into", type=Path, metavar="FILE", help="replace what stands between FILE's marks")
-    add("--out", type=Path, metavar="FILE", help="write to FILE instead of printing")
+    add("--into", type=_place, metavar="FILE", help="replace what stands between FILE's marks")
+    add("--out", type=_place, metavar="FILE", help="write to FILE instead of printing")
     add("--board", metavar="NAME", help="with front: which board")
-    add("--boards", type=Path, default="results/boards", help="boards' folder (%(default)s)")
+    add("--boards", type=_place, default="results/boards", help="boards' folder (%(default)s)")
     return parser
 
 

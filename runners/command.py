@@ -8,9 +8,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from hydra.types import RunMode
@@ -21,11 +23,13 @@ from results.errors import UserError
 from results.printable import print_anything, printable
 from runners.config.acts import acts_of, refuse_unused
 from runners.config.check import check
-from runners.config.compose import CONFIGS, Composer, offer_methods_without_yaml, resolved
+from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
+from runners.config.own_files import refuse_hidden
 from runners.config.stages import spelled_out
-from runners.config.typed import refuse_lists
+from runners.config.typed import check_typed, readable
 from runners.machine import processes
+from runners.root import CONFIGS
 
 
 class JobFailed(RuntimeError):
@@ -51,27 +55,28 @@ def main() -> int:
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that claims are given back
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     codes: list[int] = []
-    arguments, sweep = sys.argv[1:], os.getpid()
+    arguments, sweep = [readable(argument) for argument in sys.argv[1:]], os.getpid()
+    sys.argv[1:] = arguments
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
-        configuration = resolved(composed)
-        typed = [*HydraConfig.get().overrides.task]
+        typed = processes.as_typed()
         several = HydraConfig.get().mode == RunMode.MULTIRUN
         own = typed if several else arguments
-        if several and configuration["own_process"]:
+        if several and composed["own_process"]:
             code = processes.run_alone([*processes.config_dir(), *own])
             if code and os.getpid() != sweep:
                 raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
             codes.append(code)
         else:
             said = [*processes.config_dir(), *own] if several else own
-            codes.append(_guarded(lambda: dispatch(configuration, said, typed), own))
+            codes.append(_guarded(lambda: dispatch(resolved(composed), said, typed), own))
 
     def compose_and_run() -> int:
         sys.argv[1:] = arguments[:] = spelled_out(arguments)
-        refuse_lists(arguments)
-        offer_methods_without_yaml()
+        check_typed(arguments)
+        options, _ = get_args_parser().parse_known_intermixed_args(arguments)
+        begin(options.config_dir and Path(options.config_dir))
         try:
             job()
         except JobFailed as failed:
@@ -90,7 +95,9 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
 
     `typed` are those of the arguments that set keys of it.
     """
-    refuse_lists(typed)
+    check_typed(typed)
+    for folder in processes.config_dir()[1::2]:
+        refuse_hidden(Path(folder))
     acts = acts_of(composed)
     refuse_unused(acts, composed, typed)
     if composed.get("stages") is not None:

@@ -9,7 +9,6 @@ def bound_waiting() -> float:
     Return these seconds, for the calls that take a limit and have none by themselves.
     """
     from huggingface_hub import constants, get_session
-    from huggingface_hub.utils import get_session
 
     get_session().timeout = constants.HF_HUB_DOWNLOAD_TIMEOUT
     return float(constants.HF_HUB_DOWNLOAD_TIMEOUT)

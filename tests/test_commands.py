@@ -31,7 +31,8 @@ from results.record import read_all
 from runners.boards.plan import Board, expand, expand_search
 from runners.config.acts import Sweep, acts_of
 from runners.config.check import check
-from runners.config.compose import CONFIGS, Composer, resolved
+from runners.config.compose import Composer, resolved
+from runners.root import CONFIGS
 from tests import forked
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
 from tests.pages import PAGES, commands, examples, page_name

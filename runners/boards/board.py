@@ -44,7 +44,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
             command = shlex.join(["python", "run.py", *config_dir(), *run.overrides])
             print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:
-            say(f"list: {write_list(listed(board, runs), Path(sweep.list).expanduser())}")
+            say(f"list: {write_list(listed(board, runs), Path(sweep.list))}")
         _tell_cost([*to_do, *(run for run in runs if run.state == "waiting")], runs, sweep, compose)
         return 0
     if to_do:

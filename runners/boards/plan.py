@@ -7,15 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from hydra._internal.utils import get_args_parser
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from results import record as records
 from results.errors import UserError
 from results.run_list import ListedRun, RunList
-from runners.config.acts import BOARD_KEYS, Sweep
+from runners.config.acts import BOARD_KEYS, Acts, Sweep
 from runners.config.check import check
 from runners.config.section import Section
 from runners.config.typed import is_typed, key_of
@@ -29,11 +29,26 @@ Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
 
 
+def _is_of_a_run(argument: str) -> str:
+    """Return what sets a run's keys; Hydra's own would have code run, others mean a command."""
+    elsewhere = ("hydra", "own_process", *BOARD_KEYS, *Acts.model_fields)
+    if (
+        argument.startswith("-")
+        or key_of(argument).startswith("hydra/")
+        or is_typed([argument], *elsewhere)
+    ):
+        raise ValueError(f"{argument} sets nothing of a run; list KEY=VALUE of a run's keys")
+    return argument
+
+
+OfARun = Annotated[str, AfterValidator(_is_of_a_run)]
+
+
 class Entry(Section):
     """A row of a board: what `method=` is given, and settings of its own."""
 
     method: str
-    set: list[str] = Field(default_factory=list)
+    set: list[OfARun] = Field(default_factory=list)
 
 
 class Search(Section):
@@ -47,7 +62,7 @@ class Search(Section):
     lr: list[float] = Field(min_length=3)
     seed: int
     tasks: list[str] | None = Field(default=None, min_length=1)
-    set: list[str] = Field(default_factory=list)
+    set: list[OfARun] = Field(default_factory=list)
 
     def decides(self, slot: Slot) -> tuple[int, str | None]:
         """Return the row and task that a place's rate is of, or the row and None."""
@@ -64,7 +79,7 @@ class Board(Section):
     methods: list[str | Entry] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
-    set: list[str] = Field(default_factory=list)
+    set: list[OfARun] = Field(default_factory=list)
     search: Search | None = None
 
     @property
@@ -162,6 +177,12 @@ def overrides_of(typed: Sequence[str]) -> list[str]:
     return list(options.overrides)
 
 
+def as_typed(board: Board, typed: Sequence[str]) -> str:
+    """Return what names a board in a command: its file, whose name may be another than its own."""
+    chosen = [a for a in overrides_of(typed) if key_of(a) == "board"]
+    return chosen[-1] if chosen else f"board={board.name}"
+
+
 def search_command(typed: Sequence[str]) -> str:
     """Return the command that does the search of the board that was typed, with all that was."""
     mine = overrides_of(typed)
@@ -190,12 +211,12 @@ def plan(
     board: Board, typed: Sequence[str], compose: Compose, searching: bool = False
 ) -> list[Planned]:
     """Check every run, or every trial of the search, before any is started."""
-    planner = Planner(compose)
+    planner, named = Planner(compose), as_typed(board, typed)
     if board.search is not None and is_typed(typed, "lr"):
-        raise UserError(f"board={board.name} searches its learning rates: leave lr= out")
+        raise UserError(f"{named} searches its learning rates: leave lr= out")
     if searching:
         if board.search is None:
-            raise UserError(f"board={board.name} has no search: learning rates are its rows' own")
+            raise UserError(f"{named} has no search: learning rates are its rows' own")
         slots = expand_search(board, board.search, typed)
     else:
         slots = expand(board, typed)
@@ -208,8 +229,7 @@ def plan(
     twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
     if twice:
         raise UserError(
-            f"board={board.name}: {twice[0]} is asked for more than once; list each method, task"
-            " and seed once"
+            f"{named}: {twice[0]} is asked for more than once; list each method, task and seed once"
         )
     return runs
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError
 
 from results.errors import UserError
+from runners.config.places import Place
 from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.typed import is_typed, keys_beside
@@ -19,10 +20,10 @@ from runners.config.typed import is_typed, keys_beside
 class Acts(Section):
     """What is done with a stored result instead of a run; `text` belongs to embed."""
 
-    eval: str | None = None
-    verify: str | None = None
-    embed: str | None = None
-    text: str | None = None
+    eval: Place | None = None
+    verify: Place | None = None
+    embed: Place | None = None
+    text: Place | None = None
 
     @property
     def named(self) -> list[str]:
@@ -39,7 +40,7 @@ class Sweep(Section):
 
     plan: bool
     estimate: bool
-    list: str | None
+    list: Place | None
     search: bool
     workers: int = Field(ge=1)
     retry: Literal["failed"] | None

@@ -16,7 +16,7 @@ from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
 from runners.config.problems import sentences
-from runners.config.refusals import task_problems
+from runners.config.refusals import empty_problems, task_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
 from runners.config.typed import is_typed
@@ -105,6 +105,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if settings is not None and not stored:
         problems += task_problems(settings.task, settings.data.source)
         problems += _cut_problems(settings)
+        problems += empty_problems(composed)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
             f"optimizer=super_adam optimizer.tau=1 with method={m.name}: a step computes two"

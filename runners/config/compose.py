@@ -14,24 +14,29 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from methods.registry import default_options, registered
+from runners.config.own_files import check_own_files
+from runners.config.resolvers import refuse_resolvers
 from runners.config.stages import spelled_out
-from runners.config.typed import is_typed, refuse_lists
-from runners.root import ROOT
+from runners.config.typed import check_typed, is_typed, readable
+from runners.root import CONFIGS
 
-_PACKAGED = ROOT / "runners" / "configs"  # in a wheel; else beside the packages
-CONFIGS = _PACKAGED if _PACKAGED.is_dir() else ROOT / "configs"
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
 
 def resolved(composed: DictConfig) -> dict[str, Any]:
-    """Return a composed configuration with its interpolations resolved, as plain containers."""
+    """Return a composed configuration with its interpolations resolved, as plain containers.
+
+    A resolver that may read the machine is a UserError: files and typed values meet here.
+    """
+    refuse_resolvers(OmegaConf.to_container(composed, resolve=False))
     container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
     return {str(k): v for k, v in container.items()}
 
 
-def offer_methods_without_yaml(config_dir: Path | None = None) -> None:
-    """Let method=NAME work for a method without YAML: one file, or an entry point."""
+def begin(config_dir: Path | None = None) -> None:
+    """Prepare Hydra: a user's files are checked, method=NAME works for a method without YAML."""
+    check_own_files()
     folders = [CONFIGS, *([config_dir] if config_dir else [])]
     for name, cls in registered().items():
         if not any((folder / "method" / f"{name}.yaml").exists() for folder in folders):
@@ -43,15 +48,15 @@ def offer_methods_without_yaml(config_dir: Path | None = None) -> None:
 @contextmanager
 def composing(config_dir: Path | None = None) -> Iterator[None]:
     """Start Hydra on the shipped configurations, outside of the command line."""
-    offer_methods_without_yaml(config_dir)
+    begin(config_dir)
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         yield
 
 
 def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
     """Return what the command line would compose, with `--config-dir` where one is given."""
-    overrides = spelled_out(overrides)
-    refuse_lists(overrides)
+    overrides = spelled_out([readable(override) for override in overrides])
+    check_typed(overrides)
     more: list[str] = []
     if config_dir is not None:
         more = [f"hydra.searchpath={json.dumps([f'file://{config_dir.resolve()}'])}"]
@@ -72,8 +77,8 @@ class Composer:
 
     def __call__(self, overrides: Sequence[str]) -> dict[str, Any]:
         """Return the resolved configuration; Hydra's errors for what it cannot compose."""
-        overrides = spelled_out(overrides)
-        refuse_lists(overrides)
+        overrides = spelled_out([readable(override) for override in overrides])
+        check_typed(overrides)
         plain = [o for o in overrides if o.partition("=")[0] in PLAIN]
         rest = [o for o in overrides if o not in plain]
         parsed = self._parser.parse_overrides(plain)

@@ -15,7 +15,8 @@ from omegaconf import OmegaConf
 
 from methods.registry import registered
 from results.errors import nearest
-from runners.config.compose import CONFIGS, composing
+from runners.config.compose import composing
+from runners.root import CONFIGS
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:

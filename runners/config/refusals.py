@@ -5,12 +5,28 @@ Old records verify, score and embed as before, so none of this is in the schema.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from results.errors import nearest
+from runners.config.resolvers import values
 from runners.config.task import Task
 
 RESERVED = ("train", "selection")  # what a run itself calls splits
+# What files may call a label or a column.
+_MAY_BE_EMPTY = re.compile(
+    r"task\.(labels|positive_label|text|options|\w+\.columns|\w+\.label_names)(\.|$)"
+)
+
+
+def empty_problems(composed: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for each key with an empty text, which would count as none or as here."""
+    return [
+        f"{key}={text!r} (must not be empty; null is the word for none)"
+        for key, text in values(dict(composed))
+        if not text.strip() and not _MAY_BE_EMPTY.match(key)
+    ]
 
 
 def task_problems(task: Task, source: str) -> list[str]:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from methods.embedding import Pooling
+from runners.config.places import Place
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
 
@@ -25,7 +26,7 @@ class Model(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
     package: str | None = None
-    name_or_path: str | None = None
+    name_or_path: Place | None = None
     revision: str | None = None
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     untrained: list[str] = Field(default_factory=list)
@@ -47,15 +48,15 @@ class Data(Section):
     """
 
     source: Literal["auto", "local", "hub", "embedded"]
-    dir: str | None = None
+    dir: Place | None = None
     revision: str | None = None
     train_size: int | None = Field(default=None, ge=2)
     eval_size: int | None = Field(default=None, ge=2)
     seed: int = Field(default=0, ge=0)
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     malformed_rows: Literal["error", "skip"] = "error"
-    text: str | list[str] | None = None
-    glue_dir: str | None = None
+    text: Place | list[Place] | None = None
+    glue_dir: Place | None = None
 
 
 class Budget(Section):
@@ -173,7 +174,7 @@ class Start(Section):
     `head` says whether the head is drawn from the seed, as ever, or goes on with that run's.
     """
 
-    run: str | None = None
+    run: Place | None = None
     head: Literal["drawn", "keep"] = "drawn"
 
     @model_validator(mode="after")
@@ -203,7 +204,7 @@ class Settings(Section):
     precision: Precision | None = None
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     threads: int | None = Field(default=None, ge=1, exclude=True)
-    out: str = Field(exclude=True)
+    out: Place = Field(exclude=True)
     force: bool = Field(exclude=True)
     save: Literal["delta", "sentence-transformers"] | None = Field(exclude=True)
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from results.errors import nearest
 from runners.config.kinds import KINDS, KindFacts
+from runners.config.places import Place
 from runners.config.section import Section
 
 Metric = Literal[
@@ -30,9 +31,9 @@ def _known_kind(name: str) -> str:
 class LocalFiles(Section):
     """Where a task's files lie, relative to data.dir; .csv is read with quotes, .tsv without."""
 
-    train: str
-    report: dict[str, str] = Field(min_length=1)
-    where_present: dict[str, str] = Field(default_factory=dict)
+    train: Place
+    report: dict[str, Place] = Field(min_length=1)
+    where_present: dict[str, Place] = Field(default_factory=dict)
     header: bool = True
     columns: dict[str, str | int] = Field(default_factory=dict)
     label_names: dict[str, str] = Field(default_factory=dict)
@@ -55,8 +56,8 @@ class Pairs(Section):
     `columns` counts from 0: first sentence, second sentence, score.
     """
 
-    folder: str | None = None
-    file: str | None = None
+    folder: Place | None = None
+    file: Place | None = None
     columns: list[int] = Field(default=[0, 1, 2], min_length=3, max_length=3)
     header: bool = False
     hub: str | None = None

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from results.errors import UserError
+from runners.config.places import expanded
 
 ONE_OF = ("task", "model", "data", "budget", "protocol", "optimizer", "board")
 
@@ -14,6 +16,28 @@ ONE_OF = ("task", "model", "data", "budget", "protocol", "optimizer", "board")
 def key_of(argument: str) -> str:
     """Return the key that an argument sets, adds (+) or takes away (~)."""
     return argument.partition("=")[0].lstrip("+~")
+
+
+def readable(argument: str) -> str:
+    """Return an argument as Hydra can read it, which knows no `~` and no letters beyond ASCII.
+
+    Words of a value that have them are put in quotes; in an option's folder `~` is expanded.
+    """
+    key, equals, value = argument.partition("=")
+    if argument.startswith(("-", "~/")):
+        return f"{key}={expanded(value)}" if equals else expanded(argument)
+    if not equals or set(value) & set("'\""):
+        return argument
+    parts = re.split(r"(\s*(?<!\\)(?:[,()\[\]{}]|:\s|\$\{)\s*)", value)
+    parts[::2] = [_quoted(word) for word in parts[::2]]
+    return f"{key}={''.join(parts)}"
+
+
+def _quoted(word: str) -> str:
+    """Return a word of a value in quotes, where it needs them."""
+    if word.isascii() and not word.startswith("~"):
+        return word
+    return "'" + re.sub(r"\\(.)", r"\1", word) + "'"
 
 
 def is_typed(arguments: Sequence[str], *roots: str) -> bool:
@@ -29,6 +53,34 @@ def keys_beside(arguments: Sequence[str], *roots: str) -> list[str]:
 
 def _is_of(key: str, *roots: str) -> bool:
     return any(key == root or key.startswith(f"{root}.") for root in roots)
+
+
+def check_typed(arguments: Sequence[str]) -> None:
+    """Raise UserError for what Hydra would take and no run means."""
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        if equals and not value.strip("'\" ") and not key_of(key).startswith("hydra"):
+            raise UserError(f"{key}= is empty; give it a value, null for none, or leave it out")
+    refuse_ways_round(arguments)
+    refuse_lists(arguments)
+
+
+def refuse_ways_round(arguments: Sequence[str]) -> None:
+    """Raise UserError where a file's keys would go elsewhere, or what is read is not in a file.
+
+    `task@data=NAME` puts a task's keys among the data's; `task=${oc.env:NAME}` reads this machine.
+    """
+    for argument in arguments:
+        key, _, value = argument.partition("=")
+        if key.startswith("--e"):  # --experimental-rerun, or less of it
+            raise UserError(f"{key} opens a pickle, which can run code; type the command again")
+        group = key_of(key).partition("@")[0]
+        if key.startswith("-") or group.startswith("hydra"):
+            continue
+        if "@" in key:
+            raise UserError(f"{argument}: a file sets keys of its own group; type {group}=NAME")
+        if group in (*ONE_OF, "method") and "$" in value:
+            raise UserError(f"{argument}: type the name itself, as in {group}=NAME")
 
 
 def refuse_lists(arguments: Sequence[str]) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 from methods.method import Method
 from methods.registry import method_class
 from runners.config.check import RunConfig, check
-from runners.config.compose import CONFIGS, compose
+from runners.config.compose import compose
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator, make_deterministic
 from runners.models.pretrained import Loaded
+from runners.root import CONFIGS
 from runners.training.loop import Loop
 from runners.training.prepare import prepare
 

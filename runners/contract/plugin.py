@@ -33,7 +33,7 @@ def pytest_load_initial_conftests(parser: pytest.Parser, args: Sequence[str]) ->
     )
     group.addoption(
         "--config-dir",
-        type=Path,
+        type=lambda folder: Path(folder).expanduser(),
         dest="contract_configs",
         metavar="DIR",
         help="a folder whose method/NAME.yaml holds options, as for run.py",

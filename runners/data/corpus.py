@@ -18,7 +18,6 @@ from omegaconf import OmegaConf
 
 from methods.method import TrainingText
 from results.errors import UserError
-from runners.config.compose import CONFIGS
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded
@@ -26,6 +25,7 @@ from runners.data.files import is_whole, place_of, read_rows, read_sentences, re
 from runners.data.hub import hub_commit, hub_table, read_hub_train
 from runners.data.local import read_file
 from runners.data.split import Split
+from runners.root import CONFIGS
 
 TASKS = CONFIGS / "task"
 

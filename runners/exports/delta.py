@@ -23,6 +23,7 @@ from results.plain_file import is_file
 from results.sealed import sealed
 from results.whole import whole
 from runners.config.check import RunConfig, from_record
+from runners.config.places import expanded, portable
 from runners.exports.peft import _from_peft, _write_peft, check_peft
 from runners.jobs.job import Job
 from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, read_about
@@ -73,21 +74,27 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
             "file": file,
             "sha256": _sha256(temporary / file),
             "files": {path.name: _sha256(path) for path in sorted(temporary.iterdir())},
-            "weights": {"name_or_path": weights.name_or_path, "sha256": weights.sha256},
-            "config": _composed(config),
+            "weights": {
+                "name_or_path": portable(weights.name_or_path),
+                "sha256": weights.sha256,
+            },
+            "config": _composed(job),
             **({} if predecessor is None else {"start": predecessor.facts}),
         }
         (temporary / ABOUT).write_text(sealed(about), encoding="utf-8")
     return (folder / file).stat().st_size
 
 
-def _composed(config: RunConfig) -> dict[str, Any]:
+def _composed(job: Job) -> dict[str, Any]:
     """Return the configuration in the shape that `check` takes."""
+    config, before = job.config, job.predecessor
     methods = {
         item["name"]: {k: v for k, v in item.items() if k not in ("name", "version")}
         for item in config.method_options()
     }
     settings = config.settings.model_dump(mode="json") | {"save": None}
+    if before is not None:
+        settings["start"] = {**settings["start"], "run": before.run}
     return {**settings, "lr": config.lr, "precision": config.precision, "method": methods}
 
 
@@ -113,7 +120,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     named the folder. Files that are missing, damaged, of another format or for other weights are a
     UserError; nothing is unpickled.
     """
-    folder = Path(folder)
+    folder = Path(expanded(str(folder)))
     named = f"{act}={folder}"
     about = read_about(folder, act)
     path = folder / about["file"]

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from results.errors import UserError
 from results.plain_file import is_file, read_json
 from runners.config.check import RunConfig
+from runners.config.places import portable
 from runners.models.about import ABOUT, PEFTS
 from runners.models.build import Tensors, kept_tensors
 from runners.models.pretrained import Loaded
@@ -45,7 +46,7 @@ def _write_peft(
     peft.modules_to_save = sorted(
         {n.split(".")[0] for n in outside} | {n.rsplit(".", 1)[0] for n in head - outside}
     )
-    peft.base_model_name_or_path = weights.name_or_path
+    peft.base_model_name_or_path = portable(weights.name_or_path)
     peft.inference_mode = True
     save_file({str(names[n]): t for n, t in tensors.items()}, folder / PEFTS)
     peft.save_pretrained(str(folder))

@@ -10,8 +10,10 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
 
 from runners.root import ROOT
 
@@ -75,6 +77,16 @@ def ending_with_this_process() -> dict[str, str]:
     return {_PARENT: str(os.getpid())}
 
 
+def as_typed() -> list[str]:
+    """Return the arguments that set keys, inside a Hydra application, letter for letter.
+
+    Hydra keeps them where ${…} would be replaced by what it stands for.
+    """
+    typed = OmegaConf.to_container(HydraConfig.get().overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    return [str(argument) for argument in typed]
+
+
 def config_dir() -> list[str]:
     """Return what says again where configurations beside the shipped ones come from.
 
@@ -82,12 +94,12 @@ def config_dir() -> list[str]:
     """
     if not HydraConfig.initialized():
         return []
-    sources = HydraConfig.get().runtime.config_sources
+    sources: Any = OmegaConf.to_container(HydraConfig.get().runtime.config_sources, resolve=False)
     return [
         part
         for source in sources
-        if source.provider == "command-line"
-        for part in ("--config-dir", source.path)
+        if source["provider"] == "command-line"
+        for part in ("--config-dir", str(source["path"]))
     ]
 
 

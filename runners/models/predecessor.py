@@ -77,6 +77,7 @@ def _hash_settings(config: Mapping[str, Any]) -> str:
     """Hash a run's configuration without its seed, and without where its data lie."""
     settings = {k: v for k, v in config.items() if k not in _NOT_SETTINGS}
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
+    settings["model"] = settings["model"]["name"]  # its files have hashes of their own
     settings["method"] = [
         {k: v for k, v in method.items() if k != "version"} for method in _methods(config)
     ]

@@ -14,6 +14,7 @@ import os
 import reprlib
 import sys
 from dataclasses import dataclass
+from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -131,11 +132,8 @@ def _head(folder: Path, files: list[Path], shown: str) -> tuple[str, ...]:
 
 def _package_folder(model: Model) -> Path:
     assert model.package
-    try:  # of a name with a dot, what stands before it would be imported
-        spec = importlib.util.find_spec(model.package) if model.package.isidentifier() else None
-    except ValueError:
-        spec = None
-    if spec is None or not spec.origin:
+    spec = _spec(model.package)
+    if spec is None or not spec.has_location or not spec.origin:
         raise UserError(
             f"model={model.name}: the package {model.package} is not installed;"
             f" pip install {model.package.replace('_', '-')}"
@@ -144,6 +142,21 @@ def _package_folder(model: Model) -> Path:
     if not folder.is_dir():
         raise UserError(f"model={model.name}: {folder} is missing; install {model.package} again")
     return folder
+
+
+def _spec(package: str) -> ModuleSpec | None:
+    """Return where a package lies without importing it, or one that it is a part of."""
+    top, *parts = package.split(".")
+    try:
+        spec = importlib.util.find_spec(top)
+        for end, _ in enumerate(parts, 2):
+            folders = None if spec is None else spec.submodule_search_locations
+            if folders is None:
+                return None
+            spec = PathFinder.find_spec(".".join([top, *parts][:end]), folders)
+    except (ImportError, LookupError, ValueError):
+        return None  # no name of a package, or one without a file
+    return spec
 
 
 def _weight_files(folder: Path, shown: str) -> list[Path]:

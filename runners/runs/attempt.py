@@ -7,10 +7,13 @@ import traceback
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
 from results.record import Record
+from runners.config.places import naming, portable, portable_all
+from runners.config.settings import Settings
 from runners.data.load import describe
 from runners.jobs.job import Job
 
@@ -28,7 +31,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
     return Record(
         run=job.name,
         status="failed",
-        command=shlex.join(["python", "run.py", *arguments]),
+        command=shlex.join(["python", "run.py", *_recorded(arguments)]),
         methods=list(config.method_names),
         task=settings.task.name,
         model=settings.model.name,
@@ -36,7 +39,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
         budget=settings.budget.name,
         protocol=settings.protocol.name,
         config={
-            **settings.model_dump(),
+            **_within_data(settings).model_dump(),
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,
@@ -44,12 +47,12 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
         },
         data={
             "source": data.source,
-            "reason": data.reason,
+            "reason": portable(data.reason),
             "revision": data.revision,
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
-            **({} if data.text is None else {"text": data.text}),
+            **({} if data.text is None else {"text": portable_all(data.text)}),
         },
-        weights=weights.facts | start,
+        weights=portable_all(weights.facts | start),
         start=now(),
     )
 
@@ -59,6 +62,51 @@ def _start(job: Job) -> dict[str, Any]:
     if job.predecessor is None:
         return {}
     return {"start": {**job.config.settings.start.model_dump(), "run": job.predecessor.run}}
+
+
+def _within_data(settings: Settings) -> Settings:
+    """Return settings in which the files of a task that lie in data.dir are named from there."""
+    if settings.data.dir is None:
+        return settings
+    folder = Path(settings.data.dir).absolute()
+
+    def named(place: Any) -> Any:
+        if isinstance(place, dict):
+            return {name: named(inner) for name, inner in place.items()}
+        if not isinstance(place, str) or not Path(place).is_relative_to(folder):
+            return place
+        return str(Path(place).relative_to(folder))
+
+    def moved(files: Any, *fields: str) -> Any:
+        return files and files.model_copy(update={f: named(getattr(files, f)) for f in fields})
+
+    task = settings.task
+    places = {
+        "local": moved(task.local, "train", "report", "where_present"),
+        "pairs": {name: moved(files, "folder", "file") for name, files in task.pairs.items()},
+        "selection": moved(task.selection, "folder", "file"),
+    }
+    return settings.model_copy(update={"task": task.model_copy(update=places)})
+
+
+def _recorded(arguments: Sequence[str]) -> list[str]:
+    """Return a command's arguments as a record holds them: no home folder, no working folder."""
+    here = str(Path.cwd()).rstrip("/") + "/"
+    options = ("--config-dir", "-cd")
+    before = ["", *arguments]
+    return [
+        portable(one.removeprefix(here) if last in options else one)
+        for last, one in zip(before, arguments, strict=False)
+    ]
+
+
+def _explained(error: Exception, settings: Settings) -> str:
+    """Return an error's message, short and without the places of this machine."""
+    text = str(error)
+    for place, name in ((settings.data.dir, "DATA_DIR"), (settings.out, "OUT")):
+        if place is not None and Path(place).is_absolute():
+            text = naming(place).sub(name, text)
+    return portable(text)[:2000]
 
 
 def train(job: Job, blank: Record, began: float) -> Record:
@@ -76,7 +124,8 @@ def train(job: Job, blank: Record, began: float) -> Record:
         traceback.print_exc()
         from runners.machine.environment import commit
 
-        facts: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[:2000]}
+        message = _explained(error, job.config.settings)
+        facts: dict[str, Any] = {"type": type(error).__name__, "message": message}
         return replace(
             blank, status="failed", error=facts, environment=blank.environment or commit()
         )

@@ -23,6 +23,7 @@ from results.plain_file import is_file
 from results.whole import whole
 from runners.config.acts import Acts
 from runners.config.check import RunConfig, from_record, model_path, representation_of
+from runners.config.places import expanded
 from runners.data.files import read_sentences
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
@@ -79,7 +80,7 @@ def load_embedder(
     """
     from runners.machine.device import make_accelerator
 
-    source = _delta_or_record(str(run), Path(out))
+    source = _delta_or_record(expanded(str(run)), Path(expanded(str(out))))
     if source.is_dir():
         delta = load_delta(source, model_path=model_path)
         job, loaded = Job(delta.config, trains=False), delta.loaded
@@ -128,7 +129,7 @@ def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
     if acts.text is None or not settings.out.endswith(".npy"):
         raise UserError("embed=RUN needs text=FILE, one sentence a line, and out=FILE.npy")
     assert acts.embed is not None
-    path, out = Path(acts.text).expanduser(), Path(settings.out).expanduser()
+    path, out = Path(acts.text), Path(settings.out)
     lines = read_sentences(path, f"text={path}")
     empty = [i for i, line in enumerate(lines, 1) if not line.split()]
     if empty or not lines:

@@ -13,6 +13,7 @@ from results.errors import UserError
 from results.plain_file import is_file, is_folder
 from results.record import Record, find_record
 from runners.config.check import RunConfig, from_record
+from runners.config.places import portable_all
 from runners.config.settings import Start
 from runners.jobs.job import Job
 from runners.machine.console import say, show
@@ -150,7 +151,7 @@ def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:
 
     def row(record: Record) -> dict[str, Any]:
         config = {k: v for k, v in record.config.items() if k not in ("seed", "device")}
-        return config | {"data": record.data["source"]}
+        return {k: portable_all(v) for k, v in config.items()} | {"data": record.data["source"]}
 
     assert again.score is not None
     kept = records.read_all(out, []) if out.is_dir() else []

@@ -13,9 +13,9 @@ import yaml
 from results.errors import UserError
 from results.record import read_all
 from runners.config.acts import NOT_THE_RUNS, Acts, Sweep, refuse_unused
-from runners.config.compose import CONFIGS
 from runners.config.settings import Settings
-from tests.conftest import Cli, tiny
+from runners.root import CONFIGS
+from tests.conftest import SMALL, Cli, tiny
 
 
 def test_every_key_of_the_command_is_a_runs_or_in_the_one_list() -> None:
@@ -100,16 +100,20 @@ def test_a_board_is_no_place_for_another_act(cli: Cli) -> None:
 
 
 def test_an_act_reads_composed_values_not_the_typed_text(
-    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     """Quotes and interpolations were taken for parts of the path."""
     assert cli(*tiny(tiny_folder("bert"), "task=rte", "method=bitfit", "save=delta")).code == 0
     [delta] = (tmp_path / "runs").glob("*.delta")
     moved = tmp_path / "a folder, moved"
     shutil.copytree(tiny_folder("bert"), moved)
-    monkeypatch.setenv("TUNEBENCH_MOVED", str(tmp_path))
-    for path in (f"'{moved}'", "'${oc.env:TUNEBENCH_MOVED}/a folder, moved'"):
-        done = cli(f"eval={delta}", f"model.name_or_path={path}", "device=cpu")
+    drawn = [a for a in SMALL if a.startswith("data") and "train_size" not in a]
+    here = f"data.revision={tmp_path}"  # which embedded data has no use for
+    for path, more in (
+        (f"'{moved}'", []),
+        ("'${data.revision}/a folder, moved'", [*drawn, here]),
+    ):
+        done = cli(f"eval={delta}", f"model.name_or_path={path}", "device=cpu", *more)
         assert done.code == 0, done.err
         assert "predictions equal the record's" in done.out
     done = cli(f"eval={delta}", f"model.name_or_path='{moved}-not'")

@@ -11,8 +11,9 @@ import pytest
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from runners.config.compose import CONFIGS, Composer, compose, composing
+from runners.config.compose import Composer, compose, composing
 from runners.config.explain import known_keys
+from runners.root import CONFIGS
 from tests.methods.shake import shake_installed
 
 

@@ -11,9 +11,10 @@ import yaml
 
 from results.errors import UserError
 from runners.config.check import from_record
-from runners.config.compose import CONFIGS, Composer, compose, composing
+from runners.config.compose import Composer, compose, composing
 from runners.config.typed import ONE_OF
 from runners.contract.parts import composed, configure
+from runners.root import CONFIGS
 from tests.conftest import Cli
 
 PLACES = [

@@ -16,9 +16,10 @@ import transformers
 from results.errors import UserError
 from results.record import read_all
 from runners.config.check import RunConfig, check
-from runners.config.compose import CONFIGS, resolved
+from runners.config.compose import resolved
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
+from runners.root import CONFIGS
 from runners.training.prepare import Prepared, prepare
 from tests.conftest import Cli
 
