@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from results.errors import UserError
 from results.plain_file import read_plain
-from results.sealed import is_changed, sealed
+from results.sealed import is_changed, once, sealed
 from results.whole import whole
 
 
@@ -205,7 +205,9 @@ def _parsed(raw: bytes, text: str) -> Any:
     """Return parsed JSON whose text can be printed and whose whole numbers fit in 64 bits."""
     long = b"0" * 19 in raw.translate(_ALL_DIGITS_0)
     whole_number = _whole_number if long else None  # a function of ours is slow
-    content = json.loads(text, parse_constant=_no_number, parse_int=whole_number)
+    content = json.loads(
+        text, parse_constant=_no_number, parse_int=whole_number, object_pairs_hook=once
+    )
     if re.search(r"\\u[dD]", text):
         json.dumps(content, ensure_ascii=False).encode("utf-8")
     return content

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 SEAL = "content_sha256"
@@ -23,8 +23,22 @@ def is_changed(content: Mapping[str, Any], text: str = "") -> bool:
     """
     if content.get(SEAL) is None:
         return False
-    as_written = text.replace("\r\n", "\n").rpartition(f',\n  "{SEAL}"')[0]
+    as_written, seal, end = text.replace("\r\n", "\n").rpartition(f',\n  "{SEAL}": ')
+    if seal and end.rstrip() != f"{json.dumps(content[SEAL])}\n}}":  # what follows has no hash
+        as_written = ""
     return content[SEAL] not in (_sha256(as_written), _sha256(_body(content)))
+
+
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's pairs as a mapping; a key that stands twice is a ValueError.
+
+    For json.loads, which takes the last one: what stands behind the hash would be believed.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} stands twice")
+    return content
 
 
 def _body(content: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 
 from methods.method import Method
 from results.errors import UserError
-from results.sealed import is_changed, sealed
+from results.sealed import is_changed, once, sealed
 from results.whole import whole
 from runners.config.check import RunConfig, from_record
 from runners.exports.peft import ABOUT, OURS, PEFTS, _from_peft, _write_peft
@@ -146,7 +146,7 @@ def _read_about(folder: Path) -> dict[str, Any]:
         raise UserError(f"eval={folder}: no {ABOUT} there; name a folder that save=delta wrote")
     try:
         text = path.read_text(encoding="utf-8")
-        about = json.loads(text)
+        about = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise UserError(f"eval={folder}: {ABOUT} is not readable JSON ({error})") from None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
