@@ -282,8 +282,10 @@ class _Draws:
         self.scores: dict[tuple[str, str], Floats | None] = {}
 
     def interval(self, first: Row, second: Row, column: str) -> tuple[float, float] | None:
-        """Return the interval of first - second; None where a record holds no predictions."""
+        """Return the interval of first - second; None with few seeds or without predictions."""
         seeds = shared_seeds(first, second, column, self.tasks)
+        if len(seeds) < FEWEST:
+            return None
         needed = self.tasks if column == AVERAGE else (column,)
         sides = []
         for row in (first, second):

@@ -132,17 +132,20 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def multi_bootstrap(
     first: Floats, second: Floats, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Return an interval of the mean difference over seeds and examples together.
 
     Sellam et al. 2022 (arXiv 2106.16163): seeds and examples are drawn with replacement, the same
     for both methods. `first` and `second` hold scores [seeds, draws]: column d is what each seed's
-    model scores on the d-th draw of examples (results/stats/resampling.py).
+    model scores on the d-th draw of examples (results/stats/resampling.py). None below five seeds:
+    more examples do not make up for them.
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
         raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, draws]")
     differences = np.asarray(first, dtype=np.float64) - second
     seeds, draws = differences.shape
+    if seeds < FEWEST:
+        return None
     rng = np.random.Generator(np.random.PCG64(seed))
     drawn = rng.integers(seeds, size=(seeds, draws))
     means = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from results.pages.sheet import difference_sheet
+from results.record import Record
 from results.stats.compare import AVERAGE, judge
 from results.stats.paired import bca_interval, holm, sign_flip_p
 from results.tables.collect import tables
@@ -121,15 +122,31 @@ def test_failed_seed_leaves_its_pair_and_a_lone_row_compares_with_nothing() -> N
     assert (alone.differences, alone.tied, alone.reasons, alone.ranks) == ({}, {}, (), None)
 
 
-def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> None:
+def _predicted(seeds: int) -> list[Record]:
     rng = np.random.Generator(np.random.PCG64(1))
     gold = [1.0] * 60
     records = []
     for method, right in (("full", 0.8), ("bitfit", 0.6)):
-        for seed in range(1, 9):
+        for seed in range(1, seeds + 1):
             said = [float(x) for x in rng.random(60) < right]
             kept = {"validation": {"predictions": said, "references": gold}}
             records.append(simulated(method, "rte", seed, float(np.mean(said)), predictions=kept))
+    return records
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5])
+def test_interval_over_examples_needs_as_many_seeds_as_one_over_seeds(seeds: int) -> None:
+    [table] = tables(_predicted(seeds))
+    judged = judge(table, examples=True)
+    key = ("bitfit", "rte")
+    assert (key in judged.over_examples) == (judged.differences[key].interval is not None)
+    sheet = difference_sheet(table, judged)
+    assert sheet is not None
+    assert ("over seeds and examples" in sheet.body[0][1].title) == (seeds == 5)
+
+
+def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> None:
+    records = _predicted(8)
     found = judge(tables(records)[0], examples=True)
     low, high = found.over_examples["bitfit", "rte"]
     assert low < found.differences["bitfit", "rte"].mean < high

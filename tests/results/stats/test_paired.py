@@ -131,16 +131,22 @@ def test_a_comparison_of_one_and_of_unequal_many() -> None:
 
 
 def test_multi_bootstrap_is_a_slow_loop_of_it() -> None:
-    first, second = _rng(4).normal(size=(4, 300)), _rng(5).normal(size=(4, 300))
-    drawn = _rng(9).integers(4, size=(4, 300))
+    first, second = _rng(4).normal(size=(6, 300)), _rng(5).normal(size=(6, 300))
+    drawn = _rng(9).integers(6, size=(6, 300))
     draws = []
     for d in range(300):
-        cells = [first[drawn[i, d], d] - second[drawn[i, d], d] for i in range(4)]
+        cells = [first[drawn[i, d], d] - second[drawn[i, d], d] for i in range(6)]
         draws.append(sum(cells) / len(cells))
     expected = np.quantile(draws, [0.025, 0.975])
     assert multi_bootstrap(first, second, seed=9) == pytest.approx(expected)
     with pytest.raises(ValueError, match="seeds, draws"):
         multi_bootstrap(first, second[:2])
+
+
+@pytest.mark.parametrize(("seeds", "known"), [(1, False), (4, False), (5, True)])
+def test_few_seeds_have_no_interval_however_many_examples(seeds: int, known: bool) -> None:
+    scores = _rng(seeds).normal(size=(seeds, 300))
+    assert (multi_bootstrap(scores, scores - 0.1) is not None) == known
 
 
 def test_expected_best_is_the_mean_over_all_subsets() -> None:
