@@ -216,13 +216,16 @@ def _difference(
 def _by_cost(
     cost: tuple[str, str], most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
 ) -> tuple[Verdict, str]:
-    """Decide by the ratio of a record's field, given with its name in words."""
+    """Decide by the ratio of a record's field, given with its name in words, of finished runs."""
     name, words = cost
     if len(table.devices) > 1:
         return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
     ratios = []
     for task in tasks:
-        pair = [{p.seed: p.record for p in r.cells[task].points} for r in (mine, other)]
+        pair = [
+            {p.seed: p.record for p in r.cells[task].points if p.score is not None}
+            for r in (mine, other)
+        ]
         for seed in sorted(set(pair[0]) & set(pair[1])):
             one, two = (getattr(side[seed], name, None) for side in pair)
             if one and two:

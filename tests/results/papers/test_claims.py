@@ -167,3 +167,15 @@ def test_sentence_on_tasks_needs_all_of_them_and_no_other() -> None:
 def test_what_no_method_here_can_test_says_so_whatever_the_records() -> None:
     found = _one(_claim(lacks="nothing here prunes"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
     assert (found.verdict, found.numbers) == ("not testable here", "nothing here prunes")
+
+
+def test_cost_of_a_run_that_did_not_finish_is_no_cost() -> None:
+    """One that diverged stops early, and would look cheap."""
+    claim = _claim(points=None, seconds_at_most=1.05)
+    full = grid({"full": 0}, ["rte"], 13)
+    slow = grid({"hype": 0}, ["rte"], 6, train_seconds=130.0)
+    lost = [simulated("hype", "rte", s, None, train_seconds=5.0) for s in range(7, 14)]
+    judged = _one(claim, full + slow + lost)
+    assert judged.verdict == "contradicted"
+    assert "over 6 pairs of runs (1.30 to 1.30)" in judged.numbers
+    assert _one(claim, full + lost).numbers == "no pair of runs with training seconds"
