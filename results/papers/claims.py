@@ -15,7 +15,7 @@ import yaml
 from results.errors import UserError
 from results.record import Record
 from results.stats.compare import columns, difference, points, shared_seeds
-from results.stats.paired import FEWEST, Difference, compare
+from results.stats.paired import FEWEST, Difference, compare, median_interval
 from results.tables.collect import Row, Table, tables
 
 PATH = Path(__file__).parent / "claims.yaml"
@@ -30,7 +30,8 @@ class Claim:
 
     `method` minus the best of `above`, on the tasks both have, must reach `points`; with `more_on`
     and `than_on`, the difference on the former minus that on the latter. `seconds_at_most` and
-    `memory_at_most` are ratios of training seconds and peak memory, `share_at_most` percent trained
+    `memory_at_most` are ratios of training seconds and peak memory (the median over pairs of runs
+    of one task and seed), `share_at_most` percent trained
     without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
     are settings of the rows; `model`, whole or its first words, and `tasks` are what a table must
     have. `lacks` says what is missing here for any test.
@@ -221,7 +222,8 @@ def _by_cost(
     if len(table.devices) > 1:
         return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
     ratios = []
-    for task in tasks:
+    # Sets of sentence vectors share one training, and so one cost.
+    for task in tasks[:1] if table.conditions.vectors else tasks:
         pair = [
             {p.seed: p.record for p in r.cells[task].points if p.score is not None}
             for r in (mine, other)
@@ -232,9 +234,11 @@ def _by_cost(
                 ratios.append(one / two)
     if not ratios:
         return "undecided", f"no pair of runs with {words}"
-    middle = median(ratios)
-    numbers = f"median ratio of {words} {middle:.2f} over {len(ratios)} pairs of runs"
-    numbers += f" ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
-    if len(ratios) < FEWEST:
-        return "undecided", f"{numbers}; too few pairs"
-    return ("supported" if middle <= most else "contradicted"), numbers
+    interval = median_interval(ratios)
+    shown = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    numbers = f"median ratio of {words} {median(ratios):.2f}{shown} over {len(ratios)} pairs of"
+    numbers += f" runs ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
+    if interval is None:
+        return "undecided", f"{numbers}; too few pairs for an interval"
+    supported, contradicted = interval[1] <= most, interval[0] > most
+    return "supported" if supported else "contradicted" if contradicted else "undecided", numbers

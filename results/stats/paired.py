@@ -83,6 +83,24 @@ def bca_interval(
     return float(interval.low), float(interval.high)
 
 
+def median_interval(
+    values: Sequence[float] | Floats, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Return the interval of a median that the sign test does not reject, two of the values.
+
+    It holds for values of any distributions, also of several: where half of all lie below the
+    median, a binomial bounds how many do (Hoeffding 1956). None below six values, of which not even
+    the whole range covers it so often.
+    """
+    ordered = sorted(float(value) for value in values)
+    n = len(ordered)
+    below, outside = 0, 0.0  # values left out at either end, and what they leave uncovered
+    while n and outside + 2 * math.comb(n, below) / 2**n <= 1 - level:
+        outside += 2 * math.comb(n, below) / 2**n
+        below += 1
+    return (ordered[below - 1], ordered[n - below]) if below else None
+
+
 def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
     """Return the two-sided p of the mean under flipped signs: exact to 40 pairs, else by draws.
 

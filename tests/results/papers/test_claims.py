@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -129,7 +130,7 @@ def test_memory_is_a_ratio_too() -> None:
     small = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=6 * 10**8)
     found = _one(claim, small)
     assert found.verdict == "supported"
-    assert "median ratio of peak memory 0.60 over 6 pairs" in found.numbers
+    assert "median ratio of peak memory 0.60 [0.60, 0.60] over 6 pairs" in found.numbers
     large = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=8 * 10**8)
     assert _one(claim, large).verdict == "contradicted"
     unknown = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=None)
@@ -179,3 +180,34 @@ def test_cost_of_a_run_that_did_not_finish_is_no_cost() -> None:
     assert judged.verdict == "contradicted"
     assert "over 6 pairs of runs (1.30 to 1.30)" in judged.numbers
     assert _one(claim, full + lost).numbers == "no pair of runs with training seconds"
+
+
+def test_cost_whose_interval_holds_what_is_needed_is_undecided() -> None:
+    """Seven of twelve pairs are under the ratio: a median alone would have decided it."""
+    claim = _claim(points=None, seconds_at_most=1.05)
+    records = grid({"full": 0}, ["rte"], 12)
+    for seed in range(1, 13):
+        seconds = 90.0 + seed if seed < 8 else 110.0 + seed
+        records.append(simulated("hype", "rte", seed, 0.6, train_seconds=seconds))
+    judged = _one(claim, records)
+    assert judged.verdict == "undecided"
+    assert "0.96 [0.93, 1.20] over 12 pairs of runs (0.91 to 1.22)" in judged.numbers
+    few = [r for r in records if r.seed < 6]
+    assert _one(claim, few).verdict == "undecided"
+    assert "too few pairs for an interval" in _one(claim, few).numbers
+    assert _one(claim, [r for r in records if r.seed < 7]).verdict == "supported"
+
+
+def test_sets_of_vectors_of_one_training_are_one_cost() -> None:
+    claim = _claim(method="simcse", above=["full"], points=None, seconds_at_most=1.05)
+    records = []
+    for method, seed in itertools.product(("full", "simcse"), range(1, 6)):
+        sets = ("STS12", "STS13")
+        task = {"name": "sts", "kind": "similarity", "pairs": {name: {} for name in sets}}
+        record = simulated(method, "sts", seed, 0.5, config={"task": task})
+        record.data["splits"] = {name: {"rows": 9, "sha256": name} for name in sets}
+        record.scores = {name: {"spearmanr": 0.5} for name in sets}
+        records.append(record)
+    judged = _one(claim, records)
+    assert judged.heading.endswith("STS12, STS13")
+    assert (judged.verdict, "over 5 pairs of runs" in judged.numbers) == ("undecided", True)

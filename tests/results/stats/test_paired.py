@@ -16,6 +16,7 @@ from results.stats.paired import (
     detectable_difference,
     expected_best,
     holm,
+    median_interval,
     multi_bootstrap,
     ranks,
     sign_flip_p,
@@ -101,6 +102,33 @@ def test_false_positives_are_as_many_as_they_should_be(n: int, nominal: float) -
     times = 4000
     hits = sum(sign_flip_p(rng.normal(0, 1, n)) <= 0.05 for _ in range(times))
     assert abs(hits / times - nominal) < 4 * math.sqrt(nominal * (1 - nominal) / times)
+
+
+def test_interval_of_a_median_is_what_the_sign_test_does_not_reject() -> None:
+    """Against scipy's interval of a quantile, and every median that a binomial test accepts."""
+    for n in range(1, 30):
+        values = _rng(n).normal(size=n)
+        interval = median_interval(values)
+        if n < 6:
+            assert interval is None
+            continue
+        assert interval is not None
+        test = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+        assert interval == (test.low, test.high)
+        for median in _rng(100 + n).normal(size=50):
+            p = stats.binomtest(int((values < median).sum()), n).pvalue
+            assert (interval[0] < median < interval[1]) == (p > 0.05)
+
+
+def test_interval_of_a_median_covers_it_though_tasks_differ() -> None:
+    """Ratios of four tasks, each around its own: the median of all is at 1."""
+    rng, covered = _rng(4), 0
+    shifts = np.repeat([0.8, 0.95, 1.05, 1.2], 4)
+    for _ in range(1000):
+        interval = median_interval(shifts + rng.normal(0, 0.1, 16))
+        assert interval is not None
+        covered += interval[0] <= 1.0 <= interval[1]
+    assert covered / 1000 >= 0.95
 
 
 def test_holm_is_the_step_down_written_out() -> None:
