@@ -42,14 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         bad: list[str] = []
         records = read_all(options.folder, bad)
-        for sentence in bad:
-            print(f"passed over: {sentence}", file=sys.stderr)
+        _name(bad)
         records = only(records, options.only) if options.only else records
         if command == "boards":
-            from results.pages.board_folder import write_boards
-
-            for path in write_boards(records, options.boards, options.folder, options.pdf):
-                print(path)
+            _boards(records, options)
         elif command == "tables":
             _tables(records, options)
         elif command == "search":
@@ -82,6 +78,22 @@ def _parser() -> argparse.ArgumentParser:
     add("--board", metavar="NAME", help="with front: which board")
     add("--boards", type=Path, default="results/boards", help="boards' folder (%(default)s)")
     return parser
+
+
+def _name(bad: list[str]) -> None:
+    """Name the files that are no records."""
+    for sentence in bad:
+        print(f"passed over: {sentence}", file=sys.stderr)
+
+
+def _boards(records: list[Record], options: argparse.Namespace) -> None:
+    from results.pages.board_folder import write_boards
+
+    bad: list[str] = []
+    written = write_boards(records, options.boards, options.folder, options.pdf, bad)
+    _name(bad)
+    for path in written:
+        print(path)
 
 
 def _tables(records: list[Record], options: argparse.Namespace) -> None:

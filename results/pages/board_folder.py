@@ -28,13 +28,18 @@ _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$
 
 
 def write_boards(
-    records: Sequence[Record], folder: Path, runs: Path, pdf: bool = False
+    records: Sequence[Record],
+    folder: Path,
+    runs: Path,
+    pdf: bool = False,
+    bad: list[str] | None = None,
 ) -> list[Path]:
     """Write every board's files below its folder; return their paths.
 
     `runs` is the folder of the records, to which the page links. The trials of a board's search are
-    looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of earlier
-    records that are not made any more are removed.
+    looked for where search=true puts them, in searches/NAME beside `folder`; files there that are
+    no records are named in `bad`. Pictures of earlier records that are not made any more are
+    removed.
     """
     written = []
     lists = read_lists(folder)
@@ -44,7 +49,7 @@ def write_boards(
             f" list={folder}"
         )
     for listed in lists:
-        written += _write(listed, records, folder, runs, pdf)
+        written += _write(listed, records, _trials(listed, folder, bad), folder, runs, pdf)
     return written
 
 
@@ -62,8 +67,21 @@ def board_sheets(
     return of_board, comparisons, sheets
 
 
+def _trials(listed: RunList, boards: Path, bad: list[str] | None) -> list[Sheet]:
+    """Return the sheets of a board's search."""
+    searches = boards.parent / "searches" / listed.name
+    if not searches.is_dir():
+        return []
+    return search_sheets(read_all(searches, bad), address(searches, boards / listed.name))
+
+
 def _write(
-    listed: RunList, records: Sequence[Record], boards: Path, runs: Path, pdf: bool
+    listed: RunList,
+    records: Sequence[Record],
+    trials: Sequence[Sheet],
+    boards: Path,
+    runs: Path,
+    pdf: bool,
 ) -> list[Path]:
     folder = boards / listed.name
     there = {r.run for r in records}
@@ -73,9 +91,7 @@ def _write(
     missing = absent(listed, sorted(there))
     about += f" No run yet: {', '.join(missing)}." if missing else ""
     of_board, comparisons, sheets = board_sheets(listed, records)
-    searches = boards.parent / "searches" / listed.name
-    if searches.is_dir():
-        sheets += search_sheets(read_all(searches), address(searches, folder))
+    sheets += trials
     decided = claims([r for r in records if r.run in listed.by_run])
     files = {
         "table.md": f"# {title}\n\n{about}\n\n" + "\n".join(write(s, "md") for s in sheets),

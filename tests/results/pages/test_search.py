@@ -144,7 +144,9 @@ def test_command_prints_it_and_names_a_folder_without_trials(
     assert "search=true or protocol=select wrote" in capsys.readouterr().err
 
 
-def test_boards_page_has_its_search_and_links_to_it(tmp_path: Path) -> None:
+def test_boards_page_has_its_search_and_links_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for record in _search():
         write(record, tmp_path / "searches" / "try")
     final = simulated("full", "cola", 1, 0.4)
@@ -154,6 +156,13 @@ def test_boards_page_has_its_search_and_links_to_it(tmp_path: Path) -> None:
     )
     boards = str(tmp_path / "boards")
     assert main(["boards", str(tmp_path / "runs"), "--boards", boards]) == 0
+    written = {p: p.read_bytes() for p in (tmp_path / "boards" / "try").iterdir()}
+    bad = tmp_path / "searches" / "try" / "bad.json"
+    bad.write_text("{}")  # costs no board its page
+    capsys.readouterr()
+    assert main(["boards", str(tmp_path / "runs"), "--boards", boards]) == 0
+    assert f"passed over: {bad} is no record" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in (tmp_path / "boards" / "try").iterdir()} == written
     folder = tmp_path / "boards" / "try"
     page = (folder / "index.html").read_text()
     for record in _search():
