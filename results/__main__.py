@@ -10,6 +10,7 @@ and front [FOLDER] --board NAME prints one board as a small table for a front pa
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,11 @@ def _tables(records: list[Record], options: argparse.Namespace) -> None:
     elif options.format == "parquet":
         if options.out is None:
             raise UserError("--format parquet is no text: say where with --out FILE")
-        write_parquet(_cells(compared), options.out)
+        try:
+            write_parquet(_cells(compared), options.out)
+        except OSError as error:
+            reason = error.errno and os.strerror(error.errno)  # its own names a line of C++
+            raise UserError(f"--out {options.out}: {reason or error}") from None
     elif options.format == "csv":
         _put(to_csv(_cells(compared)), options)
     elif not compared:
