@@ -20,6 +20,7 @@ from results.pages.data import lines, to_csv, write_parquet
 from results.pages.html import page
 from results.pages.latex import latex
 from results.pages.search import searched
+from results.pages.sheet import listed
 from results.pages.text import NO_RECORDS, place, render, sheets, show, write
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
@@ -35,12 +36,33 @@ COMMANDS = ("power", "claims", "search", "boards", "front")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
+# What each command reads, besides the folder and --only. What it does not read is refused.
+_READ = {
+    "tables": ("format", "split", "brief", "into", "out"),
+    "power": ("format", "into", "out"),
+    "claims": ("format", "into", "out"),
+    "search": ("format", "into", "out"),
+    "boards": ("pdf", "boards"),
+    "front": ("format", "into", "out", "board", "boards"),
+}
+
+
+_FORMS = {
+    "power": ("text",),
+    "claims": ("text",),
+    "search": ("text", "md", "tex", "html"),
+    "front": ("text", "md"),
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
-    options = _parser().parse_args(given if command == "tables" else given[1:])
+    parser = _parser()
+    options = parser.parse_args(given if command == "tables" else given[1:])
     try:
+        _refuse_unread(command, options, parser)
         bad: list[str] = []
         records = read_all(options.folder, bad)
         _name(bad)
@@ -68,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("folder", nargs="?", default="results/runs", type=Path, help="records (%(default)s)")
+    add("folder", nargs="?", default=Path("results/runs"), type=Path, help="records (%(default)s)")
     add("--format", choices=FORMATS, default="text", help="default: %(default)s")
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
@@ -77,8 +99,27 @@ def _parser() -> argparse.ArgumentParser:
     add("--into", type=Path, metavar="FILE", help="replace what stands between FILE's marks")
     add("--out", type=Path, metavar="FILE", help="write to FILE instead of printing")
     add("--board", metavar="NAME", help="with front: which board")
-    add("--boards", type=Path, default="results/boards", help="boards' folder (%(default)s)")
+    boards = Path("results/boards")
+    add("--boards", type=Path, default=boards, help="boards' folder (%(default)s)")
     return parser
+
+
+def _refuse_unread(
+    command: str, options: argparse.Namespace, parser: argparse.ArgumentParser
+) -> None:
+    """Raise a UserError where an option was given that the command would pass over."""
+    reads = (*_READ[command], "folder", "only")
+    for name, value in vars(options).items():
+        if name not in reads and value != parser.get_default(name):
+            known = ", ".join(f"--{read}" for read in (*_READ[command], "only"))
+            raise UserError(f"--{name} does nothing with {command}, which reads {known}")
+    forms = _FORMS.get(command, FORMATS)
+    if "format" in reads and options.format not in forms:
+        raise UserError(f"--format {options.format} is for tables; {command} has {listed(forms)}")
+    if options.brief and options.format not in ("text", "md"):
+        raise UserError(f"--brief is for text and md: leave it out with --format {options.format}")
+    if options.into is not None and options.out is not None:
+        raise UserError("--into and --out are two places: name one of them")
 
 
 def _name(bad: list[str]) -> None:
@@ -133,8 +174,6 @@ def _cells(compared: list[Table]) -> list[dict[str, Any]]:
 
 def _search(records: list[Record], options: argparse.Namespace) -> None:
     trials, form = searched(records), options.format
-    if form not in ("text", "md", "tex", "html"):
-        raise UserError(f"--format {form} is for tables; search has text, md, tex and html")
     if form == "tex":
         _put(latex(trials), options)
     elif form == "html":
@@ -147,12 +186,10 @@ def _front(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.board_folder import address
     from results.pages.front import BEGIN, END, board_front
 
-    if options.format not in ("text", "md"):
-        raise UserError(f"--format {options.format} is for tables; front is Markdown")
-    listed = find_list(options.board, options.boards)
+    board = find_list(options.board, options.boards)
     beside = (options.into or options.out or Path("page.md")).parent
-    page = address(options.boards / listed.name / "table.md", beside)
-    _put(board_front(listed, records, page), options, BEGIN, END)
+    page = address(options.boards / board.name / "table.md", beside)
+    _put(board_front(board, records, page), options, BEGIN, END)
 
 
 def _put(text: str, options: argparse.Namespace, *marks: str) -> None:
