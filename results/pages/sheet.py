@@ -220,6 +220,7 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
             " Bold: interval and exact sign-flip test after Holm's correction over the"
             f" {len(comparison.adjusted)} comparisons shown both exclude zero."
         )
+    notes += [comparison.choice] if comparison.choice else []
     if AVERAGE in comparison.columns and not table.conditions.vectors:
         notes.append("The average's test has a pair for each task and seed.")
         tasks = [column for column in comparison.columns if column != AVERAGE]

@@ -11,6 +11,7 @@ from results.pages.sheet import difference_sheet
 from results.record import Record
 from results.stats.compare import AVERAGE, judge
 from results.stats.paired import bca_interval, holm, sign_flip_p
+from results.stats.power import power
 from results.tables.collect import tables
 from tests.results.simulated import grid, simulated
 
@@ -154,3 +155,50 @@ def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> No
     assert interval is not None
     assert high - low > interval[1] - interval[0]
     assert judge(tables(records)[0]).over_examples == {}
+
+
+def _two_rates() -> list[Record]:
+    """Full fine-tuning at two learning rates, and a method beside it."""
+    first = grid({"full": 0.0, "bitfit": -0.1}, ["rte"], 6, config={"lr": 1e-4})
+    second = [simulated("full", "rte", s, 0.4 + s / 100, config={"lr": 2e-5}) for s in range(1, 7)]
+    for record in second:
+        record.run += ".slow"
+    return first + second
+
+
+def test_one_of_several_rows_of_full_fine_tuning_is_named_as_the_baseline() -> None:
+    [table] = tables(_two_rates())
+    judged = judge(table)
+    assert judged.baseline == "full (lr=0.0001)"
+    said = (
+        "2 rows are full fine-tuning: differences are to full (lr=0.0001), not to full (lr=2e-05)."
+    )
+    sheet = difference_sheet(table, judged)
+    assert sheet is not None
+    assert said in sheet.notes
+    expected = _scores(_two_rates()[:12], "bitfit", "rte") - _scores(
+        _two_rates()[:12], "full", "rte"
+    )
+    assert judged.differences["bitfit", "rte"].mean == pytest.approx(expected.mean())
+    shown = power(_two_rates())  # by the same baseline, and not left out
+    assert said in shown
+    assert f"rte: sd of a seed's difference {100 * _pooled(_two_rates()):.2f} points" in shown
+
+
+def _pooled(records: list[Record]) -> float:
+    first, slow = records[:12], records[12:]
+    full = _scores(first, "full", "rte")
+    each = (_scores(first, "bitfit", "rte"), np.array([r.score for r in slow]))
+    return float(np.mean([np.var(scores - full, ddof=1) for scores in each]) ** 0.5)
+
+
+def test_a_row_of_another_optimizer_leaves_the_baseline_as_it_is() -> None:
+    records = grid({"full": 0.0, "bitfit": -0.1}, ["rte"], 6)
+    other = [
+        simulated("full", "rte", s, 0.5, config={"optimizer": {"name": "adamw_nobc"}})
+        for s in range(1, 7)
+    ]
+    for record in other:
+        record.run += ".nobc"
+    judged = judge(tables(records + other)[0])
+    assert (judged.baseline, judged.choice) == ("full", "")
