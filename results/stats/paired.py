@@ -1,4 +1,4 @@
-"""What seeds can say: paired differences, their intervals and tests, ties, ranks and power.
+"""What seeds can say: paired differences, their intervals and tests, ties and ranks.
 
 Scores are paired by seed, which fixes data order and, where shapes allow, the head. Everything here
 is a function of numbers; nothing reads a record.
@@ -21,6 +21,9 @@ EXACT_PAIRS = 40  # two halves of at most 2^20 sign patterns each
 
 
 DRAWS = 100_000
+
+
+BLOCK = 10_000_000  # resampled values held at a time
 
 
 FEW_SEEDS = 5  # no exact test of so few pairs can reach p = .05
@@ -63,24 +66,34 @@ def bca_interval(
     becomes √(n/(n-1)) times Student's (the expanded interval of Hesterberg 2015; recalled, and
     simulated in the tests). None below five values; equal values give an interval of no width.
     """
-    from scipy import stats  # half a second, which a stored result need not wait for
-
     values = np.asarray(values, dtype=np.float64)
     if len(values) < FEWEST:
         return None
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    n = len(values)
+    low, high = bca_ends(values, level, draws, seed)
+    return float(low), float(high)
+
+
+def bca_ends(
+    values: Floats, level: float = 0.95, draws: int = 9999, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Return the ends of the intervals of `bca_interval` along the last axis, [..., values]."""
+    from scipy import stats  # half a second, which a stored result need not wait for
+
+    n = values.shape[-1]
     wide = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)
     interval = stats.bootstrap(
         (values,),
         np.mean,
+        axis=-1,
         confidence_level=float(1 - 2 * stats.norm.sf(wide)),
         n_resamples=draws,
+        batch=max(1, BLOCK // values.size),
         method="BCa",
         rng=np.random.Generator(np.random.PCG64(seed)),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return interval.low, interval.high
 
 
 def median_interval(
@@ -211,29 +224,3 @@ def ranks(scores: Mapping[str, Sequence[float]], level: float = 0.05) -> Ranks:
     apart = quantile * math.sqrt(methods * (methods + 1) / (6 * tasks))
     means = dict(zip(scores, map(float, ranked.mean(axis=1)), strict=True))
     return Ranks(means, p, float(apart))
-
-
-def detectable_difference(
-    sd: float, pairs: int, power: float = 0.8, level: float = 0.05
-) -> float | None:
-    """Return the mean difference that a paired t-test of so many pairs finds with this power.
-
-    `sd` is that of the per-seed differences. None for fewer than two pairs.
-    """
-    from scipy import stats  # half a second, which a stored result need not wait for
-
-    if pairs < 2:
-        return None
-    free = pairs - 1
-    critical = stats.t.ppf(1 - level / 2, free)
-
-    def reached(effect: float) -> float:
-        shift = effect * math.sqrt(pairs)
-        far = stats.nct.sf(critical, free, shift) + stats.nct.cdf(-critical, free, shift)
-        return float(far)
-
-    low, high = 0.0, 100.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if reached(middle) < power else (low, middle)
-    return sd * high

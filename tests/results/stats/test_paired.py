@@ -13,7 +13,6 @@ from results.stats import paired as statistics
 from results.stats.paired import (
     bca_interval,
     compare,
-    detectable_difference,
     expected_best,
     holm,
     median_interval,
@@ -199,20 +198,6 @@ def test_ranks_are_demsars() -> None:
     assert (even.p, even.mean["a"]) == (1.0, 2.0)
     with pytest.raises(ValueError, match="three and two"):
         ranks({"a": [1.0], "b": [2.0]})
-
-
-@pytest.mark.parametrize(
-    ("pairs", "effect"), [(3, 3.26), (5, 1.68), (8, 1.16), (10, 1.00), (20, 0.66)]
-)
-def test_detectable_difference_is_found_as_often_as_said(pairs: int, effect: float) -> None:
-    found = detectable_difference(1.0, pairs)
-    assert found == pytest.approx(effect, abs=6e-3)
-    assert found is not None
-    values = _rng(pairs).normal(found, 1, (4000, pairs))
-    power = float(np.mean(stats.ttest_1samp(values, 0, axis=1).pvalue < 0.05))
-    assert power == pytest.approx(0.8, abs=0.02)
-    assert detectable_difference(2.5, pairs) == pytest.approx(2.5 * found)
-    assert detectable_difference(1.0, 1) is None
 
 
 def test_few_seeds_is_where_no_exact_test_can_separate() -> None:
