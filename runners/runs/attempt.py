@@ -12,6 +12,7 @@ from typing import Any
 from results.errors import UserError
 from results.record import Record
 from runners.data.load import describe
+from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 
 
@@ -48,6 +49,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             **({} if data.text is None else {"text": data.text}),
         },
         weights=weights.facts,
+        environment={"harness": HARNESS_VERSION},
         start=now(),
     )
 
@@ -69,5 +71,5 @@ def train(job: Job, blank: Record, began: float) -> Record:
 
         facts: dict[str, Any] = {"type": type(error).__name__, "message": str(error)[:2000]}
         return replace(
-            blank, status="failed", error=facts, environment=blank.environment or commit()
+            blank, status="failed", error=facts, environment={**blank.environment, **commit()}
         )

@@ -57,7 +57,7 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
     device = str(accelerator.device)
     if job.config.precision == "bf16" and not computes_bf16(device):
         say("precision=bf16: this CPU only emulates it, many times slower than precision=fp32")
-    environment = describe_environment(device, job.config.precision)
+    environment = {**blank.environment, **describe_environment(device, job.config.precision)}
     environment |= Levers(settings.speed.switches, device).facts(None)
     blank = replace(blank, environment=environment)
     act = _train if len(job.data.train) else _score_untrained

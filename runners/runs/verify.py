@@ -11,6 +11,7 @@ from typing import Any
 from results import record as records
 from results.errors import UserError
 from results.record import Record, find_record
+from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
 from runners.jobs.job import Job
 from runners.machine.console import say
@@ -118,7 +119,7 @@ def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:
 
     def row(record: Record) -> dict[str, Any]:
         config = {k: v for k, v in record.config.items() if k not in ("seed", "device")}
-        return config | {"data": record.data["source"]}
+        return config | {"data": record.data["source"], "harness": harness(record)}
 
     assert again.score is not None
     same = [r for r in records.read_all(out, []) if r.score is not None and row(r) == row(stored)]
