@@ -13,6 +13,7 @@ import numpy as np
 import yaml
 
 from results.errors import UserError
+from results.papers.models import is_of_model
 from results.record import Record
 from results.stats.compare import columns, difference, points, shared_seeds
 from results.stats.paired import FEWEST, Difference, compare, median_interval
@@ -33,8 +34,8 @@ class Claim:
     `memory_at_most` are ratios of training seconds and peak memory (the median over pairs of runs
     of one task and seed), `share_at_most` percent trained
     without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
-    are settings of the rows; `model`, whole or its first words, and `tasks` are what a table must
-    have. `lacks` says what is missing here for any test.
+    are settings of the rows; `model`, as a paper names it, and `tasks` are what a table must have.
+    `lacks` says what is missing here for any test.
     """
 
     claim: str
@@ -87,8 +88,9 @@ def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> l
 
 
 def _is_of(claim: Claim, table: Table) -> bool:
-    """Say whether a table's model is what the claim asks for: its name, or a name's beginning."""
-    named = not claim.model or f"{table.conditions.model}-".startswith(f"{claim.model}-")
+    """Say whether a table's model, which all of its records share, is what the claim asks for."""
+    records = [p.record for p in table.points if p.record is not None]
+    named = not claim.model or any(is_of_model(r, claim.model) for r in records)
     return named and not claim.lacks
 
 
