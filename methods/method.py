@@ -91,13 +91,12 @@ class Method:
     makes vectors of sentences: it derives from Representation, and its `training_text` says what it
     trains on. `version` is part of a run's name: raise it when a change of the method can change a
     score. `changes_start` is true when the logits before the first step differ from the pretrained
-    model's by design. `needs` may name "pretrained", the weights as loaded. `acts_on` names what
-    must train for the method to do anything, "layers" or "matrices" of `moves`: beside one under
-    which that is frozen, it is refused. While `paused`, a method must not perturb forward passes:
-    another one is measuring the model. `paper` and `trains` (what trains besides the head, or else
-    what changes) are for the table of methods. `added` holds options that a released method was
-    given later, each with the value at which it does what it did before: at that value a run's name
-    and record leave the option out, so that older records stand for the same run.
+    model's by design. `needs` may name "pretrained", the weights as loaded. While `paused`, a
+    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
+    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
+    options that a released method was given later, each with the value at which it does what it did
+    before: at that value a run's name and record leave the option out, so that older records stand
+    for the same run.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -115,7 +114,6 @@ class Method:
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
-    acts_on: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     no_strength: ClassVar[Options | None] = None
@@ -140,6 +138,14 @@ class Method:
         pretrained ones.
         """
         return frozenset({"layers", "matrices"})
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        """What must train for the method to do anything with its options, "layers" or "matrices".
+
+        Beside a method whose `moves` lack it, it is refused.
+        """
+        return frozenset()
 
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""
