@@ -54,7 +54,8 @@ class Setting:
     draws from it leave data order and dropout as they are. `pretrained` holds a copy of every
     parameter as it was loaded, before any method; it is filled for methods that need it only.
     `methods` names all methods of the run in their order. `tokenizer` is the model's, and `files`
-    are those that its weights were loaded from.
+    are those that its weights were loaded from. A `stored` run is a record's or a delta's, which is
+    taken as it is where the same would be refused if it was typed today.
     """
 
     head: frozenset[str]
@@ -68,6 +69,7 @@ class Setting:
     methods: tuple[str, ...] = ()
     tokenizer: Any = None
     files: tuple[Path, ...] = ()
+    stored: bool = False
 
 
 @dataclass(frozen=True)

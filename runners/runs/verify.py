@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
     typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
     changed = {"data": data, "device": here.device, "checkpoint": here.checkpoint, "out": out}
-    return RunConfig(config.settings.model_copy(update=changed), config.methods)
+    return replace(config, settings=config.settings.model_copy(update=changed))
 
 
 def promised(stored: Record, again: Record) -> tuple[str, str]:
