@@ -38,11 +38,11 @@ def _shift(seeds: int, comparisons: int, power: float, level: float) -> float:
     while high - low > 2e-3:
         middle = (low + high) / 2
         ps = [sign_flip_p(noise[i] + middle) if middle > beyond[i] else 1.0 for i in open_]
-        is_found: NDArray[np.bool_] = np.array(ps) * comparisons < level
-        if sure + is_found.sum() >= power * COMPARISONS:
-            high, open_ = middle, open_[is_found]
+        is_claimed: NDArray[np.bool_] = np.array(ps) * comparisons < level
+        if sure + is_claimed.sum() >= power * COMPARISONS:
+            high, open_ = middle, open_[is_claimed]
         else:
-            low, sure, open_ = middle, sure + int(is_found.sum()), open_[~is_found]
+            low, sure, open_ = middle, sure + int(is_claimed.sum()), open_[~is_claimed]
     return high
 
 
