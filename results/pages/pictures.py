@@ -101,7 +101,7 @@ def seeds(table: Table) -> Figure:
             interval = bca_interval(cell.scores)
             if interval is not None:
                 panel.plot([100 * interval[0], 100 * interval[1]], [y, y], color="C1", lw=1)
-        panel.set_title(task, fontsize=10)
+        panel.set_title(_plain(task), fontsize=10)
         panel.set_yticks(range(len(order)), [_short(r.method) for r in order])
         panel.set_ylim(len(order) - 0.5, -0.5)
         panel.grid(axis="x", lw=0.4, alpha=0.6)
@@ -118,7 +118,14 @@ def _rank(row: Row, table: Table) -> float:
 
 
 def _short(label: str) -> str:
-    return label if len(label) < 42 else label[:40] + "…"
+    line = " ".join(label.split())
+    return _plain(line if len(line) < 42 else line[:40] + "…")
+
+
+def _plain(text: str) -> str:
+    """Return text in one line of which matplotlib sets no part as a formula."""
+    line = "".join(sign if sign.isprintable() else "?" for sign in " ".join(text.split()))
+    return line.replace("$", r"\$")
 
 
 def cost(table: Table) -> Figure | None:
@@ -146,7 +153,7 @@ def cost(table: Table) -> Figure | None:
     for panel, (name, points, logarithmic) in zip(panels, drawn, strict=True):
         _scatter(panel, points, logarithmic)
         panel.set_xlabel(name)
-        panel.set_ylabel(f"{_what(table).lower()}, percent")
+        panel.set_ylabel(f"{_plain(_what(table).lower())}, percent")
     return figure
 
 
@@ -198,7 +205,7 @@ def _scatter(panel: Axes, points: Sequence[tuple[float, float, str]], logarithmi
 def published(table: Table, papers: Sequence[Paper]) -> Figure | None:
     """Draw published scores against ours; None where none may be compared."""
     pairs = [
-        (one.theirs, one.ours, f"{_short(method)}, {task}")
+        (one.theirs, one.ours, f"{_short(method)}, {_plain(task)}")
         for task in table.tasks
         for method, scores in beside(table, task, papers).items()
         for one in scores
@@ -246,7 +253,7 @@ def learning(table: Table) -> Figure | None:
             if curve:
                 x = [_SMOOTH * (i + 1) for i in range(len(curve))]
                 [handles[row.method]] = panel.plot(x, curve, line, color=color, lw=1)
-        panel.set_title(task, fontsize=10)
+        panel.set_title(_plain(task), fontsize=10)
         panel.set_xlabel("step")
         panel.set_ylabel("training loss")
         panel.grid(lw=0.4, alpha=0.6)
