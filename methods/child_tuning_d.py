@@ -52,6 +52,10 @@ class ChildTuningD(Method):
     scope: Literal["layers", "all_but_head", "all"] = "layers"
     freeze: bool = False
 
+    @property
+    def acts_on(self) -> frozenset[str]:
+        return frozenset({"layers"} if self.scope == "layers" and self.p < 1 else ())
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
 

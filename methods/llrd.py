@@ -26,11 +26,14 @@ class Llrd(Method):
     name: ClassVar[str] = "llrd"
     paper: ClassVar[str] = "Sun et al. 2019"
     trains: ClassVar[str] = "lower layers take smaller steps"
-    acts_on: ClassVar[frozenset[str]] = frozenset({"layers"})
     no_strength: ClassVar[Options | None] = {"decay": 1}
 
     decay: Annotated[float, Gt(0), Le(1)] = 0.95
     convention: Literal["recommended", "sun", "zhang"] = "recommended"
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        return frozenset({"layers"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places

@@ -49,12 +49,15 @@ def by_token(thing: Marked) -> Marked:
 class Setting:
     """What a method may know when it prepares the model.
 
-    `head` names the parameters that the checkpoint did not hold (the classifier, and a pooler where
-    it was initialised afresh). `generator` is this method's own random stream, a CPU generator:
-    draws from it leave data order and dropout as they are. `pretrained` holds a copy of every
-    parameter as it was loaded, before any method; it is filled for methods that need it only.
-    `methods` names all methods of the run in their order. `tokenizer` is the model's, and `files`
-    are those that its weights were loaded from.
+    `head` names the parameters that are drawn from the run's seed: those that the checkpoint did
+    not hold (the classifier, and a pooler where there was none), and those of modules that it holds
+    but that no training reached, `model.untrained`, such as minilm's pooler. `generator` is this
+    method's own random stream, a CPU generator: draws from it leave data order and dropout as they
+    are. `pretrained` holds a copy of every parameter as it was loaded, before any method; it is
+    filled for methods that need it only. `methods` names all methods of the run in their order.
+    `tokenizer` is the model's, and `files` are those that its weights were loaded from. A `stored`
+    run is a record's or a delta's, which is taken as it is where the same would be refused if it
+    was typed today.
     """
 
     head: frozenset[str]
@@ -68,6 +71,7 @@ class Setting:
     methods: tuple[str, ...] = ()
     tokenizer: Any = None
     files: tuple[Path, ...] = ()
+    stored: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,12 @@ class Method:
     makes vectors of sentences: it derives from Representation, and its `training_text` says what it
     trains on. `version` is part of a run's name: raise it when a change of the method can change a
     score. `changes_start` is true when the logits before the first step differ from the pretrained
-    model's by design. `needs` may name "pretrained", the weights as loaded. `acts_on` names what
-    must train for the method to do anything, "layers" or "matrices" of `moves`: beside one under
-    which that is frozen, it is refused. While `paused`, a method must not perturb forward passes:
-    another one is measuring the model. `paper` and `trains` (what trains besides the head, or else
-    what changes) are for the table of methods. `added` holds options that a released method was
-    given later, each with the value at which it does what it did before: at that value a run's name
-    and record leave the option out, so that older records stand for the same run.
+    model's by design. `needs` may name "pretrained", the weights as loaded. While `paused`, a
+    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
+    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
+    options that a released method was given later, each with the value at which it does what it did
+    before: at that value a run's name and record leave the option out, so that older records stand
+    for the same run.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -115,7 +118,6 @@ class Method:
     owns: ClassVar[frozenset[str]] = frozenset()
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
-    acts_on: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     no_strength: ClassVar[Options | None] = None
@@ -140,6 +142,14 @@ class Method:
         pretrained ones.
         """
         return frozenset({"layers", "matrices"})
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        """What must train for the method to do anything with its options, "layers" or "matrices".
+
+        Beside a method whose `moves` lack it, it is refused.
+        """
+        return frozenset()
 
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""

@@ -36,7 +36,6 @@ class Mixout(Method):
     trains: ClassVar[str] = "weights mixed with the pretrained ones, dropout off"
     version: ClassVar[int] = 2
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
-    acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
     no_strength: ClassVar[Options | None] = {"p": 0, "dropout": "keep"}
     with_others: ClassVar[Options] = {"dropout": "keep"}
     other_dropout: ClassVar[bool] = True
@@ -46,6 +45,10 @@ class Mixout(Method):
     backward: Literal["exact", "official"] = "exact"
     head: Literal["plain", "mixed"] = "plain"
     dropout: Literal["off", "keep"] = "off"
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        return frozenset({"matrices"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         import torch

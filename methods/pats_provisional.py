@@ -38,7 +38,6 @@ class PatsProvisional(Method):
     paper: ClassVar[str] = "after Zhang et al. 2022; provisional"
     trains: ClassVar[str] = "noise on insensitive weights; a design of this project"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
-    acts_on: ClassVar[frozenset[str]] = frozenset({"layers", "matrices"})
     no_strength: ClassVar[Options | None] = {"strength": 0}
 
     strength: Annotated[float, Ge(0)] = 3e-4
@@ -47,6 +46,10 @@ class PatsProvisional(Method):
     a_max: Annotated[float, Gt(0)] = 1.0
     start: Annotated[float, Ge(0), Lt(1)] = 0.1
     mapping: Literal["sensitivity", "uniform", "reversed"] = "sensitivity"
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        return frozenset({"layers", "matrices"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places

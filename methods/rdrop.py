@@ -6,7 +6,8 @@ Loss: the mean of the two passes' task losses, plus α times the mean over the b
 (KL(P1‖P2) + KL(P2‖P1)) / 2; for regression the squared difference of the outputs. The code's
 constants depend on the model, it sums the divergence over the batch (`reduction=sum`, where α grows
 with the batch), and for RoBERTa loses the second task loss by a slip. With dropout off both passes
-agree and the term is zero. α=0 is plain fine-tuning, with one pass.
+agree and the term is zero: a run that was typed refuses that after a few steps. α=0 is plain
+fine-tuning, with one pass.
 """
 
 from __future__ import annotations
@@ -17,9 +18,13 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 from annotated_types import Ge
 
 from methods.method import Batch, Forward, Method, Options, Setting
+from results.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+
+LOOKS = 5  # batches of which none had two passes that differ
 
 
 @dataclass(kw_only=True)
@@ -42,6 +47,9 @@ class Rdrop(Method):
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         self.regression = setting.regression
+        self.beside = setting.methods
+        # Looking waits for the device. At first Mixout mixes weights with what they still are.
+        self.to_look_at = 0 if setting.stored else min(LOOKS, setting.total_steps)
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         first = forward(batch)
@@ -50,7 +58,19 @@ class Rdrop(Method):
         from methods.surgery.divergences import squared_difference, symmetric_kl
 
         second = forward(batch)
+        if self.to_look_at > 0:
+            self._compare(first.logits, second.logits)
         apart = squared_difference if self.regression else symmetric_kl
         rows = apart(first.logits, second.logits)
         term = rows.sum() if self.reduction == "sum" else rows.mean()
         return 0.5 * (first.loss + second.loss) + self.alpha * term
+
+    def _compare(self, first: torch.Tensor, second: torch.Tensor) -> None:
+        """Refuse a run whose passes are equal in each of its first batches."""
+        self.to_look_at = self.to_look_at - 1 if first.equal(second) else -1
+        if self.to_look_at == 0:
+            raise UserError(
+                f"method=[{','.join(self.beside)}]: the two passes of a batch are equal, as dropout"
+                " is off; set budget.dropout=0.1, let no other method switch it off, or leave rdrop"
+                " out"
+            )

@@ -37,7 +37,7 @@ class Sift(Method):
 
     name: ClassVar[str] = "sift"
     paper: ClassVar[str] = "He et al. 2021"
-    trains: ClassVar[str] = "the same on normalised embeddings"
+    trains: ClassVar[str] = "predictions smooth around normalised embeddings, adversarially"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
     no_strength: ClassVar[Options | None] = {"weight": 0}
     other_dropout: ClassVar[bool] = True

@@ -28,10 +28,13 @@ class WdPre(Method):
     paper: ClassVar[str] = "Zhang et al. 2021"
     trains: ClassVar[str] = "weight decay towards the pretrained weights"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
-    acts_on: ClassVar[frozenset[str]] = frozenset({"matrices"})
     no_strength: ClassVar[Options | None] = {"strength": 0}
 
     strength: Annotated[float, Ge(0)] = 1.0
+
+    @property
+    def acts_on(self) -> frozenset[str]:
+        return frozenset({"matrices"})
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         self.pulled = {

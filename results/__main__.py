@@ -10,6 +10,7 @@ and front [FOLDER] --board NAME prints one board as a small table for a front pa
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from results.pages.data import lines, to_csv, write_parquet
 from results.pages.html import page
 from results.pages.latex import latex
 from results.pages.search import searched
+from results.pages.sheet import listed
 from results.pages.text import NO_RECORDS, place, render, sheets, show, write
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
@@ -36,21 +38,38 @@ COMMANDS = ("power", "claims", "search", "boards", "front")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
+# What each command reads, besides the folder and --only. What it does not read is refused.
+_READ = {
+    "tables": ("format", "split", "brief", "into", "out"),
+    "power": ("format", "into", "out"),
+    "claims": ("format", "into", "out"),
+    "search": ("format", "into", "out"),
+    "boards": ("pdf", "boards"),
+    "front": ("format", "into", "out", "board", "boards"),
+}
+
+
+_FORMS = {
+    "power": ("text",),
+    "claims": ("text",),
+    "search": ("text", "md", "tex", "html"),
+    "front": ("text", "md"),
+}
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
     print_anything()
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
-    options = _parser().parse_args(given if command == "tables" else given[1:])
+    parser = _parser()
+    options = parser.parse_args(given if command == "tables" else given[1:])
     try:
+        _refuse_unread(command, options, parser)
         records = _named(lambda bad: read_all(options.folder, bad))
         records = only(records, options.only) if options.only else records
         if command == "boards":
-            from results.pages.board_folder import write_boards
-
-            places, pdf = (options.boards, options.folder), options.pdf
-            for path in _named(lambda bad: write_boards(records, *places, bad, pdf)):
-                print(printable(path))
+            _boards(records, options)
         elif command == "tables":
             _tables(records, options)
         elif command == "search":
@@ -86,7 +105,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    add("folder", nargs="?", default="results/runs", type=_place, help="records (%(default)s)")
+    runs, boards = Path("results/runs"), Path("results/boards")
+    add("folder", nargs="?", default=runs, type=_place, help="records (%(default)s)")
     add("--format", choices=FORMATS, default="text", help="default: %(default)s")
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
@@ -95,8 +115,34 @@ def _parser() -> argparse.ArgumentParser:
     add("--into", type=_place, metavar="FILE", help="replace what stands between FILE's marks")
     add("--out", type=_place, metavar="FILE", help="write to FILE instead of printing")
     add("--board", metavar="NAME", help="with front: which board")
-    add("--boards", type=_place, default="results/boards", help="boards' folder (%(default)s)")
+    add("--boards", type=_place, default=boards, help="boards' folder (%(default)s)")
     return parser
+
+
+def _refuse_unread(
+    command: str, options: argparse.Namespace, parser: argparse.ArgumentParser
+) -> None:
+    """Raise a UserError where an option was given that the command would pass over."""
+    reads = (*_READ[command], "folder", "only")
+    for name, value in vars(options).items():
+        if name not in reads and value != parser.get_default(name):
+            known = ", ".join(f"--{read}" for read in (*_READ[command], "only"))
+            raise UserError(f"--{name} does nothing with {command}, which reads {known}")
+    forms = _FORMS.get(command, FORMATS)
+    if "format" in reads and options.format not in forms:
+        raise UserError(f"--format {options.format} is for tables; {command} has {listed(forms)}")
+    if options.brief and options.format not in ("text", "md"):
+        raise UserError(f"--brief is for text and md: leave it out with --format {options.format}")
+    if options.into is not None and options.out is not None:
+        raise UserError("--into and --out are two places: name one of them")
+
+
+def _boards(records: list[Record], options: argparse.Namespace) -> None:
+    from results.pages.board_folder import write_boards
+
+    places, pdf = (options.boards, options.folder), options.pdf
+    for path in _named(lambda bad: write_boards(records, *places, bad, pdf)):
+        print(printable(path))
 
 
 def _tables(records: list[Record], options: argparse.Namespace) -> None:
@@ -113,7 +159,11 @@ def _tables(records: list[Record], options: argparse.Namespace) -> None:
     elif options.format == "parquet":
         if options.out is None:
             raise UserError("--format parquet is no text: say where with --out FILE")
-        write_parquet(_cells(compared), options.out)
+        try:
+            write_parquet(_cells(compared), options.out)
+        except OSError as error:
+            reason = error.errno and os.strerror(error.errno)  # its own names a line of C++
+            raise UserError(f"--out {options.out}: {reason or error}") from None
     elif options.format == "csv":
         _put(to_csv(_cells(compared)), options)
     elif not compared:
@@ -131,8 +181,6 @@ def _cells(compared: list[Table]) -> list[dict[str, Any]]:
 
 def _search(records: list[Record], options: argparse.Namespace) -> None:
     trials, form = searched(records), options.format
-    if form not in ("text", "md", "tex", "html"):
-        raise UserError(f"--format {form} is for tables; search has text, md, tex and html")
     if form == "tex":
         _put(latex(trials), options)
     elif form == "html":
@@ -145,12 +193,10 @@ def _front(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.board_folder import address
     from results.pages.front import BEGIN, END, board_front
 
-    if options.format not in ("text", "md"):
-        raise UserError(f"--format {options.format} is for tables; front is Markdown")
-    listed = find_list(options.board, options.boards)
+    board = find_list(options.board, options.boards)
     beside = (options.into or options.out or Path("page.md")).parent
-    page = address(options.boards / listed.name / "table.md", beside)
-    _put(board_front(listed, records, page), options, BEGIN, END)
+    page = address(options.boards / board.name / "table.md", beside)
+    _put(board_front(board, records, page), options, BEGIN, END)
 
 
 def _put(text: str, options: argparse.Namespace, *marks: str) -> None:

@@ -7,6 +7,7 @@ import math
 import os
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,7 @@ def parse_json(raw: bytes, text: str) -> Any:
             parse_constant=_no_number,
             parse_int=_whole_number if long else None,
             parse_float=_finite_number if large else None,
+            object_pairs_hook=once,
         )
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
@@ -85,6 +87,18 @@ def parse_json(raw: bytes, text: str) -> Any:
         _check_depth(content, DEEPEST)
     if re.search(r"\\u[dD]", text):
         json.dumps(content, ensure_ascii=False).encode("utf-8")
+    return content
+
+
+def once(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """Return a JSON object's pairs as a mapping; a key that stands twice is a ValueError.
+
+    For json.loads, which takes the last one: what stands behind the hash would be believed.
+    """
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} stands twice")
     return content
 
 

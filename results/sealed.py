@@ -23,7 +23,9 @@ def is_changed(content: Mapping[str, Any], text: str = "") -> bool:
     """
     if content.get(SEAL) is None:
         return False
-    as_written = text.replace("\r\n", "\n").rpartition(f',\n  "{SEAL}"')[0]
+    as_written, seal, end = text.replace("\r\n", "\n").rpartition(f',\n  "{SEAL}": ')
+    if seal and end.rstrip() != f"{json.dumps(content[SEAL])}\n}}":  # what follows has no hash
+        as_written = ""
     return content[SEAL] not in (_sha256(as_written), _sha256(_body(content)))
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from methods.registry import ENTRY_POINT_GROUP
+from methods.registry import ENTRY_POINT_GROUP, composition_problems, method_class
 from results.__main__ import main as results_main
 from results.pages.text import BEGIN, END, render
 from results.record import write
@@ -177,6 +177,10 @@ def test_method_of_the_front_page_trains_what_it_says(
     norms().prepare(model, Setting(head, torch.Generator(), 2, False, 1, 48))
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained == {"norm.weight", "norm.bias", "dense.bias"}
+    wd_pre, llrd = method_class("wd_pre"), method_class("llrd")
+    [said] = composition_problems([norms(), wd_pre()])
+    assert "wd_pre acts on the encoder's matrices that train, and norms trains none" in said
+    assert composition_problems([norms(), llrd()]) == []
 
 
 @pytest.mark.parametrize(("page", "task"), [("records.md", "rte"), ("vectors.md", "sts")])

@@ -45,11 +45,7 @@ def write_boards(
             f" list={folder}"
         )
     for listed in lists:
-        searches = folder.parent / "searches" / listed.name
-        trials = read_all(searches, bad) if searches.is_dir() else []
-        own = folder / listed.name
-        searched = search_sheets(trials, address(searches, own))
-        written += _write(listed, records, searched, own, address(runs, own), pdf)
+        written += _write(listed, records, _trials(listed, folder, bad), folder, runs, pdf)
     return written
 
 
@@ -67,14 +63,23 @@ def board_sheets(
     return of_board, comparisons, sheets
 
 
+def _trials(listed: RunList, boards: Path, bad: list[str] | None) -> list[Sheet]:
+    """Return the sheets of a board's search."""
+    searches = boards.parent / "searches" / listed.name
+    if not searches.is_dir():
+        return []
+    return search_sheets(read_all(searches, bad), address(searches, boards / listed.name))
+
+
 def _write(
     listed: RunList,
     records: Sequence[Record],
-    searched: Sequence[Sheet],
-    folder: Path,
-    runs: str,
+    trials: Sequence[Sheet],
+    boards: Path,
+    runs: Path,
     pdf: bool,
 ) -> list[Path]:
+    folder = boards / listed.name
     there = {r.run for r in records}
     done = sum(one.run in there for one in listed.runs)
     title = f"Board {listed.name}"
@@ -82,11 +87,11 @@ def _write(
     missing = absent(listed, sorted(there))
     about += f" No run yet: {', '.join(missing)}." if missing else ""
     of_board, comparisons, sheets = board_sheets(listed, records)
-    sheets += searched
-    written = [write(sheet, "md") for sheet in sheets]
+    sheets += trials
+    in_markdown = [write(sheet, "md") for sheet in sheets]
     decided = claims([r for r in records if r.run in listed.by_run])
     files = {
-        "table.md": "\n".join([f"# {title}\n\n{paragraph(about)}\n", *written]),
+        "table.md": "\n".join([f"# {title}\n\n{paragraph(about)}\n", *in_markdown]),
         "table.tex": latex(sheets),
         "table.csv": to_csv(list(lines(of_board, comparisons))),
     }
@@ -101,7 +106,7 @@ def _write(
             shown[f"{name.capitalize()}{where}"] = (caption, files[file])
     every = [*sheets, claim_sheet(decided)]
     beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
-    files["index.html"] = page(title, every, shown, runs, beside, about)
+    files["index.html"] = page(title, every, shown, address(runs, folder), beside, about)
     try:
         for old in folder.iterdir():
             if _FILES.match(old.name) and old.name not in files:

@@ -201,6 +201,7 @@ def _caption(table: Table, judged: Comparison) -> str:
     ]
     parts += [table.devices[0]] if len(table.devices) == 1 else []
     parts += ["devices or their settings differ, so no times"] if len(table.devices) > 1 else []
+    parts += [judged.choice.removesuffix(".")] if judged.choice else []
     first = "" if judged.baseline is None else f"{judged.baseline}, "
     parts.append(
         f"rows: {first}the {LARGE} best single methods by average that train {SMALL_SHARE:g} % of"

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -14,6 +15,7 @@ from results.record import DONE, Record
 from results.stats.paired import expected_best
 from results.tables.conditions import Conditions, conditions
 from results.tables.labels import labels
+from results.tables.trials import best_rate, trial_score
 
 MEAN = "mean"
 
@@ -22,18 +24,15 @@ MEAN = "mean"
 class Trials:
     """A row's trials on one task, or their means over its tasks: scores by learning rate.
 
-    A score is a fraction, on the part cut from train; one that diverged counts as 0.
+    A score is a fraction, on the part cut from train; one that diverged counts as 0. `best` is the
+    rate that a board chooses.
     """
 
     method: str
     task: str
     scores: dict[float, float]
     runs: dict[float, tuple[Record, ...]]
-
-    @property
-    def best(self) -> float:
-        """The rate of the best score, the smaller where two are equal."""
-        return min(self.scores, key=lambda rate: (-self.scores[rate], rate))
+    best: float
 
 
 def trials(records: Sequence[Record]) -> list[Trials]:
@@ -49,26 +48,30 @@ def trials(records: Sequence[Record]) -> list[Trials]:
         by_rate.setdefault(float(record.config["lr"]), []).append(record)
     collected = []
     for method, tasks in by_method.items():
-        each = [
-            Trials(
-                method,
-                task,
-                {rate: fmean(map(_score, runs)) for rate, runs in by_rate.items()},
-                {rate: tuple(runs) for rate, runs in by_rate.items()},
-            )
-            for task, by_rate in sorted(tasks.items())
-        ]
+        each = [_of_task(method, task, by_rate) for task, by_rate in sorted(tasks.items())]
         collected += each
         shared = set.intersection(*(set(t.scores) for t in each))
         if len(each) > 1 and shared:
             means = {r: fmean(t.scores[r] for t in each) for r in shared}
-            collected.append(Trials(method, MEAN, means, {}))
+            ranked = {r: [fmean(map(trial_score, t.runs[r])) for t in each] for r in shared}
+            collected.append(Trials(method, MEAN, means, {}, best_rate(ranked)))
     return collected
 
 
+def _of_task(method: str, task: str, by_rate: Mapping[float, Sequence[Record]]) -> Trials:
+    return Trials(
+        method,
+        task,
+        {rate: fmean(map(_score, runs)) for rate, runs in by_rate.items()},
+        {rate: tuple(runs) for rate, runs in by_rate.items()},
+        best_rate({rate: [trial_score(r) for r in runs] for rate, runs in by_rate.items()}),
+    )
+
+
 def _score(record: Record) -> float:
-    chosen = record.selected if record.status == "finished" else None
-    return 0.0 if chosen is None else float(chosen["score"])
+    """Return a trial's score for a mean, to which one that diverged adds nothing."""
+    score = trial_score(record)
+    return score if math.isfinite(score) else 0.0
 
 
 def search_sheets(records: Sequence[Record], folder: str = "") -> list[Sheet]:
@@ -95,7 +98,8 @@ def _sheet(key: Conditions, records: Sequence[Record], folder: str) -> Sheet:
     notes = (
         f"{len(records)} trials, {hours:.1f} hours of runs, counted in no other table. Scores in"
         " percent on a part cut from train; report splits have no say. Bold: the best rate, the"
-        " smaller where two are equal. A trial that diverged counts as 0.",
+        " smaller where two are equal; one at which a trial diverged comes last. In means and the"
+        " best of k, a trial that diverged counts as 0.",
         "Best of k: the expected best score had only k of the row's rates been tried, over all"
         " choices of k (Tang et al. 2020, without replacement, unbiased). Rows that had unequal"
         " numbers of trials compare at a k that both have.",

@@ -147,9 +147,14 @@ def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
         old = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UserError(f"--into {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise UserError(f"--into {path}: is no UTF-8 text; name a page of text") from None
     if old.count(begin) != 1 or old.count(end) != 1 or old.index(begin) > old.index(end):
         raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
     head, rest = old.split(begin)
     tail = rest.split(end)[1]
-    with whole(path.resolve()) as temporary:
-        temporary.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
+    try:
+        with whole(path.resolve()) as temporary:
+            temporary.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"--into {path}: cannot be written ({error.strerror})") from None

@@ -26,8 +26,10 @@ def claim_sheet(judgements: Sequence[Judged]) -> Sheet:
         ("sentence", "verdict", "numbers", "table", "source"),
         body,
         (
-            "Supported or contradicted: the 95 % BCa interval over seeds lies on one side of what"
-            " the sentence needs. A verdict holds for the model, data and budget of its table.",
+            "Supported or contradicted: the 95 % interval lies on one side of what the sentence"
+            " needs. Of a difference in scores it is the BCa interval over seeds, of a ratio of"
+            " costs the sign test's interval of the median over pairs of runs. A verdict holds for"
+            " the model, data and budget of its table.",
         ),
         prose=True,
     )

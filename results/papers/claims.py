@@ -13,9 +13,10 @@ import numpy as np
 import yaml
 
 from results.errors import UserError
+from results.papers.models import is_of_model
 from results.record import Record
 from results.stats.compare import columns, difference, points, shared_seeds
-from results.stats.paired import FEWEST, Difference, compare
+from results.stats.paired import FEWEST, Difference, compare, median_interval
 from results.tables.collect import Row, Table, tables
 
 PATH = Path(__file__).parent / "claims.yaml"
@@ -30,10 +31,11 @@ class Claim:
 
     `method` minus the best of `above`, on the tasks both have, must reach `points`; with `more_on`
     and `than_on`, the difference on the former minus that on the latter. `seconds_at_most` and
-    `memory_at_most` are ratios of training seconds and peak memory, `share_at_most` percent trained
+    `memory_at_most` are ratios of training seconds and peak memory (the median over pairs of runs
+    of one task and seed), `share_at_most` percent trained
     without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
-    are settings of the rows; `model`, whole or its first words, and `tasks` are what a table must
-    have. `lacks` says what is missing here for any test.
+    are settings of the rows; `model`, as a paper names it, and `tasks` are what a table must have.
+    `lacks` says what is missing here for any test.
     """
 
     claim: str
@@ -86,8 +88,9 @@ def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> l
 
 
 def _is_of(claim: Claim, table: Table) -> bool:
-    """Say whether a table's model is what the claim asks for: its name, or a name's beginning."""
-    named = not claim.model or f"{table.conditions.model}-".startswith(f"{claim.model}-")
+    """Say whether a table's model, which all of its records share, is what the claim asks for."""
+    records = [p.record for p in table.points if p.record is not None]
+    named = not claim.model or any(is_of_model(r, claim.model) for r in records)
     return named and not claim.lacks
 
 
@@ -216,22 +219,28 @@ def _difference(
 def _by_cost(
     cost: tuple[str, str], most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
 ) -> tuple[Verdict, str]:
-    """Decide by the ratio of a record's field, given with its name in words."""
+    """Decide by the ratio of a record's field, given with its name in words, of finished runs."""
     name, words = cost
     if len(table.devices) > 1:
         return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
     ratios = []
-    for task in tasks:
-        pair = [{p.seed: p.record for p in r.cells[task].points} for r in (mine, other)]
+    # Sets of sentence vectors share one training, and so one cost.
+    for task in tasks[:1] if table.conditions.vectors else tasks:
+        pair = [
+            {p.seed: p.record for p in r.cells[task].points if p.score is not None}
+            for r in (mine, other)
+        ]
         for seed in sorted(set(pair[0]) & set(pair[1])):
             one, two = (getattr(side[seed], name, None) for side in pair)
             if one and two:
                 ratios.append(one / two)
     if not ratios:
         return "undecided", f"no pair of runs with {words}"
-    middle = median(ratios)
-    numbers = f"median ratio of {words} {middle:.2f} over {len(ratios)} pairs of runs"
-    numbers += f" ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
-    if len(ratios) < FEWEST:
-        return "undecided", f"{numbers}; too few pairs"
-    return ("supported" if middle <= most else "contradicted"), numbers
+    interval = median_interval(ratios)
+    shown = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
+    numbers = f"median ratio of {words} {median(ratios):.2f}{shown} over {len(ratios)} pairs of"
+    numbers += f" runs ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
+    if interval is None:
+        return "undecided", f"{numbers}; too few pairs for an interval"
+    supported, contradicted = interval[1] <= most, interval[0] > most
+    return "supported" if supported else "contradicted" if contradicted else "undecided", numbers

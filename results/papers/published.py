@@ -13,6 +13,7 @@ from statistics import fmean
 import yaml
 
 from results.errors import UserError
+from results.papers.models import is_of_model
 from results.record import Record
 from results.tables.collect import Row, Table
 
@@ -141,7 +142,7 @@ def _same_options(row: Row, score: Score) -> bool:
 
 def _differ(record: Record, score: Score) -> str | None:
     """Say why a record and a published score may not be compared; None where they may."""
-    if record.model != score.model:
+    if not is_of_model(record, score.model):
         return f"model {score.model}"
     if score.split.startswith("test") and record.task not in _TESTED:
         return "GLUE's test server"
@@ -173,6 +174,7 @@ def _beside(paper: Paper, score: Score, records: Sequence[Record], ours: float) 
     spread = "" if score.sd is None else f" ± {score.sd:g}"
     budget, config = records[0].config["budget"], records[0].config
     where = f"{paper.paper}, {score.place}"
+    where += "" if score.model == records[0].model else f" (model {score.model})"
     note = (
         f"{where}: {paper.protocol}; {score.seeds or 'an unknown number of'} run(s); read in"
         f" {paper.reading}. Here: {len(records)} run(s), protocol {records[0].protocol},"

@@ -42,7 +42,8 @@ Key = tuple[str, str]  # row, column
 class Comparison:
     """What a table's seeds say, keyed by row and column; `average` is a column where it is shown.
 
-    `differences` are to the row `baseline`, `adjusted` their p values after Holm over all of them,
+    `differences` are to the row `baseline`, of which `choice` says that it is one of several,
+    `adjusted` their p values after Holm over all of them,
     `over_examples` their intervals over seeds and examples. `tied` holds the rows of a column that
     its seeds do not separate from the best; a column in which nothing could be separated is absent
     and `reasons` says why.
@@ -56,6 +57,7 @@ class Comparison:
     tied: dict[str, frozenset[str]]
     ranks: Ranks | None
     reasons: tuple[str, ...]
+    choice: str = ""
 
     def claimed(self, key: Key) -> bool:
         """Say whether interval and adjusted p both separate a row from the baseline."""
@@ -100,6 +102,18 @@ class _Rival:
         return interval is not None and interval[0] > 0
 
 
+def baseline(table: Table) -> tuple[Row | None, str]:
+    """Return the row of full fine-tuning, the first of several, and a sentence where they are."""
+    rows = [row for row in table.rows if row.names == (BASELINE,)]
+    if not rows or len(rows) == 1 or rows[0].method == BASELINE:
+        return (rows[0] if rows else None), ""
+    others = ", ".join(row.method for row in rows[1:])
+    return rows[0], (
+        f"{len(rows)} rows are full fine-tuning: differences are to {rows[0].method}, not to"
+        f" {others}."
+    )
+
+
 def columns(table: Table) -> tuple[str, ...]:
     """Return the tasks, and `average` where there are several."""
     return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
@@ -116,7 +130,7 @@ def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison
     """Compare a table's rows; with `examples` also over resampled examples, in some seconds."""
     shown = columns(table)
     rows = {row.method: row for row in table.rows}
-    base = next((r for r in table.rows if r.names == (BASELINE,)), None)
+    base, choice = baseline(table)
     differences: dict[Key, Difference] = {}
     if base is not None:
         for name, row in rows.items():
@@ -138,6 +152,7 @@ def judge(table: Table, examples: bool = False, draws: int = 1000) -> Comparison
         tied,
         _ranks(table),
         tuple(reasons),
+        choice,
     )
 
 
@@ -282,8 +297,10 @@ class _Draws:
         self.scores: dict[tuple[str, str], Floats | None] = {}
 
     def interval(self, first: Row, second: Row, column: str) -> tuple[float, float] | None:
-        """Return the interval of first - second; None where a record holds no predictions."""
+        """Return the interval of first - second; None with few seeds or without predictions."""
         seeds = shared_seeds(first, second, column, self.tasks)
+        if len(seeds) < FEWEST:
+            return None
         needed = self.tasks if column == AVERAGE else (column,)
         sides = []
         for row in (first, second):

@@ -1,4 +1,4 @@
-"""What seeds can say: paired differences, their intervals and tests, ties, ranks and power.
+"""What seeds can say: paired differences, their intervals and tests, ties and ranks.
 
 Scores are paired by seed, which fixes data order and, where shapes allow, the head. Everything here
 is a function of numbers; nothing reads a record.
@@ -23,7 +23,7 @@ EXACT_PAIRS = 40  # two halves of at most 2^20 sign patterns each
 DRAWS = 100_000
 
 
-FEW_SEEDS = 5  # no exact test of so few pairs can reach p = .05
+BLOCK = 10_000_000  # resampled values held at a time
 
 
 FEWEST = 5  # of fewer values not even the whole range covers the mean nine times in ten
@@ -63,24 +63,52 @@ def bca_interval(
     becomes √(n/(n-1)) times Student's (the expanded interval of Hesterberg 2015; recalled, and
     simulated in the tests). None below five values; equal values give an interval of no width.
     """
-    from scipy import stats  # half a second, which a stored result need not wait for
-
     values = np.asarray(values, dtype=np.float64)
     if len(values) < FEWEST:
         return None
     if np.ptp(values) == 0:
         return float(values[0]), float(values[0])
-    n = len(values)
+    low, high = bca_ends(values, level, draws, seed)
+    return float(low), float(high)
+
+
+def bca_ends(
+    values: Floats, level: float = 0.95, draws: int = 9999, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Return the ends of the intervals of `bca_interval` along the last axis, [..., values]."""
+    from scipy import stats  # half a second, which a stored result need not wait for
+
+    n = values.shape[-1]
     wide = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)
     interval = stats.bootstrap(
         (values,),
         np.mean,
+        axis=-1,
         confidence_level=float(1 - 2 * stats.norm.sf(wide)),
         n_resamples=draws,
+        batch=max(1, BLOCK // values.size),
         method="BCa",
         rng=np.random.Generator(np.random.PCG64(seed)),
     ).confidence_interval
-    return float(interval.low), float(interval.high)
+    return interval.low, interval.high
+
+
+def median_interval(
+    values: Sequence[float] | Floats, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Return the interval of a median that the sign test does not reject, two of the values.
+
+    It holds for values of any distributions, also of several: where half of all lie below the
+    median, a binomial bounds how many do (Hoeffding 1956). None below six values, of which not even
+    the whole range covers it so often.
+    """
+    ordered = sorted(float(value) for value in values)
+    n = len(ordered)
+    below, outside = 0, 0.0  # values left out at either end, and what they leave uncovered
+    while n and outside + 2 * math.comb(n, below) / 2**n <= 1 - level:
+        outside += 2 * math.comb(n, below) / 2**n
+        below += 1
+    return (ordered[below - 1], ordered[n - below]) if below else None
 
 
 def sign_flip_p(differences: Sequence[float] | Floats, seed: int = 0) -> float:
@@ -132,17 +160,20 @@ def holm(ps: Sequence[float]) -> list[float]:
 
 def multi_bootstrap(
     first: Floats, second: Floats, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+) -> tuple[float, float] | None:
     """Return an interval of the mean difference over seeds and examples together.
 
     Sellam et al. 2022 (arXiv 2106.16163): seeds and examples are drawn with replacement, the same
     for both methods. `first` and `second` hold scores [seeds, draws]: column d is what each seed's
-    model scores on the d-th draw of examples (results/stats/resampling.py).
+    model scores on the d-th draw of examples (results/stats/resampling.py). None below five seeds:
+    more examples do not make up for them.
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
         raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, draws]")
     differences = np.asarray(first, dtype=np.float64) - second
     seeds, draws = differences.shape
+    if seeds < FEWEST:
+        return None
     rng = np.random.Generator(np.random.PCG64(seed))
     drawn = rng.integers(seeds, size=(seeds, draws))
     means = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
@@ -190,29 +221,3 @@ def ranks(scores: Mapping[str, Sequence[float]], level: float = 0.05) -> Ranks:
     apart = quantile * math.sqrt(methods * (methods + 1) / (6 * tasks))
     means = dict(zip(scores, map(float, ranked.mean(axis=1)), strict=True))
     return Ranks(means, p, float(apart))
-
-
-def detectable_difference(
-    sd: float, pairs: int, power: float = 0.8, level: float = 0.05
-) -> float | None:
-    """Return the mean difference that a paired t-test of so many pairs finds with this power.
-
-    `sd` is that of the per-seed differences. None for fewer than two pairs.
-    """
-    from scipy import stats  # half a second, which a stored result need not wait for
-
-    if pairs < 2:
-        return None
-    free = pairs - 1
-    critical = stats.t.ppf(1 - level / 2, free)
-
-    def reached(effect: float) -> float:
-        shift = effect * math.sqrt(pairs)
-        far = stats.nct.sf(critical, free, shift) + stats.nct.cdf(-critical, free, shift)
-        return float(far)
-
-    low, high = 0.0, 100.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if reached(middle) < power else (low, middle)
-    return sd * high

@@ -74,6 +74,13 @@ def _f1(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
     return _ratio(2 * (counts @ (said * true)), counts @ said + counts @ true)
 
 
+def _macro_f1(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
+    """The mean of F1 over the classes that a draw's predictions or labels hold."""
+    of_class = [_f1(one, gold, counts, int(kind)) for kind in np.union1d(one, gold)]
+    held = [counts @ ((one == kind) | (gold == kind)) > 0 for kind in np.union1d(one, gold)]
+    return _ratio(np.sum(of_class, axis=0), np.sum(held, axis=0, dtype=np.float64))
+
+
 def _matthews(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
     """Gorodkin's R_K, which is Matthews' correlation for two classes."""
     classes = np.union1d(one, gold)
@@ -124,6 +131,7 @@ def _correlation(x: Floats, y: Floats, counts: Floats) -> Floats:
 METRICS: dict[str, Callable[[Floats, Floats, Floats, int], Floats]] = {
     "accuracy": _accuracy,
     "f1": _f1,
+    "macro_f1": _macro_f1,
     "matthews_correlation": _matthews,
     "pearson": _pearson,
     "spearmanr": _spearman,

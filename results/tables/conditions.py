@@ -9,6 +9,8 @@ from dataclasses import dataclass, fields
 from results.errors import UserError
 from results.record import Record
 
+UNSAID = "2"  # the version of all records that do not say theirs
+
 
 @dataclass(frozen=True)
 class Conditions:
@@ -22,6 +24,7 @@ class Conditions:
     protocol: str
     selection: str
     vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
+    harness: str  # version of the loop, the batches and the metrics
 
     @property
     def data(self) -> str:
@@ -34,7 +37,7 @@ class Conditions:
         what = "sentence vectors, Spearman · " if self.vectors else ""
         return (
             f"{self.model} · {what}{self.data} · budget {self.budget} · {self.precision} · protocol"
-            f" {self.protocol}"
+            f" {self.protocol}" + ("" if self.harness == UNSAID else f" · harness {self.harness}")
         )
 
 
@@ -50,7 +53,13 @@ def conditions(record: Record) -> Conditions:
         protocol=record.protocol,
         selection=str(record.config["protocol"].get("fraction")),
         vectors=makes_vectors(record),
+        harness=harness(record),
     )
+
+
+def harness(record: Record) -> str:
+    """Return the version of the code that decides scores, which is in a run's name too."""
+    return str(record.environment.get("harness", UNSAID))
 
 
 def makes_vectors(record: Record) -> bool:
@@ -122,7 +131,7 @@ def _shown(part: str, value: object) -> str:
     return str(value)[:12] if part == "weights" else str(value)
 
 
-CHOICES = ("data", "model", "budget", "precision", "protocol", "task", "method", "seed")
+CHOICES = ("data", "model", "budget", "precision", "protocol", "task", "method", "seed", "harness")
 
 
 def only(records: Sequence[Record], choices: Sequence[str]) -> list[Record]:
@@ -146,4 +155,6 @@ def _choice(record: Record, key: str) -> str:
         return str(record.data["source"])
     if key == "precision":
         return str(record.config["precision"])
+    if key == "harness":
+        return harness(record)
     return "+".join(record.methods) if key == "method" else str(getattr(record, key))

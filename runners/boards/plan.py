@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field
 from results import record as records
 from results.errors import UserError
 from results.run_list import ListedRun, RunList
+from results.tables.trials import best_rate, trial_score
 from runners.config.acts import BOARD_KEYS, Acts, Sweep
 from runners.config.check import check
 from runners.config.section import Section
@@ -237,8 +238,7 @@ def plan(
 def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], float]:
     """Return the best learning rate of each row, or row and task, whose trials are all done.
 
-    The mean score on the parts cut from train decides, the smaller rate where two are equal; a
-    trial that diverged counts as worse than any.
+    The mean score on the parts cut from train decides, by `results.tables.trials`.
     """
     scores: dict[tuple[int, str | None], dict[float, list[float]]] = {}
     unfinished = set()
@@ -248,14 +248,9 @@ def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str
             unfinished.add(key)
             continue
         record = records.read(trial.path)
-        score = record.selected["score"] if record.selected is not None else float("-inf")
-        score = score if record.status == "finished" else float("-inf")
-        scores.setdefault(key, {}).setdefault(float(record.config["lr"]), []).append(score)
-    return {
-        key: -max((sum(of_tasks) / len(of_tasks), -rate) for rate, of_tasks in by_rate.items())[1]
-        for key, by_rate in scores.items()
-        if key not in unfinished
-    }
+        by_rate = scores.setdefault(key, {})
+        by_rate.setdefault(float(record.config["lr"]), []).append(trial_score(record))
+    return {key: best_rate(trials) for key, trials in scores.items() if key not in unfinished}
 
 
 def _with_rate(run: Planned, rate: float | None, board: Board, planner: Planner) -> Planned:

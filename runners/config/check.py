@@ -24,10 +24,14 @@ from runners.config.typed import is_typed
 
 @dataclass(frozen=True)
 class RunConfig:
-    """A checked configuration: the settings and the methods in the order typed."""
+    """A checked configuration: the settings and the methods in the order typed.
+
+    A `stored` one was not typed: it is of a record or a delta.
+    """
 
     settings: Settings
     methods: tuple[Method, ...]
+    stored: bool = False
 
     @property
     def lr(self) -> float:
@@ -117,7 +121,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if problems or settings is None:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
-    return RunConfig(settings, tuple(methods))
+    return RunConfig(settings, tuple(methods), stored)
 
 
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:

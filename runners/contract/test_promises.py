@@ -47,6 +47,10 @@ KINDS: Mapping[str, tuple[Fits, str]] = {
         lambda cls, folder: cls.no_strength is not None and not cls.represents,
         "its class says no options without strength",
     ),
+    "choosing": (
+        lambda cls, folder: "parameters" in cls.owns and not cls.represents,
+        "it does not say which parameters train",
+    ),
     "written": (lambda cls, folder: yaml_of(cls, folder) is not None, "it has no YAML"),
 }
 
@@ -191,7 +195,8 @@ def test_method_leaves_the_global_random_stream_alone(
     more = ["budget.dropout=0.0"] if method_class(labelled).other_dropout else []
     plain, _ = prepared(configured("full", *more))
     after_plain = torch.get_rng_state()
-    loop, _ = prepared(configured(labelled, *more))
+    # As of a record: without dropout some would not be run if it was typed.
+    loop, _ = prepared(dataclasses.replace(configured(labelled, *more), stored=True))
     assert torch.equal(torch.get_rng_state(), after_plain)
     loop.run(2)
     drawn = torch.get_rng_state()
@@ -223,6 +228,21 @@ def test_without_strength_a_method_is_plain_fine_tuning_bitwise(
         loop.run(loop.steps)
         hashes.append(trained_sha256(loop.model))
     assert hashes[1] == trained_sha256(plain.model) != hashes[0]
+
+
+def test_moves_says_what_of_the_encoder_trains(choosing: str, configured: Configured) -> None:
+    """By it a method is refused beside one under which it would do nothing."""
+    base, loaded = prepared(configured("full"))
+    matrices = {n for n, p in base.model.named_parameters() if p.ndim > 1} - loaded.head
+    config = configured(choosing)
+    loop, loaded = prepared(config)
+    trained = {n for n, p in loop.model.named_parameters() if p.requires_grad} - loaded.head
+    seen = {
+        "layers": any(".layer." in name for name in trained),
+        "matrices": any(name.replace(".base_layer.", ".") in matrices for name in trained),
+    }
+    [method] = config.methods
+    assert method.moves == {what for what, trains in seen.items() if trains}
 
 
 def test_yaml_holds_exactly_the_options_of_the_dataclass_at_their_defaults(

@@ -67,6 +67,7 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
             methods=config.method_names,
             tokenizer=loaded.tokenizer,
             files=weights.files,
+            stored=config.stored,
         )
         before = {name for name, _ in loaded.model.named_parameters()}
         method.prepare(loaded.model, setting)

@@ -15,6 +15,7 @@ from results.record import Record
 from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
 from runners.data.load import describe
+from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 
 
@@ -53,6 +54,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             **({} if data.text is None else {"text": portable_all(data.text)}),
         },
         weights=portable_all(weights.facts | start),
+        environment={"harness": HARNESS_VERSION},
         start=now(),
     )
 
@@ -127,5 +129,5 @@ def train(job: Job, blank: Record, began: float) -> Record:
         message = _explained(error, job.config.settings)
         facts: dict[str, Any] = {"type": type(error).__name__, "message": message}
         return replace(
-            blank, status="failed", error=facts, environment=blank.environment or commit()
+            blank, status="failed", error=facts, environment={**blank.environment, **commit()}
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from results import record as records
 from results.errors import UserError
 from results.plain_file import is_file, is_folder
 from results.record import Record, find_record
+from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
 from runners.config.places import portable_all
 from runners.config.settings import Start
@@ -104,7 +106,7 @@ def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
     changed["checkpoint"] = here.checkpoint
     if config.settings.start.run is not None:
         changed["start"] = _start(config.settings.start, Path(here.out))
-    return RunConfig(config.settings.model_copy(update=changed), config.methods)
+    return replace(config, settings=config.settings.model_copy(update=changed))
 
 
 def _start(start: Start, out: Path) -> Start:
@@ -151,7 +153,8 @@ def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:
 
     def row(record: Record) -> dict[str, Any]:
         config = {k: v for k, v in record.config.items() if k not in ("seed", "device")}
-        return {k: portable_all(v) for k, v in config.items()} | {"data": record.data["source"]}
+        config = {k: portable_all(v) for k, v in config.items()}
+        return config | {"data": record.data["source"], "harness": harness(record)}
 
     assert again.score is not None
     kept = records.read_all(out, []) if out.is_dir() else []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,10 @@ from torch.nn import functional
 from methods.sift import Sift
 from methods.smart import Smart
 from methods.surgery.divergences import cross_entropies, symmetric_kl
-from tests.conftest import configure
+from results.errors import UserError
+from runners.contract.parts import prepared as of_config
+from runners.models.build import trained_sha256
+from tests.conftest import configure, tiny
 from tests.methods.reference import (
     Model,
     inner_stream,
@@ -53,10 +57,35 @@ def test_rdrop_equals_its_loss_written_out(task: str, reduction: str, tiny_folde
     assert largest_difference(ours, train(folder, task=task)) > 1e-4
 
 
-def test_rdrop_without_dropout_is_plain_fine_tuning(tiny_folder: Folder) -> None:
-    folder = tiny_folder("bert")
-    ours = trained(folder, "method=rdrop", "budget.dropout=0")
-    assert largest_difference(ours, train(folder, "budget.dropout=0")) < 1e-6
+NO_DROPOUT = "method.no_dropout.attention=true"
+
+
+@pytest.mark.parametrize(
+    ("methods", "more", "plain"),
+    [
+        ("rdrop", "budget.dropout=0", ["method=full", "budget.dropout=0"]),
+        ("rdrop,no_dropout", NO_DROPOUT, ["method=no_dropout", NO_DROPOUT]),
+        ("no_dropout,rdrop", NO_DROPOUT, ["method=no_dropout", NO_DROPOUT]),
+    ],
+)
+def test_rdrop_without_dropout_is_refused_where_it_is_typed(
+    methods: str, more: str, plain: list[str], tiny_folder: Folder
+) -> None:
+    """As a record says it, it is what it is without, at twice the cost."""
+    given = [*tiny(tiny_folder("bert"), "task=mrpc"), "budget.warmup=0", "precision=fp32"]
+    config = configure(*given, f"method=[{methods}]", more)
+    with pytest.raises(UserError, match=rf"method=\[{methods}\]: the two passes of a batch are eq"):
+        of_config(config)[0].run(5)
+    loop, _ = of_config(replace(config, stored=True))
+    loop.run(3)
+    alone, _ = of_config(configure(*given, *plain))
+    alone.run(3)
+    assert trained_sha256(loop.model) == trained_sha256(alone.model)
+
+
+@pytest.mark.parametrize("beside", [["hype", "method.hype.sigma=0.01"], ["mixout"]])
+def test_rdrop_beside_other_noise_needs_no_dropout(beside: list[str], tiny_folder: Folder) -> None:
+    trained(tiny_folder("bert"), f"method=[rdrop,{beside[0]}]", "budget.dropout=0", *beside[1:])
 
 
 def test_divergences_equal_their_definitions_and_gradients() -> None:

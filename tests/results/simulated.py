@@ -65,3 +65,10 @@ def grid(
                 score = round(base + gain + rng.normal(0, spread), 6)
                 found.append(simulated(method, task, seed, score, **more))
     return found
+
+
+def of_model(record: Record, name: str, weights: str = "") -> Record:
+    """Return a record of another model; its weights are the model's own unless others are named."""
+    facts = {**record.weights, "name_or_path": weights or f"hub/{name}"}
+    config = {**record.config, "model": {"name": name, "package": None}}
+    return dataclasses.replace(record, model=name, weights=facts, config=config)

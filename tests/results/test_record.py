@@ -88,6 +88,23 @@ def test_a_hash_outlives_another_layout_of_the_same_content(tmp_path: Path) -> N
         read(path)
 
 
+def test_what_is_written_behind_the_hash_is_not_believed(tmp_path: Path) -> None:
+    """JSON takes the last of two keys, and a record of before a field lacks it."""
+    path = write(_whole(), tmp_path)
+    text = path.read_text()
+    for more, said in (
+        ('"train_seconds": 1.0', "the key 'train_seconds' stands twice"),
+        ('"of_the_future": 1', "is damaged or was changed"),
+        ('"content_sha256": null', "the key 'content_sha256' stands twice"),
+    ):
+        path.write_text(text.rstrip().removesuffix("}").rstrip() + f",\n  {more}\n}}\n")
+        with pytest.raises(UserError, match=said):
+            read(path)
+    path.write_text(text.replace('"epochs":', '"epochs": 1, "epochs":', 1))
+    with pytest.raises(UserError, match="the key 'epochs' stands twice"):
+        read(path)
+
+
 @pytest.mark.parametrize(
     ("metric", "stored"),
     [("accuracy", 0.999), ("f1", 0.5001), ("macro_f1", 0.4), ("matthews_correlation", 0.1)],

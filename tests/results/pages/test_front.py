@@ -281,7 +281,10 @@ def test_printed_front_is_the_one_that_is_placed(
         (["--board", "nothing"], "--board nothing: no such board; known: try"),
         (["--board", "../runs"], "--board ../runs: no such board; known: try"),
         ([], "front needs the name of a board: --board NAME; known in "),
-        (["--board", "try", "--format", "tex"], "--format tex is for tables; front is Markdown"),
+        (
+            ["--board", "try", "--format", "tex"],
+            "--format tex is for tables; front has text and md",
+        ),
         (["--board", "try", "--only", "seed=9"], "--only seed=9: no record"),
     ],
 )

@@ -16,9 +16,9 @@ import pytest
 from results.__main__ import main
 from results.pages.data import COLUMNS, lines, to_csv, write_parquet
 from results.pages.html import page
-from results.pages.latex import document, escaped, latex
+from results.pages.latex import escaped, latex
 from results.pages.sheet import Entry, Sheet
-from results.pages.text import render, sheets
+from results.pages.text import BEGIN, END, render, sheets
 from results.record import Record, write
 from results.stats.compare import judge
 from results.tables.collect import tables
@@ -130,11 +130,19 @@ def test_markdown_escapes_what_comes_from_records() -> None:
     assert row.replace("\\|", "").count("|") == 3
 
 
+def _document(sheets: list[Sheet]) -> str:
+    return (
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{textcomp}\n"
+        "\\usepackage{booktabs,graphicx}\n\\usepackage[a3paper,landscape,margin=1cm]{geometry}\n"
+        "\\begin{document}\n" + latex(sheets) + "\\end{document}\n"
+    )
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 @pytest.mark.parametrize("nasty", [False, True])
 def test_latex_compiles(nasty: bool, tmp_path: Path) -> None:
     drawn = _nasty() if nasty else sheets(tables(_records()))
-    (tmp_path / "t.tex").write_text(document(drawn))
+    (tmp_path / "t.tex").write_text(_document(drawn))
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
         cwd=tmp_path,
@@ -180,6 +188,35 @@ def test_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main([str(tmp_path / "empty")]) == 0
     assert "no records yet" in capsys.readouterr().out
     assert main([str(tmp_path / "empty"), "--format", "html"]) == 2
+
+
+@pytest.mark.parametrize("form", ["text", "md", "tex", "html", "csv", "parquet"])
+@pytest.mark.parametrize(
+    ("place", "said"), [("none/t", "No such file or directory"), ("runs", "Is a directory")]
+)
+def test_out_that_cannot_be_written_is_one_line(
+    form: str, place: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(simulated(), tmp_path / "runs")
+    out = tmp_path / place
+    assert main([str(tmp_path / "runs"), "--format", form, "--out", str(out)]) == 2
+    assert capsys.readouterr().err == f"error: --out {out}: {said}\n"
+
+
+def test_page_that_cannot_be_written_or_is_no_text_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A name so long that none fits beside it refuses root too, as a folder of others does us."""
+    write(simulated(), tmp_path / "runs")
+    page = tmp_path / ("p" * 250)
+    page.write_text(f"{BEGIN}\n{END}\n")
+    assert main([str(tmp_path / "runs"), "--into", str(page)]) == 2
+    said = capsys.readouterr().err
+    assert said == f"error: --into {page}: cannot be written (File name too long)\n"
+    assert page.read_text() == f"{BEGIN}\n{END}\n"
+    (tmp_path / "page").write_bytes(b"\xff\xfe")
+    assert main([str(tmp_path / "runs"), "--into", str(tmp_path / "page")]) == 2
+    assert "is no UTF-8 text" in capsys.readouterr().err
 
 
 def test_terminal_gets_a_folded_table(capsys: pytest.CaptureFixture[str]) -> None:

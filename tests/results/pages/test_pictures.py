@@ -124,6 +124,29 @@ def test_one_method_one_seed_and_equal_scores_are_drawn() -> None:
             assert svg(figure)
 
 
+@pytest.mark.parametrize("name", ["a $\\frac{$ b", "$x_1$ and 5$", "two\nlines", "a\x00b", "\\$"])
+def test_name_of_any_signs_is_drawn_as_it_is_in_one_line(name: str) -> None:
+    """An option of a method may be any text, of which matplotlib takes $…$ for a formula."""
+    records = [
+        *grid({"full": 0, "bitfit": -0.1}, ["rte"], 3),
+        *(simulated("hype", "rte", s, 0.5, options={"mode": name}) for s in range(1, 4)),
+        *(simulated("hype", "rte", s, 0.6, options={"mode": "b", "x": 1}) for s in range(4, 7)),
+    ]
+    for number, record in enumerate(records):
+        record.losses, record.run = [0.5] * 20, f"{record.run}.{number}"
+    [table] = tables(records)
+    assert any(name in row.method for row in table.rows)
+    shown = name.replace("\n", " ").replace("\x00", "?")
+    for _, figure in pictures(table).values():
+        assert Tree.fromstring(svg(figure)).tag.endswith("svg")
+        texts = [text for text in figure.findobj(Text) if "hype (mode=" in text.get_text()]
+        assert texts
+        drawn = [text._preprocess_math(text.get_text()) for text in texts]
+        assert all(not formula for _, formula in drawn)
+        assert any(shown in text for text, _ in drawn)
+        assert not any("\n" in text for text, _ in drawn)
+
+
 def test_names_beside_points_do_not_overlap() -> None:
     gains = {f"method{i}": i / 5000 for i in range(16)}
     figure = cost(tables(grid(gains, ["rte"], 3))[0])

@@ -15,7 +15,10 @@ from results.run_list import ListedRun, RunList, write_list
 from runners.boards.plan import Planned, Search, Slot, best_rates
 from tests.results.simulated import simulated
 
-SCORES = {
+Scores = dict[tuple[str, str], dict[float, float | None]]
+
+
+SCORES: Scores = {
     ("full", "cola"): {1e-4: 0.30, 1e-3: 0.20, 5e-3: 0.10},
     ("full", "stsb"): {1e-4: 0.70, 1e-3: 0.84, 5e-3: None},
     ("bitfit", "cola"): {1e-4: 0.10, 1e-3: 0.25, 5e-3: 0.25},
@@ -39,10 +42,19 @@ def _trial(method: str, task: str, rate: float, score: float | None, seed: int =
     return record
 
 
-def _search() -> list[Record]:
+# A trial that diverged beside correlations below zero, and beside a task on which it did not.
+LOST: Scores = {
+    ("full", "cola"): {1e-4: -0.02, 1e-3: -0.05, 5e-3: None},
+    ("full", "stsb"): {1e-4: 0.20, 1e-3: 0.10, 5e-3: 0.90},
+    ("bitfit", "cola"): {1e-4: None, 1e-3: None, 5e-3: -0.10},
+    ("bitfit", "stsb"): {1e-4: None, 1e-3: None, 5e-3: None},
+}
+
+
+def _search(scores: Scores = SCORES) -> list[Record]:
     return [
         _trial(method, task, rate, score)
-        for (method, task), rates in SCORES.items()
+        for (method, task), rates in scores.items()
         for rate, score in rates.items()
     ]
 
@@ -59,23 +71,28 @@ def test_every_trial_is_shown_once_and_linked() -> None:
     assert "12 trials, 1.2 hours of runs" in sheet.notes[0]
 
 
+@pytest.mark.parametrize("scores", [SCORES, LOST])
 @pytest.mark.parametrize("together", [False, True])
-def test_bold_rate_is_what_the_board_chooses(together: bool, tmp_path: Path) -> None:
+def test_bold_rate_is_what_the_board_chooses(
+    together: bool, scores: Scores, tmp_path: Path
+) -> None:
     search = Search(lr=[1e-4, 1e-3, 5e-3], seed=100, tasks=["cola", "stsb"] if together else None)
     rows = {"full": 0, "bitfit": 1}
     planned = []
-    for record in _search():
+    for record in _search(scores):
         path = write(record, tmp_path)
         slot = Slot(rows[record.methods[0]], record.task, 100, [])
         planned.append(Planned(slot, [], record.run, path, record.status))
     chosen = best_rates(search, planned)
-    [sheet] = search_sheets(_search())
+    [sheet] = search_sheets(_search(scores))
     for line in sheet.body:
         task = line[1].text
         if (task == "mean") == together:
             [bold] = [h for h, e in zip(sheet.heads, line, strict=True) if e.bold]
             key = (rows[line[0].text], None if together else task)
             assert bold == f"lr {chosen[key]:g}", line
+    if scores is LOST:
+        assert chosen[0, None if together else "cola"] == 1e-4
 
 
 def test_best_of_k_is_the_mean_over_every_choice_of_k() -> None:
@@ -127,7 +144,9 @@ def test_command_prints_it_and_names_a_folder_without_trials(
     assert "search=true or protocol=select wrote" in capsys.readouterr().err
 
 
-def test_boards_page_has_its_search_and_links_to_it(tmp_path: Path) -> None:
+def test_boards_page_has_its_search_and_links_to_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for record in _search():
         write(record, tmp_path / "searches" / "try")
     final = simulated("full", "cola", 1, 0.4)
@@ -137,6 +156,13 @@ def test_boards_page_has_its_search_and_links_to_it(tmp_path: Path) -> None:
     )
     boards = str(tmp_path / "boards")
     assert main(["boards", str(tmp_path / "runs"), "--boards", boards]) == 0
+    written = {p: p.read_bytes() for p in (tmp_path / "boards" / "try").iterdir()}
+    bad = tmp_path / "searches" / "try" / "bad.json"
+    bad.write_text("{}")  # costs no board its page
+    capsys.readouterr()
+    assert main(["boards", str(tmp_path / "runs"), "--boards", boards]) == 0
+    assert f"passed over: {bad} is no record" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in (tmp_path / "boards" / "try").iterdir()} == written
     folder = tmp_path / "boards" / "try"
     page = (folder / "index.html").read_text()
     for record in _search():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from results.errors import UserError
 from results.pages.verdicts import claim_sheet, to_text
 from results.papers.claims import Claim, Judged, claims, known_claims
 from results.record import Record
-from tests.results.simulated import grid, simulated
+from tests.results.simulated import grid, of_model, simulated
 
 TASKS = ("cola", "mrpc", "rte", "stsb")
 
@@ -129,7 +130,7 @@ def test_memory_is_a_ratio_too() -> None:
     small = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=6 * 10**8)
     found = _one(claim, small)
     assert found.verdict == "supported"
-    assert "median ratio of peak memory 0.60 over 6 pairs" in found.numbers
+    assert "median ratio of peak memory 0.60 [0.60, 0.60] over 6 pairs" in found.numbers
     large = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=8 * 10**8)
     assert _one(claim, large).verdict == "contradicted"
     unknown = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=None)
@@ -143,11 +144,12 @@ def test_memory_is_a_ratio_too() -> None:
         ("bert-large-uncased", "supported"),
         ("bert-large", "supported"),
         ("bert-larger", "not testable here"),
+        ("bert-large-uncased-squad", "not testable here"),
         ("minilm", "not testable here"),
     ],
 )
 def test_sentence_of_a_model_is_decided_on_that_model_only(model: str, verdict: str) -> None:
-    records = grid({"full": 0, "hype": 0.3}, TASKS, 6, model=model)
+    records = [of_model(r, model) for r in grid({"full": 0, "hype": 0.3}, TASKS, 6)]
     found = _one(_claim(model="bert-large"), records)
     assert found.verdict == verdict
     if verdict != "supported":
@@ -167,3 +169,46 @@ def test_sentence_on_tasks_needs_all_of_them_and_no_other() -> None:
 def test_what_no_method_here_can_test_says_so_whatever_the_records() -> None:
     found = _one(_claim(lacks="nothing here prunes"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
     assert (found.verdict, found.numbers) == ("not testable here", "nothing here prunes")
+
+
+def test_cost_of_a_run_that_did_not_finish_is_no_cost() -> None:
+    """One that diverged stops early, and would look cheap."""
+    claim = _claim(points=None, seconds_at_most=1.05)
+    full = grid({"full": 0}, ["rte"], 13)
+    slow = grid({"hype": 0}, ["rte"], 6, train_seconds=130.0)
+    lost = [simulated("hype", "rte", s, None, train_seconds=5.0) for s in range(7, 14)]
+    judged = _one(claim, full + slow + lost)
+    assert judged.verdict == "contradicted"
+    assert "over 6 pairs of runs (1.30 to 1.30)" in judged.numbers
+    assert _one(claim, full + lost).numbers == "no pair of runs with training seconds"
+
+
+def test_cost_whose_interval_holds_what_is_needed_is_undecided() -> None:
+    """Seven of twelve pairs are under the ratio: a median alone would have decided it."""
+    claim = _claim(points=None, seconds_at_most=1.05)
+    records = grid({"full": 0}, ["rte"], 12)
+    for seed in range(1, 13):
+        seconds = 90.0 + seed if seed < 8 else 110.0 + seed
+        records.append(simulated("hype", "rte", seed, 0.6, train_seconds=seconds))
+    judged = _one(claim, records)
+    assert judged.verdict == "undecided"
+    assert "0.96 [0.93, 1.20] over 12 pairs of runs (0.91 to 1.22)" in judged.numbers
+    few = [r for r in records if r.seed < 6]
+    assert _one(claim, few).verdict == "undecided"
+    assert "too few pairs for an interval" in _one(claim, few).numbers
+    assert _one(claim, [r for r in records if r.seed < 7]).verdict == "supported"
+
+
+def test_sets_of_vectors_of_one_training_are_one_cost() -> None:
+    claim = _claim(method="simcse", above=["full"], points=None, seconds_at_most=1.05)
+    records = []
+    for method, seed in itertools.product(("full", "simcse"), range(1, 6)):
+        sets = ("STS12", "STS13")
+        task = {"name": "sts", "kind": "similarity", "pairs": {name: {} for name in sets}}
+        record = simulated(method, "sts", seed, 0.5, config={"task": task})
+        record.data["splits"] = {name: {"rows": 9, "sha256": name} for name in sets}
+        record.scores = {name: {"spearmanr": 0.5} for name in sets}
+        records.append(record)
+    judged = _one(claim, records)
+    assert judged.heading.endswith("STS12, STS13")
+    assert (judged.verdict, "over 5 pairs of runs" in judged.numbers) == ("undecided", True)

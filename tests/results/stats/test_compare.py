@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from results.pages.sheet import difference_sheet
+from results.record import Record
 from results.stats.compare import AVERAGE, judge
 from results.stats.paired import bca_interval, holm, sign_flip_p
+from results.stats.power import power
 from results.tables.collect import tables
 from tests.results.simulated import grid, simulated
 
@@ -121,15 +123,31 @@ def test_failed_seed_leaves_its_pair_and_a_lone_row_compares_with_nothing() -> N
     assert (alone.differences, alone.tied, alone.reasons, alone.ranks) == ({}, {}, (), None)
 
 
-def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> None:
+def _predicted(seeds: int) -> list[Record]:
     rng = np.random.Generator(np.random.PCG64(1))
     gold = [1.0] * 60
     records = []
     for method, right in (("full", 0.8), ("bitfit", 0.6)):
-        for seed in range(1, 9):
+        for seed in range(1, seeds + 1):
             said = [float(x) for x in rng.random(60) < right]
             kept = {"validation": {"predictions": said, "references": gold}}
             records.append(simulated(method, "rte", seed, float(np.mean(said)), predictions=kept))
+    return records
+
+
+@pytest.mark.parametrize("seeds", [3, 4, 5])
+def test_interval_over_examples_needs_as_many_seeds_as_one_over_seeds(seeds: int) -> None:
+    [table] = tables(_predicted(seeds))
+    judged = judge(table, examples=True)
+    key = ("bitfit", "rte")
+    assert (key in judged.over_examples) == (judged.differences[key].interval is not None)
+    sheet = difference_sheet(table, judged)
+    assert sheet is not None
+    assert ("over seeds and examples" in sheet.body[0][1].title) == (seeds == 5)
+
+
+def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> None:
+    records = _predicted(8)
     found = judge(tables(records)[0], examples=True)
     low, high = found.over_examples["bitfit", "rte"]
     assert low < found.differences["bitfit", "rte"].mean < high
@@ -137,3 +155,50 @@ def test_interval_over_examples_is_wider_than_over_seeds_on_few_examples() -> No
     assert interval is not None
     assert high - low > interval[1] - interval[0]
     assert judge(tables(records)[0]).over_examples == {}
+
+
+def _two_rates() -> list[Record]:
+    """Full fine-tuning at two learning rates, and a method beside it."""
+    first = grid({"full": 0.0, "bitfit": -0.1}, ["rte"], 6, config={"lr": 1e-4})
+    second = [simulated("full", "rte", s, 0.4 + s / 100, config={"lr": 2e-5}) for s in range(1, 7)]
+    for record in second:
+        record.run += ".slow"
+    return first + second
+
+
+def test_one_of_several_rows_of_full_fine_tuning_is_named_as_the_baseline() -> None:
+    [table] = tables(_two_rates())
+    judged = judge(table)
+    assert judged.baseline == "full (lr=0.0001)"
+    said = (
+        "2 rows are full fine-tuning: differences are to full (lr=0.0001), not to full (lr=2e-05)."
+    )
+    sheet = difference_sheet(table, judged)
+    assert sheet is not None
+    assert said in sheet.notes
+    expected = _scores(_two_rates()[:12], "bitfit", "rte") - _scores(
+        _two_rates()[:12], "full", "rte"
+    )
+    assert judged.differences["bitfit", "rte"].mean == pytest.approx(expected.mean())
+    shown = power(_two_rates())  # by the same baseline, and not left out
+    assert said in shown
+    assert f"rte: sd of a seed's difference {100 * _pooled(_two_rates()):.2f} points" in shown
+
+
+def _pooled(records: list[Record]) -> float:
+    first, slow = records[:12], records[12:]
+    full = _scores(first, "full", "rte")
+    each = (_scores(first, "bitfit", "rte"), np.array([r.score for r in slow]))
+    return float(np.mean([np.var(scores - full, ddof=1) for scores in each]) ** 0.5)
+
+
+def test_a_row_of_another_optimizer_leaves_the_baseline_as_it_is() -> None:
+    records = grid({"full": 0.0, "bitfit": -0.1}, ["rte"], 6)
+    other = [
+        simulated("full", "rte", s, 0.5, config={"optimizer": {"name": "adamw_nobc"}})
+        for s in range(1, 7)
+    ]
+    for record in other:
+        record.run += ".nobc"
+    judged = judge(tables(records + other)[0])
+    assert (judged.baseline, judged.choice) == ("full", "")

@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.stats import paired as statistics
 from results.stats.paired import (
     bca_interval,
     compare,
-    detectable_difference,
     expected_best,
     holm,
+    median_interval,
     multi_bootstrap,
     ranks,
     sign_flip_p,
@@ -103,6 +102,33 @@ def test_false_positives_are_as_many_as_they_should_be(n: int, nominal: float) -
     assert abs(hits / times - nominal) < 4 * math.sqrt(nominal * (1 - nominal) / times)
 
 
+def test_interval_of_a_median_is_what_the_sign_test_does_not_reject() -> None:
+    """Against scipy's interval of a quantile, and every median that a binomial test accepts."""
+    for n in range(1, 30):
+        values = _rng(n).normal(size=n)
+        interval = median_interval(values)
+        if n < 6:
+            assert interval is None
+            continue
+        assert interval is not None
+        test = stats.quantile_test(values, p=0.5).confidence_interval(0.95)
+        assert interval == (test.low, test.high)
+        for median in _rng(100 + n).normal(size=50):
+            p = stats.binomtest(int((values < median).sum()), n).pvalue
+            assert (interval[0] < median < interval[1]) == (p > 0.05)
+
+
+def test_interval_of_a_median_covers_it_though_tasks_differ() -> None:
+    """Ratios of four tasks, each around its own: the median of all is at 1."""
+    rng, covered = _rng(4), 0
+    shifts = np.repeat([0.8, 0.95, 1.05, 1.2], 4)
+    for _ in range(1000):
+        interval = median_interval(shifts + rng.normal(0, 0.1, 16))
+        assert interval is not None
+        covered += interval[0] <= 1.0 <= interval[1]
+    assert covered / 1000 >= 0.95
+
+
 def test_holm_is_the_step_down_written_out() -> None:
     ps = [0.01, 0.04, 0.03, 0.005, 0.6]
     # sorted .005 .01 .03 .04 .6, times 5 4 3 2 1, running maximum
@@ -131,16 +157,22 @@ def test_a_comparison_of_one_and_of_unequal_many() -> None:
 
 
 def test_multi_bootstrap_is_a_slow_loop_of_it() -> None:
-    first, second = _rng(4).normal(size=(4, 300)), _rng(5).normal(size=(4, 300))
-    drawn = _rng(9).integers(4, size=(4, 300))
+    first, second = _rng(4).normal(size=(6, 300)), _rng(5).normal(size=(6, 300))
+    drawn = _rng(9).integers(6, size=(6, 300))
     draws = []
     for d in range(300):
-        cells = [first[drawn[i, d], d] - second[drawn[i, d], d] for i in range(4)]
+        cells = [first[drawn[i, d], d] - second[drawn[i, d], d] for i in range(6)]
         draws.append(sum(cells) / len(cells))
     expected = np.quantile(draws, [0.025, 0.975])
     assert multi_bootstrap(first, second, seed=9) == pytest.approx(expected)
     with pytest.raises(ValueError, match="seeds, draws"):
         multi_bootstrap(first, second[:2])
+
+
+@pytest.mark.parametrize(("seeds", "known"), [(1, False), (4, False), (5, True)])
+def test_few_seeds_have_no_interval_however_many_examples(seeds: int, known: bool) -> None:
+    scores = _rng(seeds).normal(size=(seeds, 300))
+    assert (multi_bootstrap(scores, scores - 0.1) is not None) == known
 
 
 def test_expected_best_is_the_mean_over_all_subsets() -> None:
@@ -165,22 +197,3 @@ def test_ranks_are_demsars() -> None:
     assert (even.p, even.mean["a"]) == (1.0, 2.0)
     with pytest.raises(ValueError, match="three and two"):
         ranks({"a": [1.0], "b": [2.0]})
-
-
-@pytest.mark.parametrize(
-    ("pairs", "effect"), [(3, 3.26), (5, 1.68), (8, 1.16), (10, 1.00), (20, 0.66)]
-)
-def test_detectable_difference_is_found_as_often_as_said(pairs: int, effect: float) -> None:
-    found = detectable_difference(1.0, pairs)
-    assert found == pytest.approx(effect, abs=6e-3)
-    assert found is not None
-    values = _rng(pairs).normal(found, 1, (4000, pairs))
-    power = float(np.mean(stats.ttest_1samp(values, 0, axis=1).pvalue < 0.05))
-    assert power == pytest.approx(0.8, abs=0.02)
-    assert detectable_difference(2.5, pairs) == pytest.approx(2.5 * found)
-    assert detectable_difference(1.0, 1) is None
-
-
-def test_few_seeds_is_where_no_exact_test_can_separate() -> None:
-    few = statistics.FEW_SEEDS
-    assert sign_flip_p([1.0] * few) > 0.05 >= sign_flip_p([1.0] * (few + 1))

@@ -9,7 +9,10 @@ import pytest
 
 from results.__main__ import main
 from results.record import write
+from results.stats.compare import judge
 from results.stats.power import pooled_sd, power
+from results.tables.collect import tables
+from tests.results.simulated import grid
 from tests.results.tables.test_collect import _record
 
 FULL = {1: 0.80, 2: 0.82, 3: 0.84}
@@ -36,7 +39,18 @@ def test_power_is_printed_for_each_task(tmp_path: Path, capsys: pytest.CaptureFi
         write(_record("bitfit", seed=seed, score=score - 0.01 * (seed % 2)), tmp_path)
     assert main(["power", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
-    # Differences -.01, 0, -.01: sd .577 points; three pairs detect 3.26 times that.
+    # Differences -.01, 0, -.01: sd .577 points; six seeds must all agree, at 1.79 times that.
     assert "mrpc: sd of a seed's difference 0.58 points (1 methods)" in printed
-    assert "3: 1.9  5: 1.0" in printed
+    assert "alone             3: none  5: none  6: 1.0" in printed
+    assert "among" not in printed
     assert power([]).startswith("no method shares")
+
+
+def test_a_table_with_more_comparisons_needs_more_seeds() -> None:
+    records = grid({"full": 0, "bitfit": -0.02, "adapter": 0.01}, ["mrpc", "rte"], 3)
+    printed = power(records)
+    comparisons = len(judge(tables(records)[0]).adjusted)
+    assert comparisons == 6  # two rows, two tasks and their average
+    lines = [line for line in printed.splitlines() if line.startswith("  among 6 shown")]
+    assert len(lines) == 2
+    assert all("6: none  8: " in line and "8: none" not in line for line in lines)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import get_args
 from zlib import crc32
 
 import numpy as np
 import pytest
 
+from results.errors import UserError
+from results.rescored import check_scores
 from results.stats.resampling import METRICS, example_draws, resampled_scores
+from runners.config.task import Metric
 from runners.tasks.glue_metrics.glue_metrics import score
 from tests.results.simulated import simulated
 
@@ -20,6 +24,8 @@ DRAWS = 40
     [
         (["accuracy"], 3),
         (["accuracy", "f1"], 2),
+        (["macro_f1"], 2),
+        (["macro_f1", "accuracy"], 7),  # of which a draw lacks some
         (["matthews_correlation"], 2),
         (["matthews_correlation"], 4),
         (["pearson", "spearmanr"], 0),
@@ -44,6 +50,23 @@ def test_each_draw_scores_as_the_metric_does(names: list[str], classes: int) -> 
         rows = np.repeat(np.arange(23), draw)
         each = score(names, said[rows].tolist(), gold[rows].tolist(), positive=0)[0]
         assert value == pytest.approx(np.mean(list(each.values())), abs=1e-12)
+
+
+def test_every_metric_of_a_task_is_scored_again_and_resampled() -> None:
+    """All but the one that needs the subsets, which a record does not name."""
+    known = {*get_args(Metric)} - {"spearmanr_subsets"}
+    assert set(METRICS) == known
+    assert len(known) > 5
+    record = simulated()
+    for name in known:
+        said, gold = [0.0, 1.0, 1.0, 0.0, 1.0], [0.0, 1.0, 0.0, 0.0, 1.0]
+        record.predictions = {"validation": {"predictions": said, "references": gold}}
+        value = score([name], said, gold)[0][name]
+        record.scores, record.score = {"validation": {name: value}}, value
+        check_scores(record, "here")
+        record.scores, record.score = {"validation": {name: value - 0.1}}, value - 0.1
+        with pytest.raises(UserError, match=f"it says validation {name}"):
+            check_scores(record, "here")
 
 
 def test_undefined_correlation_is_nought_as_in_a_run() -> None:

@@ -190,6 +190,26 @@ def test_mixed_records_are_refused_with_what_differs_or_split_or_chosen(
     assert "KEY one of data, model" in capsys.readouterr().err
 
 
+def test_runs_of_two_versions_of_the_harness_never_share_a_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A record of before it was said is of version 2, as one that says so."""
+    records = [_record(seed=1), _record(seed=2), _record("bitfit")]
+    for record, harness in zip(records, (None, 2, 3), strict=True):
+        said = {} if harness is None else {"harness": harness}
+        record.environment = {**record.environment, **said}
+        write(record, tmp_path)
+    old, new = tables(records)
+    assert [row.method for row in old.rows] == ["full"]
+    assert [len(row.cells["mrpc"].points) for row in old.rows] == [2]
+    assert "harness" not in old.conditions.heading()
+    assert new.conditions.heading().endswith("· harness 3")
+    assert main([str(tmp_path)]) == 2
+    assert "harness: 2: 2; 3: 1" in capsys.readouterr().err
+    assert main([str(tmp_path), "--only", "harness=3"]) == 0
+    assert "bitfit" in capsys.readouterr().out
+
+
 def test_command_prints_and_places_tables(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -39,7 +39,7 @@ def test_a_split_called_as_one_of_the_runs_own_is_refused(place: str, name: str)
     with pytest.raises(UserError, match=rf"{re.escape(place)}\.{name}: a run calls a split"):
         configure(*given)
     stored = copy.deepcopy(composed(tuple(given)))
-    from_record(stored)  # what was run is taken as it is
+    assert from_record(stored).stored  # what was run is taken as it is
 
 
 @pytest.mark.parametrize("source", ["local", "hub"])

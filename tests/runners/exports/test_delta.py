@@ -227,6 +227,17 @@ def test_every_file_of_a_delta_is_hashed(cli: Cli, tiny_folder: Folder, tmp_path
     assert "adapter_config.json is missing" in _refusal(delta)
 
 
+def test_what_is_written_behind_a_deltas_hash_is_not_believed(delta: Path) -> None:
+    path = delta / "delta.json"
+    text = path.read_text().rstrip().removesuffix("}").rstrip()
+    path.write_text(f'{text},\n  "run": "rte.full.other.s1.0123456789ab"\n}}\n')
+    assert "the key 'run' stands twice" in _refusal(delta)
+    path.write_text(f'{text},\n  "of_the_future": 1\n}}\n')
+    assert "delta.json is damaged or was changed" in _refusal(delta)
+    path.write_text(f"{text}\n}}\n")
+    load_delta(delta)
+
+
 def test_a_pickle_is_never_opened(delta: Path, tmp_path: Path) -> None:
     class Trap:
         def __reduce__(self) -> tuple[object, tuple[str]]:

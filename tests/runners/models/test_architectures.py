@@ -26,6 +26,7 @@ REFUSED = {
     ("prefix", "albert"): NO_CACHE,
     ("prefix", "distilbert"): NO_CACHE,
     ("prefix", "modernbert"): NO_CACHE,
+    ("rdrop", "modernbert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
     ("simcse", "albert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
     ("simcse", "modernbert"): "as dropout is off; set budget.dropout=0.1",
     ("topk", "albert"): "layers share their weights",

@@ -17,6 +17,7 @@ from methods.full import Full
 from methods.registry import registered
 from results import record as records
 from results.errors import UserError
+from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 from runners.models.weights import find_weights
 from runners.runs.lease import Claim
@@ -69,6 +70,7 @@ def test_record_holds_what_was_asked_found_and_spent(
     facts = record.environment
     assert {"commit", "dirty", "device", "threads", "precision", "deterministic"} <= set(facts)
     assert facts["libraries"]["torch"]
+    assert facts["harness"] == HARNESS_VERSION
     for seconds in (record.train_seconds, record.eval_seconds, record.whole_seconds):
         assert seconds is not None
         assert seconds > 0
@@ -267,6 +269,7 @@ def test_failed_run_exits_nonzero_and_leaves_a_record(
     [record] = _records(tmp_path)
     assert record.status == "failed"
     assert record.error == {"type": "RuntimeError", "message": "out of memory, say"}
+    assert record.environment["harness"] == HARNESS_VERSION
     assert record.config["task"]["name"] == "rte"
     assert {"device", "libraries", "commit"} <= record.environment.keys()
     assert cli(*arguments).code == 0  # a failed run is run again, and replaces its record

@@ -1,0 +1,45 @@
+"""The command refuses what it would pass over, and writes nothing then."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results.__main__ import main
+from results.record import write
+from tests.results.simulated import simulated
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["claims", "--format", "csv"], "--format csv is for tables; claims has text"),
+        (["power", "--format", "parquet"], "--format parquet is for tables; power has text"),
+        (["search", "--format", "csv"], "csv is for tables; search has text, md, tex and html"),
+        (["boards", "--format", "csv"], "--format does nothing with boards, which reads --pdf"),
+        (["boards", "--out", "FILE"], "--out does nothing with boards"),
+        (["boards", "--into", "FILE"], "--into does nothing with boards"),
+        (["claims", "--split"], "--split does nothing with claims"),
+        (["front", "--brief"], "--brief does nothing with front"),
+        (["--pdf"], "--pdf does nothing with tables"),
+        (["--board", "low1k"], "--board does nothing with tables"),
+        (["power", "--boards", "elsewhere"], "--boards does nothing with power"),
+        (["--brief", "--format", "csv"], "--brief is for text and md"),
+        (["--into", "FILE", "--out", "FILE"], "--into and --out are two places"),
+    ],
+)
+def test_option_that_a_command_does_not_read_is_refused(
+    given: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(simulated(), tmp_path / "runs")
+    file = tmp_path / "file"
+    command = [str(file) if word == "FILE" else word for word in given]
+    place = 1 if command[0].isalpha() else 0
+    command.insert(place, str(tmp_path / "runs"))
+    assert main(command) == 2
+    shown = capsys.readouterr()
+    assert shown.err.startswith("error: ")
+    assert said in shown.err
+    assert len(shown.err.splitlines()) == 1
+    assert (shown.out, file.exists()) == ("", False)
