@@ -126,11 +126,11 @@ class Course:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned; on another kind of device it is a UserError."""
         device = self.loop.accelerator.device.type
-        made_on = state.get("device", device)  # older checkpoints do not say
-        if made_on != device:
+        before = state.get("device", device)  # older checkpoints do not say
+        if before != device:
             raise UserError(
-                f"the run's checkpoint of step {state['loop']['step']} is from device={made_on},"
-                f" and this is {device}: its record could be of neither; use device={made_on}, or"
+                f"the run's checkpoint of step {state['loop']['step']} is from device={before},"
+                f" and this is {device}: its record could be of neither; use device={before}, or"
                 " force=true to begin anew"
             )
         self.startup_seconds += state.get("startup_seconds", 0.0)

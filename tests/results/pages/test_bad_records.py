@@ -257,7 +257,8 @@ def test_names_act_in_no_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     for form in FORMS:
         if form == ["search"]:
             continue
-        given = [f"--boards={tmp_path / 'boards'}", "--board=try"]
+        given = [f"--boards={tmp_path / 'boards'}"] if form[0] in ("boards", "front") else []
+        given += ["--board=try"] if form[0] == "front" else []
         given += [f"--out={tmp_path / 'out'}"] if "parquet" in form[0] else []
         command = (
             [form[0], str(tmp_path / "runs")]

@@ -17,6 +17,7 @@ from matplotlib.text import Text
 
 from results.pages.pictures import cost, learning, pictures, published, seeds, svg, write_pdf
 from results.papers.published import papers
+from results.printable import printable
 from results.tables.collect import tables
 from tests.results.papers.test_published import _hype
 from tests.results.simulated import grid, simulated
@@ -136,7 +137,7 @@ def test_name_of_any_signs_is_drawn_as_it_is_in_one_line(name: str) -> None:
         record.losses, record.run = [0.5] * 20, f"{record.run}.{number}"
     [table] = tables(records)
     assert any(name in row.method for row in table.rows)
-    shown = name.replace("\n", " ").replace("\x00", "?")
+    shown = printable(name.replace("\n", " "))
     for _, figure in pictures(table).values():
         assert Tree.fromstring(svg(figure)).tag.endswith("svg")
         texts = [text for text in figure.findobj(Text) if "hype (mode=" in text.get_text()]
