@@ -64,7 +64,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         before = _stamp(path)
         done = train(job, blank_record(job, arguments), began)
         done = replace(done, whole_seconds=round(time.perf_counter() - began, 3), end=now())
-        if not claim.holds() and (not claim.regain() or _was_done(path, before, done)):
+        # A claim that vanished with a finished takeover was put back by the heart that beat again.
+        if not (claim.holds() or claim.regain()) or _was_done(path, before, done):
             say(f"another process took {name} over while this one stood still; its record stands")
             return CLAIMED
         written = records.write(done, folder)
