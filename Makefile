@@ -46,8 +46,10 @@ bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
 	$(if $(WORK),,$(RUN) -m tests.benchmarks.overhead)
 
-# Ten minutes of random kills, duplicates and bad files against a board, and an audit.
+# Fuzzers with ten times the examples, then a quarter of an hour of random kills, duplicates, stopped
+# owners, removed folders and bad files against boards, and an audit.
 soak: setup
+	TUNEBENCH_FUZZ=5000 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_fuzz.py --timeout 3600
 	$(RUN) -m tests.soak
 
 # The boards' pages, the tables of results/runs, of the front page and of the methods, written where they are shown.

@@ -199,8 +199,12 @@ def _check_tensors(
     """Refuse tensors that are not those of the model, each in its shape and type, and finite."""
     folds = {method.name: method.fold(model) for method in methods}
     replaced = {name for fold in folds.values() for name in fold.replaced}
-    own: Tensors = {n: p for n, p in model.named_parameters() if n not in replaced}
-    own |= {f"{name}:{n}": t for name, fold in folds.items() for n, t in fold.kept.items()}
+    own: Tensors = dict(model.named_parameters())
+    needed = {n for n, p in own.items() if p.requires_grad} - replaced
+    for name, fold in folds.items():
+        kept = {f"{name}:{n}": t for n, t in fold.kept.items()}
+        own |= kept
+        needed |= set() if fold.replaced <= set(tensors) else set(kept)
     for name, tensor in tensors.items():
         if name not in own or own[name].shape != tensor.shape:
             raise UserError(
@@ -213,8 +217,7 @@ def _check_tensors(
                 f" {own[name].dtype}; save the delta again"
             )
         _check_finite(name, tensor, named)
-    lacking = {n for n, t in own.items() if t.requires_grad or ":" in n} - set(tensors)
-    if lacking:
+    if lacking := needed - set(tensors):
         raise UserError(
             f"{named}: {len(lacking)} trained tensors are missing, such as"
             f" {sorted(lacking)[0]}; save the delta again"

@@ -65,7 +65,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         done = train(job, blank_record(job, arguments), began)
         seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
         done = replace(done, whole_seconds=round(seconds, 3), end=now())
-        if not claim.holds() and (not claim.regain() or _was_done(path, before, done)):
+        # A claim that vanished with a finished takeover was put back by the heart that beat again.
+        if not (claim.holds() or claim.regain()) or _was_done(path, before, done):
             say(f"another process took {name} over while this one stood still; its record stands")
             return CLAIMED
         written = records.write(done, folder)

@@ -249,3 +249,13 @@ def test_a_hostile_delta_ends_a_command_in_one_line(cli: Cli, bitfit: Path, tmp_
         assert done.code == 2
         assert len(done.err.splitlines()) == 1, done.err
         assert "delta.json is incomplete" in done.err
+
+
+def test_labels_that_are_not_the_trained_heads_are_refused(bitfit: Path, tmp_path: Path) -> None:
+    (tmp_path / "delta.safetensors").symlink_to(bitfit / "delta.safetensors")
+    for labels in (["a", "b", "c"], ["a"], ["a", "a"], ["a", 1]):
+        about = {k: v for k, v in _about(bitfit).items() if k not in ("files", "content_sha256")}
+        about["config"]["task"]["labels"] = labels
+        (tmp_path / "delta.json").write_text(json.dumps(about))
+        said = _refusal(tmp_path)
+        assert "classifier" in said or "labels" in said

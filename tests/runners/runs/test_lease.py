@@ -224,6 +224,29 @@ def test_removed_claim_comes_back_unless_another_has_the_run(tmp_path: Path) -> 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_run_that_another_finished_meanwhile_is_not_written_over(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the claim is this one's again: the other gave its own back, and the heart beat."""
+    from dataclasses import replace
+
+    from results.record import write
+    from runners.runs import run as module
+
+    def overtaken(job: Any, blank: Any, began: float) -> Any:
+        done = train(job, blank, began)
+        write(replace(done, end="the other's"), tmp_path)
+        assert list(tmp_path.glob(".claims/*.claim"))
+        return done
+
+    train = module.train
+    monkeypatch.setattr(module, "train", overtaken)
+    config = configure(*tiny(tiny_folder("bert"), "task=rte"), f"out={tmp_path}")
+    assert run(config, []) == CLAIMED
+    [record] = read_all(tmp_path)
+    assert record.end == "the other's"
+
+
 def test_owner_that_comes_back_has_the_run_again_when_its_successor_died(tmp_path: Path) -> None:
     first = _taken(take(tmp_path, "run", stale_after=0.4))
     first._stop.set()
