@@ -266,6 +266,39 @@ def test_wrong_boards_get_one_line(arguments: list[str], sentence: str, cli: Cli
     assert found.err.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("methods: full", "board.methods='full' (must be a list, as [a, b])"),
+        ("methods: [3]", "board.methods.0=3 (must be text: write it in quotes"),
+        ("methods: [{method: full, st: [lr=1]}]", "no key called 'board.methods.0.st'; did you me"),
+        ("methods: [{set: [lr=1]}]", "board.methods.0.method is missing"),
+        ("seeds: [1.5]", "board.seeds.0=1.5 (must be a whole number)"),
+        ("name: a b", "board.name='a b' (must match ^[A-Za-z0-9_-]+$)"),
+        ("set: [lr]", "board.set.0: lr sets nothing of a run; list KEY=VALUE"),
+        (
+            "search: {lr: [1.0, 2.0]}",
+            "board.search.lr=[1.0, 2.0] (must hold at least 3); board.sear",
+        ),
+        ("seed: 1", "no key called 'board.seed'; did you mean seeds?"),
+    ],
+)
+def test_a_fault_of_a_board_of_ones_own_is_told_with_its_file(
+    given: str, sentence: str, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "board").mkdir()
+    path = tmp_path / "board" / "mine.yaml"
+    whole = {"name": "b", "methods": "[full]", "tasks": "[rte]", "seeds": "[1]"}
+    key, _, value = given.partition(": ")
+    path.write_text("".join(f"{k}: {v}\n" for k, v in (whole | {key: value}).items()))
+    found = cli("--config-dir", str(tmp_path), "board=mine")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert found.err.startswith(f"error: {path}: ")
+    assert sentence in found.err
+    typed = cli("--config-dir", str(tmp_path), "board=mine", "board.seeds=[a]")
+    assert str(path) not in typed.err
+
+
 def _searching(tmp_path: Path, folder: Path) -> list[str]:
     return [
         *small(folder, "board.methods=[full,bitfit]", "board.seeds=[1]", "budget.steps=3"),
