@@ -33,6 +33,16 @@ def readable(argument: str) -> str:
     return f"{key}={''.join(parts)}"
 
 
+def options_first(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return arguments with the options, which Hydra takes at one place only, before the keys."""
+    options = list(arguments)
+    for override in overrides:
+        options.remove(override)
+    last = arguments.index(options[-1]) if options else 0
+    early = any(arguments.index(override) < last for override in overrides)
+    return [*options, *overrides] if early else list(arguments)
+
+
 def _quoted(word: str) -> str:
     """Return a word of a value in quotes, where it needs them."""
     if word.isascii() and not word.startswith("~"):

@@ -185,6 +185,7 @@ def test_a_shortened_key_is_looked_for_in_its_own_section(typed: str, meant: str
     [
         (["seed='${seed}'"], "seed: it would be its own value; write the value itself"),
         (["lr=1,2"], "lr=1,2 has several values; -m makes a run of each"),
+        (["-m", "lr=-1", "--nothing"], "no option --nothing; python run.py --hydra-help lists"),
         (["task.local=[a]"], "task.local=[a]: another kind of value stands there"),
         (["--config-dir", "none"], "/none: no such folder; name one with task/"),
         (["nonsense=4"], "no key called 'nonsense'; known: budget, checkpoint, data, device, "),
@@ -217,3 +218,12 @@ def test_a_file_of_ones_own_is_named_where_another_is_looked_for(cli: Cli, tmp_p
         done = cli("--config-dir", str(tmp_path), *typed)
         assert (done.code, done.err.count("\n")) == (2, 1)
         assert said in done.err
+
+
+def test_options_may_stand_among_keys(cli: Cli, tmp_path: Path) -> None:
+    """Hydra's parser took them before or after all keys, and told the rest to be unknown."""
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text("defaults: [rte]\nname: mine\n")
+    typed = ["task=mine", "-m", "lr=-1,-2", "--config-dir", str(tmp_path), "own_process=false"]
+    done = cli(*typed, "data=embedded")
+    assert (done.code, done.err) == (2, "error: lr=-1 (must be > 0)\nerror: lr=-2 (must be > 0)\n")
