@@ -18,9 +18,8 @@ from omegaconf import OmegaConf
 from methods.registry import default_options, registered
 from results.errors import nearest
 from runners.config.compose import composing
+from runners.config.typed import CONFIG_DIR
 from runners.root import CONFIGS
-
-CONFIG_DIR = ("--config-dir", "-cd")  # the argument after it is a folder
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:

@@ -181,12 +181,13 @@ def test_what_is_typed_reads_nothing_of_the_machine(
     [
         ("task@data=rte", "a file sets keys of its own group; type task=NAME"),
         ("+method@hydra.callbacks=lora", "type method=NAME"),
+        ("--config-dir=a", "--config-dir is given twice"),
         ("--experimental-rerun=job.pickle", "opens a pickle"),
         ("--experimental-re", "opens a pickle"),
     ],
 )
 def test_a_command_has_no_way_round(typed: str, said: str, cli: Cli) -> None:
-    done = cli(typed)
+    done = cli(typed, "-cd", "b")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert said in done.err
 
