@@ -27,7 +27,7 @@ from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
 from runners.config.own_files import refuse_hidden
 from runners.config.stages import spelled_out
-from runners.config.typed import check_typed, readable
+from runners.config.typed import check_typed, options_first, readable
 from runners.machine import processes
 from runners.root import CONFIGS
 
@@ -56,7 +56,6 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
     codes: list[int] = []
     arguments, sweep = [readable(argument) for argument in sys.argv[1:]], os.getpid()
-    sys.argv[1:] = arguments
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
@@ -75,7 +74,10 @@ def main() -> int:
     def compose_and_run() -> int:
         sys.argv[1:] = arguments[:] = spelled_out(arguments)
         check_typed(arguments)
-        options, _ = get_args_parser().parse_known_intermixed_args(arguments)
+        options, unknown = get_args_parser().parse_known_intermixed_args(arguments)
+        if unknown:
+            raise UserError(f"no option {unknown[0]}; python run.py --hydra-help lists them")
+        sys.argv[1:] = options_first(arguments, options.overrides)
         begin(options.config_dir and Path(options.config_dir))
         try:
             job()

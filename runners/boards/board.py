@@ -17,17 +17,26 @@ from results import record as records
 from results.errors import UserError
 from results.run_list import write_list
 from runners.boards.estimate import estimate
-from runners.boards.plan import Board, Compose, Planned, listed, plan, search_command
+from runners.boards.plan import (
+    Board,
+    Compose,
+    Planned,
+    board_file,
+    listed,
+    plan,
+    search_command,
+)
 from runners.boards.pool import Pool, environment
 from runners.config.acts import Sweep
 from runners.config.check import check
+from runners.config.problems import sentences
 from runners.machine.console import say
 from runners.machine.processes import config_dir
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
     """Run what a board lacks, or list it; return 0 when every run of it is finished."""
-    board = _checked(Board, composed["board"], "board.")
+    board = _checked(Board, composed["board"], "board.", board_file(typed))
     sweep = _checked(Sweep, {k: composed[k] for k in Sweep.model_fields}, "")
     if sweep.list is not None and (not sweep.plan or sweep.search):
         raise UserError(f"list={sweep.list} goes with plan=true, and not with search=true")
@@ -104,16 +113,11 @@ def _again(run: Planned) -> Planned:
     return run
 
 
-def _checked(schema: type[Any], given: Any, prefix: str) -> Any:
+def _checked(schema: type[Any], given: Any, prefix: str, where: str = "") -> Any:
     try:
         return schema.model_validate(given)
     except ValidationError as error:
-        raise UserError(
-            "; ".join(
-                f"{prefix}{'.'.join(map(str, item['loc'][:2]))}={item['input']!r} ({item['msg']})"
-                for item in error.errors()
-            )
-        ) from None
+        raise UserError(where + "; ".join(sentences(error, prefix, given, schema))) from None
 
 
 def _devices(device: str) -> list[str]:

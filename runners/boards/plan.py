@@ -35,6 +35,7 @@ def _is_of_a_run(argument: str) -> str:
     elsewhere = ("hydra", "own_process", *BOARD_KEYS, *Acts.model_fields)
     if (
         argument.startswith("-")
+        or ("=" not in argument and not argument.startswith("~"))
         or key_of(argument).startswith("hydra/")
         or is_typed([argument], *elsewhere)
     ):
@@ -182,6 +183,18 @@ def as_typed(board: Board, typed: Sequence[str]) -> str:
     """Return what names a board in a command: its file, whose name may be another than its own."""
     chosen = [a for a in overrides_of(typed) if key_of(a) == "board"]
     return chosen[-1] if chosen else f"board={board.name}"
+
+
+def board_file(typed: Sequence[str]) -> str:
+    """Return the beginning of a sentence that names the user's file of the board, if it is one.
+
+    Where a key of the board is typed as well, the fault may be there.
+    """
+    folders, mine = config_dir()[1::2], overrides_of(typed)
+    [*_, chosen] = [a.partition("=")[2] for a in mine if key_of(a) == "board"] or [""]
+    paths = [Path(folder, "board", f"{chosen}.yaml") for folder in folders]
+    typed_too = any(key_of(a).startswith("board.") for a in mine)
+    return next((f"{path}: " for path in paths if path.is_file() and not typed_too), "")
 
 
 def search_command(typed: Sequence[str]) -> str:

@@ -65,7 +65,7 @@ def acts_of(composed: Mapping[str, Any]) -> Acts:
     try:
         acts = Acts.model_validate(given)
     except ValidationError as error:
-        raise UserError("; ".join(sentences(error, "", given))) from None
+        raise UserError("; ".join(sentences(error, "", given, Acts))) from None
     if len(acts.named) > 1:
         raise UserError(f"{'= and '.join(acts.named)}= are two acts; give a command one of them")
     if acts.named and composed.get("board") is not None:

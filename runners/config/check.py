@@ -85,7 +85,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     try:
         settings = Settings.model_validate(_use_named_weights(settings_input))
     except ValidationError as error:
-        problems += sentences(error, "", settings_input)
+        problems += sentences(error, "", settings_input, Settings)
     methods: list[Method] = []
     named = composed.get("method") or {}
     if not isinstance(named, Mapping):
@@ -101,7 +101,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         try:
             methods.append(_build_method(cls, options))
         except ValidationError as error:
-            problems += sentences(error, f"method.{name}.", options)
+            problems += sentences(error, f"method.{name}.", options, _schema(cls))
     if not problems:
         problems += composition_problems(methods, stored)
     if settings is not None and not problems:
@@ -181,15 +181,19 @@ _ADDED_SINCE: dict[str, Any] = {
 
 def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
     """Check options against the types of a method's dataclass, strictly, and return the method."""
+    checked = _schema(cls).model_validate(dict(options))
+    return cls(**{name: getattr(checked, name) for name in type(checked).model_fields})
+
+
+def _schema(cls: type[Method]) -> type[Section]:
+    """Return the schema of a method's options."""
     hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {
         f.name: (hints[f.name], getattr(cls, f.name, ...))
         for f in dataclasses.fields(cls)
         if f.init
     }
-    schema = create_model(cls.__name__, __base__=Section, **fields)
-    checked = schema.model_validate(dict(options))
-    return cls(**{name: getattr(checked, name) for name in fields})
+    return create_model(cls.__name__, __base__=Section, **fields)
 
 
 def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Sequence
 from contextlib import nullcontext
+from itertools import pairwise
 from typing import Any
 
 import hydra
@@ -13,15 +15,16 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from methods.registry import registered
+from methods.registry import default_options, registered
 from results.errors import nearest
 from runners.config.compose import composing
+from runners.config.typed import CONFIG_DIR
 from runners.root import CONFIGS
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
     """Put an error of Hydra's into one line: what was asked, what is wrong, what to type."""
-    text = str(error)
+    text = str(error) or str(error.__cause__ or type(error).__name__)
     group = re.search(r"Could not (?:find|load) '([\w-]+)/([^']+)'", text)
     if group:
         kind, name = group.groups()
@@ -29,28 +32,87 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
         known = listed or list(registered() if kind == "method" else _shipped(kind))
         if (kind, name) == ("task", "ax"):
             return "no task called 'ax': it is a report-only split of task=mnli, reported with it"
-        return f"no {kind} called '{name}'{nearest(name, known)}"
+        of_file = re.match(r"In '([^']+/[^']+)': Could not", text)
+        where = f"{of_file.group(1)}.yaml: defaults: " if of_file else ""
+        return f"{where}no {kind} called '{name}'{nearest(name, known)}"
     key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
     if key:
         name = key.group(1) or key.group(2)
         return f"no key called '{name}'{_nearest_key(name, known_keys(arguments))}"
-    unreadable = [a for a in arguments if not _is_readable(a)]
+    return _of_values(text, arguments) or _unreadable(text, arguments)
+
+
+def _of_values(text: str, arguments: Sequence[str]) -> str | None:
+    """Explain an error of a value that is another key's, of several values, or of a folder."""
+    taken = re.search(r"Interpolation key '([^']+)' not found", text)
+    key = re.search(r"full_key: (\S+)", text)
+    where = f"{key.group(1)}: " if key else ""
+    if taken:
+        name = taken.group(1)
+        return f"{where}no key called '{name}'{_nearest_key(name, known_keys(arguments))}"
+    if "Recursive interpolation" in text:
+        return f"{where}it would be its own value; write the value itself"
+    several = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if several:
+        return (
+            f"{several.group(1)} has several values; -m makes a run of each, and quotes make one"
+            " text of them, as \"KEY='a,b'\""
+        )
+    other = re.search(r"Error merging override (.+)", text)
+    if other:
+        return (
+            f"{other.group(1)}: another kind of value stands there; a list is [a, b], keys and"
+            " values are {a: b}"
+        )
+    folder = re.search(r"Additional config directory '([^']+)' not found", text)
+    if folder:
+        return f"--config-dir {folder.group(1)}: no such folder; name one with task/, board/, …"
+    return None
+
+
+def _unreadable(text: str, arguments: Sequence[str]) -> str:
+    """Explain any other error, by the first argument that cannot be read, if there is one."""
+    folders = [after for option, after in pairwise(arguments) if option in CONFIG_DIR]
+    unreadable = [a for a in arguments if a not in folders and not _is_readable(a)]
     if unreadable:
         return (
             f"cannot read '{unreadable[0]}' ({text.splitlines()[0]}); write KEY=VALUE, and lists in"
             " quotes as 'KEY=[a,b]'"
         )
-    return " ".join(line.strip() for line in text.splitlines() if line.strip())
+    lines = [line.strip() for line in text.splitlines() if not line.startswith("See https://")]
+    return " ".join(line for line in lines if line)
 
 
 def _nearest_key(name: str, known: Sequence[str]) -> str:
     """Name the key meant; where sections are named too (`lora.r`), among theirs first."""
+    if name in known:
+        return f"; the file that was chosen leaves it out: type +{name}=VALUE"
     section, _, tail = name.rpartition(".")
+    method = section.removeprefix("method.")
+    if method in registered() and not any(key.startswith(f"method.{method}.") for key in known):
+        options = [f"method.{method}.{option}" for option in default_options(registered()[method])]
+        return _among(tail, options).replace("?", f", with method={method}?")
     beside = [
         key for key in known if section and f".{key}".rpartition(".")[0].endswith(f".{section}")
     ]
-    starts = [key for key in beside if key.rpartition(".")[2].startswith(tail)]
-    return nearest(min(starts, key=len), starts) if starts else nearest(name, known)
+    return _among(tail, beside) if beside else _nearest(name, known)
+
+
+def _among(tail: str, keys: Sequence[str]) -> str:
+    """Name the key whose last part a tail begins, or is most like."""
+    last = {key.rpartition(".")[2]: key for key in keys}
+    starts = sorted((part for part in last if part.startswith(tail)), key=len)
+    close = starts or difflib.get_close_matches(tail, last, n=1, cutoff=0.6)
+    return f"; did you mean {last[close[0]]}?" if close else f"; known: {', '.join(sorted(keys))}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str:
+    """Name the key most like a word, or else where keys may be looked for."""
+    guess = nearest(name, known)
+    if guess.startswith("; known"):
+        sections = ", ".join(sorted({key.partition(".")[0] for key in known}))
+        return f"; known: {sections}, and what python run.py --help shows"
+    return guess
 
 
 def _shipped(group: str) -> list[str]:

@@ -16,6 +16,7 @@ from hydra._internal.core_plugins import file_config_source
 from hydra._internal.sources_registry import SourcesRegistry
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from runners.config.resolvers import refuse_resolvers
@@ -88,7 +89,10 @@ def _mapping(path: Path, text: str) -> DictConfig:
         mark = error.problem_mark
         where = f" line {mark.line + 1}" if mark else ""
         raise UserError(f"{path}{where} is no YAML: {error.problem}; write KEY: VALUE") from None
-    except (yaml.YAMLError, OSError, ValueError, RecursionError) as error:
+    except (
+        *(yaml.YAMLError, OmegaConfBaseException),
+        *(OSError, ValueError, RecursionError),
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is no YAML of keys and values: {reason}") from None
     if not isinstance(content, DictConfig) or not content:

@@ -4,22 +4,48 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from results.errors import nearest
 
 _YAML = "yes, no, on and off as true or false, and digits as a number"
 
 
-def sentences(error: ValidationError, prefix: str, given: Any) -> list[str]:
-    """Return a sentence for each fault of `given`; `prefix` stands before each key."""
-    lines = []
+def sentences(
+    error: ValidationError, prefix: str, given: Any, schema: type[BaseModel] | None = None
+) -> list[str]:
+    """Return a sentence for each fault of `given`; `prefix` stands before each key.
+
+    With its `schema`, a key that it does not have is followed by one that it has.
+    """
+    faults: list[tuple[str, Mapping[str, Any], Sequence[str]]] = []
     for item in error.errors():
-        key = prefix + ".".join(_keys(item["loc"], given, item["type"].startswith("missing")))
-        lines.append(sentence(key, item))
-    return list(dict.fromkeys(lines))
+        keys = _keys(item["loc"], given, item["type"].startswith("missing"))
+        faults.append((prefix + ".".join(keys), item, _known(schema, keys[:-1])))
+    lines: dict[str, list[str]] = {}
+    for key, fault, known in faults:
+        # A value that may be of several kinds has a fault of each: the nearest to it is told.
+        closer = any(other.startswith(f"{key}.") for other, _, _ in faults)
+        if fault["type"].endswith("_type") and (closer or key in lines):
+            continue
+        lines[key] = [*lines.get(key, []), sentence(key, fault, known)]
+    return list(dict.fromkeys(line for of_key in lines.values() for line in of_key))
+
+
+def _known(schema: type[BaseModel] | None, keys: Sequence[str]) -> list[str]:
+    """Return the fields of the part of a schema to which keys lead."""
+    if schema is None:
+        return []
+    for key in keys:
+        inner = [schema.model_fields[key].annotation] if key in schema.model_fields else []
+        while inner:
+            kind = inner.pop()
+            if isinstance(kind, type) and issubclass(kind, BaseModel):
+                schema = kind
+            inner += get_args(kind)
+    return list(schema.model_fields)
 
 
 def _keys(location: Sequence[int | str], given: Any, missing: bool) -> list[str]:
@@ -41,12 +67,15 @@ def _keys(location: Sequence[int | str], given: Any, missing: bool) -> list[str]
     return keys
 
 
-def sentence(key: str, item: Mapping[str, Any]) -> str:
+def sentence(key: str, item: Mapping[str, Any], known: Sequence[str] = ()) -> str:
+    """Return a fault in words; `known` are the keys that may stand where it is."""
     context = item.get("ctx", {})
     value = item["input"]
     kind = item["type"]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
-        return f"no key called '{key}'"
+        return f"no key called '{key}'{nearest(key.rpartition('.')[2], known)}"
+    if item["loc"][-1] == "[key]":
+        return f"{key.rpartition('.')[0]}: the key {value!r} must be text: write it in quotes"
     if kind in ("missing", "missing_argument"):
         return f"{key} is missing"
     if kind == "value_error":
@@ -62,6 +91,11 @@ def sentence(key: str, item: Mapping[str, Any]) -> str:
         "int_from_float": "must be a whole number",
         "bool_type": "must be true or false",
         "string_type": "must be text",
+        "list_type": "must be a list, as [a, b]",
+        "dict_type": "must be keys and values, as {{a: b}}",
+        "model_type": "must be keys and values, as {{a: b}}",
+        "too_short": "must hold at least {min_length}",
+        "too_long": "must hold at most {max_length}",
         "literal_error": "known: {expected}",
         "string_pattern_mismatch": "must match {pattern}",
     }
@@ -69,9 +103,9 @@ def sentence(key: str, item: Mapping[str, Any]) -> str:
         return f"{key}={value!r} (must be text: write it in quotes, as YAML reads {_YAML})"
     reason = reasons[kind].format(**context) if kind in reasons else str(item["msg"])
     if kind == "literal_error":
-        known = re.findall(r"'([^']*)'", context["expected"])
-        if not known:
+        words = re.findall(r"'([^']*)'", context["expected"])
+        if not words:
             return f"{key}={value!r} (known: {context['expected']})"
-        reason = nearest(str(value), known).lstrip("; ") if value is not None else reason
-        reason = f"{reason} known: {', '.join(known)}" if reason.startswith("did you") else reason
+        reason = nearest(str(value), words).lstrip("; ") if value is not None else reason
+        reason = f"{reason} known: {', '.join(words)}" if reason.startswith("did you") else reason
     return f"{key}={value!r} ({reason})"

@@ -77,6 +77,8 @@ def _answer_problems(task: Task) -> list[str]:
     if task.positive_label is not None and task.positive_label not in task.labels:
         known = ", ".join(task.labels)
         problems.append(f"task.positive_label={task.positive_label} is not a label; known: {known}")
+    if task.range is not None and task.range[0] >= task.range[1]:
+        problems.append(f"task.range={task.range}: the lowest score stands first")
     return problems
 
 

@@ -10,6 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from results.errors import UserError
 from runners.config.places import expanded
 
+CONFIG_DIR = ("--config-dir", "-cd")  # the argument after it is a folder
 ONE_OF = ("task", "model", "data", "budget", "protocol", "optimizer", "board")
 
 
@@ -31,6 +32,16 @@ def readable(argument: str) -> str:
     parts = re.split(r"(\s*(?<!\\)(?:[,()\[\]{}]|:\s|\$\{)\s*)", value)
     parts[::2] = [_quoted(word) for word in parts[::2]]
     return f"{key}={''.join(parts)}"
+
+
+def options_first(arguments: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """Return arguments with the options, which Hydra takes at one place only, before the keys."""
+    options = list(arguments)
+    for override in overrides:
+        options.remove(override)
+    last = arguments.index(options[-1]) if options else 0
+    early = any(arguments.index(override) < last for override in overrides)
+    return [*options, *overrides] if early else list(arguments)
 
 
 def _quoted(word: str) -> str:
@@ -57,6 +68,8 @@ def _is_of(key: str, *roots: str) -> bool:
 
 def check_typed(arguments: Sequence[str]) -> None:
     """Raise UserError for what Hydra would take and no run means."""
+    if sum(argument.partition("=")[0] in CONFIG_DIR for argument in arguments) > 1:
+        raise UserError("--config-dir is given twice, and one is read; put all files in one folder")
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and not value.strip("'\" ") and not key_of(key).startswith("hydra"):

@@ -14,6 +14,7 @@ from results.errors import UserError
 from results.record import Record
 from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
+from runners.config.typed import CONFIG_DIR
 from runners.data.load import describe
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
@@ -94,10 +95,9 @@ def _within_data(settings: Settings) -> Settings:
 def _recorded(arguments: Sequence[str]) -> list[str]:
     """Return a command's arguments as a record holds them: no home folder, no working folder."""
     here = str(Path.cwd()).rstrip("/") + "/"
-    options = ("--config-dir", "-cd")
     before = ["", *arguments]
     return [
-        portable(one.removeprefix(here) if last in options else one)
+        portable(one.removeprefix(here) if last in CONFIG_DIR else one)
         for last, one in zip(before, arguments, strict=False)
     ]
 

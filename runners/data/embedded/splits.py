@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+from results.errors import UserError
 from runners.config.task import Task
 from runners.data.embedded.acceptability import cola
 from runners.data.embedded.coreference import wnli
@@ -61,6 +62,8 @@ _LABELS: dict[str, list[str]] = {
 
 
 _STSB_GRADES = 6
+_HIGHEST = 5
+_ONE_TEXT = ("cola", "sst2")
 
 
 EMBEDDED_SETS = ("STS-B",)  # of sentence similarity
@@ -84,9 +87,34 @@ def embedded_pairs(name: str) -> Split:
 
 
 def read_embedded(task: Task) -> tuple[Split, dict[str, Split]]:
-    """Return train and report splits; the same text never occurs twice, in one split or in two."""
+    """Return train and report splits; the same text never occurs twice, in one split or in two.
+
+    A task of another shape than the one whose name it bears is a UserError.
+    """
+    _check_shape(task)
     train, report = _generated(task.name, tuple(task.labels))
     return train, dict(report)
+
+
+def _check_shape(task: Task) -> None:
+    """Refuse a task of a user's own to which the generated examples are no answers."""
+    known = _LABELS.get(task.name, [])
+    texts = 1 if task.name in _ONE_TEXT else 2
+    kind = "classification" if known else "regression"
+    if task.kind != kind:
+        wrong = f"kind={kind}, and task.kind={task.kind}"
+    elif len(task.text) != texts:
+        wrong = f"{texts} text columns, and task.text has {len(task.text)}"
+    elif lacking := [label for label in known if label not in task.labels]:
+        wrong = f"the labels {', '.join(known)}, and task.labels lacks {lacking[0]}"
+    elif not known and task.range and not task.range[0] <= 0 < _HIGHEST <= task.range[1]:
+        wrong = f"scores from 0 to {_HIGHEST}, and task.range={task.range}"
+    else:
+        return
+    raise UserError(
+        f"data=embedded: the generated data of {task.name} has {wrong}; give a task of your own"
+        " another name and files, as data=local"
+    )
 
 
 @functools.cache

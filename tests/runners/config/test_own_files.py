@@ -57,7 +57,7 @@ def _write(folder: Path, place: str, text: str | bytes) -> Path:
         ("task/mine", "name: a\nlabels: [b\n", "line 3 is no YAML: expected ',' or ']'"),
         ("task/mine", "name: a\nname: b\n", "line 2 is no YAML: found duplicate key name"),
         ("task/mine", "name: !!python/name:os.mkdir\n", "line 1 is no YAML: could not determine"),
-        ("task/mine", "name: " + "[" * 3000, "is no YAML of keys and values: maximum recursion"),
+        ("task/mine", "name: " + "[" * 600, "is no YAML of keys and values: maximum recursion"),
         ("task/mine", "# @package a b\nname: a\n", "Too many components"),
         ("task/mine", TASK.encode("utf-16"), "is not UTF-8 at byte 0; save it as UTF-8"),
         ("task/mine", f"{TASK}# é".encode("latin-1"), f"is not UTF-8 at byte {len(TASK) + 2}"),
@@ -181,12 +181,13 @@ def test_what_is_typed_reads_nothing_of_the_machine(
     [
         ("task@data=rte", "a file sets keys of its own group; type task=NAME"),
         ("+method@hydra.callbacks=lora", "type method=NAME"),
+        ("--config-dir=a", "--config-dir is given twice"),
         ("--experimental-rerun=job.pickle", "opens a pickle"),
         ("--experimental-re", "opens a pickle"),
     ],
 )
 def test_a_command_has_no_way_round(typed: str, said: str, cli: Cli) -> None:
-    done = cli(typed)
+    done = cli(typed, "-cd", "b")
     assert (done.code, done.err.count("\n")) == (2, 1)
     assert said in done.err
 

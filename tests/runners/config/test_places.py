@@ -187,7 +187,7 @@ def test_a_record_names_no_home_and_is_verified_scored_and_run_again(
     given = [
         *("--config-dir", f"{home}/configs", "task=topics", f"data.dir={home}/data", "seed=1"),
         *(f"model.name_or_path={home}/my model", f"out={home}/runs", "budget=smoke", "device=cpu"),
-        "save=delta",
+        *("save=delta", "method=lora", "method.lora.rank=2"),  # which peft writes too
     ]
     assert cli(*given).code == 0
     [path] = (home / "runs").glob("*.json")
@@ -226,14 +226,18 @@ def test_a_record_names_no_home_and_is_verified_scored_and_run_again(
     assert "jean" not in failed.to_json()
 
 
-def test_vectors_come_from_a_record_in_the_home_folder(
+def test_vectors_and_exports_of_a_run_in_the_home_folder(
     cli: Cli, home: Path, tiny_folder: Folder
 ) -> None:
     shutil.copytree(tiny_folder("bert"), home / "model")
     (home / "text.txt").write_text("one\ntwo\n")
     given = ("task=sts", "method=embedding", "model.name_or_path=~/model", "out=~/runs")
+    given = (*given, "save=sentence-transformers")
     assert cli(*(a for a in SMALL if "train" not in a), *given).code == 0
     [path] = (home / "runs").glob("*.json")
+    files = [file for file in (home / "runs").rglob("*") if file.is_file()]
+    assert len(files) > 5
+    assert [file.name for file in files if b"jean" in file.read_bytes()] == []
     done = cli(f"embed=~/runs/{path.name}", "text=~/text.txt", "out=~/v.npy", "device=cpu")
     assert done.code == 0, done.err
     assert (home / "v.npy").is_file()

@@ -105,6 +105,24 @@ def test_a_job_of_a_sweep_may_not_name_several_either(cli: Cli, tmp_path: Path) 
         (["task=rte", "task.text=[label]"], "task.text: label is the answer's column"),
         (["task=rte", "task.text=[sentence1,sentence1]"], "sentence1 is named twice"),
         (["task=rte", "task.labels=[true,false]"], r"task\.labels\.0=True \(must be text: write"),
+        (["task=stsb", "task.range=[5,0]"], r"task.range=\[5.0, 0.0\]: the lowest score stands fi"),
+        (["task=rte", "task.labels=a"], r"^task.labels='a' \(must be a list, as \[a, b\]\)$"),
+        (
+            ["task=rte", "~task.local", "+task.local=[a]"],
+            r"^task.local=\['a'\] \(must be keys and values, as {a: b}",
+        ),
+        (["task=rte", "task.metrics=[]"], r"^task.metrics=\[\] \(must hold at least 1\)$"),
+        (
+            ["task=rte", "++task.local.label_names={0: entailment}"],
+            "label_names: the key 0 must be",
+        ),
+        (["task=rte", "+task.lables=[a]"], "^no key called 'task.lables'; did you mean labels"),
+        (
+            ["method=lora", "+method.lora.rnk=3"],
+            "^no key called 'method.lora.rnk'; did you mean ran",
+        ),
+        (["+data.txt=a"], "^no key called 'data.txt'; did you mean text"),
+        (["data.text=3"], r"^data.text=3 \(must be text: write it in quotes[^;]*$"),
         (["task=rte", "task.labels=[0,1]"], r"task\.labels\.1=1 \(must be text: write it in quo"),
     ],
 )
@@ -145,6 +163,12 @@ def test_a_group_set_to_nothing_is_one_line(group: str, cli: Cli) -> None:
     ("typed", "meant"),
     [
         ("lora.r=4", "method.lora.rank"),
+        ("bitfit.l=4", "method.bitfit.lr, with method=bitfit"),
+        ("method.adapter.sise=4", "method.adapter.size, with method=adapter"),
+        ("rank=4", "method.lora.rank"),
+        ("method.lora.rnk=4", "method.lora.rank"),
+        ("budget.epcs='${task.nam}'", "budget.epochs"),
+        ("budget.epochs='${task.nam}'", "task.name"),
         ("method.lora.r=4", "method.lora.rank"),
         ("method.lora.alph=4", "method.lora.alpha"),
         ("budget.epoch=4", "budget.epochs"),
@@ -154,3 +178,52 @@ def test_a_shortened_key_is_looked_for_in_its_own_section(typed: str, meant: str
     done = cli("method=lora", typed)
     assert done.code == 2
     assert done.err.endswith(f"did you mean {meant}?\n")
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["seed='${seed}'"], "seed: it would be its own value; write the value itself"),
+        (["lr=1,2"], "lr=1,2 has several values; -m makes a run of each"),
+        (["-m", "lr=-1", "--nothing"], "no option --nothing; python run.py --hydra-help lists"),
+        (["task.local=[a]"], "task.local=[a]: another kind of value stands there"),
+        (["--config-dir", "none"], "/none: no such folder; name one with task/"),
+        (["nonsense=4"], "no key called 'nonsense'; known: budget, checkpoint, data, device, "),
+    ],
+)
+def test_what_hydra_says_in_several_lines_is_one(typed: list[str], said: str, cli: Cli) -> None:
+    done = cli(*typed, "data=embedded")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert said in done.err
+    assert len(done.err) < 400
+
+
+def test_a_file_of_ones_own_is_named_where_another_is_looked_for(cli: Cli, tmp_path: Path) -> None:
+    """An argument after --config-dir was told to be no setting."""
+    for group, text in (
+        ("task", "defaults: [rtee]\nname: a\n"),
+        ("method", "# @package method.lora\nlr: ${model.lr.fll}\n"),
+        ("budget", "name: short\nepochs: 1\n"),
+    ):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "mine.yaml").write_text(text)
+    for typed, said in (
+        (["task=mine"], "task/mine.yaml: defaults: no task called 'rtee'; did you mean rte?"),
+        (
+            ["method=mine"],
+            "method.lora.lr: no key called 'model.lr.fll'; did you mean model.lr.full",
+        ),
+        (["budget=mine", "budget.steps=1"], "leaves it out: type +budget.steps=VALUE"),
+    ):
+        done = cli("--config-dir", str(tmp_path), *typed)
+        assert (done.code, done.err.count("\n")) == (2, 1)
+        assert said in done.err
+
+
+def test_options_may_stand_among_keys(cli: Cli, tmp_path: Path) -> None:
+    """Hydra's parser took them before or after all keys, and told the rest to be unknown."""
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "mine.yaml").write_text("defaults: [rte]\nname: mine\n")
+    typed = ["task=mine", "-m", "lr=-1,-2", "--config-dir", str(tmp_path), "own_process=false"]
+    done = cli(*typed, "data=embedded")
+    assert (done.code, done.err) == (2, "error: lr=-1 (must be > 0)\nerror: lr=-2 (must be > 0)\n")

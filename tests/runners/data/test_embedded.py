@@ -8,6 +8,7 @@ import pytest
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 
+from results.errors import UserError
 from runners.data.embedded.splits import embedded_tasks, read_embedded
 from runners.data.split import Split
 from runners.jobs.job import Job
@@ -119,3 +120,33 @@ def test_the_first_steps_here_and_now_are_the_records() -> None:
     assert kept.steps >= 90
     assert loop.progress.losses == pytest.approx(kept.losses[:16], abs=2e-3)
     assert max(kept.losses[:16]) > min(kept.losses[:16]) + 0.02
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (
+            ["task=rte", "task.labels=[a,b]"],
+            "the labels entailment, not_entailment, and task.label",
+        ),
+        (["task=rte", "task.text=[one]"], "2 text columns, and task.text has 1"),
+        (["task=cola", "task.text=[one,two]"], "1 text columns, and task.text has 2"),
+        (["task=stsb", "task.range=[0,1]"], r"scores from 0 to 5, and task.range=\[0.0, 1.0\]"),
+        (
+            ["task=stsb", "task.name=rte"],
+            "kind=classification, and task.kind=regression",
+        ),
+    ],
+)
+def test_a_task_of_another_shape_takes_no_embedded_data(given: list[str], said: str) -> None:
+    """Labels of one's own were a traceback, other columns and scores were trained on."""
+    task = configure(*given).settings.task
+    with pytest.raises(UserError, match=rf"^data=embedded: the generated data of .*{said}"):
+        read_embedded(task)
+
+
+def test_labels_beside_the_generated_ones_and_their_order_are_ones_own() -> None:
+    task = configure("task=rte", "task.labels=[not_entailment,maybe,entailment]").settings.task
+    train, _ = read_embedded(task)
+    assert train.labels is not None
+    assert {task.labels[int(k)] for k in train.labels} == {"entailment", "not_entailment"}

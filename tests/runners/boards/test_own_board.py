@@ -1,0 +1,114 @@
+"""A board of a user's own runs as a shipped one does, and what is wrong in it is a line."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+
+from results.record import read_all
+from tests.conftest import ROOT, Cli
+from tests.methods.shake import shake_installed
+from tests.runners.boards.test_board import WORKERS, Folder, forked_runs  # noqa: F401
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_users_own_board_runs_as_a_shipped_one_does(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its task and its method lie beside it; every folder has a blank and an accent."""
+    configs, out = tmp_path / "mes réglages", Path("les résultats")
+    (tmp_path / "un dossier à moi").mkdir()
+    monkeypatch.chdir(tmp_path / "un dossier à moi")
+    for group in ("board", "method", "task"):
+        (configs / group).mkdir(parents=True)
+    (configs / "method" / "small.yaml").write_text(
+        "# @package method.bitfit\ndefaults: [bitfit]\nlr: ${oc.select:model.lr.small,5e-3}\n"
+    )
+    shipped = (ROOT / "configs" / "task" / "rte.yaml").read_text()
+    (configs / "task" / "again.yaml").write_text(shipped)
+    (configs / "board" / "mine.yaml").write_text(
+        "name: another\nmethods: [small, '[hype,bitfit]']\ntasks: [again]\nseeds: [1]\n"
+        "set: [budget=smoke, data=embedded, data.train_size=32, data.eval_size=20]\n"
+    )
+    model = f"model.name_or_path={tiny_folder('bert')}"
+    given = ["--config-dir", "../mes réglages", "board=mine", model, "device=cpu", f"out={out}"]
+    listed = cli(*given, "plan=true", "estimate=false")
+    assert listed.code == 0, listed.err
+    joined = cli(f"--config-dir={configs}", *given[2:], "plan=true", "estimate=false")
+    assert joined.out == listed.out
+    commands = [shlex.split(x.partition("python run.py ")[2]) for x in listed.out.splitlines()]
+    assert len(commands) == 2
+    done = cli(*given, *WORKERS)
+    assert done.code == 0, done.err
+    records = read_all(out)
+    assert len(records) == 2
+    for own, record in zip(commands, sorted(records, key=lambda r: len(r.methods)), strict=True):
+        assert own[:2] == ["--config-dir", str(configs)]
+        assert shlex.split(record.command)[2:] == [*own, "threads=1"]
+        again = cli(*own)
+        assert again.code == 0, again.err
+        assert f"{record.run}.json; force=true" in again.out
+    assert "0 to do" in cli(*given, *WORKERS).err
+    assert records[0].config["method"][0]["name"] == "bitfit"
+    assert records[0].config["lr"] == 5e-3
+    searching = cli(*given, "search=true")
+    assert (searching.code, searching.err.count("\n")) == (2, 1)
+    assert "error: board=mine has no search" in searching.err
+    # The hint for a search is a command, and its trials lie where the board looks for them.
+    search = "+board.search={lr: [1e-4, 1e-3, 1e-2], seed: 9}"
+    waits = cli(*given, search, "plan=true", "estimate=false").err
+    hint = shlex.split(waits.partition("learning rate: python run.py ")[2].partition(" finds")[0])
+    assert {"board=mine", "search=true", search, f"out='{out}'"} <= set(hint)
+    assert cli(*hint, *WORKERS).code == 0
+    chosen = cli(*given, search, "plan=true", "estimate=false")
+    assert "wait for a learning rate" not in chosen.err
+    assert chosen.out.count(" lr=") == 2
+    # A sweep takes the same files, and the method of a package.
+    (configs / "method" / "shake.yaml").write_text("# @package method.shake\nstrength: 0.25\n")
+    small_runs = ["task=again", "budget=smoke", "data=embedded", "data.train_size=32"]
+    with shake_installed():
+        swept = cli(
+            *("-m", *given[:2], "method=small,shake", "own_process=false", *given[3:]), *small_runs
+        )
+    assert swept.code == 0, swept.err
+    assert {r.methods[0] for r in read_all(out)} == {"bitfit", "hype", "shake"}
+    # What a shipped file hides is not read, and said so.
+    (configs / "method" / "lora.yaml").write_text("# @package method.lora\nrank: 3\n")
+    hidden = cli(*given)
+    assert (hidden.code, hidden.err.count("\n")) == (2, 1)
+    assert f"{configs}/method/lora.yaml is not read: there is a shipped method of" in hidden.err
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("methods: full", "board.methods='full' (must be a list, as [a, b])"),
+        ("methods: [3]", "board.methods.0=3 (must be text: write it in quotes"),
+        ("methods: [{method: full, st: [lr=1]}]", "no key called 'board.methods.0.st'; did you me"),
+        ("methods: [{set: [lr=1]}]", "board.methods.0.method is missing"),
+        ("seeds: [1.5]", "board.seeds.0=1.5 (must be a whole number)"),
+        ("name: a b", "board.name='a b' (must match ^[A-Za-z0-9_-]+$)"),
+        ("set: [lr]", "board.set.0: lr sets nothing of a run; list KEY=VALUE"),
+        (
+            "search: {lr: [1.0, 2.0]}",
+            "board.search.lr=[1.0, 2.0] (must hold at least 3); board.sear",
+        ),
+        ("seed: 1", "no key called 'board.seed'; did you mean seeds?"),
+    ],
+)
+def test_a_fault_of_a_board_of_ones_own_is_told_with_its_file(
+    given: str, sentence: str, cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "board").mkdir()
+    path = tmp_path / "board" / "mine.yaml"
+    whole = {"name": "b", "methods": "[full]", "tasks": "[rte]", "seeds": "[1]"}
+    key, _, value = given.partition(": ")
+    path.write_text("".join(f"{k}: {v}\n" for k, v in (whole | {key: value}).items()))
+    found = cli("--config-dir", str(tmp_path), "board=mine")
+    assert (found.code, found.err.count("\n")) == (2, 1)
+    assert found.err.startswith(f"error: {path}: ")
+    assert sentence in found.err
+    typed = cli("--config-dir", str(tmp_path), "board=mine", "board.seeds=[a]")
+    assert str(path) not in typed.err
