@@ -1,7 +1,8 @@
 """Linear probe: the encoder is frozen and only the head trains. The floor that a method must beat.
 
-The head is what the checkpoint did not hold: the classifier, and also a pooler that was initialised
-afresh. A pretrained pooler stays frozen. Dropout stays on in training, as for every method.
+The head is what is drawn from the run's seed: the classifier, a pooler that the checkpoint did not
+hold, and modules of `model.untrained`, which it holds but never trained, such as minilm's pooler. A
+pretrained pooler stays frozen. Dropout stays on in training, as for every method.
 """
 
 from __future__ import annotations

@@ -49,13 +49,15 @@ def by_token(thing: Marked) -> Marked:
 class Setting:
     """What a method may know when it prepares the model.
 
-    `head` names the parameters that the checkpoint did not hold (the classifier, and a pooler where
-    it was initialised afresh). `generator` is this method's own random stream, a CPU generator:
-    draws from it leave data order and dropout as they are. `pretrained` holds a copy of every
-    parameter as it was loaded, before any method; it is filled for methods that need it only.
-    `methods` names all methods of the run in their order. `tokenizer` is the model's, and `files`
-    are those that its weights were loaded from. A `stored` run is a record's or a delta's, which is
-    taken as it is where the same would be refused if it was typed today.
+    `head` names the parameters that are drawn from the run's seed: those that the checkpoint did
+    not hold (the classifier, and a pooler where there was none), and those of modules that it holds
+    but that no training reached, `model.untrained`, such as minilm's pooler. `generator` is this
+    method's own random stream, a CPU generator: draws from it leave data order and dropout as they
+    are. `pretrained` holds a copy of every parameter as it was loaded, before any method; it is
+    filled for methods that need it only. `methods` names all methods of the run in their order.
+    `tokenizer` is the model's, and `files` are those that its weights were loaded from. A `stored`
+    run is a record's or a delta's, which is taken as it is where the same would be refused if it
+    was typed today.
     """
 
     head: frozenset[str]
