@@ -76,6 +76,39 @@ def test_constructors_take_few_parameters(room: str) -> None:
     assert many == {}
 
 
+def _bases() -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """Return the project's own bases of each of its classes, all as module and name."""
+    bases: dict[tuple[str, str], list[tuple[str, str]]] = {}
+    for path in {path for room in ROOMS for path, _ in _nodes(room)}:
+        module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
+        tree = ast.parse(path.read_bytes())
+        places = {
+            alias.asname or alias.name: (node.module or "", alias.name)
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ClassDef):
+                names = [base.id for base in node.bases if isinstance(base, ast.Name)]
+                bases[module, node.name] = [places.get(name, (module, name)) for name in names]
+    return {one: [base for base in those if base in bases] for one, those in bases.items()}
+
+
+def test_no_class_inherits_deeper_than_the_rules_of_the_house_say() -> None:
+    bases = _bases()
+    method = ("methods.method", "Method")
+    between = ("methods.surgery.representation", "Representation")
+    assert bases[between] == [method]
+    assert sum(those == [method] for those in bases.values()) > 20
+    deep = {
+        one: those
+        for one, those in bases.items()
+        if len(those) > 1 or any(bases[base] for base in those if base != between)
+    }
+    assert deep == {}
+
+
 @pytest.mark.parametrize("room", ROOMS)
 def test_names_say_what_a_thing_is(room: str) -> None:
     nameless = [
