@@ -24,6 +24,12 @@ def test_source_files_stay_small() -> None:
     assert large == []
 
 
+def test_no_tracked_file_is_empty() -> None:
+    """Such as the log of a command, written where it was called."""
+    empty = [p for p in _tracked() if p.stat().st_size == 0 and p.name != "__init__.py"]
+    assert empty == []
+
+
 def test_packages_keep_their_direction() -> None:
     for path in (ROOT / "results").rglob("*.py"):
         assert not re.search(

@@ -50,15 +50,6 @@ def latex(sheets: Sequence[Sheet]) -> str:
     return "\n".join(_table(sheet) for sheet in sheets)
 
 
-def document(sheets: Sequence[Sheet]) -> str:
-    """Return the sheets as a document of their own, as wide as its widest table."""
-    return (
-        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{textcomp}\n"
-        "\\usepackage{booktabs,graphicx}\n\\usepackage[a3paper,landscape,margin=1cm]{geometry}\n"
-        "\\begin{document}\n" + latex(sheets) + "\\end{document}\n"
-    )
-
-
 def _table(sheet: Sheet) -> str:
     lines = [
         "\\begin{table}[tp]",

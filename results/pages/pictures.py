@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-Floor = tuple[str, Callable[[Row], float | None], bool]
+CostAxis = tuple[str, Callable[[Row], float | None], bool]  # name, value, whether logarithmic
 
 
 _SMOOTH = 10  # steps of loss that a point of a learning curve is the mean of
@@ -131,11 +131,11 @@ def _plain(text: str) -> str:
 def cost(table: Table) -> Figure | None:
     """Draw score against trainable parameters, seconds and memory; None for under two methods."""
     comparable = len(table.devices) < 2
-    costs: list[Floor] = [("trainable parameters, millions", _millions, True)]
+    costs: list[CostAxis] = [("trainable parameters, millions", _millions, True)]
     if comparable:
         costs += [
             ("training seconds", lambda r: r.training_seconds(table.tasks), False),
-            ("peak memory, MB", lambda r: _peak(r, table), False),
+            ("peak memory, MB", lambda r: _megabytes(r, table), False),
         ]
     drawn = []
     for name, of, logarithmic in costs:
@@ -161,10 +161,9 @@ def _millions(row: Row) -> float | None:
     return None if row.trainable is None else row.trainable / 1e6
 
 
-def _peak(row: Row, table: Table) -> float | None:
-    cells = [row.cells[t].cost("peak_bytes") for t in table.tasks if t in row.cells]
-    known = [value / 1e6 for value in cells if value is not None]
-    return max(known) if len(known) == len(table.tasks) else None
+def _megabytes(row: Row, table: Table) -> float | None:
+    peak = row.peak_bytes(table.tasks)
+    return None if peak is None else peak / 1e6
 
 
 def _scatter(panel: Axes, points: Sequence[tuple[float, float, str]], logarithmic: bool) -> None:

@@ -182,11 +182,9 @@ def _count(cell: Cell | None) -> str:
 
 def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
     """Return seconds summed over tasks and the largest peak, both only where no task lacks it."""
-    cells = [row.cells[task] for task in tasks if task in row.cells]
-    peaks = [p for cell in cells if (p := cell.cost("peak_bytes")) is not None]
     return [
         _number(row.training_seconds(tasks), 1, ".0f"),
-        _number(max(peaks), 1e-6, ".0f") if len(peaks) == len(tasks) else Entry("–"),
+        _number(row.peak_bytes(tasks), 1e-6, ".0f"),
     ]
 
 

@@ -26,9 +26,6 @@ DRAWS = 100_000
 BLOCK = 10_000_000  # resampled values held at a time
 
 
-FEW_SEEDS = 5  # no exact test of so few pairs can reach p = .05
-
-
 FEWEST = 5  # of fewer values not even the whole range covers the mean nine times in ten
 
 

@@ -98,6 +98,12 @@ class Row:
         known = [seconds for seconds in each if seconds is not None]
         return sum(known) if len(known) == len(tasks) else None
 
+    def peak_bytes(self, tasks: Sequence[str]) -> float | None:
+        """Return the largest of the tasks' peaks; None where one lacks it."""
+        each = [self.cells[t].cost("peak_bytes") for t in tasks if t in self.cells]
+        known = [peak for peak in each if peak is not None]
+        return max(known) if known and len(known) == len(tasks) else None
+
 
 @dataclass(frozen=True)
 class Table:

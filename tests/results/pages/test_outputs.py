@@ -16,7 +16,7 @@ import pytest
 from results.__main__ import main
 from results.pages.data import COLUMNS, lines, to_csv, write_parquet
 from results.pages.html import page
-from results.pages.latex import document, escaped, latex
+from results.pages.latex import escaped, latex
 from results.pages.sheet import Entry, Sheet
 from results.pages.text import BEGIN, END, render, sheets
 from results.record import Record, write
@@ -130,11 +130,19 @@ def test_markdown_escapes_what_comes_from_records() -> None:
     assert row.replace("\\|", "").count("|") == 3
 
 
+def _document(sheets: list[Sheet]) -> str:
+    return (
+        "\\documentclass{article}\n\\usepackage[T1]{fontenc}\n\\usepackage{textcomp}\n"
+        "\\usepackage{booktabs,graphicx}\n\\usepackage[a3paper,landscape,margin=1cm]{geometry}\n"
+        "\\begin{document}\n" + latex(sheets) + "\\end{document}\n"
+    )
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no pdflatex here")
 @pytest.mark.parametrize("nasty", [False, True])
 def test_latex_compiles(nasty: bool, tmp_path: Path) -> None:
     drawn = _nasty() if nasty else sheets(tables(_records()))
-    (tmp_path / "t.tex").write_text(document(drawn))
+    (tmp_path / "t.tex").write_text(_document(drawn))
     done = subprocess.run(
         ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"],
         cwd=tmp_path,
