@@ -85,10 +85,10 @@ class Compacter(Method):
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
     ) -> list[ParameterGroup]:
-        """Keep weight decay off the rule, which every layer shares."""
+        """Keep weight decay off the rule, which every layer shares; its rate stays."""
         rest = [
             {**group, "params": [p for p in group["params"] if p is not self.rule]}
             for group in groups
         ]
-        lr = groups[0]["lr"]
+        lr = next(g["lr"] for g in groups if any(p is self.rule for p in g["params"]))
         return [*rest, {"params": [self.rule], "lr": lr, "weight_decay": 0.0}]

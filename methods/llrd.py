@@ -4,12 +4,15 @@ Sun et al., CCL 2019 (arXiv 1905.05583): η of a layer is ξ times that of the l
 above. Conventions, with L layers numbered from 0: recommended here, head and pooler η, layer i
 η ξ^(L-1-i), embeddings η ξ^L; `convention=sun` is that paper's code, which leaves the embeddings at
 η; `convention=zhang` is that of Zhang et al., ICLR 2021 (code 0aa4f4e): layer i η ξ^(L-i),
-embeddings η ξ^(L+1). ξ=1 is plain fine-tuning.
+embeddings η ξ^(L+1). A parameter that layers share, as Compacter's rule, is of none of them and has
+η. ξ=1 is plain fine-tuning.
 """
 
 from __future__ import annotations
 
 import re
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -43,12 +46,20 @@ class Llrd(Method):
         self.embeddings = f"{model.base_model_prefix}.embeddings"
         self.together = ",".join(setting.methods)
 
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 behind compacter, whose shared rule had the lowest layer's rate there before."""
+        before = [m.name for m in methods[: methods.index(self)]]
+        return self.version + int("compacter" in before and self.decay < 1)
+
+    def _layer(self, name: str) -> int | None:
+        return next((i for prefix, i in self.prefixes.items() if name.startswith(prefix)), None)
+
     def _power(self, name: str) -> int:
         """Return the power of the decay for a parameter."""
         layers, extra = len(self.prefixes), int(self.convention == "zhang")
-        for prefix, index in self.prefixes.items():
-            if name.startswith(prefix):
-                return layers - 1 - index + extra
+        index = self._layer(name)
+        if index is not None:
+            return layers - 1 - index + extra
         if re.match(re.escape(self.embeddings) + r"(\.|_)", name):
             return 0 if self.convention == "sun" else layers + extra
         return 0
@@ -57,6 +68,10 @@ class Llrd(Method):
         if self.decay == 1:
             return groups
         powers = {id(p): self._power(n) for n, p in model.named_parameters()}
+        inside: dict[int, set[int | None]] = defaultdict(set)
+        for name, parameter in model.named_parameters(remove_duplicate=False):
+            inside[id(parameter)].add(self._layer(name))
+        powers |= {p: 0 for p, layers in inside.items() if len(layers - {None}) > 1}
         if not any(powers[id(p)] for group in groups for p in group["params"]):
             raise UserError(
                 f"method=[{self.together}]: all that trains is at the full rate, and llrd has"

@@ -6,7 +6,7 @@ a run that is already finished is recognised before torch is loaded.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, TypeVar
@@ -150,6 +150,13 @@ class Method:
         Beside a method whose `moves` lack it, it is refused.
         """
         return frozenset()
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return the version in a run of `methods`, in their order.
+
+        For a change that altered the scores of some compositions only: the others keep their names.
+        """
+        return self.version
 
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""

@@ -64,7 +64,9 @@ class RunConfig:
                 for f in dataclasses.fields(method)
                 if f.init and f.name != "lr" and not _as_before(method, f.name)
             }
-            listed.append({"name": method.name, "version": method.version, **options})
+            listed.append(
+                {"name": method.name, "version": method.version_beside(self.methods), **options}
+            )
         return listed
 
 

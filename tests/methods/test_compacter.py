@@ -11,10 +11,12 @@ import torch
 from torch.nn import functional
 
 from methods.compacter import Compacter
+from methods.llrd import Llrd
+from methods.method import Method
 from methods.surgery.bottleneck import PHMLinear
 from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
-from tests.conftest import Cli, tiny
+from tests.conftest import Cli, configure, tiny
 from tests.shapes import BERT_BASE, added, perturb_trained, setting_of
 from tests.tiny import tiny_batch, tiny_model
 
@@ -37,6 +39,47 @@ def _kronecker(layer: PHMLinear) -> torch.Tensor:
     return sum(  # type: ignore[return-value]
         torch.kron(layer.rule[i], layer.left[i] @ layer.right[i]) for i in range(len(layer.rule))
     )
+
+
+@pytest.mark.parametrize("convention", ["recommended", "sun", "zhang"])
+@pytest.mark.parametrize("first", [Compacter, Llrd])
+def test_shared_rule_has_the_full_rate_whichever_method_comes_first(
+    first: type[Method], convention: Any, tiny_folder: Folder
+) -> None:
+    """It is of no layer; a layer's own parameters have the layer's rate in both orders."""
+    model = tiny_model(tiny_folder("bert"))
+    compacter, llrd = Compacter(reduction=4), Llrd(decay=0.5, convention=convention)
+    ordered: list[Method] = [compacter, llrd] if first is Compacter else [llrd, compacter]
+    for method in ordered:
+        method.prepare(model, setting_of(model))
+    groups = plain_groups(model, 1.0, 0.01)
+    for method in ordered:
+        groups = method.parameter_groups(model, groups)
+    names = {id(p): n for n, p in model.named_parameters()}
+    trained = [p for p in model.parameters() if p.requires_grad]
+    assert sorted(id(p) for g in groups for p in g["params"]) == sorted(map(id, trained))
+    rates = {names[id(p)]: g["lr"] for g in groups for p in g["params"]}
+    decays = {names[id(p)]: g["weight_decay"] for g in groups for p in g["params"]}
+    rule = names[id(compacter.rule)]
+    assert (rates[rule], decays[rule]) == (1.0, 0.0)
+    extra = 0.5 if convention == "zhang" else 1.0
+    left = {n: r for n, r in rates.items() if n.endswith(".left")}
+    assert len(left) == 8
+    for name, rate in left.items():
+        assert rate == extra * (0.5 if ".layer.0." in name else 1.0), name
+
+
+def test_only_the_composition_whose_scores_changed_has_another_name(tiny_folder: Folder) -> None:
+    def versions(methods: str, *more: str) -> list[int]:
+        config = configure(*tiny(tiny_folder("bert"), f"method=[{methods}]", *more))
+        return [options["version"] for options in config.method_options()]
+
+    assert versions("compacter,llrd") == [1, 2]
+    assert versions("hype,compacter,rdrop,llrd") == [1, 1, 1, 2]
+    assert versions("llrd,compacter") == [1, 1]  # the rule had the full rate there
+    assert versions("compacter,llrd", "method.llrd.decay=1") == [1, 1]
+    assert versions("adapter,llrd") == [1, 1]
+    assert versions("llrd") == [1]
 
 
 @pytest.mark.parametrize("n", [1, 4])

@@ -49,3 +49,12 @@ def test_wrong_word_is_answered_before_torch_is_imported() -> None:
     )
     assert done.returncode == 2
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("several", [[], ["-m", "own_process=false"]])
+def test_command_leaves_no_log_where_it_is_typed(several: list[str], tmp_path: Path) -> None:
+    """A log that Hydra opens though nobody writes into it."""
+    command = [sys.executable, str(ROOT / "run.py"), *several, "method=full", "lr=-1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert "lr=-1 (must be > 0)" in done.stderr
+    assert list(tmp_path.iterdir()) == []
