@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ from runners.boards.plan import Board, expand, expand_search
 from runners.config.acts import Sweep, acts_of
 from runners.config.check import check
 from runners.config.compose import Composer, resolved
+from runners.config.stages import spelled_out
 from runners.root import CONFIGS
 from tests import forked
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
@@ -41,6 +42,7 @@ TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(p
 RUNS = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
 LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
 SHORT = [line for line in RUNS if not LONG.search(line)]
+OF_A_RUN = re.compile(r"(eval|embed|verify|start)=")
 OTHERS = sorted({line for _, line in TYPED} - set(RUNS))
 FOLDERS = ("data.dir=STS", "data.glue_dir=GLUE")
 
@@ -82,7 +84,7 @@ def _norms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
 
 def _jobs(arguments: list[str]) -> list[list[str]]:
     """Return what each job of a command is given, its launcher's settings left in."""
-    given = [a for a in arguments if a != "-m"]
+    given = spelled_out([a for a in arguments if a != "-m"])
     if "--config-dir" in given:
         at = given.index("--config-dir")
         given[at : at + 2] = [f"hydra.searchpath=[file://{given[at + 1]}]"]
@@ -147,13 +149,13 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
         if not REAL_GLUE.is_dir():
             return None
         kept = [f"data.dir={REAL_GLUE}" if a == "data.dir=GLUE" else a for a in kept]
-    if "plan=true" in kept:
+    if "plan=true" in kept and not any("stages=" in a for a in kept):
         few.append("estimate=false")
     kept = [f"list={tmp_path / 'boards'}" if a.startswith("list=") else a for a in kept]
     return [*kept, *(a for a in few if a.split("=")[0] not in named)]
 
 
-@pytest.mark.parametrize("line", [x for x in SHORT if not re.search(r"(eval|embed|verify)=", x)])
+@pytest.mark.parametrize("line", [x for x in SHORT if not OF_A_RUN.search(x)])
 def test_run_of_a_page_runs(
     line: str,
     cli: Cli,
@@ -164,6 +166,13 @@ def test_run_of_a_page_runs(
     """Each command as it stands, with a tiny model and few steps added."""
     pool = Mock(wraps=subprocess, Popen=forked.Popen)
     monkeypatch.setattr("runners.boards.pool.subprocess", pool)
+
+    def run_alone(given: Sequence[str]) -> int:
+        process = forked.start([*given], tmp_path / "log")
+        process.join()
+        return process.exitcode or 0
+
+    monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
     arguments = _small(_arguments(line, tmp_path), tiny_folder("bert"), tmp_path)
     if arguments is None:
         return  # checked above
@@ -173,7 +182,7 @@ def test_run_of_a_page_runs(
     assert "missing" in done.out if planned else read_all(tmp_path / "runs")
 
 
-@pytest.mark.parametrize("line", [x for x in SHORT if re.search(r"(eval|embed|verify)=", x)])
+@pytest.mark.parametrize("line", [x for x in SHORT if OF_A_RUN.search(x)])
 def test_what_a_page_does_with_a_finished_run(
     line: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -186,6 +195,8 @@ def test_what_a_page_does_with_a_finished_run(
     arguments = [
         re.sub(r"(?<==)(?=sentences|vectors)", f"{tmp_path}/", a) for a in shlex.split(filled)[2:]
     ]
+    if "start=" in line:
+        arguments = [*tiny(tiny_folder("bert")), *arguments]
     if "embed=" in line:
         arguments = [a.replace(run.stem, str(run)) for a in arguments]
     done = cli(*arguments, "device=cpu")

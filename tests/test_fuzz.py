@@ -43,9 +43,10 @@ from runners.config.check import RunConfig, check
 from runners.config.task import LocalFiles, Pairs, Task
 from runners.data.local import read_file
 from runners.data.pairs import read_pairs
-from runners.exports.delta import _check_files, _configuration, _read_about, _read_tensors
+from runners.exports.delta import _check_files, _configuration, _read_tensors
 from runners.exports.peft import check_peft
 from runners.jobs.job import Job
+from runners.models.about import read_about
 from runners.models.build import apply_methods, load_pretrained
 from runners.models.pretrained import _architecture, _frame
 from runners.models.weights import Weights, find_weights
@@ -254,9 +255,9 @@ def test_a_delta_with_anything_in_its_description(
             (folder / name).symlink_to(today.delta / name)
 
     def load() -> RunConfig:
-        content = _read_about(folder)
-        _check_files(folder, content)
-        return _configuration(folder, content["config"], None)
+        content = read_about(folder, "eval")
+        _check_files(folder, content, f"eval={folder}")
+        return _configuration(f"eval={folder}", content["config"], None)
 
     config, said = attempt(load)
     assert (config is None and f"eval={folder}: " in said) or isinstance(config, RunConfig)
@@ -269,7 +270,7 @@ def test_options_of_peft_with_anything_in_them(
 ) -> None:
     options = json.loads((today.delta / "adapter_config.json").read_text())
     (tmp_path / "adapter_config.json").write_text(_json(_changed(options, changes)))
-    _, said = attempt(lambda: check_peft(tmp_path, today.config))
+    _, said = attempt(lambda: check_peft(tmp_path, today.config, f"eval={tmp_path}"))
     assert not said or "adapter_config.json" in said
 
 
@@ -281,7 +282,7 @@ def test_tensors_cut_and_overwritten(
     whole = (today.delta / "adapter_model.safetensors").read_bytes()
     path = tmp_path / "adapter_model.safetensors"
     path.write_bytes(whole[:cut] + junk + whole[cut + back :])
-    tensors, said = attempt(lambda: _read_tensors(path, tmp_path))
+    tensors, said = attempt(lambda: _read_tensors(path, f"eval={tmp_path}"))
     assert (tensors is None and path.name in said) or isinstance(tensors, dict)
 
 

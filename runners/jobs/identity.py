@@ -24,7 +24,7 @@ OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their
 
 
 def identity(
-    config: RunConfig, data: TaskData, weights: Weights, predecessor: Predecessor | None
+    config: RunConfig, data: TaskData, weights: Weights, predecessor: Predecessor | None = None
 ) -> dict[str, Any]:
     """Return what the name is made from, JSON-ready."""
     settings = config.settings

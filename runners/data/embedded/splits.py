@@ -100,9 +100,9 @@ def _check_shape(task: Task) -> None:
     """Refuse a task of a user's own to which the generated examples are no answers."""
     known = _LABELS.get(task.name, [])
     texts = 1 if task.name in _ONE_TEXT else 2
-    kind = "classification" if known else "regression"
-    if task.kind != kind:
-        wrong = f"kind={kind}, and task.kind={task.kind}"
+    shape = "class" if known else "score"
+    if task.facts.answer != shape or task.facts.vectors:
+        wrong = f"{'labels' if known else 'scores'}, and task.kind={task.kind}"
     elif len(task.text) != texts:
         wrong = f"{texts} text columns, and task.text has {len(task.text)}"
     elif lacking := [label for label in known if label not in task.labels]:

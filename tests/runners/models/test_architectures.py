@@ -29,6 +29,7 @@ REFUSED = {
     ("rdrop", "modernbert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
     ("simcse", "albert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
     ("simcse", "modernbert"): "as dropout is off; set budget.dropout=0.1",
+    ("head_layers", "albert"): "layers share their weights",
     ("topk", "albert"): "layers share their weights",
     ("reinit", "albert"): "layers share their weights",
     ("unipelt", "deberta-v2"): "relative positions of its own",
