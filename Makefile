@@ -46,9 +46,11 @@ bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
 	$(if $(WORK),,$(RUN) -m tests.benchmarks.overhead)
 
-# Fuzzers with ten times the examples, then a quarter of an hour of random kills, duplicates, stopped
-# owners, removed folders and bad files against boards, and an audit.
+# Fuzzers with ten times the examples, runs killed at four times as many moments, then a quarter of an
+# hour of random kills, duplicates, stopped owners, removed folders and bad files against boards, and
+# an audit.
 soak: setup
+	KILLS=20 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/runners/training/test_checkpoint.py -k random_moments
 	TUNEBENCH_FUZZ=5000 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_fuzz.py --timeout 3600
 	$(RUN) -m tests.soak
 
