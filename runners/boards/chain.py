@@ -94,7 +94,7 @@ class Chain:
                 return self._ends(stage, run)
             if run.state == "finished" and stage < self.last and (not left or self._left(run)):
                 return FINISHED
-        if stage and (run is None or run.state != "finished" or left or forced):
+        if stage and (run is None or not self._is_whole(run) or left or forced):
             code = self.finish(stage - 1, left=True)
             if code != FINISHED:
                 return code
@@ -106,17 +106,30 @@ class Chain:
         say(f"stage {stage + 1} of {len(self.steps)}: {run.name}")
         if stage < self.last and not self._left(run):
             self._mark(run)
-        while (code := run_alone([*config_dir(), *run.overrides])) == CLAIMED:
-            time.sleep(WAIT)
+        code = self._start(run)
+        before = self.run_of(stage - 1) if stage else None
+        if code != FINISHED and before is not None and not self._left(before):
+            # Another chain, which shares that stage, has ended and removed what it had made.
+            code = self.finish(stage - 1, left=True) or self._start(run)
         self._done.add(stage)
         if code != FINISHED and stage < self.last:
             run.look()
             return self._ends(stage, run, code)
         return code
 
+    def _start(self, run: Planned) -> int:
+        """Do a run in a process of its own, once no other process does it; return its exit code."""
+        while (code := run_alone([*config_dir(), *run.overrides])) == CLAIMED:
+            time.sleep(WAIT)
+        return code
+
     def _ends(self, stage: int, run: Planned, code: int = NOT_FINISHED) -> int:
         say(f"the chain ends at stage {stage + 1}, which is {run.state}: {run.name}")
         return code
+
+    def _is_whole(self, run: Planned) -> bool:
+        """Say whether a run is finished and left what is to be kept."""
+        return run.state == "finished" and ("save=delta" not in run.overrides or self._left(run))
 
     def _left(self, run: Planned) -> bool:
         return (run.path.with_name(f"{run.name}.delta") / ABOUT).is_file()

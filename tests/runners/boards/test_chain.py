@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -119,11 +120,16 @@ def test_stages_are_done_in_order_once_and_only_the_targets_weights_may_stay(
     assert cli(*given).code == 0
     assert {p: p.stat().st_mtime_ns for p in out.glob("*.json")} == before
     assert len(started) == 1  # the target, which prints the stored result
+    # Asked for its weights, the target is done again, and so is what it starts from.
+    kept = cli(*given, "save=delta")
+    assert kept.code == 0, kept.err
+    assert sorted(p.stem for p in out.glob("*.delta")) == [records["rte"].run]
+    assert _by_task(out)["rte"].trained_sha256 == records["rte"].trained_sha256
     # Another target shares the first stages; their weights are made again, and are the same.
     other = cli(*tiny(tiny_folder("bert")), "stages=[mnli,stsb]", *CHAIN[1:2], "threads=1",
                 "keep=true")  # fmt: skip
     assert other.code == 0, other.err
-    assert [p.stem for p in out.glob("*.delta")] == [records["mnli"].run]
+    assert {p.stem for p in out.glob("*.delta")} == {records["mnli"].run, records["rte"].run}
     assert len(read_all(out)) == 4
 
 
@@ -137,6 +143,27 @@ def test_chain_ends_at_a_stage_that_diverges(
     assert [r.status for r in read_all(tmp_path / "runs")] == ["diverged"]
     assert cli(*given).code == 1
     assert len(started) == 1  # it would diverge again
+
+
+def test_weights_that_another_chain_removed_are_made_again(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tiny(tiny_folder("bert"), "stages=[mnli,rte]", "budget.steps=2", "threads=1")
+    removed: list[Path] = []
+
+    def run_alone(arguments: Sequence[str]) -> int:
+        if "task=rte" in arguments and not removed:
+            removed.extend((tmp_path / "runs").glob("*.delta"))
+            shutil.rmtree(removed[0])
+        process = forked.start([*arguments], tmp_path / "log")
+        process.join()
+        return process.exitcode or 0
+
+    monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
+    done = cli(*given)
+    assert done.code == 0, done.err
+    assert len(removed) == 1
+    assert {r.status for r in read_all(tmp_path / "runs")} == {"finished"}
 
 
 def test_killed_in_each_stage_it_ends_as_if_it_had_not_been(

@@ -134,7 +134,7 @@ def test_the_first_steps_here_and_now_are_the_records() -> None:
         (["task=stsb", "task.range=[0,1]"], r"scores from 0 to 5, and task.range=\[0.0, 1.0\]"),
         (
             ["task=stsb", "task.name=rte"],
-            "kind=classification, and task.kind=regression",
+            "labels, and task.kind=regression",
         ),
     ],
 )
