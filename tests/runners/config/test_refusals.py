@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from results.errors import UserError
-from runners.config.check import from_record
+from runners.config.check import check, from_record
 from runners.config.compose import Composer, compose, composing
 from runners.config.typed import ONE_OF
 from runners.contract.parts import composed, configure
@@ -227,3 +227,15 @@ def test_options_may_stand_among_keys(cli: Cli, tmp_path: Path) -> None:
     typed = ["task=mine", "-m", "lr=-1,-2", "--config-dir", str(tmp_path), "own_process=false"]
     done = cli(*typed, "data=embedded")
     assert (done.code, done.err) == (2, "error: lr=-1 (must be > 0)\nerror: lr=-2 (must be > 0)\n")
+
+
+@pytest.mark.parametrize("odd", [{"name": "\ud800"}, {"\ud800": 1}, {"budget": {"\udfff": 1}}])
+def test_half_of_a_surrogate_pair_is_named_and_no_traceback(odd: dict[str, object]) -> None:
+    given = composed(("task=rte",))
+    for changed in (
+        {**given, **odd},
+        {**given, "task": {**given["task"], **odd}},
+        {**given, "method": {"full": odd}},
+    ):
+        with pytest.raises(UserError):
+            check(changed)
