@@ -74,6 +74,8 @@ def sentence(key: str, item: Mapping[str, Any], known: Sequence[str] = ()) -> st
     kind = item["type"]
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         return f"no key called '{key}'{nearest(key.rpartition('.')[2], known)}"
+    if not item["loc"]:
+        return f"{key.rstrip('.') or 'a key'}: {item['msg'][:1].lower()}{item['msg'][1:]}"
     if item["loc"][-1] == "[key]":
         return f"{key.rpartition('.')[0]}: the key {value!r} must be text: write it in quotes"
     if kind in ("missing", "missing_argument"):
