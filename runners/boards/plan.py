@@ -16,7 +16,7 @@ from results import record as records
 from results.errors import UserError
 from results.run_list import ListedRun, RunList
 from results.tables.trials import best_rate, trial_score
-from runners.config.acts import BOARD_KEYS, Acts, Sweep
+from runners.config.acts import BOARD_KEYS, CHAIN_KEYS, Acts, Sweep
 from runners.config.check import check
 from runners.config.section import Section
 from runners.config.typed import is_typed, key_of
@@ -32,7 +32,7 @@ State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting
 
 def _is_of_a_run(argument: str) -> str:
     """Return what sets a run's keys; Hydra's own would have code run, others mean a command."""
-    elsewhere = ("hydra", "own_process", *BOARD_KEYS, *Acts.model_fields)
+    elsewhere = ("hydra", "own_process", *CHAIN_KEYS, *BOARD_KEYS, *Acts.model_fields)
     if (
         argument.startswith("-")
         or ("=" not in argument and not argument.startswith("~"))

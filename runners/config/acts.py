@@ -91,7 +91,7 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
     if is_typed(typed, "text"):
         raise UserError("text= goes with embed=RUN, and changes nothing else")
     if board and chain:
-        raise UserError("board= and stages= are two acts; give a row of the board its stages")
+        raise UserError("board= and stages= are two acts; give a command one of them")
     if is_typed(typed, "keep") and not chain:
         raise UserError("keep= would change nothing: it goes with stages=[A,B]")
     shared = ("board", "plan") if chain else ("board",)

@@ -91,6 +91,8 @@ def test_a_users_own_board_runs_as_a_shipped_one_does(
         ("seeds: [1.5]", "board.seeds.0=1.5 (must be a whole number)"),
         ("name: a b", "board.name='a b' (must match ^[A-Za-z0-9_-]+$)"),
         ("set: [lr]", "board.set.0: lr sets nothing of a run; list KEY=VALUE"),
+        ("set: ['stages=[mnli,rte]']", "board.set.0: stages=[mnli,rte] sets nothing of a run"),
+        ("set: ['stages.0.lr=1']", "board.set.0: stages.0.lr=1 sets nothing of a run"),
         (
             "search: {lr: [1.0, 2.0]}",
             "board.search.lr=[1.0, 2.0] (must hold at least 3); board.sear",
