@@ -8,12 +8,16 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra._internal import config_loader_impl
+from hydra._internal.defaults_list import create_defaults_list
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from runners.config.compose import Composer, compose, composing
 from runners.config.explain import known_keys
 from runners.root import CONFIGS
+from tests import composing as memory
 from tests.methods.shake import shake_installed
 
 
@@ -98,3 +102,16 @@ def test_yaml_of_a_folder_beside_the_shipped_ones_counts(tmp_path: Path) -> None
         composed = compose(["method=shake", "lr=0.1"], folder.parent)
     assert composed["method"] == {"shake": {"lr": 0.5, "strength": 0.25}}
     assert composed["lr"] == 0.1
+
+
+@pytest.mark.parametrize("overrides", [*ASKED, ["board=smoke", "board.seeds=[3]"], ["~task.hub"]])
+def test_what_tests_compose_by_memory_is_what_hydra_composes(
+    overrides: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    remembered = [compose(overrides) for _ in range(2)]  # by memory the second time at the latest
+    monkeypatch.setattr(config_loader_impl, "create_defaults_list", create_defaults_list)
+    monkeypatch.setattr(
+        config_loader_impl.ConfigLoaderImpl, "_compose_config_from_defaults_list", memory._compose
+    )
+    monkeypatch.setattr(OverridesParser, "parse_rule", memory._parse)
+    assert remembered == [compose(overrides)] * 2
