@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from results.errors import UserError
-from runners.boards.plan import Compose, Planned
+from runners.boards.planned import Compose, Planned
 from runners.root import ROOT
 
 
@@ -75,7 +75,7 @@ def estimate(
     for run in runs:
         row = jobs.setdefault(run.slot.row, [])
         if run.slot.task not in [task for task, _ in row]:
-            row.append((run.slot.task, compose(run.overrides)))
+            row.append((run.slot.task, compose(run.alone or run.overrides)))
     shares = [list(jobs.items())[i::workers] for i in range(min(workers, len(jobs)))]
     processes = [
         subprocess.Popen(

@@ -184,6 +184,26 @@ class Start(Section):
         return self
 
 
+class Control(Section):
+    """What a run is compared with in place of a chain: its target alone, trained as much.
+
+    `equal` says what is as much: optimizer updates, or rows of training data. `stages` are the
+    tasks that the chain has before its target. `steps` is what the target's budget has without
+    this, and `train` the hash of what it trains on.
+    """
+
+    equal: Literal["updates", "data"] | None = None
+    stages: list[str] = Field(default_factory=list)
+    steps: int | None = None
+    train: str | None = None
+
+    @model_validator(mode="after")
+    def _is_of_a_chain(self) -> Control:
+        if (self.equal is None) != (not self.stages):
+            raise ValueError("control=updates and control=data go with stages=[A,B]")
+        return self
+
+
 class Settings(Section):
     """Everything that a run is, but its methods.
 
@@ -199,6 +219,7 @@ class Settings(Section):
     speed: Speed
     checkpoint: Checkpoint = Field(exclude=True)
     start: Start = Start()
+    control: Control = Control()
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
     precision: Precision | None = None
@@ -210,8 +231,10 @@ class Settings(Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a start from pretrained weights, of which older records say nothing."""
+        """Leave out what older records say nothing of, where it is as they were."""
         dumped: dict[str, Any] = dump(self)
         if self.start.run is None:
             dumped.pop("start", None)
+        if self.control.equal is None:
+            dumped.pop("control", None)
         return dumped

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pydantic import Field, TypeAdapter, ValidationError
@@ -16,6 +16,8 @@ from results.errors import UserError
 from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.typed import is_typed
+
+Control = Literal["updates", "data", "reversed"]
 
 _OF_ONE = re.compile(r"stages\.([^.=]+)\.([^=]+=.*)", flags=re.DOTALL)
 
@@ -28,7 +30,8 @@ class Stage(Section):
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Return what was typed with each stage's own settings inside `stages=`, and `start=` as a key.
+    """Return what was typed with each stage's own settings inside `stages=`, and `start=`
+    and `control=` as keys.
 
     A stage that is not there, or a task beside `stages=`, is a UserError.
     """
@@ -42,9 +45,13 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
         elif argument.startswith("start="):
             rest.append(argument.replace("start=", "start.run=", 1))
+        elif argument.startswith("control="):
+            rest.append(f"control.equal={_control(argument.partition('=')[2])}")
         else:
             rest.append(argument)
     if listed is None:
+        if _names_a_control(rest) and not is_typed(rest, "control.stages"):
+            raise UserError("control= is of a chain: name its stages by stages=[A,B]")
         if of_stages:
             number, setting = of_stages[0]
             raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
@@ -63,6 +70,17 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
             )
         stages[int(number)]["set"].append(setting)
     return [_written(stages) if argument is listed else argument for argument in rest]
+
+
+def _names_a_control(arguments: Sequence[str]) -> bool:
+    return any(re.match(r"\+*control\.equal=(?!null$)", argument) for argument in arguments)
+
+
+def _control(value: str) -> str:
+    known = ("null", *get_args(Control))
+    if value not in known:
+        raise UserError(f"control={value} is no control (known: {', '.join(known[1:])})")
+    return value
 
 
 def checked(value: Any) -> list[Stage]:

@@ -39,9 +39,11 @@ def identity(
     # A head in the pretrained files was kept once where its shapes fitted.
     head = {"head": "drawn"} if weights.head and not task.facts.vectors else {}
     start = {} if predecessor is None else {"start": _start(predecessor, settings.start.head)}
+    control = settings.control.model_dump(include={"equal", "stages"})
     return {
         **head,
         **start,
+        **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),
         "lr": config.lr,
