@@ -61,6 +61,8 @@ def row_name(record: Record) -> str:
         for stage in _chain(record)
     ]
     after = f" after {', '.join(before)}" if before else ""
+    if record.config.get("start", {}).get("head") == "keep":
+        after += ", head kept"
     if control := record.config.get("control"):
         much = {"updates": "as many updates", "data": "as many rows"}[control["equal"]]
         after = f", {much} as after {', '.join(control['stages'])}"

@@ -71,7 +71,7 @@ class Budget(Section):
     buckets: int = Field(default=16, ge=1)  # what records that do not say it had
     max_length: int = Field(ge=4)
     truncate: Truncate = "head"  # what records that do not say it had
-    schedule: Literal["linear", "constant"]
+    schedule: Literal["linear", "constant", "slanted_triangular"]
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
@@ -176,12 +176,6 @@ class Start(Section):
 
     run: Place | None = None
     head: Literal["drawn", "keep"] = "drawn"
-
-    @model_validator(mode="after")
-    def _keeps_a_head_of_a_run(self) -> Start:
-        if self.head == "keep" and self.run is None:
-            raise ValueError("start.head=keep goes with start=RUN, whose head is kept")
-        return self
 
 
 class Control(Section):

@@ -29,7 +29,7 @@ class Stage(Section):
     set: list[str] = Field(default_factory=list)
 
 
-def spelled_out(arguments: Sequence[str]) -> list[str]:
+def with_stages_own(arguments: Sequence[str]) -> list[str]:
     """Return what was typed with each stage's own settings inside `stages=`, and `start=`
     and `control=` as keys.
 
@@ -62,14 +62,14 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
         raise UserError("start= and stages= name two starts: put that run's task into stages= too")
     if not of_stages:
         return rest
-    stages = [stage.model_dump() for stage in checked(_value(listed))]
+    stages = checked(_value(listed))
     for number, setting in of_stages:
         if not number.isdecimal() or int(number) >= len(stages):
             raise UserError(
                 f"stages.{number}.{setting}: stages count from 0 to {len(stages) - 1} in {listed}"
             )
-        stages[int(number)]["set"].append(setting)
-    return [_written(stages) if argument is listed else argument for argument in rest]
+        stages[int(number)].set.append(setting)
+    return [f"stages={written(stages)}" if argument is listed else argument for argument in rest]
 
 
 def _names_a_control(arguments: Sequence[str]) -> bool:
@@ -103,13 +103,13 @@ def _value(argument: str) -> Any:
     return override.value()
 
 
-def _written(stages: Sequence[dict[str, Any]]) -> str:
+def written(stages: Sequence[Stage]) -> str:
     """Return stages in Hydra's own notation."""
     parts = []
     for stage in stages:
-        settings = ",".join(_quoted(setting) for setting in stage["set"])
-        parts.append(f"{{task:{stage['task']},set:[{settings}]}}")
-    return f"stages=[{','.join(parts)}]"
+        settings = ",".join(_quoted(setting) for setting in stage.set)
+        parts.append(f"{{task:{stage.task},set:[{settings}]}}")
+    return f"[{','.join(parts)}]"
 
 
 def _quoted(text: str) -> str:
