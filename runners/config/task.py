@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from results.errors import nearest
 from runners.config.kinds import KINDS, KindFacts
 from runners.config.places import Place
 from runners.config.section import Section
+from runners.config.stages import Stage
 
 Metric = Literal[
     "accuracy",
@@ -76,6 +77,7 @@ class Task(Section):
     `options` names the columns of an example's options, where its kind has some; `labels` then
     names the options in the same order. A task of a kind that compares vectors has sets of scored
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
+    `stages` are trained on before it, each from what the one before left.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -93,6 +95,13 @@ class Task(Section):
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
+    stages: list[Stage] = Field(default_factory=list, exclude=True)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _reads_names(cls, given: Any) -> Any:
+        named = isinstance(given, list)
+        return [{"task": s} if isinstance(s, str) else s for s in given] if named else given
 
     @property
     def facts(self) -> KindFacts:
