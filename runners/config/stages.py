@@ -28,11 +28,12 @@ class Stage(Section):
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Return what was typed with each stage's own settings inside `stages=`, and `start=` as a key.
+    """Return what was typed with each stage's own settings inside `stages=`, and short keys whole.
 
+    `start=` is short for `start.run=`, and `mlm.` for `task.mlm.`.
     A stage that is not there, or a task beside `stages=`, is a UserError.
     """
-    rest, of_stages, listed = [], [], None
+    rest, masked, of_stages, listed = [], [], [], None
     for argument in arguments:
         own = _OF_ONE.fullmatch(argument)
         if own:
@@ -42,6 +43,9 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
         elif argument.startswith("start="):
             rest.append(argument.replace("start=", "start.run=", 1))
+        elif argument.startswith("mlm."):
+            masked.append(argument)
+            rest.append(f"task.{argument}")
         else:
             rest.append(argument)
     if listed is None:
@@ -49,6 +53,8 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
             number, setting = of_stages[0]
             raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
         return rest
+    if masked:
+        raise UserError(f"{masked[0]} is of one stage: type stages.0.{masked[0]}, by its number")
     if is_typed(rest, "task"):
         raise UserError("task= and stages= name two targets: the last stage is the run's task")
     if is_typed(rest, "start"):
