@@ -52,11 +52,13 @@ def load_lines(task: Task, data: Data, protocol: Protocol) -> TaskData:
     held = _held_out(lines.split, masked.held_out, data.seed)
     report = replace(lines.split.take(held), name=HELD_OUT, skipped_rows=0)
     train = lines.split.take(sorted(set(range(count)) - set(held)))
-    complete = {"train": data.train_size is None, HELD_OUT: data.eval_size is None}
+    fewer = len(held) if data.eval_size is None else min(data.eval_size, len(held))
+    complete = {"train": data.train_size is None, HELD_OUT: fewer == len(held)}
     if data.train_size is not None:
         train = draw(train, data.train_size, data.seed, task, "data.train_size")
-    if data.eval_size is not None:
-        report = draw(report, data.eval_size, data.seed, task, "data.eval_size")
+    report = (
+        report if fewer == len(held) else draw(report, fewer, data.seed, task, "data.eval_size")
+    )
     selection = None
     if protocol.fraction is not None:
         train, selection = cut_selection(train, protocol.fraction, data.seed, task)
@@ -91,7 +93,8 @@ def _shuffled(line: str, seed: int) -> tuple[str, ...]:
 
 def _of_files(data: Data) -> _Lines:
     """Return the lines of data.text."""
-    assert data.text
+    if not data.text:
+        raise UserError("this run reads lines of a file: name it by data.text=FILE")
     split, facts = read_training_text(data, "local", "sentences", set())
     del facts["left_out_as_evaluated"]
     return _Lines(split, "local", "data.text is given", None, {**facts, "kind": "lines"})

@@ -97,6 +97,9 @@ def test_lines_held_out_are_the_same_for_every_seed_size_and_mask() -> None:
     assert len(_data("mlm.on=[cola]", "data.train_size=50").train) == 50
     few = _data("mlm.on=[cola]", "data.eval_size=7").report["held_out"]
     assert set(few.texts) < set(plain.report["held_out"].texts)
+    all_there = _data("mlm.on=[cola]", "data.eval_size=5000")
+    assert all_there.report["held_out"] == plain.report["held_out"]
+    assert all_there.complete == {"train": True, "held_out": True}
 
 
 def test_shuffled_lines_have_the_same_words_in_another_order() -> None:

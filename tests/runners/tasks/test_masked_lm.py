@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -273,6 +274,27 @@ def test_perplexity_is_that_of_a_slow_loop(
     assert list(stored["measured"]) == ["held_out"]
 
 
+def test_a_batch_in_which_nothing_is_masked_moves_nothing(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """A line of unknown words alone: loss and gradients are zero, not nan."""
+    path = tmp_path / "text.txt"
+    path.write_text("中 文\nthe film\n字\nthe cast is warm\nthe music\n")
+    config = configure(*tiny(tiny_folder("bert"), "task=mlm", f"data.text={path}", "data=auto"))
+    settings = config.settings.model_copy(
+        update={"data": config.settings.data.model_copy(update={"train_size": None})}
+    )
+    job = Job(replace(config, settings=settings))
+    loop = prepare(job, make_accelerator("cpu", config)).loop
+    lines = [line for (line,) in job.data.train.texts]
+    batch = loop.collate(np.array([lines.index("字")]), 0)
+    assert not batch["masked"].any()
+    output = loop.forward(batch)
+    assert output.loss.item() == 0.0
+    output.loss.backward()
+    assert all(p.grad is None or not p.grad.any() for p in loop.model.parameters())
+
+
 def test_record_of_another_task_has_no_such_section(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -347,6 +369,7 @@ def test_every_method_trains_by_masking_or_is_refused_by_name(
     assert done.code == 0, done.err
     [record] = read_all(out)
     assert record.trained_sha256 != record.initial_sha256
+    assert (out / f"{record.run}.delta" / "delta.safetensors").is_file()
     scored = cli(f"eval={out / record.run}.delta", "device=cpu")
     assert "predictions equal the record's" in scored.out, scored.err
     later = cli(*tiny(tiny_folder("bert")), *narrow(method), "task=rte", f"start={record.run}",

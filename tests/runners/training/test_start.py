@@ -199,8 +199,13 @@ def test_encoder_of_a_run_on_masked_text_goes_on_without_its_head(
     assert not any(n.startswith("cls.") for n in ours)
     target = _ended(cli, out, *small, "task=rte", f"start={masked.run}")
     assert target.weights["start"]["chain"][0]["task"] == "mlm"
-    [table] = tables([target])
-    assert [row.method for row in table.rows] == ["full after mlm"]
+    shown = {table.conditions.masked: table for table in tables([target, masked])}
+    assert [row.method for row in shown[False].rows] == ["full after mlm"]
+    assert (shown[True].tasks, shown[True].rows[0].cells["mlm"].scores) == (
+        ("mlm",),
+        (masked.score,),
+    )
+    assert "masked tokens, accuracy" in shown[True].conditions.heading()
     back, _ = prepared(
         configure(*small, "task=mlm", "mlm.on=[rte]", f"start={target.run}", f"out={out}")
     )
