@@ -8,7 +8,7 @@ from dataclasses import MISSING, fields
 from functools import cache, reduce
 from operator import or_
 from types import UnionType
-from typing import Annotated, Any, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, create_model
 
@@ -125,6 +125,13 @@ class _Optimizer(_Part):
     name: str = "adamw"
 
 
+class _Control(_Part):
+    equal: Literal["updates", "data"]
+    stages: list[str]
+    steps: int | None
+    train: str | None
+
+
 class _Config(_Part):
     budget: _Budget
     precision: str
@@ -136,6 +143,7 @@ class _Config(_Part):
     data: dict[str, Any] = {}
     optimizer: _Optimizer = _Optimizer()
     speed: dict[str, Any] = {}
+    control: _Control | None = None
 
 
 class _Selected(_Part):

@@ -26,7 +26,7 @@ from runners.config.check import check
 from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
 from runners.config.own_files import refuse_hidden
-from runners.config.stages import spelled_out
+from runners.config.spelling import spelled_out
 from runners.config.typed import check_typed, options_first, readable
 from runners.machine import processes
 from runners.root import CONFIGS

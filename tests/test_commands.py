@@ -32,7 +32,7 @@ from runners.boards.plan import Board, expand, expand_search
 from runners.config.acts import Sweep, acts_of
 from runners.config.check import check
 from runners.config.compose import Composer, resolved
-from runners.config.stages import spelled_out
+from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
 from tests import forked
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny

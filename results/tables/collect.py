@@ -169,10 +169,15 @@ def _by_set(record: Record) -> list[Record]:
 
 def _column(record: Record) -> tuple[str, str]:
     """Return the task, and what tells its data apart: contents of the splits."""
-    splits = record.data["splits"]
-    return record.task, " ".join(
-        f"{name}:{facts['sha256']}" for name, facts in sorted(splits.items())
-    )
+    hashes = {name: facts["sha256"] for name, facts in record.data["splits"].items()}
+    if _has_more_rows(record):
+        hashes["train"] = record.config["control"]["train"]
+    return record.task, " ".join(f"{name}:{sha256}" for name, sha256 in sorted(hashes.items()))
+
+
+def _has_more_rows(record: Record) -> bool:
+    """Say whether a run had as many rows as a chain has; it is compared with those that had not."""
+    return (record.config.get("control") or {}).get("equal") == "data"
 
 
 def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -> Table:
@@ -186,7 +191,7 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
     for record in records:
         rows = {n: f["rows"] for n, f in record.data["splits"].items()}
         partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
-        if partial and key.source != "embedded":
+        if partial and key.source != "embedded" and not _has_more_rows(record):
             listing = ", ".join(f"{n} {rows[n]:,}{drawn(record, n)}" for n in rows)
             name = names[_column(record)]  # one draw, whether or not each of its records says it
             marks[name] = max(marks.get(name, ""), f"subset: {listing}", key=len)

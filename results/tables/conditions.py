@@ -45,7 +45,9 @@ class Conditions:
 
 def conditions(record: Record) -> Conditions:
     """Return what a record must share with another to be compared with it."""
-    budget = record.config["budget"]
+    budget, control = record.config["budget"], record.config.get("control") or {}
+    if control.get("equal") == "updates":  # it is compared with runs of the budget without
+        budget = {**budget, "steps": control["steps"]}
     return Conditions(
         source=record.data["source"],
         model=record.model,

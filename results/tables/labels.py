@@ -50,7 +50,10 @@ def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def row_name(record: Record) -> str:
-    """Return a record's methods, its optimizer where it is not AdamW, and the stages before it."""
+    """Return a record's methods, its optimizer where it is not AdamW, and the stages before it.
+
+    One in the place of a chain says so.
+    """
     optimizer = record.config.get("optimizer", {}).get("name", "adamw")
     name = "+".join(record.methods)
     before = [
@@ -58,6 +61,11 @@ def row_name(record: Record) -> str:
         for stage in _chain(record)
     ]
     after = f" after {', '.join(before)}" if before else ""
+    if record.config.get("start", {}).get("head") == "keep":
+        after += ", head kept"
+    if control := record.config.get("control"):
+        much = {"updates": "as many updates", "data": "as many rows"}[control["equal"]]
+        after = f", {much} as after {', '.join(control['stages'])}"
     return name + ("" if optimizer == "adamw" else f", {optimizer}") + after
 
 
@@ -84,7 +92,7 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
     for key, value in record.config.items():
-        if key not in _SAID and key != "start":
+        if key not in _SAID and key not in ("start", "control"):
             yield from _leaves(value, key)
 
 

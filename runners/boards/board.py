@@ -17,15 +17,15 @@ from results import record as records
 from results.errors import UserError
 from results.run_list import write_list
 from runners.boards.estimate import estimate
+from runners.boards.passing import remove_unneeded
 from runners.boards.plan import (
     Board,
-    Compose,
-    Planned,
     board_file,
     listed,
     plan,
     search_command,
 )
+from runners.boards.planned import Compose, Planned, Planner, with_stages
 from runners.boards.pool import Pool, environment
 from runners.config.acts import Sweep
 from runners.config.check import check
@@ -40,21 +40,24 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     sweep = _checked(Sweep, {k: composed[k] for k in Sweep.model_fields}, "")
     if sweep.list is not None and (not sweep.plan or sweep.search):
         raise UserError(f"list={sweep.list} goes with plan=true, and not with search=true")
-    runs = plan(board, typed, compose, sweep.search)
-    wanted = ("failed", "diverged") if sweep.retry else ("missing", "claimed")
-    to_do = [run for run in runs if run.state in wanted]
+    planner = Planner(compose, composed["keep"])
+    cells = plan(board, typed, planner, sweep.search)
+    runs = with_stages(cells)
+    to_do = to_be_done(runs, ("failed", "diverged") if sweep.retry else ("missing", "claimed"))
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     say(f"board {board.name}: {len(runs)} runs, {states}; {len(to_do)} to do")
-    if counts["waiting"]:
-        say(f"{counts['waiting']} runs wait for a learning rate: {search_command(typed)} finds it")
+    wait = sum(run.until() == "waiting" for run in runs)
+    if wait:
+        say(f"{wait} runs wait for a learning rate: {search_command(typed)} finds it")
     if sweep.plan:
         for run in runs:
-            command = shlex.join(["python", "run.py", *config_dir(), *run.overrides])
+            start = ["start=RUN"] if run.before and run.state == "waiting" else []
+            command = shlex.join(["python", "run.py", *config_dir(), *run.overrides, *start])
             print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:
-            say(f"list: {write_list(listed(board, runs), Path(sweep.list))}")
-        _tell_cost([*to_do, *(run for run in runs if run.state == "waiting")], runs, sweep, compose)
+            say(f"list: {write_list(listed(board, cells), Path(sweep.list))}")
+        _tell_cost([*to_do, *(r for r in runs if r.until() == "waiting")], runs, sweep, compose)
         return 0
     if to_do:
         first = check(compose(to_do[0].overrides)).settings
@@ -71,11 +74,26 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         logs.mkdir(exist_ok=True)
         if sweep.retry:
             to_do = [_again(run) for run in to_do]
-        Pool(to_do, sweep.workers, threads, devices, logs).go()
+        Pool(to_do, planner, sweep.workers, threads, devices, logs).go()
+    if not composed["keep"]:
+        remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]
     for run in (run for run in unfinished if run.state != "waiting"):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
     return 1 if unfinished else 0
+
+
+def to_be_done(runs: Sequence[Planned], states: Sequence[str]) -> list[Planned]:
+    """Return the runs that are in these states or wait for one that is, in their order.
+
+    A stage is done again where its weights are gone and such a run starts from them.
+    """
+    chosen = {id(run) for run in runs if run.until() in states}
+    for run in reversed(runs):
+        stage = run.before
+        if id(run) in chosen and stage is not None and not stage.left():
+            chosen.add(id(stage))
+    return [run for run in runs if id(run) in chosen]
 
 
 def _threads(typed: int | None, workers: int) -> int:
@@ -109,7 +127,8 @@ def _hours(seconds: float) -> str:
 
 
 def _again(run: Planned) -> Planned:
-    run.overrides, run.again = [*run.overrides, "force=true"], True
+    if run.state in ("failed", "diverged"):
+        run.overrides, run.again = [*run.overrides, "force=true"], True
     return run
 
 

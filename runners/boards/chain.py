@@ -7,50 +7,46 @@ another process does is waited for.
 
 from __future__ import annotations
 
-import contextlib
 import shlex
-import shutil
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from results.errors import UserError
-from runners.boards.plan import Compose, Planned, Planner, Slot, overrides_of
+from runners.boards.passing import mark, remove
+from runners.boards.plan import overrides_of
+from runners.boards.planned import Compose, Planned, Planner, Slot, refuse_vectors
 from runners.config.acts import CHAIN_KEYS
-from runners.config.check import check
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone
-from runners.models.about import ABOUT
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does
-PASSING = ".stages"  # folder of marks of the weights that a chain made for its next stage only
 
 
 def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
     """Do what a chain lacks, or list it; return 0 when its last run is finished."""
-    chain = Chain(steps_of(checked(composed["stages"]), typed), Planner(compose), composed["force"])
-    for overrides in chain.steps:
-        settings = check(compose(overrides)).settings
-        if settings.task.facts.vectors:
-            raise UserError(
-                f"stages: task={settings.task.name} compares vectors of sentences, and a chain is"
-                " of tasks with labels; use start=RUN"
-            )
+    planner = Planner(compose, composed["keep"])
+    stages = checked(composed["stages"])
+    *before, target = steps_of(stages, typed)
+    control = composed["control"]["equal"]
+    slot = Slot(0, stages[-1].task, 0, target, tuple(before), control)
+    for overrides in (*before, target):
+        refuse_vectors(planner.job(overrides))
+    chain = Chain(planner.controlled(slot), planner, composed["force"])
     if composed["plan"]:
         return chain.list()
     code = chain.finish(chain.last)
-    if code == FINISHED and not composed["keep"]:
+    if code == FINISHED and not planner.keep:
         chain.remove_passing()
     return code
 
 
 def steps_of(stages: Sequence[Stage], typed: Sequence[str]) -> list[list[str]]:
     """Return what is typed for each stage: what is common, its task, its own settings."""
-    common = [a for a in overrides_of(typed) if not is_typed([a], "plan", *CHAIN_KEYS)]
+    common = [a for a in overrides_of(typed) if not is_typed([a], "plan", "control", *CHAIN_KEYS)]
     common = [a for a in common if not is_typed([a], "own_process")]
     return [[*common, f"task={stage.task}", *stage.set] for stage in stages]
 
@@ -73,14 +69,12 @@ class Chain:
 
     def run_of(self, stage: int) -> Planned | None:
         """Return a stage's run and where it stands; None where the one before is not finished."""
-        start: list[str] = []
-        if stage:
-            before = self.run_of(stage - 1)
-            if before is None or before.state != "finished":
-                return None
-            start = [f"start.run={before.path}"]
+        before = self.run_of(stage - 1) if stage else None
+        if stage and (before is None or before.state != "finished"):
+            return None
         kept = [] if stage == self.last else ["save=delta"]
-        return self.planner.planned(Slot(0, "", 0, [*self.steps[stage], *start, *kept]))
+        typed = [*self.steps[stage], *kept]
+        return self.planner.starting(Slot(0, "", 0, typed), typed, before)
 
     def finish(self, stage: int, left: bool = False) -> int:
         """Do a stage and what it needs; `left`, its weights are needed too. Return its exit code.
@@ -92,7 +86,7 @@ class Chain:
         if run is not None and not forced:
             if run.state == "diverged" and stage < self.last:
                 return self._ends(stage, run)
-            if run.state == "finished" and stage < self.last and (not left or self._left(run)):
+            if run.state == "finished" and stage < self.last and (not left or run.left()):
                 return FINISHED
         if stage and (run is None or not self._is_whole(run) or left or forced):
             code = self.finish(stage - 1, left=True)
@@ -104,11 +98,11 @@ class Chain:
         run = self.run_of(stage)
         assert run is not None
         say(f"stage {stage + 1} of {len(self.steps)}: {run.name}")
-        if stage < self.last and not self._left(run):
-            self._mark(run)
+        if stage < self.last and not run.left() and not self.planner.keep:
+            mark(run)
         code = self._start(run)
         before = self.run_of(stage - 1) if stage else None
-        if code != FINISHED and before is not None and not self._left(before):
+        if code != FINISHED and before is not None and not before.left():
             # Another chain, which shares that stage, has ended and removed what it had made.
             code = self.finish(stage - 1, left=True) or self._start(run)
         self._done.add(stage)
@@ -129,27 +123,14 @@ class Chain:
 
     def _is_whole(self, run: Planned) -> bool:
         """Say whether a run is finished and left what is to be kept."""
-        return run.state == "finished" and ("save=delta" not in run.overrides or self._left(run))
-
-    def _left(self, run: Planned) -> bool:
-        return (run.path.with_name(f"{run.name}.delta") / ABOUT).is_file()
-
-    def _mark(self, run: Planned) -> None:
-        """Note that a run's weights are made for the next stage only."""
-        marks = run.path.parent / PASSING
-        marks.mkdir(parents=True, exist_ok=True)
-        (marks / run.name).touch()
+        return run.state == "finished" and ("save=delta" not in run.overrides or run.left())
 
     def remove_passing(self) -> None:
         """Remove the weights that were made for the next stage only."""
         for stage in range(self.last):
             run = self.run_of(stage)
-            mark = None if run is None else run.path.parent / PASSING / run.name
-            if run is not None and mark is not None and mark.is_file():
-                shutil.rmtree(run.path.with_name(f"{run.name}.delta"), ignore_errors=True)
-                mark.unlink()
-                with contextlib.suppress(OSError):
-                    mark.parent.rmdir()
+            if run is not None:
+                remove(run)
 
     def list(self) -> int:
         """Print a line a stage: where its run stands, its name, and the command that does it."""

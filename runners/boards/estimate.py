@@ -20,7 +20,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from results.errors import UserError
-from runners.boards.plan import Compose, Planned
+from runners.boards.planned import Compose, Planned
+from runners.config.typed import is_typed
 from runners.root import ROOT
 
 
@@ -75,7 +76,7 @@ def estimate(
     for run in runs:
         row = jobs.setdefault(run.slot.row, [])
         if run.slot.task not in [task for task, _ in row]:
-            row.append((run.slot.task, compose(run.overrides)))
+            row.append((run.slot.task, compose(_without_start(run))))
     shares = [list(jobs.items())[i::workers] for i in range(min(workers, len(jobs)))]
     processes = [
         subprocess.Popen(
@@ -105,6 +106,11 @@ def estimate(
         real += cells[row, task] * work["real"]
         seconds += cells[row, task] * Rates(**rates).seconds(Work(**work))
     return Estimate(len(runs), real, seconds / workers)
+
+
+def _without_start(run: Planned) -> list[str]:
+    """Return what is typed for a run, as if it began anew: its start may not be there yet."""
+    return [a for a in run.alone or run.overrides if not is_typed([a], "start")]
 
 
 def _search_path(environment: dict[str, str]) -> str:

@@ -4,35 +4,37 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
 from hydra._internal.utils import get_args_parser
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from results import record as records
 from results.errors import UserError
 from results.run_list import ListedRun, RunList
 from results.tables.trials import best_rate, trial_score
+from runners.boards.planned import Planned, Planner, Slot, with_stages
 from runners.config.acts import BOARD_KEYS, CHAIN_KEYS, Acts, Sweep
-from runners.config.check import check
 from runners.config.section import Section
+from runners.config.stages import Control
 from runners.config.typed import is_typed, key_of
-from runners.jobs.job import Job
 from runners.machine.processes import config_dir
-from runners.runs.lease import is_claimed
-
-Compose = Callable[[Sequence[str]], dict[str, Any]]
-
-
-State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
 
 
 def _is_of_a_run(argument: str) -> str:
     """Return what sets a run's keys; Hydra's own would have code run, others mean a command."""
-    elsewhere = ("hydra", "own_process", *CHAIN_KEYS, *BOARD_KEYS, *Acts.model_fields)
+    elsewhere = (
+        "hydra",
+        "own_process",
+        "start",
+        "control",
+        *CHAIN_KEYS,
+        *BOARD_KEYS,
+        *Acts.model_fields,
+    )
     if (
         argument.startswith("-")
         or ("=" not in argument and not argument.startswith("~"))
@@ -46,11 +48,41 @@ def _is_of_a_run(argument: str) -> str:
 OfARun = Annotated[str, AfterValidator(_is_of_a_run)]
 
 
+class Before(Section):
+    """A stage before a row's runs: its task, and settings of its own."""
+
+    task: str
+    set: list[OfARun] = Field(default_factory=list)
+
+
 class Entry(Section):
-    """A row of a board: what `method=` is given, and settings of its own."""
+    """A row of a board: what `method=` is given, and settings of its own.
+
+    With `stages`, each of its runs starts from what runs on these tasks left, which have the row's
+    method and settings too. With `control`, that chain is replaced by what it is compared with.
+    """
 
     method: str
     set: list[OfARun] = Field(default_factory=list)
+    stages: list[str | Before] = Field(default_factory=list)
+    control: Control | None = None
+
+    @model_validator(mode="after")
+    def _controls_a_chain(self) -> Entry:
+        if self.control is not None and not self.stages:
+            raise ValueError("control goes with stages, a list of the tasks before the row's own")
+        return self
+
+    @property
+    def before(self) -> list[Before]:
+        return [Before(task=s) if isinstance(s, str) else s for s in self.stages]
+
+    @property
+    def typed(self) -> str:
+        """What names the row: its method, settings and stages."""
+        after = [f"after {','.join(stage.task for stage in self.before)}"] if self.stages else []
+        control = [f"control={self.control}"] if self.control else []
+        return " ".join([self.method, *self.set, *after, *control])
 
 
 class Search(Section):
@@ -89,66 +121,25 @@ class Board(Section):
         return [Entry(method=m) if isinstance(m, str) else m for m in self.methods]
 
 
-@dataclass(frozen=True)
-class Slot:
-    """A place of a board: its row, counted from 0, task and seed, and what to type for its run."""
-
-    row: int
-    task: str
-    seed: int
-    overrides: list[str]
-
-
-@dataclass
-class Planned:
-    """One run of a board: its place, what to type for it, its name, and where it stands.
-
-    A run that waits for its learning rate has a name of no record. One that failed is done `again`.
-    """
-
-    slot: Slot
-    overrides: list[str]
-    name: str
-    path: Path
-    state: State = "missing"
-    score: float | None = None
-    seconds: float = 0.0
-    message: str = ""
-    again: bool = False
-
-    def claimed(self) -> bool:
-        """Say whether another process does the run now, whatever record there is already."""
-        return is_claimed(self.path.parent, self.name)
-
-    def look(self) -> State:
-        """Read again where the run stands."""
-        if self.state == "waiting":
-            return self.state
-        if self.path.exists():
-            try:
-                stored = records.read(self.path)
-            except UserError as error:  # a damaged record is named; the others go on
-                self.state, self.message = "failed", str(error)
-            else:
-                self.state, self.score = stored.status, stored.score
-                self.seconds = stored.whole_seconds or 0.0
-        else:
-            self.state = "claimed" if self.claimed() else "missing"
-        return self.state
-
-
 def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
     """Return each run's place and what to type: row, method, task, seed, then the user's own.
 
     Seeds change slowest, so that an unfinished board has all its methods.
     """
-    own = [a for a in overrides_of(typed) if not is_typed([a], *BOARD_KEYS)]
+    own = [a for a in overrides_of(typed) if not is_typed([a], *BOARD_KEYS, *CHAIN_KEYS)]
+
+    def run(row: Entry, task: str, seed: int, more: Sequence[str] = ()) -> list[str]:
+        named = [f"method={row.method}", f"task={task}", f"seed={seed}"]
+        return [*named, *board.set, *row.set, *more, *own]
+
     return [
         Slot(
             number,
             task,
             seed,
-            [f"method={row.method}", f"task={task}", f"seed={seed}", *board.set, *row.set, *own],
+            run(row, task, seed),
+            tuple(run(row, stage.task, seed, stage.set) for stage in row.before),
+            row.control,
         )
         for seed in board.seeds
         for task in board.tasks
@@ -162,11 +153,10 @@ def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Sl
     one = board.model_copy(update={"seeds": [search.seed], "tasks": tasks})
     apart = [] if is_typed(typed, "out") else [f"out=results/searches/{board.name}"]
     return [
-        Slot(
-            slot.row,
-            slot.task,
-            slot.seed,
-            [*slot.overrides, "protocol=select", *search.set, *apart, f"lr={rate:g}"],
+        replace(
+            slot,
+            overrides=[*slot.overrides, "protocol=select", *search.set, *apart, f"lr={rate:g}"],
+            stages=tuple([*stage, *apart] for stage in slot.stages),
         )
         for rate in search.lr
         for slot in expand(one, typed)
@@ -205,27 +195,11 @@ def search_command(typed: Sequence[str]) -> str:
     return shlex.join(["python", "run.py", *config_dir(), *chosen, "search=true", *rest])
 
 
-class Planner:
-    """Checks runs and finds out where they stand; reads data and weights once."""
-
-    def __init__(self, compose: Compose) -> None:
-        self.compose = compose
-        self.shelf: dict[str, Any] = {}
-
-    def planned(self, slot: Slot) -> Planned:
-        """Return a place's run, checked and named."""
-        job = Job(check(self.compose(slot.overrides)), shelf=self.shelf)
-        path = records.record_path(Path(job.config.settings.out), job.name)
-        run = Planned(slot, slot.overrides, job.name, path)
-        run.look()
-        return run
-
-
 def plan(
-    board: Board, typed: Sequence[str], compose: Compose, searching: bool = False
+    board: Board, typed: Sequence[str], planner: Planner, searching: bool = False
 ) -> list[Planned]:
     """Check every run, or every trial of the search, before any is started."""
-    planner, named = Planner(compose), as_typed(board, typed)
+    named = as_typed(board, typed)
     if board.search is not None and is_typed(typed, "lr"):
         raise UserError(f"{named} searches its learning rates: leave lr= out")
     if searching:
@@ -240,12 +214,22 @@ def plan(
         trials = [planner.planned(slot) for slot in expand_search(board, search, typed)]
         rates = best_rates(search, trials)
         runs = [_with_rate(r, rates.get(search.decides(r.slot)), board, planner) for r in runs]
+    _leave_weights(runs)
     twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
     if twice:
         raise UserError(
             f"{named}: {twice[0]} is asked for more than once; list each method, task and seed once"
         )
     return runs
+
+
+def _leave_weights(runs: Sequence[Planned]) -> None:
+    """Have a run that is a stage of another too leave its weights."""
+    stages = {stage.name for stage in with_stages(runs)} - {run.name for run in runs}
+    stages |= {run.before.name for run in runs if run.before is not None}
+    for run in runs:
+        if run.name in stages:
+            run.overrides = [*run.overrides, "save=delta"]
 
 
 def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], float]:
@@ -270,9 +254,7 @@ def _with_rate(run: Planned, rate: float | None, board: Board, planner: Planner)
     """Return the run at the rate that its search chose, or waiting for it."""
     slot = run.slot
     if rate is not None:
-        return planner.planned(
-            Slot(slot.row, slot.task, slot.seed, [*slot.overrides, f"lr={rate:g}"])
-        )
+        return planner.planned(replace(slot, overrides=[*slot.overrides, f"lr={rate:g}"]))
     name = f"{board.name}.waits.{slot.row}.{slot.task}.s{slot.seed}"
     return Planned(slot, slot.overrides, name, run.path.with_name(f"{name}.json"), "waiting")
 
@@ -281,6 +263,6 @@ def listed(board: Board, runs: Sequence[Planned]) -> RunList:
     """Return the list by which the board's tables count."""
     return RunList(
         board.name,
-        tuple(" ".join([row.method, *row.set]) for row in board.rows),
+        tuple(row.typed for row in board.rows),
         tuple(ListedRun(r.slot.row, r.slot.task, r.slot.seed, r.name) for r in runs),
     )

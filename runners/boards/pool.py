@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from results import record as records
-from runners.boards.plan import Planned
+from runners.boards.passing import mark
+from runners.boards.planned import Planned, Planner
 from runners.machine.console import say
 from runners.machine.processes import RUN_PY, config_dir, ending_with_this_process
 from runners.runs.run import CLAIMED
@@ -26,6 +27,7 @@ class Pool:
     """Runs planned runs in `workers` processes at a time and tells how far it is."""
 
     planned: list[Planned]
+    planner: Planner
     workers: int
     threads: int
     devices: list[str]
@@ -61,18 +63,41 @@ class Pool:
             process.wait()
 
     def _next(self) -> Planned | None:
-        """Take the first run that no other process does; None when nothing is left to take."""
+        """Take the first run that can be done now; None when nothing is left to take."""
         while not self._stopped:
             with self._lock:
+                self._drop_what_waits_in_vain()
                 if not self._left:
                     return None
-                run = next((r for r in self._left if not r.claimed()), None)
+                run = next((r for r in self._left if r.ready() and not r.claimed()), None)
                 if run is not None:
-                    self._left.remove(run)
+                    self._left = [one for one in self._left if one is not run]
+                    if run.state == "waiting":
+                        self.planner.go_on(run)
+                    if run.passing and not run.left():
+                        mark(run)
                     self.running.add(run.name)
                     return run
             time.sleep(WAIT)
         return None
+
+    def _drop_what_waits_in_vain(self) -> None:
+        """Leave out runs whose stage has ended without leaving weights."""
+        left: list[Planned] = []
+        while len(left) != len(self._left):
+            coming = {id(run) for run in self._left}
+            left, self._left = (
+                self._left,
+                [
+                    run
+                    for run in self._left
+                    if run.before is None
+                    or run.ready()
+                    or id(run.before) in coming
+                    or run.before.name in self.running
+                ],
+            )
+            self.ended += len(left) - len(self._left)
 
     def _work(self, worker: int) -> None:
         while (run := self._next()) is not None:
@@ -84,6 +109,9 @@ class Pool:
                     return
                 if claimed:  # by a process that was a moment earlier
                     self._left.append(run)
+                    continue
+                if run.look() not in records.DONE and not run.ready() and run.before is not None:
+                    self._left += [run.before, run]  # another process removed what it starts from
                     continue
                 self.ended += 1
                 if run.look() not in records.DONE and run.state != "failed":

@@ -92,8 +92,8 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
         raise UserError("text= goes with embed=RUN, and changes nothing else")
     if board and chain:
         raise UserError("board= and stages= are two acts; give a command one of them")
-    if is_typed(typed, "keep") and not chain:
-        raise UserError("keep= would change nothing: it goes with stages=[A,B]")
+    if is_typed(typed, "keep") and not (chain or board):
+        raise UserError("keep= would change nothing: it goes with stages=[A,B] or board=NAME")
     shared = ("board", "plan") if chain else ("board",)
     idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key not in shared]
     if idle and not board:

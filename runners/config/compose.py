@@ -19,7 +19,7 @@ from methods.registry import default_options, registered
 from results.errors import UserError, nearest
 from runners.config.own_files import check_own_files
 from runners.config.resolvers import refuse_resolvers
-from runners.config.stages import spelled_out
+from runners.config.spelling import spelled_out
 from runners.config.texts import with_texts
 from runners.config.typed import check_typed, is_typed, readable
 from runners.root import CONFIGS

@@ -71,7 +71,7 @@ class Budget(Section):
     buckets: int = Field(default=16, ge=1)  # what records that do not say it had
     max_length: int = Field(ge=4)
     truncate: Truncate = "head"  # what records that do not say it had
-    schedule: Literal["linear", "constant"]
+    schedule: Literal["linear", "constant", "slanted_triangular"]
     warmup: float = Field(ge=0, lt=1)
     weight_decay: float = Field(ge=0)
     max_grad_norm: float = Field(gt=0)
@@ -177,10 +177,24 @@ class Start(Section):
     run: Place | None = None
     head: Literal["drawn", "keep"] = "drawn"
 
+
+class Control(Section):
+    """What a run is compared with in place of a chain: its target alone, trained as much.
+
+    `equal` says what is as much: optimizer updates, or rows of training data. `stages` are the
+    tasks that the chain has before its target. `steps` is what the target's budget has without
+    this, and `train` the hash of what it trains on.
+    """
+
+    equal: Literal["updates", "data"] | None = None
+    stages: list[str] = Field(default_factory=list)
+    steps: int | None = None
+    train: str | None = None
+
     @model_validator(mode="after")
-    def _keeps_a_head_of_a_run(self) -> Start:
-        if self.head == "keep" and self.run is None:
-            raise ValueError("start.head=keep goes with start=RUN, whose head is kept")
+    def _is_of_a_chain(self) -> Control:
+        if (self.equal is None) != (not self.stages):
+            raise ValueError("control=updates and control=data go with stages=[A,B]")
         return self
 
 
@@ -199,6 +213,7 @@ class Settings(Section):
     speed: Speed
     checkpoint: Checkpoint = Field(exclude=True)
     start: Start = Start()
+    control: Control = Control()
     seed: int = Field(ge=0, lt=2**32)
     lr: float | None = Field(default=None, gt=0)
     precision: Precision | None = None
@@ -210,8 +225,10 @@ class Settings(Section):
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out a start from pretrained weights, of which older records say nothing."""
+        """Leave out what older records say nothing of, where it is as they were."""
         dumped: dict[str, Any] = dump(self)
         if self.start.run is None:
             dumped.pop("start", None)
+        if self.control.equal is None:
+            dumped.pop("control", None)
         return dumped

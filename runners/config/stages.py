@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from pydantic import Field, TypeAdapter, ValidationError
@@ -16,6 +16,8 @@ from results.errors import UserError
 from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.typed import is_typed
+
+Control = Literal["updates", "data", "reversed"]
 
 _OF_ONE = re.compile(r"stages\.([^.=]+)\.([^=]+=.*)", flags=re.DOTALL)
 
@@ -27,10 +29,10 @@ class Stage(Section):
     set: list[str] = Field(default_factory=list)
 
 
-def spelled_out(arguments: Sequence[str]) -> list[str]:
+def with_stages_own(arguments: Sequence[str]) -> list[str]:
     """Return what was typed with each stage's own settings inside `stages=`, and short keys whole.
 
-    `start=` is short for `start.run=`, and `mlm.` for `task.mlm.`.
+    `start=` is short for `start.run=`, `control=` for `control.equal=`, `mlm.` for `task.mlm.`.
     A stage that is not there, or a task beside `stages=`, is a UserError.
     """
     rest, masked, of_stages, listed = [], [], [], None
@@ -46,9 +48,13 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
         elif argument.startswith("mlm."):
             masked.append(argument)
             rest.append(f"task.{argument}")
+        elif argument.startswith("control="):
+            rest.append(f"control.equal={_control(argument.partition('=')[2])}")
         else:
             rest.append(argument)
     if listed is None:
+        if _names_a_control(rest) and not is_typed(rest, "control.stages"):
+            raise UserError("control= is of a chain: name its stages by stages=[A,B]")
         if of_stages:
             number, setting = of_stages[0]
             raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
@@ -61,14 +67,25 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
         raise UserError("start= and stages= name two starts: put that run's task into stages= too")
     if not of_stages:
         return rest
-    stages = [stage.model_dump() for stage in checked(_value(listed))]
+    stages = checked(_value(listed))
     for number, setting in of_stages:
         if not number.isdecimal() or int(number) >= len(stages):
             raise UserError(
                 f"stages.{number}.{setting}: stages count from 0 to {len(stages) - 1} in {listed}"
             )
-        stages[int(number)]["set"].append(setting)
-    return [_written(stages) if argument is listed else argument for argument in rest]
+        stages[int(number)].set.append(setting)
+    return [f"stages={written(stages)}" if argument is listed else argument for argument in rest]
+
+
+def _names_a_control(arguments: Sequence[str]) -> bool:
+    return any(re.match(r"\+*control\.equal=(?!null$)", argument) for argument in arguments)
+
+
+def _control(value: str) -> str:
+    known = ("null", *get_args(Control))
+    if value not in known:
+        raise UserError(f"control={value} is no control (known: {', '.join(known[1:])})")
+    return value
 
 
 def checked(value: Any) -> list[Stage]:
@@ -91,13 +108,13 @@ def _value(argument: str) -> Any:
     return override.value()
 
 
-def _written(stages: Sequence[dict[str, Any]]) -> str:
+def written(stages: Sequence[Stage]) -> str:
     """Return stages in Hydra's own notation."""
     parts = []
     for stage in stages:
-        settings = ",".join(_quoted(setting) for setting in stage["set"])
-        parts.append(f"{{task:{stage['task']},set:[{settings}]}}")
-    return f"stages=[{','.join(parts)}]"
+        settings = ",".join(_quoted(setting) for setting in stage.set)
+        parts.append(f"{{task:{stage.task},set:[{settings}]}}")
+    return f"[{','.join(parts)}]"
 
 
 def _quoted(text: str) -> str:

@@ -40,10 +40,12 @@ def identity(
     head = {"head": "drawn"} if weights.head and task.facts.head == "texts" else {}
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
     start = {} if predecessor is None else {"start": _start(predecessor, settings.start.head)}
+    control = settings.control.model_dump(include={"equal", "stages"})
     return {
         **head,
         **start,
         **masked,
+        **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),
         "lr": config.lr,

@@ -92,6 +92,8 @@ def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None
     """
     named = settings.start.run
     if named is None:
+        if settings.start.head == "keep":
+            raise UserError("start.head=keep goes with start=RUN, whose head is kept")
         return None
     folder = Path(named).expanduser()
     before = _of_delta(named, folder) if folder.is_dir() else _of_record(named, settings.out)

@@ -23,8 +23,18 @@ def evaluation_steps(budget: Budget, order: Order) -> list[int]:
     return sorted({*range(every, last + 1, every), last})
 
 
+SLANT = (
+    32  # the highest rate over the lowest, Howard and Ruder 2018 (arXiv 1801.06146), section 3.2
+)
+
+
 def learning_rate_factor(budget: Budget, steps: int) -> Callable[[int], float]:
-    """Return the schedule: linear warm-up from 0, then linear decay to 0 or a constant 1."""
+    """Return the schedule: linear warm-up from 0, then linear decay to 0 or a constant 1.
+
+    The slanted triangle of ULMFiT rises and falls between 1/32 and 1 instead.
+    """
+    if budget.schedule == "slanted_triangular":
+        return lambda step: _slanted(step, steps, math.floor(budget.warmup * steps))
     warmup = math.ceil(budget.warmup * steps)
 
     def factor(step: int) -> float:
@@ -35,3 +45,8 @@ def learning_rate_factor(budget: Budget, steps: int) -> Callable[[int], float]:
         return max(0.0, (steps - step) / max(1, steps - warmup))
 
     return factor
+
+
+def _slanted(step: int, steps: int, cut: int) -> float:
+    share = step / cut if step < cut else 1 - (step - cut) / max(1, steps - cut)
+    return (1 + max(0.0, share) * (SLANT - 1)) / SLANT

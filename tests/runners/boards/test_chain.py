@@ -12,7 +12,7 @@ import pytest
 
 from results.errors import UserError
 from results.record import Record, read_all
-from runners.config.stages import spelled_out
+from runners.config.spelling import spelled_out
 from tests import forked
 from tests.conftest import Cli, composed, tiny
 

@@ -152,6 +152,11 @@ def test_schedules_have_their_published_shape() -> None:
     assert [linear(s) for s in (0, 5, 10, 55, 100)] == [0.0, 0.5, 1.0, 0.5, 0.0]
     constant = learning_rate_factor(_budget(warmup=0.0, schedule="constant"), 100)
     assert [constant(s) for s in (0, 50, 99)] == [1.0, 1.0, 1.0]
+    slanted = learning_rate_factor(_budget(warmup=0.1, schedule="slanted_triangular"), 100)
+    # Howard and Ruder's p is t/cut, then 1 - (t - cut) / (cut (1/f - 1)), with cut = 10, f = .1.
+    expected = [(1 + p * 31) / 32 for p in (0, 0.5, 1, 0.5, 0)]
+    assert [slanted(s) for s in (0, 5, 10, 55, 100)] == pytest.approx(expected)
+    assert min(slanted(s) for s in range(101)) == pytest.approx(1 / 32)
 
 
 @pytest.mark.parametrize(

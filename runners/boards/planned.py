@@ -1,0 +1,204 @@
+"""Runs of a board or a chain: what to type for each, its name, and where it stands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from results import record as records
+from results.errors import UserError
+from runners.config.check import check
+from runners.config.stages import Control
+from runners.jobs.job import Job
+from runners.models.about import ABOUT
+from runners.runs.lease import is_claimed
+from runners.training.order import Order
+from runners.training.schedule import total_steps
+
+Compose = Callable[[Sequence[str]], dict[str, Any]]
+State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A place of a board: its row, counted from 0, task and seed, and what to type for its run.
+
+    `stages` are the runs before it, each as it is typed, and `control` replaces the chain.
+    """
+
+    row: int
+    task: str
+    seed: int
+    overrides: list[str]
+    stages: tuple[list[str], ...] = ()
+    control: Control | None = None
+
+
+@dataclass
+class Planned:
+    """One run of a board: its place, what to type for it, its name, and where it stands.
+
+    A run that waits for its learning rate, or for the run `before` whose weights it starts from,
+    has a name of no record. `alone` is what is typed for it but its start. One that failed is done
+    `again`. The weights of one that is `passing` are for the next run only.
+    """
+
+    slot: Slot
+    overrides: list[str]
+    name: str
+    path: Path
+    state: State = "missing"
+    score: float | None = None
+    seconds: float = 0.0
+    message: str = ""
+    again: bool = False
+    alone: list[str] = field(default_factory=list)
+    before: Planned | None = None
+    passing: bool = False
+
+    def claimed(self) -> bool:
+        """Say whether another process does the run now, whatever record there is already."""
+        return self.state != "waiting" and is_claimed(self.path.parent, self.name)
+
+    def look(self) -> State:
+        """Read again where the run stands."""
+        if self.state == "waiting":
+            return self.state
+        if self.path.exists():
+            try:
+                stored = records.read(self.path)
+            except UserError as error:  # a damaged record is named; the others go on
+                self.state, self.message = "failed", str(error)
+            else:
+                self.state, self.score = stored.status, stored.score
+                self.seconds = stored.whole_seconds or 0.0
+        else:
+            self.state = "claimed" if self.claimed() else "missing"
+        return self.state
+
+    @property
+    def delta(self) -> Path:
+        """The folder in which a run leaves its weights."""
+        return self.path.with_name(f"{self.name}.delta")
+
+    def left(self) -> bool:
+        """Say whether the run's weights are there."""
+        return self.state == "finished" and (self.delta / ABOUT).is_file()
+
+    def ready(self) -> bool:
+        """Say whether what the run starts from is there."""
+        return self.before is None or self.before.left()
+
+    def until(self) -> State:
+        """Return where the run stands, or the run that it waits for."""
+        waits = self.state == "waiting" and self.before is not None
+        return self.before.until() if waits and self.before is not None else self.state
+
+
+def with_stages(runs: Iterable[Planned]) -> list[Planned]:
+    """Return runs with those that they start from, each once and before what starts from it."""
+    ordered: dict[int, Planned] = {}
+    for run in runs:
+        chain, stage = [run], run.before
+        while stage is not None:
+            chain.append(stage)
+            stage = stage.before
+        ordered.update((id(one), one) for one in reversed(chain))
+    return list(ordered.values())
+
+
+class Planner:
+    """Checks runs and finds out where they stand; reads data and weights once.
+
+    A stage that several runs start from is one run; with `keep`, its weights stay.
+    """
+
+    def __init__(self, compose: Compose, keep: bool = False) -> None:
+        self.compose, self.keep = compose, keep
+        self.shelf: dict[str, Any] = {}
+        self._stages: dict[tuple[tuple[str, ...], ...], Planned] = {}
+
+    def job(self, overrides: Sequence[str]) -> Job:
+        """Return what is typed as a checked job."""
+        return Job(check(self.compose(overrides)), shelf=self.shelf)
+
+    def planned(self, slot: Slot) -> Planned:
+        """Return a place's run, checked and named, with the runs before it."""
+        if slot.stages:
+            for overrides in [*slot.stages, slot.overrides]:
+                refuse_vectors(self.job(overrides))
+        *stages, last = self.controlled(slot)
+        before: Planned | None = None
+        for n, overrides in enumerate(stages):
+            chain = tuple(map(tuple, stages[: n + 1]))
+            if chain not in self._stages:
+                place = Slot(slot.row, f"stage {n + 1} of {slot.task}", slot.seed, overrides)
+                self._stages[chain] = self.starting(place, [*overrides, "save=delta"], before)
+                self._stages[chain].passing = not self.keep
+            before = self._stages[chain]
+        return self.starting(slot, last, before)
+
+    def starting(self, slot: Slot, alone: list[str], before: Planned | None) -> Planned:
+        """Return a run that starts from another, waiting until that is finished."""
+        start = []
+        if before is not None and before.state == "finished":
+            start = [f"start.run={before.path}"]
+        job = self.job([*alone, *start])
+        waits = before is not None and not start
+        name = f"waits.{slot.row}.{slot.task}.s{slot.seed}" if waits else job.name
+        path = records.record_path(Path(job.config.settings.out), name)
+        state: State = "waiting" if waits else "missing"
+        run = Planned(slot, [*alone, *start], name, path, state, alone=alone, before=before)
+        run.look()
+        return run
+
+    def go_on(self, run: Planned) -> None:
+        """Name a run that waited for the one before it, and find out where it stands."""
+        now = self.starting(run.slot, run.alone, run.before)
+        run.overrides, run.name, run.path = now.overrides, now.name, now.path
+        run.state, run.score, run.seconds = now.state, now.score, now.seconds
+
+    def controlled(self, slot: Slot) -> list[list[str]]:
+        """Return what is typed for each run of a place, the last one its own."""
+        chain = [*slot.stages, slot.overrides]
+        if slot.control is None:
+            return chain
+        *before, target = chain
+        if slot.control == "reversed":
+            if len(before) < 2:
+                raise UserError("control=reversed: a single stage before the target has one order")
+            return [*reversed(before), target]
+        jobs = [self.job(overrides) for overrides in chain]
+        own = jobs[-1]
+        typed = [
+            f"control.equal={slot.control}",
+            f"control.stages=[{','.join(job.config.settings.task.name for job in jobs[:-1])}]",
+        ]
+        if slot.control == "updates":
+            plain = own.config.settings.budget.steps
+            typed += [f"control.steps={plain or 'null'}", f"budget.steps={sum(map(updates, jobs))}"]
+        else:
+            rows = sum(len(job.data.train) for job in jobs)
+            typed += [f"control.train='{own.data.train.sha256}'", f"data.train_size={rows}"]
+        return [[*target, *typed]]
+
+
+def refuse_vectors(job: Job) -> None:
+    """Refuse a task without labels in a chain."""
+    task = job.config.settings.task
+    if task.facts.vectors:
+        raise UserError(
+            f"stages: task={task.name} compares vectors of sentences, and a chain is of tasks with"
+            " labels; use start=RUN"
+        )
+
+
+def updates(job: Job) -> int:
+    """Return the number of a run's optimizer steps."""
+    settings = job.config.settings
+    alike = np.ones(len(job.data.train), dtype=np.int64)  # lengths do not change the number
+    return total_steps(settings.budget, Order.of(settings.seed, alike, settings.budget))

@@ -1,0 +1,13 @@
+"""Spells out what stands for several keys on a command line, before Hydra reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from runners.config.recipes import with_recipe
+from runners.config.stages import with_stages_own
+
+
+def spelled_out(arguments: Sequence[str]) -> list[str]:
+    """Return what was typed with its recipe, and settings of single stages, as Hydra's keys."""
+    return with_stages_own(with_recipe(arguments))

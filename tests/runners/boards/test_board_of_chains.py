@@ -1,0 +1,235 @@
+"""Rows of a board may be chains: stages are shared, ordered, and their weights last as needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
+
+import pytest
+
+from results.record import Record, read_all
+from results.run_list import read_list
+from results.tables.collect import tables
+from runners.boards.planned import Planner, updates
+from tests import forked
+from tests.conftest import Cli, composed
+from tests.runners.boards.test_board import WORKERS, Folder, forked_runs, small  # noqa: F401
+
+AFTER = "{method: full, stages: [mnli]}"
+ROWS = f"board.methods=[full,{AFTER}]"
+SMALL = ("board.seeds=[1]", "threads=1", "budget.steps=4")
+
+
+def _by_name(out: Path) -> dict[tuple[str, str], Record]:
+    """Return records by task and what tables call their rows."""
+    records = read_all(out)
+    return {
+        (p.record.task, row.method): p.record
+        for table in tables(records)
+        for row in table.rows
+        for cell in row.cells.values()
+        for p in cell.points
+        if p.record is not None
+    }
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_stages_are_shared_and_their_weights_stay_until_no_run_needs_them(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    given = [*small(tiny_folder("bert"), ROWS, *SMALL), "board.tasks=[rte,mrpc]"]
+    listed = cli(*given, "plan=true", "estimate=false")
+    assert listed.code == 0, listed.err
+    states = [line.split()[0] for line in listed.out.splitlines()]
+    assert sorted(states) == ["missing"] * 3 + ["waiting"] * 2
+    assert sum("task=mnli" in line for line in listed.out.splitlines()) == 1
+    assert all("start=RUN" in x for x in listed.out.splitlines() if x.startswith("waiting"))
+    done = cli(*given, *WORKERS)
+    assert done.code == 0, done.err
+    records = _by_name(out)
+    assert set(records) == {
+        ("mnli", "full"), ("rte", "full"), ("mrpc", "full"),
+        ("rte", "full after mnli"), ("mrpc", "full after mnli"),
+    }  # fmt: skip
+    stage = records["mnli", "full"].run
+    for task in ("rte", "mrpc"):
+        assert records[task, "full after mnli"].weights["start"]["run"] == stage
+    assert not [*out.glob("*.delta"), *out.glob(".stages")]
+    assert "0 to do" in cli(*given, *WORKERS).err
+    # Another target later: the stage is done again, and leaves the same.
+    more = cli(*given[:-1], "board.tasks=[rte,mrpc,cola]", "keep=true", *WORKERS)
+    assert more.code == 0, more.err
+    assert _by_name(out)["cola", "full after mnli"].weights["start"]["run"] == stage
+    assert [p.stem for p in out.glob("*.delta")] == [stage]
+    # The same chain on the command line is the same run.
+    before = {p: p.stat().st_mtime_ns for p in out.glob("*.json")}
+    common = [a for a in next(x for x in listed.out.splitlines() if "waiting" in x).split()
+              if "=" in a and not a.startswith(("task=", "start="))]  # fmt: skip
+    assert cli("stages=[mnli,rte]", *common).code == 0
+    assert {p: p.stat().st_mtime_ns for p in out.glob("*.json")} == before
+    wrote = cli(*given, "plan=true", "estimate=false", f"list={tmp_path}")
+    assert wrote.code == 0, wrote.err
+    runs = read_list(tmp_path / "smoke" / "runs.json")
+    assert runs.methods == ("full", "full after mnli")
+    assert {one.run for one in runs.runs} == {r.run for k, r in records.items() if k[0] != "mnli"}
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_task_of_the_board_may_be_a_stage_of_another(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """The run is done once, and leaves its weights."""
+    given = [*small(tiny_folder("bert"), ROWS, *SMALL), "board.tasks=[mnli,rte]"]
+    done = cli(*given, *WORKERS)
+    assert done.code == 0, done.err
+    records = read_all(tmp_path / "runs")
+    assert len(records) == 4
+    [plain] = [r.run for r in records if r.task == "mnli" and "start" not in r.weights]
+    assert (tmp_path / "runs" / ".logs" / f"{plain}.log").read_text().count("step 4/4") == 1
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_what_waits_for_a_stage_that_diverged_is_left_and_said(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    rows = "board.methods=[full,{method: full, stages: [{task: mnli, set: ['lr=1e30']}]}]"
+    given = [*small(tiny_folder("bert"), rows, *SMALL), "board.tasks=[rte,mrpc]"]
+    done = cli(*given, *WORKERS)
+    assert done.code == 1
+    assert "\ndiverged: mnli.full" in done.err
+    assert "2 finished" in cli(*given, *WORKERS).err
+    assert sorted(r.status for r in read_all(tmp_path / "runs")) == ["diverged"] + ["finished"] * 2
+    assert "3 to do" in cli(*given, *WORKERS, "retry=failed").err
+
+
+def test_killed_in_each_stage_a_board_ends_as_if_it_had_not_been(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = small(tiny_folder("bert"), f"board.methods=[{AFTER}]", *SMALL, "checkpoint.steps=2")
+    given += ["budget.steps=12", "board.tasks=[rte]", "workers=1"]
+    killed: list[str] = []
+
+    class Popen(forked.Popen):
+        """A process that is killed at its first checkpoint."""
+
+        def __init__(self, command: list[str], **more: Any) -> None:
+            self.task = next(a for a in command if a.startswith("task=")).removeprefix("task=")
+            self.cut = any(a.endswith("cut") for a in command) and self.task not in killed
+            super().__init__(command, **more)
+
+        def wait(self) -> int:
+            while self.cut and self._process.is_alive():
+                if list((tmp_path / "cut").glob(f".checkpoints/{self.task}.*/step*")):
+                    os.kill(self._process.pid or 0, signal.SIGKILL)
+                    killed.append(self.task)
+                    self.cut = False
+            return super().wait()
+
+    wrapped = Mock(wraps=subprocess, Popen=Popen)
+    monkeypatch.setattr("runners.boards.pool.subprocess", wrapped)
+    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
+    codes = [cli(*given, f"out={tmp_path / 'cut'}").code for _ in range(3)]
+    assert killed == ["mnli", "rte"]
+    assert codes == [1, 1, 0]
+    whole, cut = _by_name(tmp_path / "whole"), _by_name(tmp_path / "cut")
+    assert set(whole) == set(cut) == {("mnli", "full"), ("rte", "full after mnli")}
+    for key in whole:
+        for name in ("run", "losses", "trained_sha256", "predictions", "scores"):
+            assert getattr(whole[key], name) == getattr(cut[key], name), (key, name)
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_controls_train_the_target_alone_as_much(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    rows = ", ".join(
+        ["full", AFTER, *(f"{AFTER[:-1]}, control: {c}}}" for c in ("updates", "data"))]
+    )
+    given = [*small(tiny_folder("bert"), f"board.methods=[{rows}]"), "board.tasks=[rte]"]
+    given += ["board.seeds=[1]", "budget.steps=null", "budget.epochs=1"]
+    done = cli(*given, *WORKERS)
+    assert done.code == 0, done.err
+    records = _by_name(tmp_path / "runs")
+    plain, chain = records["rte", "full"], records["rte", "full after mnli"]
+    stage = records["mnli", "full"]
+    by_updates = records["rte", "full, as many updates as after mnli"]
+    by_data = records["rte", "full, as many rows as after mnli"]
+    assert by_updates.steps == (plain.steps or 0) + (stage.steps or 0)
+    assert chain.steps == plain.steps
+    train = {k: r.data["splits"]["train"]["rows"] for k, r in records.items()}
+    assert train["rte", "full, as many rows as after mnli"] == (
+        train["mnli", "full"] + train["rte", "full"]
+    )
+    assert by_data.steps == 2 * (plain.steps or 0)
+    # All four stand in one column of one table.
+    [table] = tables([plain, chain, by_updates, by_data])
+    assert table.tasks == ("rte",)
+    assert len(table.rows) == 4
+    assert len({r.run for r in (plain, chain, by_updates, by_data)}) == 4
+    assert "control" not in json.dumps(plain.config)
+
+
+def test_a_chain_on_the_command_line_has_controls_too(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    model = [f"model.name_or_path={tiny_folder('bert')}", "budget=smoke", "data=embedded"]
+    given = ["plan=true", "data.train_size=32", "data.eval_size=20", *model]
+    [line] = cli("stages=[mnli,rte]", "control=updates", *given).out.splitlines()
+    planner = Planner(lambda overrides: composed(tuple(overrides)))
+    jobs = [planner.job([f"task={t}", *given[1:]]) for t in ("mnli", "rte")]
+    assert f"budget.steps={sum(map(updates, jobs))}" in line
+    assert "control.equal=updates" in line
+    three = cli("stages=[mnli,qnli,rte]", "control=reversed", *given)
+    tasks = [a for x in three.out.splitlines() for a in x.split() if a.startswith("task=")]
+    assert tasks == ["task=qnli", "task=mnli", "task=rte"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["stages=[mnli,rte]", "control=reversed"], "one order"),
+        (["stages=[mnli,rte]", "control=upsidedown"], "known: updates, data, reversed"),
+        (["control=updates"], "name its stages by stages=[A,B]"),
+        (["board=smoke", "board.methods=[{method: full, control: data}]"], "goes with stages"),
+        (["board=smoke", "board.methods=[{method: full, stages: [mnlii]}]"], "mnli"),
+        (["board=smoke", "board.methods=[{method: full, stages: [sts]}]"], "compares vectors"),
+        (["board=smoke", "board.methods=[{method: full, stages: [{task: mnli, set: [seed]}]}]"],
+         "sets nothing of a run"),
+        (["board=smoke", "board.set=['start=X']"], "sets nothing of a run"),
+    ],
+)  # fmt: skip
+def test_wrong_chains_of_boards_and_controls_are_one_line(
+    typed: list[str], said: str, cli: Cli
+) -> None:
+    done = cli("data=embedded", *typed)
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert said in done.err
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_weights_that_another_process_removed_are_made_again(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, removed = tmp_path / "runs", []
+
+    class Popen(forked.Popen):
+        def __init__(self, command: list[str], **more: Any) -> None:
+            if "task=rte" in command and not removed:
+                removed.extend(out.glob("*.delta"))
+                shutil.rmtree(removed[0])
+            super().__init__(command, **more)
+
+    wrapped = Mock(wraps=subprocess, Popen=Popen)
+    monkeypatch.setattr("runners.boards.pool.subprocess", wrapped)
+    given = small(tiny_folder("bert"), f"board.methods=[{AFTER}]", *SMALL, "board.tasks=[rte]")
+    done = cli(*given, "workers=1")
+    assert done.code == 0, done.err
+    assert len(removed) == 1
+    assert {r.status for r in read_all(out)} == {"finished"}

@@ -1,0 +1,93 @@
+"""Recipes: each piece by itself, what is typed counts more, and what is wrong is one line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results.errors import UserError
+from results.record import read_all
+from runners.config.recipes import FOLDER, _switched
+from runners.config.spelling import spelled_out
+from tests.conftest import Cli, composed, configure, tiny
+from tests.runners.boards.test_chain import Folder, started  # noqa: F401
+
+SUN = {
+    "budget": ["budget.batch_size=24", "budget.epochs=4", "budget.max_length=512", "lr=2e-5"],
+    "schedule": ["budget.schedule=linear", "budget.warmup=0.1"],
+    "long_texts": ["budget.truncate=head_tail"],
+    "layer_rates": ["method.llrd.decay=0.95", "method=[llrd]"],
+}
+
+
+def test_suns_recipe_is_what_the_paper_says() -> None:
+    config = configure(*spelled_out(["recipe=sun2019", "task=sst2", "data=embedded"]))
+    budget = config.settings.budget
+    assert (budget.batch_size, budget.epochs, budget.max_length, config.lr) == (24, 4, 512, 2e-5)
+    assert (budget.schedule, budget.warmup, budget.truncate) == ("linear", 0.1, "head_tail")
+    [method] = config.method_options()
+    assert (method["name"], method["decay"]) == ("llrd", 0.95)
+
+
+@pytest.mark.parametrize("piece", SUN)
+def test_each_piece_is_switched_by_itself(piece: str) -> None:
+    every = set(spelled_out(["recipe=sun2019"]))
+    assert every - set(spelled_out(["recipe=sun2019", f"recipe.{piece}=false"])) == set(SUN[piece])
+
+
+def test_a_piece_that_is_off_is_switched_on_and_has_options() -> None:
+    typed = ["recipe=sun2019", "recipe.layers=true", "method.head_layers.pool=mean", "task=sst2"]
+    config = composed(tuple(spelled_out(typed)))
+    assert set(config["method"]) == {"llrd", "head_layers"}
+    assert config["method"]["head_layers"]["pool"] == "mean"
+
+
+def test_what_is_typed_counts_more() -> None:
+    typed = ["recipe=sun2019", "budget.epochs=2", "lr=1e-3", "method=bitfit", "task=cola"]
+    config = composed(tuple(spelled_out(typed)))
+    assert (config["budget"]["epochs"], config["lr"]) == (2, 1e-3)
+    assert list(config["method"]) == ["bitfit"]
+
+
+def test_lp_ft_trains_the_head_and_goes_on_from_it(
+    cli: Cli,
+    tiny_folder: Folder,
+    tmp_path: Path,
+    started: list[list[str]],  # noqa: F811
+) -> None:
+    given = [a for a in tiny(tiny_folder("bert"), "budget.steps=3") if not a.startswith("task=")]
+    done = cli("recipe=lp_ft", "task=rte", "keep=true", *given)
+    assert done.code == 0, done.err
+    assert len(started) == 2
+    probe, target = sorted(read_all(tmp_path / "runs"), key=lambda r: len(r.config))
+    assert (probe.methods, target.methods) == (["linear"], ["full"])
+    assert target.config["start"] == {"run": probe.run, "head": "keep"}
+    assert probe.parameters["trainable_without_head"] == 0
+    assert target.parameters["trainable_without_head"] > 0
+    swept = spelled_out(["-m", "recipe=lp_ft", "task=rte, mrpc"])
+    assert [a.count("task:rte") + a.count("task:mrpc") for a in swept] == [0, 4]
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["recipe=lpft", "task=rte"], "did you mean lp_ft?"),
+        (["recipe=nothing", "task=rte"], "known: lp_ft, sun2019"),
+        (["recipe=lp_ft"], "name it by task=NAME"),
+        (["recipe=lp_ft", "stages=[mnli,rte]"], "stages= of several"),
+        (["recipe=lp_ft", "board=smoke"], "board= of several"),
+        (["recipe.layers=true"], "of no recipe"),
+        (["recipe=sun2019", "recipe.layer=true"], "has the pieces budget, schedule"),
+        (["recipe=sun2019", "recipe.layers=maybe"], "true or false"),
+    ],
+)
+def test_wrong_recipes_are_named(typed: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        spelled_out(typed)
+
+
+def test_every_shipped_recipe_can_be_read() -> None:
+    names = [path.stem for path in FOLDER.glob("*.yaml")]
+    assert names
+    assert all(_switched(name, []) for name in names)
