@@ -100,7 +100,8 @@ class Method:
     (what trains besides the head, or else what changes) are for the table of methods. `added` holds
     options that a released method was given later, each with the value at which it does what it did
     before: at that value a run's name and record leave the option out, so that older records stand
-    for the same run.
+    for the same run. `of_whole_texts` says what it does to the answer to a whole text, where that
+    is nothing for a head that predicts single tokens: such a task then refuses it.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -120,6 +121,7 @@ class Method:
     needs: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
     added: ClassVar[Options] = {}
+    of_whole_texts: ClassVar[str] = ""
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}

@@ -35,6 +35,7 @@ class Rdrop(Method):
     paper: ClassVar[str] = "Liang, Wu et al. 2021"
     trains: ClassVar[str] = "two passes are pulled together"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    of_whole_texts: ClassVar[str] = "compares answers to whole texts"
     no_strength: ClassVar[Options | None] = {"alpha": 0}
     other_dropout: ClassVar[bool] = True
 

@@ -39,6 +39,7 @@ class Sift(Method):
     paper: ClassVar[str] = "He et al. 2021"
     trains: ClassVar[str] = "predictions smooth around normalised embeddings, adversarially"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    of_whole_texts: ClassVar[str] = "compares answers to whole texts"
     no_strength: ClassVar[Options | None] = {"weight": 0}
     other_dropout: ClassVar[bool] = True
 

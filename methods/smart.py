@@ -38,6 +38,7 @@ class Smart(Method):
     paper: ClassVar[str] = "Jiang et al. 2020"
     trains: ClassVar[str] = "predictions smooth around the words, adversarially"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    of_whole_texts: ClassVar[str] = "compares answers to whole texts"
     added: ClassVar[Mapping[str, Any]] = {"proximal": 0.0, "average": 0.99}
     no_strength: ClassVar[Options | None] = {"weight": 0}
     other_dropout: ClassVar[bool] = True

@@ -65,7 +65,9 @@ class Record:
     `micro_batch` is the rows a part of a batch had once memory ran out; gradients were added up.
     `resumed` lists the steps from which the run went on after it was killed; seconds are the sum.
     `predictions` holds for each report split one prediction an example, and the gold `references`
-    where there are any.
+    where there are any; of text with masked tokens there is one for each of these.
+    `measured` holds for each report split what no score counts, such as the perplexity of masked
+    text, `before` and `after` training; a record without it does not name it.
     `content_sha256` hashes all the rest, when the record is written; older ones have none.
     """
 
@@ -89,6 +91,7 @@ class Record:
     best_on_dev: dict[str, Any] | None = None
     selected: dict[str, Any] | None = None
     predictions: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    measured: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
     method_reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     stored_bytes: int | None = None
@@ -126,6 +129,8 @@ class Record:
         Half of a surrogate pair, which a path of odd bytes has, becomes a question mark.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        if not self.measured:
+            del fields["measured"]
         text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
         content = json.loads(text.encode("utf-8", "replace"))
         return sealed(content)

@@ -337,7 +337,7 @@ def test_a_models_configuration_with_anything_in_it(
 
     def build() -> Any:
         weights = _find(folder, today.config)
-        return _frame(weights, _architecture(weights), without_head=False)
+        return _frame(weights, _architecture(weights), "texts")
 
     frame, said = attempt(build)
     assert frame is not None or str(folder) in said

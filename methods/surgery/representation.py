@@ -58,6 +58,7 @@ class Representation(Method):
 
     represents: ClassVar[bool] = True
     owns: ClassVar[frozenset[str]] = frozenset({"loss", "head", "places"})
+    of_whole_texts: ClassVar[str] = "makes vectors of sentences"
     changes_start: ClassVar[bool] = True
 
     anisotropy: float | None = field(default=None, init=False, repr=False)

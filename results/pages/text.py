@@ -35,6 +35,10 @@ def one_run(record: Record) -> str:
             for k, v in scores.items()
         ]
         lines.append(f"{split}: {', '.join(shown)}")
+    for split, measured in record.measured.items():
+        for name in sorted(measured["after"].keys() - record.scores.get(split, {}).keys()):
+            both = (f"{measured[when][name]:.2f} {when}" for when in ("before", "after"))
+            lines.append(f"{split}: {name} {', '.join(both)}")
     for split in record.predictions:
         if split not in record.scores:
             lines.append(f"{split}: no gold labels; predictions are in the record")

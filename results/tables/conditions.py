@@ -24,6 +24,7 @@ class Conditions:
     protocol: str
     selection: str
     vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
+    masked: bool  # predictions of masked tokens, not answers to texts
     harness: str  # version of the loop, the batches and the metrics
 
     @property
@@ -35,6 +36,7 @@ class Conditions:
     def heading(self) -> str:
         """Return the table's heading in words."""
         what = "sentence vectors, Spearman · " if self.vectors else ""
+        what += "masked tokens, accuracy · " if self.masked else ""
         return (
             f"{self.model} · {what}{self.data} · budget {self.budget} · {self.precision} · protocol"
             f" {self.protocol}" + ("" if self.harness == UNSAID else f" · harness {self.harness}")
@@ -55,6 +57,7 @@ def conditions(record: Record) -> Conditions:
         protocol=record.protocol,
         selection=str(record.config["protocol"].get("fraction")),
         vectors=makes_vectors(record),
+        masked=predicts_tokens(record),
         harness=harness(record),
     )
 
@@ -68,6 +71,12 @@ def makes_vectors(record: Record) -> bool:
     """Say whether a run's task has sets of scored pairs, which vectors of sentences are to rank."""
     task = record.config.get("task")
     return isinstance(task, dict) and bool(task.get("pairs"))
+
+
+def predicts_tokens(record: Record) -> bool:
+    """Say whether a run's task is to predict masked tokens, as is done before another task."""
+    task = record.config.get("task")
+    return isinstance(task, dict) and bool(task.get("mlm"))
 
 
 def drawn(record: Record, split: str) -> str:
@@ -130,6 +139,8 @@ def refuse_mixed(records: Sequence[Record]) -> None:
 def _shown(part: str, value: object) -> str:
     if part == "vectors":
         return "sentence vectors" if value else "labels"
+    if part == "masked":
+        return "masked tokens" if value else "whole texts"
     return str(value)[:12] if part == "weights" else str(value)
 
 

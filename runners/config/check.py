@@ -16,7 +16,7 @@ from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
 from runners.config.problems import sentences
-from runners.config.refusals import empty_problems, task_problems
+from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
 from runners.config.typed import is_typed
@@ -110,6 +110,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += _kind_problems(settings, methods)
     if settings is not None and not stored:
         problems += task_problems(settings.task, settings.data.source)
+        problems += text_problems(settings.task, settings.data.text)
         problems += _cut_problems(settings)
         problems += empty_problems(composed)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
@@ -130,6 +131,15 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     """Say where a task that compares vectors meets no method that makes them, or the reverse."""
     task, vectors = settings.task, settings.task.facts.vectors
     represent = [m.name for m in methods if m.represents]
+    if task.facts.head == "tokens":
+        problems = [
+            f"method={m.name} {m.of_whole_texts}; task={task.name} predicts masked tokens: leave"
+            f" {m.name} out"
+            for m in methods
+            if m.of_whole_texts
+        ]
+        if problems:
+            return problems
     if vectors and not represent:
         known = ", ".join(n for n, cls in registered().items() if cls.represents)
         return [

@@ -5,29 +5,55 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
 from methods.registry import default_options, registered
+from results.errors import UserError, nearest
 from runners.config.own_files import check_own_files
 from runners.config.resolvers import refuse_resolvers
 from runners.config.spelling import spelled_out
+from runners.config.texts import with_texts
 from runners.config.typed import check_typed, is_typed, readable
 from runners.root import CONFIGS
 
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
 
-def resolved(composed: DictConfig) -> dict[str, Any]:
+def resolved(composed: DictConfig, searched: Sequence[str] = ()) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved, as plain containers.
 
-    A resolver that may read the machine is a UserError: files and typed values meet here.
+    A resolver that may read the machine is a UserError: files and typed values meet here. The tasks
+    whose text another one reads are added to it, so that Hydra must be running; `searched` says
+    where it looks besides, as it was said for `composed`.
     """
+    return with_texts(_plain(composed), partial(_task, [*searched]))
+
+
+_tasks: dict[tuple[str, ...], dict[str, Any]] = {}  # by name and the folders that were searched
+
+
+def _task(searched: list[str], name: str) -> dict[str, Any]:
+    """Return what the file of a task says."""
+    loader = GlobalHydra.instance().config_loader()
+    key = (name, *searched, *(str(source.path) for source in loader.get_sources()))
+    if key not in _tasks:
+        known = loader.get_group_options("task", config_name="config", overrides=searched)
+        if name not in known:
+            raise UserError(f"mlm.on: no task called '{name}'{nearest(name, known)}")
+        overrides = [*searched, f"task={name}"]
+        _tasks[key] = _plain(hydra.compose("config", overrides=overrides))["task"]
+    return _tasks[key]
+
+
+def _plain(composed: DictConfig) -> dict[str, Any]:
     refuse_resolvers(OmegaConf.to_container(composed, resolve=False))
     container = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     assert isinstance(container, dict)
@@ -61,7 +87,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[st
     if config_dir is not None:
         more = [f"hydra.searchpath={json.dumps([f'file://{config_dir.resolve()}'])}"]
     with composing(config_dir):
-        return resolved(hydra.compose("config", overrides=[*more, *overrides]))
+        return resolved(hydra.compose("config", overrides=[*more, *overrides]), more)
 
 
 class Composer:

@@ -38,7 +38,10 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     key = re.search(r"Could not override '([^']+)'|Key '([^']+)' is not in struct", text)
     if key:
         name = key.group(1) or key.group(2)
-        return f"no key called '{name}'{_nearest_key(name, known_keys(arguments))}"
+        known = known_keys(arguments)
+        if name.startswith("task.mlm") and "task.mlm" not in known:
+            return "mlm. keys go with a task that predicts masked tokens: type task=mlm"
+        return f"no key called '{name}'{_nearest_key(name, known)}"
     return _of_values(text, arguments) or _unreadable(text, arguments)
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 
 LABEL_METRICS = frozenset({"accuracy", "f1", "macro_f1", "matthews_correlation"})
 CORRELATIONS = frozenset({"pearson", "spearmanr"})
+Head = Literal["none", "texts", "tokens"]
 
 
 @dataclass(frozen=True)
@@ -17,14 +18,20 @@ class KindFacts:
     """A kind's row.
 
     `metrics` are those that suit it. `answer` is what an example is answered with: a class of the
-    task's labels, a score in the task's range, or one of the example's own options, whose names are
-    the labels. A kind of `vectors` compares vectors of sentences: its sets are scored pairs, its
-    model has no head, and it trains on other text through a method that makes vectors.
+    task's labels, a score in the task's range, one of the example's own options, whose names are
+    the labels, or the tokens that were masked in it. A kind of `vectors` compares vectors of
+    sentences: its sets are scored pairs, its model has no head, and it trains on other text through
+    a method that makes vectors.
     """
 
     metrics: frozenset[str]
-    answer: Literal["class", "score", "option"]
+    answer: Literal["class", "score", "option", "token"]
     vectors: bool = False
+
+    @property
+    def head(self) -> Head:
+        """What stands on the encoder: nothing, a head drawn anew, or one that predicts tokens."""
+        return "none" if self.vectors else "tokens" if self.answer == "token" else "texts"
 
 
 KINDS = {
@@ -32,4 +39,5 @@ KINDS = {
     "regression": KindFacts(CORRELATIONS, "score"),
     "multiple_choice": KindFacts(frozenset({"accuracy"}), "option"),
     "similarity": KindFacts(CORRELATIONS | {"spearmanr_subsets"}, "score", vectors=True),
+    "masked_lm": KindFacts(frozenset({"accuracy"}), "token"),
 }

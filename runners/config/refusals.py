@@ -32,13 +32,45 @@ def empty_problems(composed: Mapping[str, Any]) -> list[str]:
 def task_problems(task: Task, source: str) -> list[str]:
     """Return a sentence for each part of a task that would mislead, with data of a `source`."""
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
-    nowhere = task.local is None and task.hub is None and not task.facts.vectors
+    nowhere = task.local is None and task.hub is None and task.facts.head == "texts"
     if nowhere and source == "auto":
         problems.append(
             f"task={task.name} says nowhere where its data lies; give it local.train and"
             " local.report, or hub.path and hub.report"
         )
     return problems
+
+
+def text_problems(task: Task, text: str | list[str] | None) -> list[str]:
+    """Say where a task that predicts masked tokens has no text, or two."""
+    masked = task.mlm
+    if masked is None:
+        return []
+    if not masked.on and not text:
+        return [
+            f"task={task.name} has no text: name tasks by mlm.on=[cola,rte], or a file by"
+            " data.text=FILE"
+        ]
+    if masked.on and text:
+        return [f"task={task.name}: mlm.on= and data.text= name two texts; give it one of them"]
+    problems = []
+    if not masked.on and masked.splits != ["train"]:
+        problems.append("mlm.splits= goes with mlm.on=: data.text=FILE is read whole")
+    twice = sorted({name for name in masked.splits if masked.splits.count(name) > 1})
+    problems += [f"mlm.splits names {name} twice" for name in twice]
+    known = {"train": 0} | {split: 0 for one in masked.tasks.values() for split in _reported(one)}
+    problems += [
+        f"mlm.splits: none of {', '.join(masked.on)} has a split {name}{nearest(name, known)}"
+        for name in masked.splits
+        if masked.on and name not in known
+    ]
+    return problems
+
+
+def _reported(task: Task) -> list[str]:
+    """Return the names of a task's splits besides train, wherever it lies."""
+    files = [f for f in (task.local, task.hub) if f is not None]
+    return [name for f in files for name in (*f.report, *f.where_present)]
 
 
 def _split_problems(task: Task) -> list[str]:

@@ -30,12 +30,12 @@ class Stage(Section):
 
 
 def with_stages_own(arguments: Sequence[str]) -> list[str]:
-    """Return what was typed with each stage's own settings inside `stages=`, and `start=`
-    and `control=` as keys.
+    """Return what was typed with each stage's own settings inside `stages=`, and short keys whole.
 
+    `start=` is short for `start.run=`, `control=` for `control.equal=`, `mlm.` for `task.mlm.`.
     A stage that is not there, or a task beside `stages=`, is a UserError.
     """
-    rest, of_stages, listed = [], [], None
+    rest, masked, of_stages, listed = [], [], [], None
     for argument in arguments:
         own = _OF_ONE.fullmatch(argument)
         if own:
@@ -45,6 +45,9 @@ def with_stages_own(arguments: Sequence[str]) -> list[str]:
             rest.append(argument)
         elif argument.startswith("start="):
             rest.append(argument.replace("start=", "start.run=", 1))
+        elif argument.startswith("mlm."):
+            masked.append(argument)
+            rest.append(f"task.{argument}")
         elif argument.startswith("control="):
             rest.append(f"control.equal={_control(argument.partition('=')[2])}")
         else:
@@ -54,6 +57,8 @@ def with_stages_own(arguments: Sequence[str]) -> list[str]:
             number, setting = of_stages[0]
             raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
         return rest
+    if masked:
+        raise UserError(f"{masked[0]} is of one stage: type stages.0.{masked[0]}, by its number")
     if is_typed(rest, "task"):
         raise UserError("task= and stages= name two targets: the last stage is the run's task")
     if is_typed(rest, "start"):

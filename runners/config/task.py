@@ -71,13 +71,31 @@ class Pairs(Section):
         return self
 
 
+class MaskedText(Section):
+    """What a task that predicts masked tokens reads, and how it masks.
+
+    Its text are the lines of `splits` of the tasks named in `on`, whose definitions are in `tasks`,
+    or a file of data.text. The share `held_out` of them is reported on. With `shuffle`, the words
+    of each line to train on are in random order.
+    """
+
+    on: list[str] = Field(default_factory=list)
+    splits: list[str] = Field(default_factory=lambda: ["train"], min_length=1)
+    tasks: dict[str, Task] = Field(default_factory=dict)
+    mask: Literal["token", "whole_word", "macbert"] = "token"
+    probability: float = Field(default=0.15, gt=0, lt=1)
+    shuffle: bool = False
+    held_out: float = Field(default=0.05, gt=0, lt=1)
+
+
 class Task(Section):
     """What a task is: its text columns, labels by name, metrics, and sources.
 
     `options` names the columns of an example's options, where its kind has some; `labels` then
     names the options in the same order. A task of a kind that compares vectors has sets of scored
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
-    `stages` are trained on before it, each from what the one before left.
+    One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
+    it, each from what the one before left.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -95,6 +113,7 @@ class Task(Section):
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
+    mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
 
     @field_validator("stages", mode="before")
@@ -120,9 +139,14 @@ class Task(Section):
             raise ValueError(f"metrics {wrong} do not suit kind={self.kind}")
         if self.facts.answer == "score" and self.labels:
             raise ValueError(f"labels are not for kind={self.kind}, whose answers have a range")
+        if self.facts.answer == "token" and self.labels:
+            raise ValueError(f"labels are not for kind={self.kind}, whose answers are tokens")
         if self.facts.vectors != bool(self.pairs):
             able = ", ".join(name for name, facts in KINDS.items() if facts.vectors)
             raise ValueError(f"pairs, at least one set, is for kind={able} and for no other")
+        if (self.facts.answer == "token") != (self.mlm is not None):
+            able = ", ".join(n for n, facts in KINDS.items() if facts.answer == "token")
+            raise ValueError(f"a section mlm is for kind={able} and for no other")
         if self.facts.answer != "option":
             if self.options:
                 able = ", ".join(n for n, facts in KINDS.items() if facts.answer == "option")
@@ -137,7 +161,8 @@ class Task(Section):
     @model_validator(mode="after")
     def _names_its_labels(self) -> Task:
         distinct = len(set(self.labels)) == len(self.labels)
-        if self.facts.answer != "score" and (len(self.labels) < 2 or not distinct):
+        named = self.facts.answer in ("class", "option")
+        if named and (len(self.labels) < 2 or not distinct):
             raise ValueError("labels needs at least two different names")
         if "f1" in self.metrics and (
             len(self.labels) != 2 or self.positive_label not in self.labels
@@ -151,3 +176,6 @@ class Task(Section):
         if unknown:
             raise ValueError(f"local.label_names leads to {unknown}, which labels does not hold")
         return self
+
+
+MaskedText.model_rebuild()

@@ -87,14 +87,14 @@ def _sentences(data: Data, source: str, named: Sequence[str] | None) -> _Text:
         rows, origins = list[tuple[str, ...]](), []
         for place in named:
             lines, origin = _hub_lines(place) if _on_hub(place) else (_lines(place), place)
-            rows += [(t,) for t in _clean(lines)]
+            rows += [(t,) for t in clean(lines)]
             origins.append(origin)
         return _Text(rows, ", ".join(origins))
     rows, counts, malformed = [], Counter[str](), 0
     for task in glue_tasks():
         split = _glue_train(task, data, source)
         if split is not None:
-            texts = list(_clean(text for row in split.texts for text in row))
+            texts = list(clean(text for row in split.texts for text in row))
             counts[task.name] = len(texts)
             malformed += split.skipped_rows
             rows += [(text,) for text in texts]
@@ -195,7 +195,7 @@ def _lines(place: str) -> list[str]:
     return read_sentences(path, f"data.text={path}")
 
 
-def _clean(texts: Iterable[str]) -> Iterator[str]:
+def clean(texts: Iterable[str]) -> Iterator[str]:
     """Yield texts with white space made single blanks, empty ones left out."""
     for text in texts:
         words = " ".join(text.split())

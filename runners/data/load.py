@@ -16,6 +16,7 @@ from runners.data.embedded.splits import (
     read_embedded,
 )
 from runners.data.hub import read_hub
+from runners.data.lines import load_lines
 from runners.data.local import read_local
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
@@ -28,6 +29,8 @@ def load_task_data(
     """Read, check, draw and cut the splits of a run, which trains on `text`."""
     if task.facts.vectors:
         return _load_pairs(task, data, protocol, text)
+    if task.mlm is not None:
+        return load_lines(task, data, protocol)
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":

@@ -37,12 +37,14 @@ def identity(
         budget["epochs"] = None
     task = settings.task
     # A head in the pretrained files was kept once where its shapes fitted.
-    head = {"head": "drawn"} if weights.head and not task.facts.vectors else {}
+    head = {"head": "drawn"} if weights.head and task.facts.head == "texts" else {}
+    masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
     start = {} if predecessor is None else {"start": _start(predecessor, settings.start.head)}
     control = settings.control.model_dump(include={"equal", "stages"})
     return {
         **head,
         **start,
+        **masked,
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from methods.surgery.places import draw_anew as initialise
 from methods.surgery.places import longest_text
 from results.errors import UserError
+from runners.config.kinds import Head
 from runners.config.task import Task
 from runners.models.weights import OFFLINE, Weights
 from runners.seeds import derive
@@ -21,11 +22,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model in float32 on the CPU, its tokenizer, and the names of its fresh parameters."""
+    """A model in float32 on the CPU, its tokenizer, and the names of its head's parameters.
+
+    They are fresh, but for a head that predicts tokens where the checkpoint holds one: `facts` says
+    which, for the record.
+    """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head: frozenset[str]
+    facts: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_model(
@@ -39,25 +45,57 @@ def load_model(
     """Load encoder and tokenizer; the head is drawn from the seed's own stream.
 
     The head is what lies outside the encoder, whatever the checkpoint holds there, what it lacks,
-    and the modules named in `untrained`; a task that compares vectors has none. Every failure is a
-    UserError.
+    and the modules named in `untrained`; a task that compares vectors has none. One that predicts
+    tokens is the checkpoint's where it holds it, else it is drawn, tied to the word embedding.
+    Every failure is a UserError.
     """
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    config = _architecture(weights)
-    if not task.facts.vectors:
+    config, kind = _architecture(weights), task.facts.head
+    if kind == "texts":
         _shape_head(config, task)
     set_dropout(config, dropout)
-    frame = _frame(weights, config, without_head=task.facts.vectors)
+    frame = _frame(weights, config, kind)
     check_length(frame, max_length, _shown(weights))
+    if kind == "tokens":
+        return _load_for_tokens(weights, config, frame, seed, untrained)
     model, missing = _load_weights(weights, config, frame, seed)
-    if task.facts.vectors:
+    if kind == "none":
         head, model = frozenset[str](), _sentence_model(model)
     else:
         head = head_names(model, missing | draw_anew(model, untrained, _shown(weights)))
     return Loaded(model, _load_tokenizer(weights), head)
+
+
+def _load_for_tokens(
+    weights: Weights, config: Any, frame: Any, seed: int, untrained: Sequence[str]
+) -> Loaded:
+    """Load a model that predicts masked tokens, which has no pooler."""
+    tokenizer, outside = _load_tokenizer(weights), _outside(frame)
+    if tokenizer.mask_token_id is None:
+        raise UserError(
+            f"{_shown(weights)}: its tokenizer has no mask token, so that no token can be masked;"
+            " use a model that was pretrained by masking, such as model=bert-base-uncased"
+        )
+    with ExitStack() as opened:
+        stored = outside & set(_tensors(weights.files, opened))
+    if not stored:
+        config.tie_word_embeddings = True
+    model, missing = _load_weights(weights, config, frame, seed, own_head=False)
+    fresh = sorted(missing & outside)
+    parts = [name for name in untrained if "pooler" not in name]
+    head = head_names(model, missing | draw_anew(model, parts, _shown(weights)))
+    said = "fresh, tied to the word embedding" if not stored else "pretrained"
+    if stored and fresh:
+        said = f"pretrained, but for {', '.join(fresh)}, which the files lack"
+    return Loaded(model, tokenizer, head, {"mlm_head": said})
+
+
+def _outside(frame: Any) -> set[str]:
+    """Return the names of a model's tensors outside its encoder."""
+    return {n for n in frame.state_dict() if not n.startswith(frame.base_model_prefix + ".")}
 
 
 _LOCAL: dict[str, Any] = {"local_files_only": True, "trust_remote_code": False}
@@ -90,15 +128,18 @@ def _shape_head(config: Any, task: Task) -> None:
     config.problem_type = "regression" if scored else "single_label_classification"
 
 
-def _load_weights(weights: Weights, config: Any, frame: Any, seed: int) -> tuple[Any, set[str]]:
+def _load_weights(
+    weights: Weights, config: Any, frame: Any, seed: int, own_head: bool = True
+) -> tuple[Any, set[str]]:
     """Return the model, and the names of its tensors that the files lack or that are a head's.
 
-    Only the hashed files are opened. `frame` is the model without storage.
+    Only the hashed files are opened. `frame` is the model without storage. A head in the files is
+    left aside, unless `own_head` is false.
     """
     import torch
 
     shown, prefix = _shown(weights), frame.base_model_prefix + "."
-    own = set() if _bare(frame) else {n for n in frame.state_dict() if not n.startswith(prefix)}
+    own = _outside(frame) if own_head and not _bare(frame) else set()
     try:
         with ExitStack() as opened:
             tensors = _tensors(weights.files, opened)
@@ -165,16 +206,28 @@ def _check_complete(weights: Weights, model: Any, info: Mapping[str, Any]) -> No
         )
 
 
-def _frame(weights: Weights, config: Any, without_head: bool) -> Any:
+_CLASSES: Mapping[Head, str] = {
+    "none": "AutoModel",
+    "texts": "AutoModelForSequenceClassification",
+    "tokens": "AutoModelForMaskedLM",
+}
+
+
+def _frame(weights: Weights, config: Any, head: Head) -> Any:
     """Return the model without storage: its class, and the names of its tensors."""
     import torch
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    import transformers
 
-    auto: Any = AutoModel if without_head else AutoModelForSequenceClassification
+    auto: Any = getattr(transformers, _CLASSES[head])
     try:
         with torch.device("meta"):
             return auto.from_config(config, trust_remote_code=False)
     except Exception as error:
+        if head == "tokens" and "Unrecognized configuration" in str(error):
+            raise UserError(
+                f"{_shown(weights)}: of a {config.model_type} model none is known that predicts"
+                " masked tokens; use another, such as model=bert-base-uncased"
+            ) from None
         raise UserError(
             f"{_shown(weights)}: its config.json describes no model that can be built"
             f" ({_first_line(error)}); {OFFLINE}"

@@ -14,6 +14,7 @@ from results.errors import UserError
 from results.record import Record
 from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
+from runners.config.task import Task
 from runners.config.typed import CONFIG_DIR
 from runners.data.load import describe
 from runners.jobs.identity import HARNESS_VERSION
@@ -83,13 +84,18 @@ def _within_data(settings: Settings) -> Settings:
     def moved(files: Any, *fields: str) -> Any:
         return files and files.model_copy(update={f: named(getattr(files, f)) for f in fields})
 
-    task = settings.task
-    places = {
-        "local": moved(task.local, "train", "report", "where_present"),
-        "pairs": {name: moved(files, "folder", "file") for name, files in task.pairs.items()},
-        "selection": moved(task.selection, "folder", "file"),
-    }
-    return settings.model_copy(update={"task": task.model_copy(update=places)})
+    def within(task: Task) -> Task:
+        places = {
+            "local": moved(task.local, "train", "report", "where_present"),
+            "pairs": {name: moved(files, "folder", "file") for name, files in task.pairs.items()},
+            "selection": moved(task.selection, "folder", "file"),
+        }
+        if task.mlm is not None:
+            tasks = {name: within(one) for name, one in task.mlm.tasks.items()}
+            places["mlm"] = task.mlm.model_copy(update={"tasks": tasks})
+        return task.model_copy(update=places)
+
+    return settings.model_copy(update={"task": within(settings.task)})
 
 
 def _recorded(arguments: Sequence[str]) -> list[str]:

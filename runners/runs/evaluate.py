@@ -44,7 +44,9 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     model = delta.loaded.model.to(accelerator.device)
     scoring = Scoring(job, kind, encoded, accelerator)
     for split, metrics in scoring(model, list(job.data.report), 0).items():
-        show(f"{split}: " + ", ".join(f"{k} {100 * v:.2f}" for k, v in metrics.items()))
+        shown = [f"{k} {100 * v:.2f}" for k, v in metrics.items()]
+        shown += [f"{k} {v:.2f}" for k, v in scoring.measured.get(split, {}).items()]
+        show(f"{split}: {', '.join(shown)}")
     compared = _compared(folder, delta.run, scoring)
     show(f"delta of run {delta.run}, data {job.data.source}{compared}")
     return 0

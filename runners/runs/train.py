@@ -69,7 +69,7 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
     loaded = build_model(job, 0)
     encoded = encode(kind, job, loaded)
     model = loaded.model.to(accelerator.device)
-    record = _prepared(job, blank, model, loaded.head)
+    record = _prepared(job, blank, model, loaded)
     record = replace(record, train_seconds=0.0, startup_seconds=_since(began))
     scoring = Scoring(job, kind, encoded, accelerator)
     try:
@@ -98,7 +98,7 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     gc.freeze()  # what was imported stays for good: the collector need not look at it again
     gc.enable()
     record = replace(
-        _prepared(job, blank, loop.model, prepared.loaded.head),
+        _prepared(job, blank, loop.model, prepared.loaded),
         steps=loop.steps,
         initial_sha256=trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"],
     )
@@ -128,14 +128,15 @@ def _error(diverged: Diverged) -> dict[str, Any]:
     return {"type": "Diverged", "message": str(diverged), "step": diverged.step}
 
 
-def _prepared(job: Job, record: Record, model: Any, head: frozenset[str]) -> Record:
+def _prepared(job: Job, record: Record, model: Any, loaded: Loaded) -> Record:
     """Return the record with what a prepared model says; refuse an export that it cannot have."""
     if job.config.settings.save == "sentence-transformers":
         check_exportable(job.config, model)
     methods = job.config.methods
     return replace(
         record,
-        parameters=count_parameters(model, head, methods),
+        weights={**record.weights, **loaded.facts},
+        parameters=count_parameters(model, loaded.head, methods),
         stored_bytes=stored_bytes(model, methods),
         steps=0,
     )

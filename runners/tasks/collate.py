@@ -32,8 +32,12 @@ class Collate(Protocol):
         """The token that fills texts up."""
         ...
 
-    def __call__(self, indices: NDArray[np.int64]) -> Batch:
-        """Return input_ids and attention_mask, and whatever else the kind's forward needs."""
+    def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
+        """Return input_ids and attention_mask, and whatever else the kind's forward needs.
+
+        `step` counts the batches trained on before. What is drawn for a batch depends on it and on
+        the run's seed, so that the same step has the same batch, whenever it is made.
+        """
         ...
 
 
@@ -64,7 +68,7 @@ class Collator:
     def token_ids(self) -> Sequence[NDArray[np.int32]]:
         return [self.tokens.input_ids]
 
-    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+    def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
         offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]
         shape = (len(indices), int(lengths.max()))
@@ -111,7 +115,7 @@ class ColumnCollator:
 class SentenceCollator(ColumnCollator):
     """Turns example indices into raw sentences, [columns · batch, length], column after column."""
 
-    def __call__(self, indices: NDArray[np.int64]) -> Batch:
+    def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return input_ids and attention_mask, padded on the right."""
         batches = self.padded(indices)
         return {name: torch.cat([batch[name] for batch in batches]) for name in batches[0]}

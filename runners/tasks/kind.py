@@ -45,11 +45,13 @@ class Kind(Protocol):
     """All that differs between kinds of task, for one run; one class a kind, in its own file.
 
     `evaluates` says whether the report splits are scored whenever an evaluation is due or at the
-    end only. The loss of a batch is `divisible` where it is the mean of its examples' losses. A
-    kind that `needs_model` to encode waits until the methods have prepared it.
+    end only, and `evaluates_start` whether also before the first step. The loss of a batch is
+    `divisible` where it is the mean of its examples' losses. A kind that `needs_model` to encode
+    waits until the methods have prepared it.
     """
 
     evaluates: ClassVar[Literal["when due", "at the end"]]
+    evaluates_start: ClassVar[bool]
     divisible: ClassVar[bool]
     needs_model: ClassVar[bool]
 
@@ -68,11 +70,19 @@ class Kind(Protocol):
     def predict(
         self, model: Any, encoded: Encoded, splits: Sequence[Split], evaluation: Evaluation
     ) -> dict[str, NDArray[np.float64]]:
-        """Return one prediction an example, [rows], of each split by name.
+        """Return one prediction for each of `references`, of each split by name.
 
         The model's training mode is put back, and no random number is drawn. What is not finite
         raises NotFinite.
         """
+        ...
+
+    def references(self, encoded: Encoded, split: Split) -> Sequence[float] | None:
+        """Return what the predictions of a split are scored by; None where that is not known."""
+        ...
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        """Return by split what the last predictions say besides and no score counts."""
         ...
 
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:

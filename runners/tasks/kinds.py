@@ -10,6 +10,7 @@ from runners.jobs.job import Job
 from runners.models.pretrained import Loaded, count_embeddings
 from runners.tasks.classification import Classification
 from runners.tasks.kind import Encoded, Kind
+from runners.tasks.masked_lm import MaskedLM
 from runners.tasks.multiple_choice import MultipleChoice
 from runners.tasks.regression import Regression
 from runners.tasks.similarity import Similarity
@@ -19,6 +20,7 @@ KIND_CLASSES: dict[str, Callable[[RunConfig], Kind]] = {
     "regression": Regression,
     "multiple_choice": MultipleChoice,
     "similarity": Similarity,
+    "masked_lm": MaskedLM,
 }
 
 

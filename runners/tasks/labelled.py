@@ -22,6 +22,7 @@ class Labelled:
     """Encodes every split, and predicts it batch by batch; what an answer is, a kind says."""
 
     evaluates: ClassVar[Literal["when due", "at the end"]] = "when due"
+    evaluates_start: ClassVar[bool] = False
     divisible: ClassVar[bool] = True
     needs_model: ClassVar[bool] = False
     label_type: ClassVar[type[np.generic]] = np.int64
@@ -81,6 +82,12 @@ class Labelled:
         """Return the number of the highest logit of each row, (B,); nan where one is not finite."""
         number = logits.argmax(dim=-1).float()
         return torch.where(logits.isfinite().all(dim=-1), number, torch.nan)
+
+    def references(self, encoded: Encoded, split: Split) -> Sequence[float] | None:
+        return split.labels
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        return {}
 
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:
         return [int(p) for p in predicted]

@@ -29,7 +29,7 @@ class OptionCollator(ColumnCollator):
         super().__init__(options)
         self.labels = labels
 
-    def __call__(self, indices: Any) -> Batch:
+    def __call__(self, indices: Any, step: int = 0) -> Batch:
         """Return input_ids, attention_mask and perhaps token_type_ids; labels, [batch]."""
         options = self.padded(indices)
         batch = {name: torch.stack([o[name] for o in options], dim=1) for name in options[0]}

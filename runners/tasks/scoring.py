@@ -14,7 +14,10 @@ from runners.tasks.metrics import score_split
 
 
 class Scoring:
-    """Scores the model on named splits, and keeps the seconds and the last predictions."""
+    """Scores the model on named splits, and keeps the seconds and the last predictions.
+
+    `measured` is what else the kind of task said of each split when it was last predicted.
+    """
 
     def __init__(self, job: Job, kind: Kind, encoded: Encoded, accelerator: Accelerator) -> None:
         self.task, self.data = job.config.settings.task, job.data
@@ -23,6 +26,7 @@ class Scoring:
         self.seconds = 0.0
         self.predictions: dict[str, dict[str, list[float]]] = {}
         self.undefined: dict[str, list[str]] = {}
+        self.measured: dict[str, dict[str, float]] = {}
 
     def __call__(self, model: Any, names: Sequence[str], step: int) -> Scores:
         """Return the metrics of each split that has answers; Diverged where one is not finite."""
@@ -32,14 +36,16 @@ class Scoring:
             predicted = self.kind.predict(model, self.encoded, splits, self.evaluation)
         except NotFinite as error:
             raise Diverged(str(error), step) from None
+        self.measured |= self.kind.measured()
         scores: Scores = {}
         for split in splits:
             values = predicted[split.name]
             self.predictions[split.name] = {"predictions": self.kind.stored(values)}
-            if split.labels is not None:
-                self.predictions[split.name]["references"] = list(split.labels)
+            references = self.kind.references(self.encoded, split)
+            if references is not None:
+                self.predictions[split.name]["references"] = list(references)
                 scores[split.name], self.undefined[split.name] = score_split(
-                    self.task, split.name, values, split.labels, split.subsets
+                    self.task, split.name, values, references, split.subsets
                 )
         self.seconds += time.perf_counter() - start
         return scores

@@ -111,6 +111,7 @@ class Similarity:
     """
 
     evaluates: ClassVar[Literal["when due", "at the end"]] = "at the end"
+    evaluates_start: ClassVar[bool] = False
     divisible: ClassVar[bool] = False
     needs_model: ClassVar[bool] = True
 
@@ -165,6 +166,12 @@ class Similarity:
             first, second = (vectors[[row_of[pair[i]] for pair in split.texts]] for i in (0, 1))
             cosine_of[split.name] = cosines(first, second)
         return cosine_of
+
+    def references(self, encoded: Encoded, split: Split) -> Sequence[float] | None:
+        return split.labels
+
+    def measured(self) -> dict[str, dict[str, float]]:
+        return {}
 
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:
         return [float(f"{p:.9g}") for p in predicted]

@@ -15,6 +15,7 @@ from results.record import Record
 from runners.config.check import RunConfig
 from runners.config.settings import Checkpoint
 from runners.machine.console import Meter
+from runners.tasks.kind import Scores
 from runners.tasks.metrics import headline
 from runners.tasks.scoring import Scoring
 from runners.training.checkpoint import Checkpoints
@@ -39,6 +40,7 @@ class Course:
         self.best_on_dev: dict[str, Any] | None = None
         self.selected: dict[str, Any] | None = None
         self.kept_state: dict[str, Any] = {}
+        self.measured_before: dict[str, dict[str, float]] = {}
         self.resumed: list[int] = []
         self.began = time.perf_counter()
         self.startup_seconds = 0.0
@@ -54,11 +56,19 @@ class Course:
             meter.step(step)
             after_step()
 
+        if self.scoring.kind.evaluates_start and not self.measured_before:
+            self.measured_before = self._measure()
         for until in due:
             if until > done:
                 self.loop.run(until, tick)
                 self._evaluate(until, meter)
         meter.close()
+
+    def _measure(self) -> dict[str, dict[str, float]]:
+        """Return what the model before the first step says of the report splits, and its scores."""
+        report = list(self.scoring.data.report)
+        scores = self.scoring(self.loop.model, report, self.loop.step)
+        return {name: {**self.scoring.measured[name], **scores[name]} for name in report}
 
     def _evaluate(self, step: int, meter: Meter) -> None:
         task, loop = self.config.settings.task, self.loop
@@ -76,6 +86,8 @@ class Course:
         report = list(self.scoring.data.report) if due else []
         scores = self.scoring(loop.model, report, step) if report else {}
         entry["scores"] = scores
+        if self.scoring.measured:
+            entry["measured"] = {n: self.scoring.measured[n] for n in report}
         self.evaluations.append(entry)
         if not scores:
             meter.evaluated(entry)
@@ -101,7 +113,16 @@ class Course:
             best_on_dev=self.best_on_dev,
             selected=self.selected,
             predictions={k: v for k, v in self.scoring.predictions.items() if k in report},
+            measured=self._measured(scores),
         )
+
+    def _measured(self, scores: Scores) -> dict[str, dict[str, dict[str, float]]]:
+        """Return by split what was measured before and after, where the kind of task does so."""
+        measured = self.scoring.measured
+        return {
+            name: {"before": before, "after": {**measured[name], **scores[name]}}
+            for name, before in self.measured_before.items()
+        }
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the continuation and the record depend on."""
@@ -115,6 +136,7 @@ class Course:
             "best_on_dev": self.best_on_dev,
             "selected": self.selected,
             "kept_state": self.kept_state,
+            "measured_before": self.measured_before,
             "eval_seconds": self.scoring.seconds,
             "resumed": self.resumed,
             "initial_sha256": self.initial_sha256,
@@ -142,6 +164,7 @@ class Course:
         self.evaluations = state["evaluations"]
         self.best_on_dev, self.selected = state["best_on_dev"], state["selected"]
         self.kept_state = state["kept_state"]
+        self.measured_before = state.get("measured_before", {})
         self.scoring.seconds = state["eval_seconds"]
         self.resumed = [*state["resumed"], self.loop.step]
 

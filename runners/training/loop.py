@@ -123,7 +123,8 @@ class Loop:
         self.levers.after_last_step()
 
     def _batches(self, first: int, last: int) -> Generator[Batch]:
-        collated = (self.collate(indices) for indices in self.order.batches(first, last))
+        numbered = enumerate(self.order.batches(first, last), first)
+        collated = (self.collate(indices, step) for step, indices in numbered)
         with contextlib.closing(self.levers.batches(collated)) as coming:
             for batch in coming:
                 self.progress.real_tokens += int(batch["attention_mask"].sum())

@@ -2,7 +2,7 @@
 
 Encoder and inserted modules come from that run; head, optimizer, schedule and random streams are
 this run's own. What a method compares with, such as the weights that wd_pre pulls back to, is the
-start, not the pretrained files.
+start, not the pretrained files. A pooler that the other run's model has not is the pretrained one.
 """
 
 from __future__ import annotations
@@ -33,10 +33,13 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     wanted = {n for n in own if n.startswith(f"{loaded.model.base_model_prefix}.")}
     if job.config.settings.start.head == "keep":
         wanted |= loaded.head
+    wanted -= {n for n in wanted - set(theirs) if _of_pooler(n)}  # some heads stand on none
     lacking = sorted(wanted - set(theirs))
     if lacking:
         raise UserError(f"{named}: it left no tensor {lacking[0]}, which this run's model has")
-    inserted = {n: t for n, t in theirs.items() if n not in own and n not in left.head}
+    inserted = {
+        n: t for n, t in theirs.items() if n not in own and n not in left.head and not _of_pooler(n)
+    }
     _copy({n: theirs[n] for n in wanted}, own, named)
     loaded = apply_methods(job.config, loaded, job.weights, total_steps)
     _copy(inserted, _plain(loaded.model), named)
@@ -58,6 +61,10 @@ def _left_by(predecessor: Predecessor, job: Job, named: str) -> Loaded:
 def _plain(model: torch.nn.Module) -> Parameters:
     """Return a model's parameters by name, without the layers that peft puts around modules."""
     return {n.replace(".base_layer.", "."): p for n, p in model.named_parameters()}
+
+
+def _of_pooler(name: str) -> bool:
+    return ".pooler." in name
 
 
 def _copy(tensors: Parameters, own: Parameters, named: str) -> None:

@@ -205,3 +205,21 @@ def test_a_sweep_does_a_chain_for_each_job(
     assert sorted((r.task, r.seed) for r in read_all(tmp_path / "runs")) == [
         ("mnli", 1), ("mnli", 2), ("rte", 1), ("rte", 2),
     ]  # fmt: skip
+
+
+def test_masked_text_is_a_stage_before_a_task(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, started: list[list[str]]
+) -> None:
+    out = tmp_path / "runs"
+    given = tiny(tiny_folder("bert"), "stages=[mlm,rte]", "stages.0.mlm.on=[rte]", "threads=1")
+    listed = cli(*given, "plan=true")
+    assert listed.code == 0, listed.err
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["missing", "waiting"]
+    done = cli(*given, "stages.0.mlm.mask=whole_word")
+    assert done.code == 0, done.err
+    records = _by_task(out)
+    assert records["mlm"].config["task"]["mlm"]["mask"] == "whole_word"
+    assert records["mlm"].measured["held_out"].keys() == {"before", "after"}
+    [stage] = records["rte"].weights["start"]["chain"]
+    assert (stage["run"], stage["task"]) == (records["mlm"].run, "mlm")
+    assert not list(out.glob("*.delta"))

@@ -178,3 +178,54 @@ def test_weights_that_were_exchanged_are_noticed(
     done = cli(*small, f"start={first.run}", f"out={out}")
     assert done.code == 2
     assert "holds other weights than its record names" in done.err
+
+
+def test_encoder_of_a_run_on_masked_text_goes_on_without_its_head(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """That run's model has no pooler: the pretrained one is taken, and the other way it is left."""
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"))
+    masked = _ended(cli, out, *small, "task=mlm", "mlm.on=[rte]", "lr=1e-2")
+    loop, _ = prepared(configure(*small, "task=rte", f"start={masked.run}", f"out={out}"))
+    left = dict(load_delta(out / f"{masked.run}.delta").loaded.model.named_parameters())
+    plain, _ = prepared(configure(*small, "task=rte"))
+    before, ours = plain.model.state_dict(), loop.model.state_dict()
+    encoder = [n for n in ours if n.startswith("bert.") and ".pooler." not in n]
+    assert all(torch.equal(ours[n], left[n]) for n in encoder if n in left)
+    assert sum(not torch.equal(ours[n], before[n]) for n in encoder) > 20
+    others = [n for n in ours if n not in encoder]
+    assert {"bert.pooler.dense.weight", "classifier.weight"} <= set(others)
+    assert all(torch.equal(ours[n], before[n]) for n in others)
+    assert not any(n.startswith("cls.") for n in ours)
+    target = _ended(cli, out, *small, "task=rte", f"start={masked.run}")
+    assert target.weights["start"]["chain"][0]["task"] == "mlm"
+    shown = {table.conditions.masked: table for table in tables([target, masked])}
+    assert [row.method for row in shown[False].rows] == ["full after mlm"]
+    assert (shown[True].tasks, shown[True].rows[0].cells["mlm"].scores) == (
+        ("mlm",),
+        (masked.score,),
+    )
+    assert "masked tokens, accuracy" in shown[True].conditions.heading()
+    back, _ = prepared(
+        configure(*small, "task=mlm", "mlm.on=[rte]", f"start={target.run}", f"out={out}")
+    )
+    theirs = dict(load_delta(out / f"{target.run}.delta").loaded.model.named_parameters())
+    own = dict(back.model.named_parameters())
+    assert not any(".pooler." in n for n in own)
+    assert all(torch.equal(p, theirs[n]) for n, p in own.items() if n.startswith("bert."))
+
+
+def test_head_over_tokens_goes_on_where_that_is_asked_for(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), "task=mlm", "mlm.on=[rte]")
+    first = _ended(cli, out, *small)
+    keep = (f"start={first.run}", "start.head=keep", f"out={out}")
+    loop, loaded = prepared(configure(*small, "seed=9", *keep))
+    left = dict(load_delta(out / f"{first.run}.delta").loaded.model.named_parameters())
+    own = dict(loop.model.named_parameters())
+    assert loaded.head
+    assert all(torch.equal(own[n], left[n]) for n in own)
+    refused = cli(*tiny(tiny_folder("bert"), "task=rte"), *keep)
+    assert refused.code == 2
+    assert "its labels are" in refused.err

@@ -1,0 +1,57 @@
+"""Looks up the tasks whose text another task reads, where they are typed by their names.
+
+Their definitions become part of the configuration: a record says what was read, whatever the files
+of that name hold later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from results.errors import UserError
+from runners.config.problems import sentences
+from runners.config.task import Task
+
+Definition = dict[str, Any]
+
+
+def with_texts(
+    composed: dict[str, Any], definition_of: Callable[[str], Definition]
+) -> dict[str, Any]:
+    """Return a configuration with the definitions of the tasks that `mlm.on` names.
+
+    `definition_of` reads a task's file. A task that lends no text is a UserError.
+    """
+    task = composed.get("task")
+    part = task.get("mlm") if isinstance(task, Mapping) else None
+    named = part.get("on") if isinstance(part, Mapping) else None
+    if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+        return composed  # the schema refuses what is no list of names
+    assert isinstance(task, Mapping)
+    assert isinstance(part, Mapping)
+    twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
+    if twice:
+        raise UserError(f"mlm.on names {twice[0]} twice; once is enough")
+    tasks = {name: _checked(name, definition_of) for name in named}
+    return {**composed, "task": {**task, "mlm": {**part, "tasks": tasks}}}
+
+
+def _checked(name: str, definition_of: Callable[[str], Definition]) -> Definition:
+    """Return what a task's file says, once it is known to be a task with text."""
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise UserError(f"mlm.on: '{name}' is no name of a task; write [cola,rte]")
+    definition = definition_of(name)
+    try:
+        task = Task.model_validate(definition)
+    except ValidationError as error:
+        raise UserError("; ".join(sentences(error, f"mlm.on={name}: ", definition, Task))) from None
+    if task.facts.head != "texts":
+        raise UserError(
+            f"mlm.on: task={name} has no text of its own to train on; name tasks with labels, or a"
+            " file by data.text=FILE"
+        )
+    return definition
