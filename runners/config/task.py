@@ -76,6 +76,7 @@ class Task(Section):
     `options` names the columns of an example's options, where its kind has some; `labels` then
     names the options in the same order. A task of a kind that compares vectors has sets of scored
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
+    A task that is `generated` has no other source than the embedded data.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -90,6 +91,7 @@ class Task(Section):
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
     local: LocalFiles | None = None
     hub: HubFiles | None = None
+    generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
