@@ -113,6 +113,7 @@ def test_facts_are_one_table() -> None:
 @pytest.mark.parametrize("name", COMPOSED)
 def test_every_label_follows_from_the_facts(name: str) -> None:
     for split in _splits(name):
+        for_more = 0
         for texts, label in _composed(split):
             context, claim = texts
             asked = " ".join(texts)
@@ -123,10 +124,12 @@ def test_every_label_follows_from_the_facts(name: str) -> None:
             [claimed] = _towns(claim)
             [other] = _pair(texts) - {claimed}
             gap = numbers[claimed] - numbers[other]
+            for_more += sign > 0
             assert ("right" if gap * sign > 0 else "wrong") == label, texts
             width = max(numbers.values()) - min(numbers.values())
             assert abs(gap) / width >= QUARTER
             assert not re.search(r"\d", asked)
+        assert for_more == len(_composed(split)) * 2 / 3
 
 
 def test_devs_pairs_are_unseen_and_half_of_its_templates() -> None:
