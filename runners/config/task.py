@@ -95,7 +95,8 @@ class Task(Section):
     names the options in the same order. A task of a kind that compares vectors has sets of scored
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
     One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
-    it, each from what the one before left.
+    it, each from what the one before left. One that is `generated` has no other source than the
+    embedded data.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -110,6 +111,7 @@ class Task(Section):
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
     local: LocalFiles | None = None
     hub: HubFiles | None = None
+    generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
