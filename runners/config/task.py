@@ -96,7 +96,7 @@ class Task(Section):
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
     One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
     it, each from what the one before left. One that is `generated` has no other source than the
-    embedded data.
+    embedded data. An `arm_of` another task is that one with other rows to train on.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -111,6 +111,7 @@ class Task(Section):
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
     local: LocalFiles | None = None
     hub: HubFiles | None = None
+    arm_of: str | None = Field(default=None, exclude_if=lambda name: name is None)
     generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)
