@@ -45,14 +45,16 @@ def check_scores(record: Scored, where: str) -> None:
         kept = record.predictions.get(split, {})
         if not kept.get("predictions") or not kept.get("references"):
             continue
+        theirs = _definition(task, split)
         for metric, stored in scores.items():
-            again = _again(metric, kept, task)
+            again = _again(metric, kept, theirs)
             if again is not None and not abs(stored - again[0]) <= again[1]:
                 raise UserError(
                     f"{where} is damaged: it says {split} {metric} {stored:.6g}, its predictions"
                     f" have {again[0]:.6g}"
                 )
-    counted = [m for n, m in record.scores.items() if n not in _mapping(task, "diagnostics") and m]
+    apart = {*_mapping(task, "diagnostics"), *_mapping(task, "further")}
+    counted = [m for n, m in record.scores.items() if n not in apart and m]
     if record.score is None or not counted:
         return
     mean = sum(sum(m.values()) / len(m) for m in counted) / len(counted)
@@ -61,6 +63,12 @@ def check_scores(record: Scored, where: str) -> None:
             f"{where} is damaged: it says score {record.score:.6g}, the mean of its scores is"
             f" {mean:.6g}"
         )
+
+
+def _definition(task: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+    """Return the definition of the task that a split is of: a further set is of another."""
+    further = _mapping(task, "further").get(split)
+    return task if not isinstance(further, dict) else _mapping(further, "definition")
 
 
 def _mapping(task: Mapping[str, Any], key: str) -> Mapping[str, Any]:

@@ -119,6 +119,7 @@ class _Task(_Part):
     labels: list[Any] = []
     diagnostics: dict[str, Any] = {}
     pairs: dict[str, Any] | None = None
+    further: dict[str, Any] = {}
 
 
 class _Optimizer(_Part):

@@ -36,7 +36,7 @@ def resampled_scores(record: Record, draws: int = 1000) -> Floats | None:
     task = task if isinstance(task, dict) else {}
     by_split = []
     for split, scores in record.scores.items():
-        if split in task.get("diagnostics", {}):
+        if split in task.get("diagnostics", {}) or split in task.get("further", {}):
             continue
         kept = record.predictions.get(split, {})
         predictions, gold = kept.get("predictions", []), kept.get("references", [])

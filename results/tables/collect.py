@@ -135,11 +135,43 @@ def tables(records: Iterable[Record], listed: RunList | None = None) -> list[Tab
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     for record in records:
         if listed is None or record.run in listed.by_run:
-            groups[conditions(record)] += _by_set(record) if makes_vectors(record) else [record]
+            parts = _by_set(record) if makes_vectors(record) else _with_further_apart(record)
+            groups[conditions(record)] += parts
     return [
         _table(key, groups[key], listed)
         for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
     ]
+
+
+def _with_further_apart(record: Record) -> list[Record]:
+    """Return a record, and one for each set of another task that it reported at no further cost."""
+    task = record.config.get("task")
+    sets = task.get("further", {}) if isinstance(task, dict) else {}
+    if not sets:
+        return [record]
+    splits = record.data["splits"]
+    parts = [
+        dataclasses.replace(
+            record,
+            scores={k: v for k, v in record.scores.items() if k not in sets},
+            data={**record.data, "splits": {k: v for k, v in splits.items() if k not in sets}},
+        )
+    ]
+    for name in (name for name in sets if name in record.scores):
+        column = f"{name} by {record.task}"
+        parts.append(
+            dataclasses.replace(
+                record,
+                task=column,
+                score=fmean(record.scores[name].values()),
+                scores={name: record.scores[name]},
+                config={**record.config, "task": {**sets[name]["definition"], "name": column}},
+                data={**record.data, "splits": {k: splits[k] for k in ("train", name)}},
+                train_seconds=0.0,
+                preparation_seconds=None,
+            )
+        )
+    return parts
 
 
 def _by_set(record: Record) -> list[Record]:
@@ -179,18 +211,20 @@ def _column(record: Record) -> tuple[str, str]:
     return record.task, " ".join(f"{name}:{sha256}" for name, sha256 in sorted(hashes.items()))
 
 
-def _columns(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
-    """Return each run's column; an arm stands in that of its task, where that is there once."""
-    plain = {r.run: _column(r) for r in records if not arm_of(r)}
-    reported: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
-    for record in records:
-        if record.run in plain:
-            reported[record.task, _reported(record)].add(plain[record.run])
-    for record in records:
-        if (task := arm_of(record)) is not None:
-            same = reported[task, _reported(record)]
-            [plain[record.run]] = same if len(same) == 1 else [_column(record)]
-    return plain
+def _columns(records: Sequence[Record]) -> dict[tuple[str, str], tuple[str, str]]:
+    """Return the column of each run and task.
+
+    An arm stands in that of the task which it is an arm of, where there is one of its report.
+    """
+    own = {(r.run, r.task): _column(r) for r in records}
+    same: dict[tuple[str | None, str], set[tuple[str, str]]] = defaultdict(set)
+    for r in records:
+        if arm_of(r) is None:
+            same[r.task, _reported(r)].add(own[r.run, r.task])
+    for r in records:
+        if len(of_arm := same.get((arm_of(r), _reported(r)), set())) == 1:
+            [own[r.run, r.task]] = of_arm
+    return own
 
 
 def _reported(record: Record) -> str:
@@ -219,14 +253,14 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
         if partial and key.source != "embedded" and not _has_more_rows(record):
             listing = ", ".join(f"{n} {rows[n]:,}{drawn(record, n)}" for n in rows)
             name = names[
-                column_of[record.run]
+                column_of[record.run, record.task]
             ]  # one draw, whether or not each of its records says it
             marks[name] = max(marks.get(name, ""), f"subset: {listing}", key=len)
     by_run = listed.by_run if listed else {}
     labelled = labels(records, {run: str(one.row) for run, one in by_run.items()})
     by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        by_row[labelled[record.run]][names[column_of[record.run]]].append(record)
+        by_row[labelled[record.run]][names[column_of[record.run, record.task]]].append(record)
     places = {labelled[r.run]: by_run[r.run].row for r in records if r.run in by_run}
     unseen = [] if listed is None else _unseen(listed, {_typed(r) for r in records})
     for task in unseen:
@@ -269,7 +303,7 @@ def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRu
     for task in (*by_task, *others):
         points = [Point(r.seed, r.run, r) for r in by_task.get(task, [])]
         points += [Point(a.seed, a.run, None) for a in missing.get(kinds.get(task, task), [])]
-        points.sort(key=lambda p: (p.seed, p.run))
+        points = _once(sorted(points, key=lambda p: (p.seed, p.run)))
         for first, second in itertools.pairwise(points):
             if first.seed == second.seed:
                 raise UserError(
@@ -291,6 +325,17 @@ def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRu
         _over_tasks([[p["trainable"] for p in ps] for ps in counted]),
         _over_tasks(stored),
     )
+
+
+def _once(points: Sequence[Point]) -> list[Point]:
+    """Leave out a point whose run trained what the one before it did: they reported unlike sets."""
+    kept: list[Point] = []
+    for point in points:
+        same = [p.record.trained_sha256 for p in kept[-1:] if p.record and p.seed == point.seed]
+        mine = point.record.trained_sha256 if point.record else None
+        if mine is None or mine not in same:
+            kept.append(point)
+    return kept
 
 
 def _over_tasks(known: Sequence[Sequence[float]]) -> float | None:

@@ -47,7 +47,7 @@ def _task(searched: list[str], name: str) -> dict[str, Any]:
     if key not in _tasks:
         known = loader.get_group_options("task", config_name="config", overrides=searched)
         if name not in known:
-            raise UserError(f"mlm.on: no task called '{name}'{nearest(name, known)}")
+            raise UserError(f"no task called '{name}'{nearest(name, known)}")
         overrides = [*searched, f"task={name}"]
         _tasks[key] = _plain(hydra.compose("config", overrides=overrides))["task"]
     return _tasks[key]

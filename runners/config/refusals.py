@@ -11,7 +11,7 @@ from typing import Any
 
 from results.errors import nearest
 from runners.config.resolvers import values
-from runners.config.task import Task
+from runners.config.task import Further, Task
 
 RESERVED = ("train", "selection")  # what a run itself calls splits
 # What files may call a label or a column.
@@ -32,6 +32,7 @@ def empty_problems(composed: Mapping[str, Any]) -> list[str]:
 def task_problems(task: Task, source: str) -> list[str]:
     """Return a sentence for each part of a task that would mislead, with data of a `source`."""
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
+    problems += [p for name, further in task.further.items() for p in _unlike(task, name, further)]
     files = [name for name in ("local", "hub", "pairs") if getattr(task, name)]
     if task.generated:
         problems += [
@@ -63,19 +64,13 @@ def text_problems(task: Task, text: str | list[str] | None) -> list[str]:
         problems.append("mlm.splits= goes with mlm.on=: data.text=FILE is read whole")
     twice = sorted({name for name in masked.splits if masked.splits.count(name) > 1})
     problems += [f"mlm.splits names {name} twice" for name in twice]
-    known = {"train": 0} | {split: 0 for one in masked.tasks.values() for split in _reported(one)}
+    known = {"train": 0} | {split: 0 for one in masked.tasks.values() for split in one.reported}
     problems += [
         f"mlm.splits: none of {', '.join(masked.on)} has a split {name}{nearest(name, known)}"
         for name in masked.splits
         if masked.on and name not in known
     ]
     return problems
-
-
-def _reported(task: Task) -> list[str]:
-    """Return the names of a task's splits besides train, wherever it lies."""
-    files = [f for f in (task.local, task.hub) if f is not None]
-    return [name for f in files for name in (*f.report, *f.where_present)]
 
 
 def _split_problems(task: Task) -> list[str]:
@@ -99,6 +94,32 @@ def _split_problems(task: Task) -> list[str]:
         for name in names
         if name in RESERVED
     ] + problems
+
+
+def _unlike(task: Task, name: str, further: Further) -> list[str]:
+    """Say where a set of another task cannot be answered by a model of this one."""
+    theirs, where = further.definition, f"task.further.{name}"
+    if theirs is None:
+        return [f"{where}: the definition of task={further.task} is not there"]
+    if name in (*task.reported, *RESERVED):
+        return [f"{where}: a run calls a split of its own {name}; choose another name"]
+    if theirs.kind != task.kind or task.facts.answer not in ("class", "score"):
+        return [f"{where}: task={theirs.name} is of kind={theirs.kind}, this one of {task.kind}"]
+    if len(theirs.text) != len(task.text):
+        return [f"{where}: task={theirs.name} has {len(theirs.text)} texts, this {len(task.text)}"]
+    if further.split is not None and further.split not in theirs.reported:
+        return [
+            f"{where}.split={further.split}: task={theirs.name} has no such report split"
+            f"{nearest(further.split, theirs.reported)}"
+        ]
+    unknown = [label for label in further.merge if label not in task.labels]
+    problems = [f"{where}.merge: {label} is no label of task={task.name}" for label in unknown]
+    return problems + [
+        f"{where}: label {label} has no counterpart among those of task={theirs.name}"
+        f" ({', '.join(theirs.labels)}); give {where}.merge.{label}=LABEL"
+        for label in task.labels
+        if further.merge.get(label, label) not in theirs.labels
+    ]
 
 
 def _answer_problems(task: Task) -> list[str]:

@@ -88,6 +88,21 @@ class MaskedText(Section):
     held_out: float = Field(default=0.05, gt=0, lt=1)
 
 
+class Further(Section):
+    """A set of another task's that is reported and never trained on.
+
+    `definition` is that task's, and `split` one of its report splits, the first where none is
+    named; its files lie below `dir`, or where the task's own do. `merge` leads from the labels of
+    the task that is trained on to those of this one, where their names are not the same.
+    """
+
+    task: str
+    split: str | None = None
+    dir: Place | None = None
+    merge: dict[str, str] = Field(default_factory=dict)
+    definition: Task | None = None
+
+
 class Task(Section):
     """What a task is: its text columns, labels by name, metrics, and sources.
 
@@ -96,7 +111,8 @@ class Task(Section):
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
     One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
     it, each from what the one before left. One that is `generated` has no other source than the
-    embedded data. An `arm_of` another task is that one with other rows to train on.
+    embedded data. An `arm_of` another task is that one with other rows to train on. `further` sets
+    of other tasks are reported, each by itself.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -111,6 +127,7 @@ class Task(Section):
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
     local: LocalFiles | None = None
     hub: HubFiles | None = None
+    further: dict[str, Further] = Field(default_factory=dict, exclude_if=lambda sets: not sets)
     arm_of: str | None = Field(default=None, exclude_if=lambda name: name is None)
     generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
     rows: dict[str, int] = Field(default_factory=dict)
@@ -129,6 +146,12 @@ class Task(Section):
     def facts(self) -> KindFacts:
         """What its kind is."""
         return KINDS[self.kind]
+
+    @property
+    def reported(self) -> list[str]:
+        """The names of its report splits, wherever it lies."""
+        files = [f for f in (self.local, self.hub) if f is not None]
+        return list(dict.fromkeys(n for f in files for n in (*f.report, *f.where_present)))
 
     @property
     def columns(self) -> list[str]:
@@ -182,3 +205,4 @@ class Task(Section):
 
 
 MaskedText.model_rebuild()
+Further.model_rebuild()

@@ -22,10 +22,33 @@ Definition = dict[str, Any]
 def with_texts(
     composed: dict[str, Any], definition_of: Callable[[str], Definition]
 ) -> dict[str, Any]:
-    """Return a configuration with the definitions of the tasks that `mlm.on` names.
+    """Return a configuration with the definitions of the tasks that its task names.
 
+    `mlm.on` names those whose text it reads, and `further` those whose sets it reports.
     `definition_of` reads a task's file. A task that lends no text is a UserError.
     """
+    return _with_sets(_with_lines(composed, definition_of), definition_of)
+
+
+def _with_sets(
+    composed: dict[str, Any], definition_of: Callable[[str], Definition]
+) -> dict[str, Any]:
+    task = composed.get("task")
+    sets = task.get("further") if isinstance(task, Mapping) else None
+    if not isinstance(task, Mapping) or not isinstance(sets, Mapping):
+        return composed
+    filled = {
+        key: {**one, "definition": _checked(one["task"], definition_of, f"task.further.{key}")}
+        if isinstance(one, Mapping) and isinstance(one.get("task"), str)
+        else one  # the schema refuses it
+        for key, one in sets.items()
+    }
+    return {**composed, "task": {**task, "further": filled}}
+
+
+def _with_lines(
+    composed: dict[str, Any], definition_of: Callable[[str], Definition]
+) -> dict[str, Any]:
     task = composed.get("task")
     part = task.get("mlm") if isinstance(task, Mapping) else None
     named = part.get("on") if isinstance(part, Mapping) else None
@@ -36,22 +59,22 @@ def with_texts(
     twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
     if twice:
         raise UserError(f"mlm.on names {twice[0]} twice; once is enough")
-    tasks = {name: _checked(name, definition_of) for name in named}
+    tasks = {name: _checked(name, definition_of, "mlm.on") for name in named}
     return {**composed, "task": {**task, "mlm": {**part, "tasks": tasks}}}
 
 
-def _checked(name: str, definition_of: Callable[[str], Definition]) -> Definition:
+def _checked(name: str, definition_of: Callable[[str], Definition], key: str) -> Definition:
     """Return what a task's file says, once it is known to be a task with text."""
     if not re.fullmatch(r"[\w.-]+", name):
-        raise UserError(f"mlm.on: '{name}' is no name of a task; write [cola,rte]")
-    definition = definition_of(name)
+        raise UserError(f"{key}: '{name}' is no name of a task, such as rte")
+    definition = {k: v for k, v in definition_of(name).items() if k not in ("further", "stages")}
     try:
         task = Task.model_validate(definition)
     except ValidationError as error:
-        raise UserError("; ".join(sentences(error, f"mlm.on={name}: ", definition, Task))) from None
+        raise UserError("; ".join(sentences(error, f"{key}={name}: ", definition, Task))) from None
     if task.facts.head != "texts":
         raise UserError(
-            f"mlm.on: task={name} has no text of its own to train on; name tasks with labels, or a"
-            " file by data.text=FILE"
+            f"{key}: task={name} has no text of its own to train on; name tasks with labels"
+            + (", or a file by data.text=FILE" if key == "mlm.on" else "")
         )
     return definition

@@ -15,6 +15,7 @@ from runners.data.embedded.splits import (
     embedded_pairs,
     read_embedded,
 )
+from runners.data.further import read_further
 from runners.data.hub import read_hub
 from runners.data.lines import load_lines
 from runners.data.local import read_local
@@ -41,6 +42,8 @@ def load_task_data(
         train, report = read_embedded(task)
     for split in (train, *report.values()):
         check_split(split, task, f"{source} {split.name}")
+    for name, further in task.further.items():
+        report[name] = read_further(name, further, data, source)
     full = {split.name: len(split) for split in (train, *report.values())}
     selection = None
     if data.train_size is not None:
@@ -54,7 +57,7 @@ def load_task_data(
             for k, v in report.items()
         }
     complete = {
-        split.name: len(split) == task.rows.get(split.name, full[split.name])
+        split.name: len(split) == _published(task, split.name, full[split.name])
         for split in (train, *report.values())
     }
     if protocol.fraction is not None:
@@ -63,6 +66,14 @@ def load_task_data(
     report = {name: count_overlap(split, learned) for name, split in report.items()}
     selection = None if selection is None else count_overlap(selection, [train])
     return TaskData(source, reason, revision, train, report, selection, complete)
+
+
+def _published(task: Task, split: str, rows: int) -> int:
+    """Return the rows of the published split, those that are there where none are known."""
+    if (further := task.further.get(split)) is None:
+        return task.rows.get(split, rows)
+    theirs = further.definition
+    return rows if theirs is None else theirs.rows.get(further.split or theirs.reported[0], rows)
 
 
 def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) -> TaskData:

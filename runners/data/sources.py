@@ -37,7 +37,7 @@ def choose_source(task: Task, data: Data) -> tuple[str, str]:
             f"{nearest(task.name, embedded_tasks())}; give it local.train and local.report instead"
         )
     if data.source != "auto":
-        _check_possible(task, data.source)
+        check_possible(task, data.source)
         return data.source, f"data={data.source}"
     if task.local and (data.dir or os.environ.get("GLUE_DIR") or _stands_alone(task)):
         return "local", "local files are configured"
@@ -74,7 +74,8 @@ def _stands_alone(task: Task) -> bool:
     return task.local is not None and task.hub is None and task.name not in embedded_tasks()
 
 
-def _check_possible(task: Task, source: str) -> None:
+def check_possible(task: Task, source: str) -> None:
+    """Refuse a source that a task does not have."""
     has = {
         "local": task.local is not None,
         "hub": task.hub is not None,

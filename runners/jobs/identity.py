@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from runners.config.check import RunConfig
+from runners.config.task import Task
 from runners.data.split import TaskData
 from runners.models.predecessor import Predecessor
 from runners.models.weights import Weights
@@ -45,6 +46,7 @@ def identity(
         **head,
         **start,
         **masked,
+        **({"further": _further(task)} if task.further else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),
@@ -73,6 +75,18 @@ def identity(
         "fast_dropout": settings.speed.fast_dropout,
         "untrained": sorted(settings.model.untrained),
         "seed": settings.seed,
+    }
+
+
+def _further(task: Task) -> dict[str, Any]:
+    """Return what decides the scores of further sets besides their examples."""
+    return {
+        name: {
+            "merge": one.merge,
+            "labels": one.definition.labels if one.definition else [],
+            "metrics": one.definition.metrics if one.definition else [],
+        }
+        for name, one in task.further.items()
     }
 
 

@@ -44,6 +44,10 @@ def score_split(
 
 
 def headline(task: Task, scores: dict[str, dict[str, float]]) -> float:
-    """Return the task's one number: mean of its metrics, then over splits without diagnostics."""
-    means = [sum(m.values()) / len(m) for name, m in scores.items() if name not in task.diagnostics]
+    """Return the task's one number: mean of its metrics, then over splits of its own.
+
+    Diagnostics and further sets are no part of it.
+    """
+    apart = {*task.diagnostics, *task.further}
+    means = [sum(m.values()) / len(m) for name, m in scores.items() if name not in apart]
     return sum(means) / len(means)

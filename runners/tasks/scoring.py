@@ -6,8 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from accelerate import Accelerator
+from numpy.typing import NDArray
 
+from runners.data.further import translation
 from runners.jobs.job import Job
 from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind, NotFinite, Scores
 from runners.tasks.metrics import score_split
@@ -39,13 +42,23 @@ class Scoring:
         self.measured |= self.kind.measured()
         scores: Scores = {}
         for split in splits:
-            values = predicted[split.name]
+            values = self._translated(split.name, predicted[split.name])
             self.predictions[split.name] = {"predictions": self.kind.stored(values)}
             references = self.kind.references(self.encoded, split)
             if references is not None:
                 self.predictions[split.name]["references"] = list(references)
+                further = self.task.further.get(split.name)
+                task = self.task if further is None else further.definition
+                assert task is not None
                 scores[split.name], self.undefined[split.name] = score_split(
-                    self.task, split.name, values, references, split.subsets
+                    task, split.name, values, references, split.subsets
                 )
         self.seconds += time.perf_counter() - start
         return scores
+
+    def _translated(self, split: str, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return answers as the task of a further set names them."""
+        further = self.task.further.get(split)
+        if further is None or not self.task.labels:
+            return values
+        return np.asarray(translation(self.task, further), np.float64)[values.astype(np.int64)]
