@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from results.printable import print_anything, printable
-from runners.config.acts import acts_of, refuse_unused
+from runners.config.acts import acts_of, is_chain, refuse_unused
 from runners.config.check import check
 from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
@@ -102,14 +102,14 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
         refuse_hidden(Path(folder))
     acts = acts_of(composed)
     refuse_unused(acts, composed, typed)
-    if composed.get("stages") is not None:
-        from runners.boards.chain import run_chain
-
-        return run_chain(composed, arguments, Composer())
     if composed.get("board") is not None:
         from runners.boards.board import run_board
 
         return run_board(composed, arguments, Composer())
+    if is_chain(composed) and not acts.named:
+        from runners.boards.chain import run_chain
+
+        return run_chain(composed, arguments, Composer())
     config = check(composed)
     if acts.eval is not None:
         from runners.runs.evaluate import score

@@ -140,9 +140,12 @@ def _on(claim: Claim, table: Table) -> Judged | None:
 
 
 def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
-    """Return the row of a method alone, of several the first with every option."""
+    """Return the row of a method alone, of several the first with every option.
+
+    One that comes another way is named with it: `full after mnli`.
+    """
     for row in table.rows:
-        if "+".join(row.names) != name:
+        if "+".join(row.names) + row.way != name:
             continue
         records = [p.record for cell in row.cells.values() for p in cell.points if p.record]
         given = {f"{k}={v}" for m in records[0].config["method"] for k, v in m.items()}

@@ -104,7 +104,7 @@ class _Rival:
 
 def baseline(table: Table) -> tuple[Row | None, str]:
     """Return the row of full fine-tuning, the first of several, and a sentence where they are."""
-    rows = [row for row in table.rows if row.names == (BASELINE,)]
+    rows = [row for row in table.rows if row.names == (BASELINE,) and not row.way]
     if not rows or len(rows) == 1 or rows[0].method == BASELINE:
         return (rows[0] if rows else None), ""
     others = ", ".join(row.method for row in rows[1:])

@@ -14,7 +14,7 @@ from results.errors import UserError
 from results.record import Record
 from results.run_list import ListedRun, RunList
 from results.tables.conditions import Conditions, conditions, drawn, makes_vectors
-from results.tables.labels import labels
+from results.tables.labels import arm_of, labels, way
 
 TASK_ORDER = (
     *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
@@ -82,10 +82,14 @@ class Cell:
 
 @dataclass(frozen=True)
 class Row:
-    """A method's line: its cells by task and what it trains, in percent and stored bytes."""
+    """A method's line: its cells by task and what it trains, in percent and stored bytes.
+
+    `way` is how its runs came to their task, where that is not from the pretrained model alone.
+    """
 
     method: str
     names: tuple[str, ...]
+    way: str
     cells: dict[str, Cell]
     trainable_share: float | None
     trainable_share_without_head: float | None
@@ -175,6 +179,26 @@ def _column(record: Record) -> tuple[str, str]:
     return record.task, " ".join(f"{name}:{sha256}" for name, sha256 in sorted(hashes.items()))
 
 
+def _columns(records: Sequence[Record]) -> dict[str, tuple[str, str]]:
+    """Return each run's column; an arm stands in that of its task, where that is there once."""
+    plain = {r.run: _column(r) for r in records if not arm_of(r)}
+    reported: dict[tuple[str, str], set[tuple[str, str]]] = defaultdict(set)
+    for record in records:
+        if record.run in plain:
+            reported[record.task, _reported(record)].add(plain[record.run])
+    for record in records:
+        if (task := arm_of(record)) is not None:
+            same = reported[task, _reported(record)]
+            [plain[record.run]] = same if len(same) == 1 else [_column(record)]
+    return plain
+
+
+def _reported(record: Record) -> str:
+    splits = record.data["splits"].items()
+    return " ".join(f"{name}:{facts['sha256']}" for name, facts in sorted(splits) if name not in
+                    ("train", "selection"))  # fmt: skip
+
+
 def _has_more_rows(record: Record) -> bool:
     """Say whether a run had as many rows as a chain has; it is compared with those that had not."""
     return (record.config.get("control") or {}).get("equal") == "data"
@@ -182,7 +206,8 @@ def _has_more_rows(record: Record) -> bool:
 
 def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -> Table:
     # Two columns of one task (different subsets) never share a column: the later ones are numbered.
-    columns = sorted({_column(r) for r in records}, key=lambda c: (_rank(c[0]), c))
+    column_of = _columns(records)
+    columns = sorted({*column_of.values()}, key=lambda c: (_rank(c[0]), c))
     names: dict[tuple[str, str], str] = {}
     for column in columns:
         same = sum(1 for c in names if c[0] == column[0])
@@ -193,13 +218,15 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
         partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
         if partial and key.source != "embedded" and not _has_more_rows(record):
             listing = ", ".join(f"{n} {rows[n]:,}{drawn(record, n)}" for n in rows)
-            name = names[_column(record)]  # one draw, whether or not each of its records says it
+            name = names[
+                column_of[record.run]
+            ]  # one draw, whether or not each of its records says it
             marks[name] = max(marks.get(name, ""), f"subset: {listing}", key=len)
     by_run = listed.by_run if listed else {}
     labelled = labels(records, {run: str(one.row) for run, one in by_run.items()})
     by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        by_row[labelled[record.run]][names[_column(record)]].append(record)
+        by_row[labelled[record.run]][names[column_of[record.run]]].append(record)
     places = {labelled[r.run]: by_run[r.run].row for r in records if r.run in by_run}
     unseen = [] if listed is None else _unseen(listed, {_typed(r) for r in records})
     for task in unseen:
@@ -227,7 +254,7 @@ def _rank(task: str) -> tuple[int, str]:
 
 
 def _method_rank(label: str) -> int:
-    return 0 if label == "full" or label.startswith("full ") else 1
+    return 0 if label == "full" or label.startswith("full (") else 1
 
 
 def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRun]) -> Row:
@@ -255,6 +282,7 @@ def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRu
     return Row(
         label,
         tuple(next(iter(by_task.values()))[0].methods),
+        way(next(iter(by_task.values()))[0]),
         cells,
         _over_tasks([[100 * p["trainable"] / p["total"] for p in ps] for ps in counted]),
         _over_tasks(
@@ -271,7 +299,12 @@ def _over_tasks(known: Sequence[Sequence[float]]) -> float | None:
 
 
 def _typed(record: Record) -> str:
-    """Return what task= was given: the record's, of which a set of vectors is a part."""
+    """Return what task= was given: the record's, of which a set of vectors is a part.
+
+    Of an arm, that is the task whose column it stands in.
+    """
+    if (task_of_arm := arm_of(record)) is not None:
+        return task_of_arm
     task = record.config.get("task")
     return str(task["name"]) if isinstance(task, dict) and "name" in task else record.task
 

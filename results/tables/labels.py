@@ -50,23 +50,37 @@ def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
 
 
 def row_name(record: Record) -> str:
-    """Return a record's methods, its optimizer where it is not AdamW, and the stages before it.
-
-    One in the place of a chain says so.
-    """
+    """Return a record's methods, its optimizer where it is not AdamW, and its way there."""
     optimizer = record.config.get("optimizer", {}).get("name", "adamw")
+    name = "+".join(record.methods)
+    return name + ("" if optimizer == "adamw" else f", {optimizer}") + way(record)
+
+
+def way(record: Record) -> str:
+    """Return how a run came to its task: by which rows, after which stages, or in place of them.
+
+    It is empty for a run on the task's own rows that starts from the pretrained model.
+    """
     name = "+".join(record.methods)
     before = [
         stage["task"] + (f" by {stage['methods']}" if stage["methods"] != name else "")
         for stage in _chain(record)
     ]
-    after = f" after {', '.join(before)}" if before else ""
+    after = f" on {record.task}" if arm_of(record) else ""
+    after += f" after {', '.join(before)}" if before else ""
     if record.config.get("start", {}).get("head") == "keep":
         after += ", head kept"
     if control := record.config.get("control"):
         much = {"updates": "as many updates", "data": "as many rows"}[control["equal"]]
-        after = f", {much} as after {', '.join(control['stages'])}"
-    return name + ("" if optimizer == "adamw" else f", {optimizer}") + after
+        after += f", {much} as after {', '.join(control['stages'])}"
+    return after
+
+
+def arm_of(record: Record) -> str | None:
+    """Return the task of which a record's own is that one with other rows to train on."""
+    task = record.config.get("task")
+    named = task.get("arm_of") if isinstance(task, dict) else None
+    return named if isinstance(named, str) else None
 
 
 def _chain(record: Record) -> list[dict[str, str]]:

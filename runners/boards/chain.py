@@ -15,10 +15,10 @@ from typing import Any
 
 from runners.boards.passing import mark, remove
 from runners.boards.plan import overrides_of
-from runners.boards.planned import Compose, Planned, Planner, Slot, refuse_vectors
+from runners.boards.planned import Compose, Planned, Planner, Slot
 from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
-from runners.config.typed import is_typed
+from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
@@ -29,13 +29,14 @@ WAIT = 2.0  # seconds between looks at a stage that another process does
 def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
     """Do what a chain lacks, or list it; return 0 when its last run is finished."""
     planner = Planner(compose, composed["keep"])
-    stages = checked(composed["stages"])
+    listed = composed["stages"]
+    stages = [Stage(task=composed["task"]["name"])] if listed is None else checked(listed)
     *before, target = steps_of(stages, typed)
     control = composed["control"]["equal"]
     slot = Slot(0, stages[-1].task, 0, target, tuple(before), control)
-    for overrides in (*before, target):
-        refuse_vectors(planner.job(overrides))
-    chain = Chain(planner.controlled(slot), planner, composed["force"])
+    chain = Chain(planner.chain(slot), planner, composed["force"])
+    for overrides in chain.steps:  # what is wrong with a stage's data is known before any begins
+        planner.job(overrides).data.splits()
     if composed["plan"]:
         return chain.list()
     code = chain.finish(chain.last)
@@ -48,6 +49,7 @@ def steps_of(stages: Sequence[Stage], typed: Sequence[str]) -> list[list[str]]:
     """Return what is typed for each stage: what is common, its task, its own settings."""
     common = [a for a in overrides_of(typed) if not is_typed([a], "plan", "control", *CHAIN_KEYS)]
     common = [a for a in common if not is_typed([a], "own_process")]
+    common = [a for a in common if key_of(a) != "task"]
     return [[*common, f"task={stage.task}", *stage.set] for stage in stages]
 
 

@@ -59,10 +59,13 @@ class Entry(Section):
     """A row of a board: what `method=` is given, and settings of its own.
 
     With `stages`, each of its runs starts from what runs on these tasks left, which have the row's
-    method and settings too. With `control`, that chain is replaced by what it is compared with.
+    method and settings too. With `control`, that chain is replaced by what it is compared with. An
+    `arm` is a task that the row's runs are of in place of the board's, which has other rows to
+    train on.
     """
 
     method: str
+    arm: str | None = None
     set: list[OfARun] = Field(default_factory=list)
     stages: list[str | Before] = Field(default_factory=list)
     control: Control | None = None
@@ -82,7 +85,8 @@ class Entry(Section):
         """What names the row: its method, settings and stages."""
         after = [f"after {','.join(stage.task for stage in self.before)}"] if self.stages else []
         control = [f"control={self.control}"] if self.control else []
-        return " ".join([self.method, *self.set, *after, *control])
+        arm = [f"on {self.arm}"] if self.arm else []
+        return " ".join([self.method, *self.set, *arm, *after, *control])
 
 
 class Search(Section):
@@ -137,7 +141,7 @@ def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
             number,
             task,
             seed,
-            run(row, task, seed),
+            run(row, row.arm or task, seed),
             tuple(run(row, stage.task, seed, stage.set) for stage in row.before),
             row.control,
         )

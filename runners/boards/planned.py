@@ -13,6 +13,7 @@ from results import record as records
 from results.errors import UserError
 from runners.config.check import check
 from runners.config.stages import Control
+from runners.config.typed import key_of
 from runners.jobs.job import Job
 from runners.models.about import ABOUT
 from runners.runs.lease import is_claimed
@@ -128,10 +129,7 @@ class Planner:
 
     def planned(self, slot: Slot) -> Planned:
         """Return a place's run, checked and named, with the runs before it."""
-        if slot.stages:
-            for overrides in [*slot.stages, slot.overrides]:
-                refuse_vectors(self.job(overrides))
-        *stages, last = self.controlled(slot)
+        *stages, last = self.chain(slot)
         before: Planned | None = None
         for n, overrides in enumerate(stages):
             chain = tuple(map(tuple, stages[: n + 1]))
@@ -149,6 +147,8 @@ class Planner:
             start = [f"start.run={before.path}"]
         job = self.job([*alone, *start])
         waits = before is not None and not start
+        if waits:
+            job.data.splits()  # so that what is wrong with them is known before a stage is begun
         name = f"waits.{slot.row}.{slot.task}.s{slot.seed}" if waits else job.name
         path = records.record_path(Path(job.config.settings.out), name)
         state: State = "waiting" if waits else "missing"
@@ -162,11 +162,36 @@ class Planner:
         run.overrides, run.name, run.path = now.overrides, now.name, now.path
         run.state, run.score, run.seconds = now.state, now.score, now.seconds
 
-    def controlled(self, slot: Slot) -> list[list[str]]:
-        """Return what is typed for each run of a place, the last one its own."""
-        chain = [*slot.stages, slot.overrides]
-        if slot.control is None:
-            return chain
+    def chain(self, slot: Slot) -> list[list[str]]:
+        """Return what is typed for each run of a place, the last one its own.
+
+        A control replaces the chain; a task without labels in one is a UserError.
+        """
+        chain = [run for typed in (*slot.stages, slot.overrides) for run in self.whole(typed)]
+        if len(chain) > 1:
+            for overrides in chain:
+                refuse_vectors(self.job(overrides))
+        return chain if slot.control is None else self._controlled(slot, chain)
+
+    def whole(self, overrides: list[str], inner: tuple[str, ...] = ()) -> list[list[str]]:
+        """Return a run after the runs that its task's own file puts before it."""
+        task = self.job(overrides).config.settings.task
+        if task.name in inner:
+            circle = " → ".join((*inner[inner.index(task.name) :], task.name))
+            raise UserError(f"task={task.name}: its stages come back to it: {circle}")
+        typed = [a for a in overrides if key_of(a) != "task"]
+        return [
+            *(
+                run
+                for stage in task.stages
+                for run in self.whole(
+                    [*typed, f"task={stage.task}", *stage.set], (*inner, task.name)
+                )
+            ),
+            overrides,
+        ]
+
+    def _controlled(self, slot: Slot, chain: list[list[str]]) -> list[list[str]]:
         *before, target = chain
         if slot.control == "reversed":
             if len(before) < 2:

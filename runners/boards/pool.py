@@ -32,7 +32,7 @@ class Pool:
     threads: int
     devices: list[str]
     logs: Path
-    running: set[str] = field(default_factory=set)
+    running: dict[int, Planned] = field(default_factory=dict)
     ended: int = 0
     began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -76,7 +76,7 @@ class Pool:
                         self.planner.go_on(run)
                     if run.passing and not run.left():
                         mark(run)
-                    self.running.add(run.name)
+                    self.running[id(run)] = run
                     return run
             time.sleep(WAIT)
         return None
@@ -94,7 +94,7 @@ class Pool:
                     if run.before is None
                     or run.ready()
                     or id(run.before) in coming
-                    or run.before.name in self.running
+                    or id(run.before) in self.running
                 ],
             )
             self.ended += len(left) - len(self._left)
@@ -104,7 +104,7 @@ class Pool:
             finished = run.again and run.look() == "finished"  # by another process meanwhile
             claimed = not finished and self._once(run, worker) == CLAIMED
             with self._lock:
-                self.running.discard(run.name)
+                del self.running[id(run)]
                 if self._stopped:
                     return
                 if claimed:  # by a process that was a moment earlier

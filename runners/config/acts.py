@@ -73,9 +73,20 @@ def acts_of(composed: Mapping[str, Any]) -> Acts:
     return acts
 
 
+def is_chain(composed: Mapping[str, Any]) -> bool:
+    """Say whether stages come before the run, on the command line or in its task's file.
+
+    A run that starts from one, or is a control of a chain, is the last of them.
+    """
+    if composed.get("stages") is not None:
+        return True
+    task, start, control = (composed.get(key) or {} for key in ("task", "start", "control"))
+    return bool(task.get("stages")) and not start.get("run") and not control.get("stages")
+
+
 def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str]) -> None:
     """Raise UserError where a key is typed that what is done does not read."""
-    board, chain = (composed.get(key) is not None for key in ("board", "stages"))
+    board, chain = composed.get("board") is not None, is_chain(composed)
     if acts.named:
         [act] = acts.named
         used = USED[act]
@@ -90,11 +101,14 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
         return
     if is_typed(typed, "text"):
         raise UserError("text= goes with embed=RUN, and changes nothing else")
-    if board and chain:
+    if board and composed.get("stages") is not None:
         raise UserError("board= and stages= are two acts; give a command one of them")
     if is_typed(typed, "keep") and not (chain or board):
         raise UserError("keep= would change nothing: it goes with stages=[A,B] or board=NAME")
-    shared = ("board", "plan") if chain else ("board",)
+    control = composed.get("control") or {}
+    if control.get("equal") and not chain and not control.get("stages"):
+        raise UserError("control= is of a chain: name its stages by stages=[A,B]")
+    shared = ("board", "plan") if chain and not board else ("board",)
     idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key not in shared]
     if idle and not board:
         raise UserError(f"{_listed(idle)} would change nothing: it goes with board=NAME")

@@ -24,8 +24,8 @@ FOLDER = CONFIGS / "recipe"
 class Piece(Section):
     """A part of a recipe: settings and methods of the target, or a stage before it.
 
-    One that is not there `by_default` is switched on. `stage` holds that stage's settings, in which `{task}` is the target's name; `task` is the
-    stage's task, the target where there is none.
+    One that is not there `by_default` is switched on. `stage` holds that stage's settings, in which
+    `{task}` is the target's name; `task` is the stage's task, the target where there is none.
     """
 
     by_default: bool = True

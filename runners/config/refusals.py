@@ -32,8 +32,13 @@ def empty_problems(composed: Mapping[str, Any]) -> list[str]:
 def task_problems(task: Task, source: str) -> list[str]:
     """Return a sentence for each part of a task that would mislead, with data of a `source`."""
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
-    nowhere = task.local is None and task.hub is None and task.facts.head == "texts"
-    if nowhere and source == "auto":
+    files = [name for name in ("local", "hub", "pairs") if getattr(task, name)]
+    if task.generated:
+        problems += [
+            f"task.generated=true: {task.name} has task.{name} too; leave out one of the two"
+            for name in files
+        ]
+    elif not files and task.facts.head == "texts" and source == "auto":
         problems.append(
             f"task={task.name} says nowhere where its data lies; give it local.train and"
             " local.report, or hub.path and hub.report"

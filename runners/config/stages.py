@@ -53,8 +53,6 @@ def with_stages_own(arguments: Sequence[str]) -> list[str]:
         else:
             rest.append(argument)
     if listed is None:
-        if _names_a_control(rest) and not is_typed(rest, "control.stages"):
-            raise UserError("control= is of a chain: name its stages by stages=[A,B]")
         if of_stages:
             number, setting = of_stages[0]
             raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
@@ -75,10 +73,6 @@ def with_stages_own(arguments: Sequence[str]) -> list[str]:
             )
         stages[int(number)].set.append(setting)
     return [f"stages={written(stages)}" if argument is listed else argument for argument in rest]
-
-
-def _names_a_control(arguments: Sequence[str]) -> bool:
-    return any(re.match(r"\+*control\.equal=(?!null$)", argument) for argument in arguments)
 
 
 def _control(value: str) -> str:

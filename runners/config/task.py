@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from results.errors import nearest
 from runners.config.kinds import KINDS, KindFacts
 from runners.config.places import Place
 from runners.config.section import Section
+from runners.config.stages import Stage
 
 Metric = Literal[
     "accuracy",
@@ -93,7 +94,9 @@ class Task(Section):
     `options` names the columns of an example's options, where its kind has some; `labels` then
     names the options in the same order. A task of a kind that compares vectors has sets of scored
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
-    One of a kind that predicts masked tokens has a section `mlm`.
+    One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
+    it, each from what the one before left. One that is `generated` has no other source than the
+    embedded data. An `arm_of` another task is that one with other rows to train on.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -108,10 +111,19 @@ class Task(Section):
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
     local: LocalFiles | None = None
     hub: HubFiles | None = None
+    arm_of: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
+    stages: list[Stage] = Field(default_factory=list, exclude=True)
+
+    @field_validator("stages", mode="before")
+    @classmethod
+    def _reads_names(cls, given: Any) -> Any:
+        named = isinstance(given, list)
+        return [{"task": s} if isinstance(s, str) else s for s in given] if named else given
 
     @property
     def facts(self) -> KindFacts:

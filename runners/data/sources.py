@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from results.errors import UserError
+from results.errors import UserError, nearest
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import EMBEDDED_SETS, embedded_tasks
@@ -31,11 +31,18 @@ def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
 
 def choose_source(task: Task, data: Data) -> tuple[str, str]:
     """Return the source and why: local if configured, else a hub that answers, else embedded."""
+    if task.generated and task.name not in embedded_tasks():
+        raise UserError(
+            f"task.generated=true: no data is generated for a task called '{task.name}'"
+            f"{nearest(task.name, embedded_tasks())}; give it local.train and local.report instead"
+        )
     if data.source != "auto":
         _check_possible(task, data.source)
         return data.source, f"data={data.source}"
     if task.local and (data.dir or os.environ.get("GLUE_DIR") or _stands_alone(task)):
         return "local", "local files are configured"
+    if task.generated:
+        return "embedded", f"task {task.name} is generated only"
     if task.hub is None:
         return "local", f"task {task.name} has local files only"
     silence = hub_answers(task.hub.path)

@@ -12,6 +12,7 @@ from results.errors import UserError
 from runners.config.task import Task
 from runners.data.embedded.acceptability import cola
 from runners.data.embedded.coreference import wnli
+from runners.data.embedded.decisions import PARTS, component_splits
 from runners.data.embedded.inference import mnli, rte
 from runners.data.embedded.lexicon import Words
 from runners.data.embedded.paraphrase import mrpc, qqp, stsb
@@ -58,6 +59,7 @@ _LABELS: dict[str, list[str]] = {
     "qnli": ["entailment", "not_entailment"],
     "rte": ["entailment", "not_entailment"],
     "wnli": ["not_entailment", "entailment"],
+    **{part: ["wrong", "right"] for part in PARTS},
 }
 
 
@@ -71,7 +73,7 @@ EMBEDDED_SETS = ("STS-B",)  # of sentence similarity
 
 def embedded_tasks() -> frozenset[str]:
     """Return the names of the tasks that have embedded data."""
-    return frozenset(_MAKERS)
+    return frozenset({*_MAKERS, *PARTS})
 
 
 def embedded_pairs(name: str) -> Split:
@@ -119,6 +121,8 @@ def _check_shape(task: Task) -> None:
 
 @functools.cache
 def _generated(task: str, labels: tuple[str, ...]) -> tuple[Split, dict[str, Split]]:
+    if task in PARTS:
+        return component_splits(task, f"tunebench embedded {VERSION} cft", labels)
     taken: set[tuple[str, ...]] = set()
     train = _split(task, labels, "train", TRAIN_ROWS.get(task, 1600), None, taken)
     unseen = {"validation": UNSEEN}

@@ -12,7 +12,8 @@ from results.__main__ import main
 from results.pages.search import search_sheets, trials
 from results.record import Record, write
 from results.run_list import ListedRun, RunList, write_list
-from runners.boards.plan import Planned, Search, Slot, best_rates
+from runners.boards.plan import Search, best_rates
+from runners.boards.planned import Planned, Slot
 from tests.results.simulated import simulated
 
 Scores = dict[tuple[str, str], dict[float, float | None]]

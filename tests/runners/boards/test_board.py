@@ -20,15 +20,14 @@ from runners.boards.board import _gpus
 from runners.boards.plan import (
     Board,
     Entry,
-    Planned,
     Search,
-    Slot,
     best_rates,
     expand,
     expand_search,
     overrides_of,
     plan,
 )
+from runners.boards.planned import Planned, Planner, Slot
 from runners.boards.pool import Pool
 from runners.runs.lease import Claim
 from tests import forked
@@ -38,6 +37,7 @@ from tests.tiny import save_tiny
 
 Folder = Callable[[str], Path]
 WORKERS = ("workers=2", "threads=1")
+NO_PLANNER = Planner(lambda overrides: {})  # where no run waits for a stage
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_the_same_run_twice_is_refused_before_anything_runs(tmp_path: Path) -> N
         return composed(("data=embedded", f"out={tmp_path}", *overrides))
 
     with pytest.raises(UserError, match="more than once"):
-        plan(board, [], compose)
+        plan(board, [], Planner(compose))
     assert configure("seed=1").settings.seed == 1
 
 
@@ -406,7 +406,7 @@ def test_what_another_process_finished_meanwhile_is_not_done_again(
     monkeypatch.setattr(
         Planned, "look", lambda self: "finished" if self.name == "finished" else "diverged"
     )
-    Pool(runs, 1, 1, [], tmp_path).go()
+    Pool(runs, NO_PLANNER, 1, 1, [], tmp_path).go()
     assert started == ["failed"]
 
 
@@ -422,6 +422,6 @@ def test_gpus_are_handed_out_one_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr("runners.boards.pool.subprocess.Popen", Started)
     run = Planned(Slot(0, "rte", 1, []), [], "name", tmp_path / "name.json")
     for worker in range(3):
-        Pool([run], 3, 1, ["4", "6", "7"], tmp_path)._once(run, worker)
-        Pool([run], 3, 1, ["4", "6"], tmp_path)._once(run, worker)
+        Pool([run], NO_PLANNER, 3, 1, ["4", "6", "7"], tmp_path)._once(run, worker)
+        Pool([run], NO_PLANNER, 3, 1, ["4", "6"], tmp_path)._once(run, worker)
     assert given == [("4", "0"), ("4", "1"), ("6", "0"), ("6", "1"), ("7", "0"), ("4", "1")]

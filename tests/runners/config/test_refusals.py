@@ -102,6 +102,8 @@ def test_a_job_of_a_sweep_may_not_name_several_either(cli: Cli, tmp_path: Path) 
         (["task=mnli", "task.metrics=[f1]"], "metric f1 needs two labels and positive_label"),
         (["task=rte", "+task.positive_label=entails"], "=entails is not a label; known: entail"),
         (["task=rte", "~task.local", "~task.hub"], "task=rte says nowhere where its data lies"),
+        (["task=rte", "+task.generated=true"], "generated=true: rte has task.local too; leave out"),
+        (["task=cft_fd", "+task.hub={path: a, report: {dev: dev}}"], "cft_fd has task.hub too"),
         (["task=rte", "task.text=[label]"], "task.text: label is the answer's column"),
         (["task=rte", "task.text=[sentence1,sentence1]"], "sentence1 is named twice"),
         (["task=rte", "task.labels=[true,false]"], r"task\.labels\.0=True \(must be text: write"),

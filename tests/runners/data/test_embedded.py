@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 
 import pytest
@@ -17,7 +18,7 @@ from runners.tasks.glue_metrics.glue_metrics import score
 from runners.training.prepare import prepare
 from tests.conftest import committed_records, configure
 
-TASKS = sorted(embedded_tasks())
+TASKS = sorted(t for t in embedded_tasks() if not t.startswith("cft_"))
 CHANCE = {
     "cola": 0.0,
     "sst2": 0.5,
@@ -27,6 +28,24 @@ CHANCE = {
     "mnli": 1 / 3,
     "qnli": 0.5,
     "rte": 0.5,
+}
+# Of train and report splits; other data needs another VERSION of the generator.
+HASHES = {
+    "cft_comparisons": "3c4de53299facae2",
+    "cft_decisions": "e7a26213ef6746f9",
+    "cft_facts": "8666a1d330c1ea29",
+    "cft_fcd": "1baf2aa47eec1e45",
+    "cft_fd": "d270858ed5a0f414",
+    "cft_more": "5cc11d78f00be718",
+    "cola": "85121e62c0828955",
+    "mnli": "5a0862310db3bb95",
+    "mrpc": "9788b37f8f7b1e49",
+    "qnli": "9ad3617a52152bbe",
+    "qqp": "646d205ca1801005",
+    "rte": "c2836e9927658903",
+    "sst2": "3d65a476a38bba9e",
+    "stsb": "fa7ddf5039627e2e",
+    "wnli": "4c3b64b0c2dbe327",
 }
 BEYOND_WORDS = ("sst2", "mnli", "qnli", "mrpc", "cola")
 
@@ -44,6 +63,13 @@ def test_data_is_the_same_every_time(name: str) -> None:
     first, second = _read(name), _read(name)
     assert first[0].sha256 == second[0].sha256
     assert {k: v.sha256 for k, v in first[1].items()} == {k: v.sha256 for k, v in second[1].items()}
+
+
+@pytest.mark.parametrize("name", sorted(embedded_tasks()))
+def test_data_is_what_it_was_when_its_records_were_written(name: str) -> None:
+    train, report = _read(name)
+    splits = " ".join(f"{split.name}:{split.sha256}" for split in (train, *report.values()))
+    assert hashlib.sha256(splits.encode()).hexdigest()[:16] == HASHES[name]
 
 
 @pytest.mark.parametrize("name", TASKS)
