@@ -149,7 +149,7 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
         if not REAL_GLUE.is_dir():
             return None
         kept = [f"data.dir={REAL_GLUE}" if a == "data.dir=GLUE" else a for a in kept]
-    if "plan=true" in kept and not any("stages=" in a for a in kept):
+    if "plan=true" in kept and not any("stages=" in a for a in spelled_out(kept)):
         few.append("estimate=false")
     kept = [f"list={tmp_path / 'boards'}" if a.startswith("list=") else a for a in kept]
     return [*kept, *(a for a in few if a.split("=")[0] not in named)]

@@ -76,6 +76,9 @@ def sentence(key: str, item: Mapping[str, Any], known: Sequence[str] = ()) -> st
         return f"no key called '{key}'{nearest(key.rpartition('.')[2], known)}"
     if not item["loc"]:
         return f"{key.rstrip('.') or 'a key'}: {item['msg'][:1].lower()}{item['msg'][1:]}"
+    if kind == "invalid_key":
+        section = key.rpartition(".")[0]
+        return f"{section}: the key {value!r} must be text: quote it, as YAML reads {_YAML}"
     if item["loc"][-1] == "[key]":
         return f"{key.rpartition('.')[0]}: the key {value!r} must be text: write it in quotes"
     if kind in ("missing", "missing_argument"):

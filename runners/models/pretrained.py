@@ -31,7 +31,7 @@ class Loaded:
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head: frozenset[str]
-    facts: Mapping[str, str] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_model(
@@ -90,7 +90,8 @@ def _load_for_tokens(
     said = "fresh, tied to the word embedding" if not stored else "pretrained"
     if stored and fresh:
         said = f"pretrained, but for {', '.join(fresh)}, which the files lack"
-    return Loaded(model, tokenizer, head, {"mlm_head": said})
+    unused = [name for name in weights.head if name not in stored]
+    return Loaded(model, tokenizer, head, {"mlm_head": said, "unused_head": unused})
 
 
 def _outside(frame: Any) -> set[str]:

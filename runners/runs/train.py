@@ -135,7 +135,7 @@ def _prepared(job: Job, record: Record, model: Any, loaded: Loaded) -> Record:
     methods = job.config.methods
     return replace(
         record,
-        weights={**record.weights, **loaded.facts},
+        weights={k: v for k, v in (record.weights | dict(loaded.facts)).items() if v != []},
         parameters=count_parameters(model, loaded.head, methods),
         stored_bytes=stored_bytes(model, methods),
         steps=0,

@@ -43,6 +43,16 @@ def test_a_piece_that_is_off_is_switched_on_and_has_options() -> None:
     assert config["method"]["head_layers"]["pool"] == "mean"
 
 
+def test_suns_further_pretraining_is_a_stage_on_the_targets_own_text() -> None:
+    typed = ["recipe=sun2019", "recipe.further_pretraining=true", "task=cola"]
+    masked, target = composed(tuple(spelled_out(typed)))["stages"]
+    assert (masked["task"], target["task"]) == ("mlm", "cola")
+    config = configure("task=mlm", *masked["set"])
+    assert config.settings.task.mlm is not None
+    assert config.settings.task.mlm.on == ["cola"]
+    assert (config.settings.budget.epochs, config.lr, config.method_names) == (10, 5e-5, ("full",))
+
+
 def test_what_is_typed_counts_more() -> None:
     typed = ["recipe=sun2019", "budget.epochs=2", "lr=1e-3", "method=bitfit", "task=cola"]
     config = composed(tuple(spelled_out(typed)))

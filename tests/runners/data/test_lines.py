@@ -182,6 +182,14 @@ def test_wrong_text_is_one_line_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_bare_on_in_a_users_file_is_named(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "own.yaml").write_text("defaults: [mlm, _self_]\nmlm: {on: [rte]}\n")
+    done = cli("--config-dir", str(tmp_path), "task=own", "data=embedded")
+    assert done.code == 2
+    assert "task.mlm: the key True must be text: quote it, as YAML reads yes, no, on" in done.err
+
+
 def test_a_users_own_task_lends_its_text_too(tmp_path: Path) -> None:
     """Its definition is kept with the run, so that no file of that name is needed later."""
     (tmp_path / "configs" / "task").mkdir(parents=True)

@@ -89,7 +89,7 @@ def test_a_checkpoints_own_head_is_used(
 ) -> None:
     theirs = _with_mlm_head(tmp_path / "mlm", tiny_folder(architecture))
     one, other = (_ready(tmp_path / "mlm", f"seed={seed}") for seed in (1, 2))
-    assert dict(one.loaded.facts) == {"mlm_head": "pretrained"}
+    assert one.loaded.facts["mlm_head"] == "pretrained"
     own = dict(theirs.named_parameters())
     for ready in (one, other):
         ours = dict(ready.loop.model.named_parameters())
@@ -108,7 +108,7 @@ def test_a_checkpoint_without_head_has_a_fresh_one_tied_to_its_words(
     architecture: str, tiny_folder: Folder
 ) -> None:
     one, same, other = (_ready(tiny_folder(architecture), f"seed={s}") for s in (1, 1, 2))
-    assert dict(one.loaded.facts) == {"mlm_head": "fresh, tied to the word embedding"}
+    assert one.loaded.facts["mlm_head"] == "fresh, tied to the word embedding"
     model: Any = one.loop.model
     words = model.get_input_embeddings().weight
     if architecture != "deberta-v2":  # its head is given the embedding itself
@@ -118,6 +118,22 @@ def test_a_checkpoint_without_head_has_a_fresh_one_tied_to_its_words(
     assert drawn
     assert drawn <= one.loaded.head
     assert all(torch.equal(p, b[n]) for n, p in a.items())
+
+
+def test_a_head_that_is_used_is_not_said_to_be_unused(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """ModernBERT's heads over tokens and over texts share the names of their first modules."""
+    _with_mlm_head(tmp_path / "mlm", tiny_folder("modernbert"))
+    masked = _ended(cli, tmp_path / "runs", *_small(tmp_path / "mlm"))
+    assert masked.weights["mlm_head"] == "pretrained"
+    assert "unused_head" not in masked.weights
+    whole = _ended(cli, tmp_path / "runs", *tiny(tmp_path / "mlm", "task=rte"))
+    assert "head.dense.weight" in whole.weights["unused_head"]
+    classifier = save_tiny("bert", tmp_path / "bert", pretrained_head=True)
+    other = _ended(cli, tmp_path / "runs", *_small(classifier))
+    assert other.weights["unused_head"] == ["classifier.bias", "classifier.weight"]
+    assert other.weights["mlm_head"] == "fresh, tied to the word embedding"
 
 
 def test_masks_are_drawn_anew_at_each_step_and_depend_on_nothing_else(tiny_folder: Folder) -> None:
