@@ -18,6 +18,7 @@ from results.__main__ import main as results_main
 from results.pages.text import BEGIN, END, render
 from results.record import write
 from results.tables.collect import tables
+from runners.boards.plan import Board
 from runners.config.task import Task
 from tests.conftest import ROOT, Cli, committed_records, narrow, tiny
 from tests.pages import PAGES, examples, page_name, prose
@@ -154,9 +155,12 @@ def test_tables_page_shows_the_tables_of_the_committed_records() -> None:
 
 
 def test_yaml_and_toml_examples_are_valid() -> None:
-    written = [example for page in PAGES for example in examples(page, "yaml")]
-    tasks = [Task.model_validate(yaml.safe_load(example)) for example in written]
-    assert [task.kind for task in tasks] == ["classification", "regression", "multiple_choice"]
+    written = [yaml.safe_load(e) for page in PAGES for e in examples(page, "yaml")]
+    boards = [Board.model_validate(one) for one in written if "seeds" in one]
+    assert [board.name for board in boards] == ["inference"]
+    tasks = [Task.model_validate(one) for one in written if "seeds" not in one]
+    kinds = ["classification", "regression", "multiple_choice", "classification"]
+    assert [task.kind for task in tasks] == kinds
     [entry] = [example for page in PAGES for example in examples(page, "toml")]
     assert list(tomllib.loads(entry)["project"]["entry-points"]) == [ENTRY_POINT_GROUP]
 

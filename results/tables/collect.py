@@ -328,14 +328,19 @@ def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRu
 
 
 def _once(points: Sequence[Point]) -> list[Point]:
-    """Leave out a point whose run trained what the one before it did: they reported unlike sets."""
+    """Leave out runs that trained what the one before did: another name is for what they report."""
     kept: list[Point] = []
     for point in points:
-        same = [p.record.trained_sha256 for p in kept[-1:] if p.record and p.seed == point.seed]
-        mine = point.record.trained_sha256 if point.record else None
-        if mine is None or mine not in same:
+        if not (kept and _trained_alike(kept[-1], point)):
             kept.append(point)
     return kept
+
+
+def _trained_alike(one: Point, other: Point) -> bool:
+    if one.record is None or other.record is None or one.seed != other.seed:
+        return False
+    sets = [r.config.get("task", {}).get("further") for r in (one.record, other.record)]
+    return sets[0] != sets[1] and one.record.trained_sha256 == other.record.trained_sha256
 
 
 def _over_tasks(known: Sequence[Sequence[float]]) -> float | None:

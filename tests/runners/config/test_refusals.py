@@ -190,7 +190,7 @@ def test_a_shortened_key_is_looked_for_in_its_own_section(typed: str, meant: str
         (["-m", "lr=-1", "--nothing"], "no option --nothing; python run.py --hydra-help lists"),
         (["task.local=[a]"], "task.local=[a]: another kind of value stands there"),
         (["--config-dir", "none"], "/none: no such folder; name one with task/"),
-        (["nonsense=4"], "no key called 'nonsense'; known: budget, checkpoint, data, device, "),
+        (["nonsense=4"], "no key called 'nonsense'; known: budget, checkpoint, control, data, "),
     ],
 )
 def test_what_hydra_says_in_several_lines_is_one(typed: list[str], said: str, cli: Cli) -> None:
