@@ -53,11 +53,9 @@ def check_scores(record: Scored, where: str) -> None:
                     f"{where} is damaged: it says {split} {metric} {stored:.6g}, its predictions"
                     f" have {again[0]:.6g}"
                 )
-    apart = {*_mapping(task, "diagnostics"), *_mapping(task, "further")}
-    counted = [m for n, m in record.scores.items() if n not in apart and m]
-    if record.score is None or not counted:
+    mean = _headline(task, record.scores)
+    if record.score is None or mean is None:
         return
-    mean = sum(sum(m.values()) / len(m) for m in counted) / len(counted)
     if not abs(record.score - mean) <= EXACT:
         raise UserError(
             f"{where} is damaged: it says score {record.score:.6g}, the mean of its scores is"
@@ -65,8 +63,26 @@ def check_scores(record: Scored, where: str) -> None:
         )
 
 
+def _headline(task: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> float | None:
+    """Return a task's one number from its splits' metrics; a mixture's is its tasks' mean."""
+    if tasks := _mapping(_mapping(task, "mixture"), "tasks"):
+        each = [_headline(_mapping(tasks, name), _below(scores, f"{name}/")) for name in tasks]
+        known = [one for one in each if one is not None]
+        return sum(known) / len(known) if known else None
+    apart = {*_mapping(task, "diagnostics"), *_mapping(task, "further")}
+    counted = [m for n, m in scores.items() if n not in apart and m]
+    return sum(sum(m.values()) / len(m) for m in counted) / len(counted) if counted else None
+
+
+def _below(scores: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {n.removeprefix(prefix): m for n, m in scores.items() if n.startswith(prefix)}
+
+
 def _definition(task: Mapping[str, Any], split: str) -> Mapping[str, Any]:
     """Return the definition of the task that a split is of: a further set is of another."""
+    tasks = _mapping(_mapping(task, "mixture"), "tasks")
+    if split.partition("/")[0] in tasks:
+        return _mapping(tasks, split.partition("/")[0])
     further = _mapping(task, "further").get(split)
     return task if not isinstance(further, dict) else _mapping(further, "definition")
 

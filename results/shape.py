@@ -120,6 +120,7 @@ class _Task(_Part):
     diagnostics: dict[str, Any] = {}
     pairs: dict[str, Any] | None = None
     further: dict[str, Any] = {}
+    mixture: dict[str, Any] | None = None
 
 
 class _Optimizer(_Part):
@@ -165,6 +166,8 @@ class _Data(_Part):
     source: str
     splits: dict[str, _Split]
     text: _Text | None = None
+    parts: dict[str, _Split] = {}
+    draw: str = ""
 
 
 class _Stage(_Part):

@@ -126,7 +126,7 @@ def _of_rows(table: Table, known: Sequence[Paper]) -> list[tuple[Row, Paper, Sco
     return [
         (row, paper, score)
         for row in table.rows
-        for paper, score in by_method["+".join(row.names)]
+        for paper, score in by_method["+".join(row.names) + row.way]
         if _same_options(row, score)
     ]
 

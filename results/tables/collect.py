@@ -135,12 +135,47 @@ def tables(records: Iterable[Record], listed: RunList | None = None) -> list[Tab
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     for record in records:
         if listed is None or record.run in listed.by_run:
-            parts = _by_set(record) if makes_vectors(record) else _with_further_apart(record)
-            groups[conditions(record)] += parts
+            groups[conditions(record)] += _by_column(record)
     return [
         _table(key, groups[key], listed)
         for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
     ]
+
+
+def _by_column(record: Record) -> list[Record]:
+    """Return a record for each column that a run has a place in."""
+    if makes_vectors(record):
+        return _by_set(record)
+    return _by_task(record) if record.data.get("parts") else _with_further_apart(record)
+
+
+def _by_task(record: Record) -> list[Record]:
+    """Return a mixture's record as one for each task; each bears its share of the time."""
+    parts, splits, seconds = record.data["parts"], record.data["splits"], record.training_seconds
+    each = []
+    for task, train in parts.items():
+        definition = record.config["task"]["mixture"]["tasks"][task]
+        names = {n: n.partition("/")[2] for n in splits if n.partition("/")[0] == task}
+        scores = {names[n]: metrics for n, metrics in record.scores.items() if n in names}
+        own = {k: m for k, m in scores.items() if k not in definition.get("diagnostics", {}) and m}
+        means = [fmean(metrics.values()) for metrics in own.values()]
+        each.append(
+            dataclasses.replace(
+                record,
+                task=task,
+                score=fmean(means) if means else None,
+                scores=scores,
+                predictions={names[n]: p for n, p in record.predictions.items() if n in names},
+                config={**record.config, "task": definition},
+                data={
+                    **record.data,
+                    "splits": {"train": train, **{own: splits[n] for n, own in names.items()}},
+                },
+                train_seconds=None if seconds is None else seconds / len(parts),
+                preparation_seconds=None,
+            )
+        )
+    return each
 
 
 def _with_further_apart(record: Record) -> list[Record]:

@@ -67,6 +67,9 @@ def way(record: Record) -> str:
         for stage in _chain(record)
     ]
     after = f" on {record.task}" if arm_of(record) else ""
+    if parts := record.data.get("parts"):
+        drawn = {"sqrt": " by square root", "even": " evenly"}
+        after += f" mixing {', '.join(parts)}" + drawn.get(record.data.get("draw", ""), "")
     after += f" after {', '.join(before)}" if before else ""
     if record.config.get("start", {}).get("head") == "keep":
         after += ", head kept"

@@ -30,6 +30,7 @@ from runners.tasks.collate import by_length
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
 from runners.training.loop import Loop
+from runners.training.mixed_order import order_of
 from runners.training.order import Order
 from runners.training.prepare import prepare
 from runners.training.schedule import evaluation_steps, total_steps
@@ -151,7 +152,8 @@ def count(job: Job) -> Work:
     tokenizer = AutoTokenizer.from_pretrained(job.weights.folder, local_files_only=True)
     encoded = kind_of(job.config).encode(job, tokenizer)
     lengths = {name: collate.lengths for name, collate in encoded.items()}
-    return work_of(budget, Order.of(settings.seed, lengths["train"], budget), lengths)
+    order = order_of(settings, lengths["train"], encoded["train"].groups)
+    return work_of(budget, order, lengths)
 
 
 def main() -> int:

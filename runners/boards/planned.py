@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
-
 from results import record as records
 from results.errors import UserError
 from runners.config.check import check
@@ -17,7 +15,7 @@ from runners.config.typed import key_of
 from runners.jobs.job import Job
 from runners.models.about import ABOUT
 from runners.runs.lease import is_claimed
-from runners.training.order import Order
+from runners.training.mixed_order import steps_order
 from runners.training.schedule import total_steps
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
@@ -225,5 +223,4 @@ def refuse_vectors(job: Job) -> None:
 def updates(job: Job) -> int:
     """Return the number of a run's optimizer steps."""
     settings = job.config.settings
-    alike = np.ones(len(job.data.train), dtype=np.int64)  # lengths do not change the number
-    return total_steps(settings.budget, Order.of(settings.seed, alike, settings.budget))
+    return total_steps(settings.budget, steps_order(settings, job.data.train))

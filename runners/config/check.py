@@ -112,6 +112,8 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
         problems += _cut_problems(settings)
+        if settings.task.mixture is not None and settings.protocol.fraction is not None:
+            problems.append("protocol=select: a mixture has no one part to select by; use final")
         problems += empty_problems(composed)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
@@ -159,12 +161,13 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
 def _cut_problems(settings: Settings) -> list[str]:
     """Say where another part of long texts is to stay than can be chosen."""
     task, truncate = settings.task, settings.budget.truncate
-    single = len(task.text) == 1 and not (task.options or task.facts.vectors)
-    if truncate == "head" or single:
-        return []
+    mixed = () if task.mixture is None else task.mixture.tasks.values()
+    several = [t for t in (task, *mixed) if len(t.text) > 1 or t.options or t.facts.vectors]
     return [
-        f"budget.truncate={truncate} is for tasks of one text; of the texts of task={task.name} the"
+        f"budget.truncate={truncate} is for tasks of one text; of the texts of task={one.name} the"
         " longer is cut at its end first: leave it out"
+        for one in several
+        if truncate != "head"
     ]
 
 

@@ -19,13 +19,13 @@ class KindFacts:
 
     `metrics` are those that suit it. `answer` is what an example is answered with: a class of the
     task's labels, a score in the task's range, one of the example's own options, whose names are
-    the labels, or the tokens that were masked in it. A kind of `vectors` compares vectors of
-    sentences: its sets are scored pairs, its model has no head, and it trains on other text through
-    a method that makes vectors.
+    the labels, the tokens that were masked in it, or what several tasks answer with. A kind of
+    `vectors` compares vectors of sentences: its sets are scored pairs, its model has no head, and
+    it trains on other text through a method that makes vectors.
     """
 
     metrics: frozenset[str]
-    answer: Literal["class", "score", "option", "token"]
+    answer: Literal["class", "score", "option", "token", "several"]
     vectors: bool = False
 
     @property
@@ -40,4 +40,5 @@ KINDS = {
     "multiple_choice": KindFacts(frozenset({"accuracy"}), "option"),
     "similarity": KindFacts(CORRELATIONS | {"spearmanr_subsets"}, "score", vectors=True),
     "masked_lm": KindFacts(frozenset({"accuracy"}), "token"),
+    "mixture": KindFacts(LABEL_METRICS | CORRELATIONS, "several"),
 }

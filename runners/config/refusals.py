@@ -32,6 +32,7 @@ def empty_problems(composed: Mapping[str, Any]) -> list[str]:
 def task_problems(task: Task, source: str) -> list[str]:
     """Return a sentence for each part of a task that would mislead, with data of a `source`."""
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
+    problems += _mixture_problems(task)
     problems += [p for name, further in task.further.items() for p in _unlike(task, name, further)]
     files = [name for name in ("local", "hub", "pairs") if getattr(task, name)]
     if task.generated:
@@ -94,6 +95,20 @@ def _split_problems(task: Task) -> list[str]:
         for name in names
         if name in RESERVED
     ] + problems
+
+
+def _mixture_problems(task: Task) -> list[str]:
+    """Say which tasks cannot be mixed."""
+    if task.mixture is None:
+        return []
+    if len(task.mixture.of) < 2:
+        return [f"task={task.name} mixes two tasks or more: name them by mix=[mnli,rte]"]
+    return [
+        f"mix.of: task={name} is of kind={one.kind}, and a mixture is of tasks with classes or"
+        " scores"
+        for name, one in task.mixture.tasks.items()
+        if one.facts.answer not in ("class", "score")
+    ]
 
 
 def _unlike(task: Task, name: str, further: Further) -> list[str]:

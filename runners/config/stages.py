@@ -32,7 +32,8 @@ class Stage(Section):
 def with_stages_own(arguments: Sequence[str]) -> list[str]:
     """Return what was typed with each stage's own settings inside `stages=`, and short keys whole.
 
-    `start=` is short for `start.run=`, `control=` for `control.equal=`, `mlm.` for `task.mlm.`.
+    `start=` is short for `start.run=`, `control=` for `control.equal=`, `mlm.` for `task.mlm.`, and
+    `mix=` for `task=mix task.mixture.of=`.
     A stage that is not there, or a task beside `stages=`, is a UserError.
     """
     rest, masked, of_stages, listed = [], [], [], None
@@ -48,17 +49,26 @@ def with_stages_own(arguments: Sequence[str]) -> list[str]:
         elif argument.startswith("mlm."):
             masked.append(argument)
             rest.append(f"task.{argument}")
+        elif argument.startswith("mix."):
+            masked.append(argument)
+            rest.append(f"task.mixture.{argument.removeprefix('mix.')}")
+        elif argument.startswith("mix="):
+            masked.append(argument)
+            rest += ["task=mix", f"task.mixture.of={argument.removeprefix('mix=')}"]
         elif argument.startswith("control="):
             rest.append(f"control.equal={_control(argument.partition('=')[2])}")
         else:
             rest.append(argument)
+    if any(argument.startswith("mix=") for argument in masked) and is_typed(arguments, "task"):
+        raise UserError("task= and mix= name two tasks: a mixture's are all in mix=[A,B]")
     if listed is None:
         if of_stages:
             number, setting = of_stages[0]
             raise UserError(f"stages.{number}.{setting} is of no stage: name them by stages=[A,B]")
         return rest
     if masked:
-        raise UserError(f"{masked[0]} is of one stage: type stages.0.{masked[0]}, by its number")
+        key = masked[0].replace("mix=", "mix.of=")
+        raise UserError(f"{masked[0]} is of one stage: type stages.0.{key}, by its number")
     if is_typed(rest, "task"):
         raise UserError("task= and stages= name two targets: the last stage is the run's task")
     if is_typed(rest, "start"):

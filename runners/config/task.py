@@ -88,6 +88,22 @@ class MaskedText(Section):
     held_out: float = Field(default=0.05, gt=0, lt=1)
 
 
+class Mixture(Section):
+    """Tasks that are trained on at once; `draw` is how a batch's task is chosen.
+
+    Their definitions are in `tasks`.
+    """
+
+    of: list[str] = Field(default_factory=list)
+    draw: Literal["proportional", "sqrt", "even"] = "proportional"
+    tasks: dict[str, Task] = Field(default_factory=dict)
+
+    @property
+    def power(self) -> float:
+        """The power of a task's number of rows that its batches are in proportion to."""
+        return {"proportional": 1.0, "sqrt": 0.5, "even": 0.0}[self.draw]
+
+
 class Further(Section):
     """A set of another task's that is reported and never trained on.
 
@@ -112,7 +128,7 @@ class Task(Section):
     One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
     it, each from what the one before left. One that is `generated` has no other source than the
     embedded data. An `arm_of` another task is that one with other rows to train on. `further` sets
-    of other tasks are reported, each by itself.
+    of other tasks are reported, each by itself. A kind of several tasks has them in `mixture`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -127,6 +143,7 @@ class Task(Section):
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
     local: LocalFiles | None = None
     hub: HubFiles | None = None
+    mixture: Mixture | None = Field(default=None, exclude_if=lambda part: part is None)
     further: dict[str, Further] = Field(default_factory=dict, exclude_if=lambda sets: not sets)
     arm_of: str | None = Field(default=None, exclude_if=lambda name: name is None)
     generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
@@ -146,6 +163,23 @@ class Task(Section):
     def facts(self) -> KindFacts:
         """What its kind is."""
         return KINDS[self.kind]
+
+    @property
+    def outputs(self) -> list[str]:
+        """What its head gives: an output for each class, or one for a score, of every task."""
+        if self.mixture is not None:
+            each = self.mixture.tasks.items()
+            return [f"{name} {output}" for name, task in each for output in task.outputs]
+        return self.labels if self.facts.answer == "class" else ["score"]
+
+    def of_split(self, split: str) -> tuple[Task, str]:
+        """Return the task that a report split is of, and what that task calls it."""
+        if (further := self.further.get(split)) is not None and further.definition is not None:
+            return further.definition, split
+        if self.mixture is not None:
+            name, _, own = split.partition("/")
+            return self.mixture.tasks[name], own
+        return self, split
 
     @property
     def reported(self) -> list[str]:
@@ -170,6 +204,9 @@ class Task(Section):
         if self.facts.vectors != bool(self.pairs):
             able = ", ".join(name for name, facts in KINDS.items() if facts.vectors)
             raise ValueError(f"pairs, at least one set, is for kind={able} and for no other")
+        if (self.facts.answer == "several") != (self.mixture is not None):
+            able = ", ".join(n for n, facts in KINDS.items() if facts.answer == "several")
+            raise ValueError(f"a section mixture is for kind={able} and for no other")
         if (self.facts.answer == "token") != (self.mlm is not None):
             able = ", ".join(n for n, facts in KINDS.items() if facts.answer == "token")
             raise ValueError(f"a section mlm is for kind={able} and for no other")
@@ -205,4 +242,5 @@ class Task(Section):
 
 
 MaskedText.model_rebuild()
+Mixture.model_rebuild()
 Further.model_rebuild()

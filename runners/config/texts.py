@@ -24,10 +24,13 @@ def with_texts(
 ) -> dict[str, Any]:
     """Return a configuration with the definitions of the tasks that its task names.
 
-    `mlm.on` names those whose text it reads, and `further` those whose sets it reports.
+    `mlm.on` names those whose text it reads, `mix.of` those that it mixes, and `further` those
+    whose sets it reports.
     `definition_of` reads a task's file. A task that lends no text is a UserError.
     """
-    return _with_sets(_with_lines(composed, definition_of), definition_of)
+    composed = _with_lines(composed, definition_of, "mlm", "mlm.on", "on")
+    composed = _with_lines(composed, definition_of, "mixture", "mix.of", "of")
+    return _with_sets(composed, definition_of)
 
 
 def _with_sets(
@@ -47,20 +50,24 @@ def _with_sets(
 
 
 def _with_lines(
-    composed: dict[str, Any], definition_of: Callable[[str], Definition]
+    composed: dict[str, Any],
+    definition_of: Callable[[str], Definition],
+    section: str,
+    key: str,
+    listed: str,
 ) -> dict[str, Any]:
     task = composed.get("task")
-    part = task.get("mlm") if isinstance(task, Mapping) else None
-    named = part.get("on") if isinstance(part, Mapping) else None
+    part = task.get(section) if isinstance(task, Mapping) else None
+    named = part.get(listed) if isinstance(part, Mapping) else None
     if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
         return composed  # the schema refuses what is no list of names
     assert isinstance(task, Mapping)
     assert isinstance(part, Mapping)
     twice = [name for name in dict.fromkeys(named) if named.count(name) > 1]
     if twice:
-        raise UserError(f"mlm.on names {twice[0]} twice; once is enough")
-    tasks = {name: _checked(name, definition_of, "mlm.on") for name in named}
-    return {**composed, "task": {**task, "mlm": {**part, "tasks": tasks}}}
+        raise UserError(f"{key} names {twice[0]} twice; once is enough")
+    tasks = {name: _checked(name, definition_of, key) for name in named}
+    return {**composed, "task": {**task, section: {**part, "tasks": tasks}}}
 
 
 def _checked(name: str, definition_of: Callable[[str], Definition], key: str) -> Definition:

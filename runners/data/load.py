@@ -19,6 +19,7 @@ from runners.data.further import read_further
 from runners.data.hub import read_hub
 from runners.data.lines import load_lines
 from runners.data.local import read_local
+from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
 from runners.data.split import Split, TaskData, check_split, count_overlap, cut_selection, draw
@@ -30,6 +31,8 @@ def load_task_data(
     """Read, check, draw and cut the splits of a run, which trains on `text`."""
     if task.facts.vectors:
         return _load_pairs(task, data, protocol, text)
+    if task.mixture is not None:
+        return load_mixture(task, data, protocol, load_task_data)
     if task.mlm is not None:
         return load_lines(task, data, protocol)
     source, reason = choose_source(task, data)

@@ -62,7 +62,8 @@ class TaskData:
 
     `complete` tells for each split whether it has the rows of the published one; where none is
     published, whether all rows there are were taken. `text` says what a task that has no training
-    set of its own trains on; its `train` is empty where nothing is trained.
+    set of its own trains on; its `train` is empty where nothing is trained. `parts` are the
+    training sets of a mixture's tasks, and whether each is the published one.
     """
 
     source: str
@@ -73,6 +74,7 @@ class TaskData:
     selection: Split | None = None
     complete: dict[str, bool] | None = None
     text: dict[str, Any] | None = None
+    parts: dict[str, tuple[Split, bool | None]] | None = None
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""

@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from runners.config.check import RunConfig
-from runners.config.task import Task
+from runners.config.task import Mixture, Task
 from runners.data.split import TaskData
 from runners.models.predecessor import Predecessor
 from runners.models.weights import Weights
@@ -46,6 +46,7 @@ def identity(
         **head,
         **start,
         **masked,
+        **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
@@ -54,19 +55,7 @@ def identity(
         "precision": config.precision,
         "budget": budget,
         "protocol": settings.protocol.model_dump(),
-        "task": task.model_dump(
-            include={
-                "name",
-                "version",
-                "kind",
-                "text",
-                "options",
-                "labels",
-                "positive_label",
-                "metrics",
-                "diagnostics",
-            }
-        ),
+        "task": task.model_dump(include=_OF_A_TASK),
         "source": data.source,
         "splits": {name: split.sha256 for name, split in data.splits().items()},
         "weights": weights.sha256,
@@ -76,6 +65,17 @@ def identity(
         "untrained": sorted(settings.model.untrained),
         "seed": settings.seed,
     }
+
+
+_OF_A_TASK = {
+    *("name", "version", "kind", "text", "options", "labels", "positive_label", "metrics"),
+    "diagnostics",
+}
+
+
+def _mixture(mixture: Mixture) -> dict[str, Any]:
+    tasks = [task.model_dump(include=_OF_A_TASK) for task in mixture.tasks.values()]
+    return {"draw": mixture.draw, "tasks": tasks}
 
 
 def _further(task: Task) -> dict[str, Any]:

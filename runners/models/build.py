@@ -58,7 +58,7 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
         setting = Setting(
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
-            num_labels=max(1, len(settings.task.labels)),
+            num_labels=len(settings.task.outputs),
             regression=settings.task.facts.answer == "score",
             total_steps=total_steps,
             max_length=settings.budget.max_length,

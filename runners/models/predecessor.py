@@ -42,7 +42,7 @@ class Predecessor:
         methods = "+".join(method["name"] for method in _methods(self.config))
         own = {
             "run": self.run,
-            "task": str(self.config["task"]["name"]),
+            "task": _called(self.config["task"]),
             "methods": methods,
             "settings": _hash_settings(self.config),
         }
@@ -57,6 +57,12 @@ class Predecessor:
                 " save=delta"
             )
         return self.folder
+
+
+def _called(task: Mapping[str, Any]) -> str:
+    """Return what a chain calls a task: with the tasks that it reads or mixes, where it does."""
+    of = (task.get("mixture") or {}).get("of") or (task.get("mlm") or {}).get("on") or []
+    return str(task["name"]) + (f"({'+'.join(of)})" if of else "")
 
 
 def _methods(config: Mapping[str, Any]) -> list[dict[str, Any]]:

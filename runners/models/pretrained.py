@@ -121,7 +121,7 @@ def _architecture(weights: Weights) -> Any:
 
 def _shape_head(config: Any, task: Task) -> None:
     """Give the head an output for each class, or one for a score."""
-    names = task.labels if task.facts.answer == "class" else ["score"]
+    names = task.outputs
     config.num_labels = len(names)
     config.id2label = dict(enumerate(names))
     config.label2id = {name: i for i, name in enumerate(names)}

@@ -53,12 +53,22 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "reason": portable(data.reason),
             "revision": data.revision,
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
+            **_parts(job),
             **({} if data.text is None else {"text": portable_all(data.text)}),
         },
         weights=portable_all(weights.facts | start),
         environment={"harness": HARNESS_VERSION},
         start=now(),
     )
+
+
+def _parts(job: Job) -> dict[str, Any]:
+    """Return what is kept of the training sets of a mixture's tasks, and how they are drawn."""
+    mixture, parts = job.config.settings.task.mixture, job.data.parts
+    if mixture is None or parts is None:
+        return {}
+    kept = {name: describe(split, complete) for name, (split, complete) in parts.items()}
+    return {"parts": kept, "draw": mixture.draw}
 
 
 def _start(job: Job) -> dict[str, Any]:
@@ -93,6 +103,16 @@ def _within_data(settings: Settings) -> Settings:
         if task.mlm is not None:
             tasks = {name: within(one) for name, one in task.mlm.tasks.items()}
             places["mlm"] = task.mlm.model_copy(update={"tasks": tasks})
+        if task.mixture is not None:
+            tasks = {name: within(one) for name, one in task.mixture.tasks.items()}
+            places["mixture"] = task.mixture.model_copy(update={"tasks": tasks})
+        if task.further:
+            places["further"] = {
+                name: moved(one, "dir").model_copy(
+                    update={"definition": one.definition and within(one.definition)}
+                )
+                for name, one in task.further.items()
+            }
         return task.model_copy(update=places)
 
     return settings.model_copy(update={"task": within(settings.task)})

@@ -32,6 +32,11 @@ class Collate(Protocol):
         """The token that fills texts up."""
         ...
 
+    @property
+    def groups(self) -> NDArray[np.int64] | None:
+        """The group of each example, [rows], where a batch is of one group; else None."""
+        ...
+
     def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return input_ids and attention_mask, and whatever else the kind's forward needs.
 
@@ -59,6 +64,7 @@ class Collator:
     labels: NDArray[Any] | None
     pad_id: int
     pad_left: bool = False
+    groups: None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -92,6 +98,8 @@ class Collator:
 
 class ColumnCollator:
     """Turns example indices into the texts of several columns, all padded to one length."""
+
+    groups = None
 
     def __init__(self, columns: Sequence[Collator]) -> None:
         self.columns, self.pad_id = columns, columns[0].pad_id

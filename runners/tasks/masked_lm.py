@@ -44,6 +44,7 @@ class MaskedCollator:
     units: Sequence[Ids]
     masking: Masking
     stream: Callable[[int, Ids, int], np.random.Generator]
+    groups: None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:

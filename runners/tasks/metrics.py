@@ -46,8 +46,15 @@ def score_split(
 def headline(task: Task, scores: dict[str, dict[str, float]]) -> float:
     """Return the task's one number: mean of its metrics, then over splits of its own.
 
-    Diagnostics and further sets are no part of it.
+    Diagnostics and further sets are no part of it. That of a mixture is its tasks' mean.
     """
+    if task.mixture is not None:
+        each: dict[str, dict[str, dict[str, float]]] = {}
+        for name, metrics in scores.items():
+            of, _, split = name.partition("/")
+            each.setdefault(of, {})[split] = metrics
+        parts = [headline(task.mixture.tasks[of], own) for of, own in each.items()]
+        return sum(parts) / len(parts)
     apart = {*task.diagnostics, *task.further}
     means = [sum(m.values()) / len(m) for name, m in scores.items() if name not in apart]
     return sum(means) / len(means)

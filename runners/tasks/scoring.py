@@ -47,11 +47,9 @@ class Scoring:
             references = self.kind.references(self.encoded, split)
             if references is not None:
                 self.predictions[split.name]["references"] = list(references)
-                further = self.task.further.get(split.name)
-                task = self.task if further is None else further.definition
-                assert task is not None
+                task, name = self.task.of_split(split.name)
                 scores[split.name], self.undefined[split.name] = score_split(
-                    task, split.name, values, references, split.subsets
+                    task, name, values, references, split.subsets
                 )
         self.seconds += time.perf_counter() - start
         return scores

@@ -22,7 +22,7 @@ from runners.speed.lever import Start
 from runners.speed.levers import Levers
 from runners.tasks.collate import Collate
 from runners.tasks.kind import Diverged, Encoded, Kind
-from runners.training.order import Order
+from runners.training.mixed_order import order_of
 from runners.training.schedule import learning_rate_factor, total_steps
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Loop:
         settings, self.budget = config.settings, config.settings.budget
         self.model, self.methods, self.kind = model, config.methods, kind
         self.collate, self.accelerator = collate, accelerator
-        self.order = Order.of(settings.seed, collate.lengths, self.budget)
+        self.order = order_of(settings, collate.lengths, collate.groups)
         self.steps = total_steps(self.budget, self.order)
         self.step = 0
         self.progress = Progress()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
 from accelerate import Accelerator
 
 from runners.jobs.job import Job
@@ -12,7 +11,7 @@ from runners.models.pretrained import Loaded
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
 from runners.training.loop import Loop
-from runners.training.order import Order
+from runners.training.mixed_order import steps_order
 from runners.training.schedule import total_steps
 from runners.training.start import build_model
 
@@ -36,8 +35,7 @@ def prepare(
     with `batches`, they see only so many.
     """
     config, budget = job.config, job.config.settings.budget
-    alike = np.ones(len(job.data.train), dtype=np.int64)  # lengths are not known, and not needed
-    steps = total_steps(budget, Order.of(config.settings.seed, alike, budget))
+    steps = total_steps(budget, steps_order(config.settings, job.data.train))
     loaded = build_model(job, steps)
     kind = kind_of(config)
     encoded = encode(kind, job, loaded)

@@ -1,0 +1,109 @@
+"""kind: mixture. Several tasks share an encoder; each batch is of one of them.
+
+The model's last layer has the outputs of all tasks, and a task's head is its own outputs: where
+the head has layers before the last, they are shared. The loss and the answers of a batch are those
+of its task's kind, on its task's outputs alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy, mse_loss
+
+from methods.method import Batch, Output
+from runners.config.check import RunConfig
+from runners.data.split import Split
+from runners.jobs.job import Job
+from runners.tasks.collate import Collator
+from runners.tasks.kind import Encoded
+from runners.tasks.labelled import Labelled
+from runners.tasks.tokens import tokenize
+
+
+@dataclass(frozen=True)
+class MixedCollator:
+    """Turns indices of rows of one task into a batch that says which task; `groups` is each row's.
+
+    `parts` are the tasks' own, by their number; rows of a task follow each other.
+    """
+
+    parts: dict[int, Collator]
+    groups: NDArray[np.int64]
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        return np.concatenate([part.lengths for part in self.parts.values()])
+
+    @property
+    def token_ids(self) -> Sequence[NDArray[np.int32]]:
+        return [ids for part in self.parts.values() for ids in part.token_ids]
+
+    @property
+    def pad_id(self) -> int:
+        return next(iter(self.parts.values())).pad_id
+
+    def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
+        """Return what the task's own collator does, and `group`, its number for each row."""
+        [group] = {int(g) for g in self.groups[indices]}
+        first = int(np.argmax(self.groups == group))
+        batch = self.parts[group](indices - first, step)
+        return {**batch, "group": torch.full((len(indices),), group)}
+
+
+class Mixture(Labelled):
+    """Outputs of every task, of which a batch's own count."""
+
+    def __init__(self, config: RunConfig) -> None:
+        super().__init__(config)
+        mixture = config.settings.task.mixture
+        assert mixture is not None
+        self.names, self.tasks = list(mixture.tasks), list(mixture.tasks.values())
+        ends = np.cumsum([len(task.outputs) for task in self.tasks]).tolist()
+        self.places = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+
+    def encode(self, job: Job, tokenizer: Any) -> Encoded:
+        encoded = {}
+        for name, split in job.data.splits().items():
+            tasks = [name.partition("/")[0]] if split.subsets is None else split.subsets
+            groups = np.asarray([self.names.index(task) for task in tasks], dtype=np.int64)
+            groups = np.broadcast_to(groups, len(split))
+            rows = {int(g): np.flatnonzero(groups == g).tolist() for g in np.unique(groups)}
+            parts = {g: self._part(split.take(own), g, job, tokenizer) for g, own in rows.items()}
+            encoded[name] = MixedCollator(parts, groups)
+        return encoded
+
+    def _part(self, split: Split, group: int, job: Job, tokenizer: Any) -> Collator:
+        budget = self.config.settings.budget
+        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate)
+        left = tokenizer.padding_side == "left"
+        dtype = np.float32 if self._is_scored(group) else np.int64
+        labels = None if split.labels is None else np.asarray(split.labels, dtype=dtype)
+        return Collator(tokens, labels, tokenizer.pad_token_id, left)
+
+    def _is_scored(self, group: int) -> bool:
+        return self.tasks[group].facts.answer == "score"
+
+    def _outputs(self, model: Any, batch: Batch) -> tuple[int, torch.Tensor]:
+        """Return a batch's task by its number, and its outputs, (B, outputs), in float32."""
+        group = int(batch["group"][0])
+        inputs = {k: v for k, v in batch.items() if k not in ("group", "labels")}
+        return group, model(**inputs).logits.float()[:, self.places[group]]
+
+    def forward(self, model: Any, batch: Batch) -> Output:
+        group, logits = self._outputs(model, batch)
+        if self._is_scored(group):
+            return Output(mse_loss(logits.squeeze(-1), batch["labels"]), logits)
+        return Output(cross_entropy(logits, batch["labels"]), logits)
+
+    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
+        group, logits = self._outputs(model, batch)
+        return logits.squeeze(-1) if self._is_scored(group) else self.highest(logits)
+
+    def stored(self, predicted: NDArray[np.float64]) -> list[float]:
+        return [int(p) if p == int(p) else float(f"{p:.9g}") for p in predicted]
