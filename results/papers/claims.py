@@ -35,7 +35,7 @@ class Claim:
     of one task and seed), `share_at_most` percent trained
     without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
     are settings of the rows; `model`, as a paper names it, and `tasks` are what a table must have.
-    `lacks` says what is missing here for any test.
+    `lacks` says what is missing here for any test. A `generated` one is of generated data alone.
     """
 
     claim: str
@@ -53,6 +53,7 @@ class Claim:
     model: str = ""
     tasks: list[str] = field(default_factory=list)
     lacks: str = ""
+    generated: bool = False
     decided: str = ""
     provisional: str = ""
 
@@ -114,7 +115,7 @@ def _needs(claim: Claim) -> str:
 def _on(claim: Claim, table: Table) -> Judged | None:
     mine = _row(table, claim.method, claim.options)
     others = [r for name in claim.above if (r := _row(table, name, claim.options)) is not None]
-    if mine is None or not others or table.conditions.source == "embedded":
+    if mine is None or not others or (table.conditions.source == "embedded") != claim.generated:
         return None
     tasks = [t for t in table.tasks if _fits(claim, mine, t)]
     tasks = [t for t in tasks if t in mine.cells and all(t in r.cells for r in others)]

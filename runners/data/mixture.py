@@ -22,8 +22,10 @@ def load_mixture(task: Task, data: Data, protocol: Protocol, load: Load) -> Task
     each = {name: load(one, data, protocol) for name, one in task.mixture.tasks.items()}
     sources = {name: one.source for name, one in each.items()}
     if len(set(sources.values())) > 1:
-        told = ", ".join(f"{name} {source}" for name, source in sources.items())
-        raise UserError(f"task={task.name}: its tasks come from unlike sources ({told}); say data=")
+        places = ", ".join(f"{name} {source}" for name, source in sources.items())
+        raise UserError(
+            f"task={task.name}: its tasks come from unlike sources ({places}); choose one by data="
+        )
     train = Split(
         "train",
         tuple(texts for one in each.values() for texts in one.train.texts),
