@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from runners.config.settings import Settings
 from runners.models.about import ABOUT, read_about
 from runners.models.weights import Weights
 
+MODULES, ENCODER = "modules.json", "model.safetensors"  # of a folder of sentence-transformers
+
 
 @dataclass(frozen=True)
 class Predecessor:
@@ -22,7 +24,8 @@ class Predecessor:
 
     `sha256` is that of its trained tensors. `chain` tells the runs before it, the first one first.
     `folder` is where its delta lies, if it is still there. `config` is its own, and `weights` the
-    facts of the pretrained files that it started from.
+    facts of the pretrained files that it started from. One that is `exported` left its encoder as a
+    folder of sentence-transformers, whose hash is then `sha256`.
     """
 
     run: str
@@ -31,6 +34,7 @@ class Predecessor:
     folder: Path
     config: Mapping[str, Any]
     weights: Mapping[str, Any]
+    exported: bool = False
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -102,7 +106,10 @@ def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None
             raise UserError("start.head=keep goes with start=RUN, whose head is kept")
         return None
     folder = Path(named).expanduser()
-    before = _of_delta(named, folder) if folder.is_dir() else _of_record(named, settings.out)
+    if (folder / MODULES).is_file():
+        before = _of_export(named, folder)
+    else:
+        before = _of_delta(named, folder) if folder.is_dir() else _of_record(named, settings.out)
     theirs = before.weights
     if theirs.get("sha256") != weights.sha256:
         raise UserError(
@@ -127,6 +134,20 @@ def _of_record(named: str, out: str) -> Predecessor:
     return Predecessor(
         stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights
     )
+
+
+def _of_export(named: str, folder: Path) -> Predecessor:
+    record, encoder = folder.with_suffix(".json"), folder / ENCODER
+    if not record.is_file() or not encoder.is_file():
+        raise UserError(
+            f"start={named}: {record.name} is not beside it, or {ENCODER} not in it; name the"
+            " folder that save=sentence-transformers wrote, or take it as the pretrained model by"
+            " model.name_or_path="
+        )
+    before = _of_record(str(record), str(folder.parent))
+    with encoder.open("rb") as stream:
+        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
+    return replace(before, sha256=sha256, folder=folder, exported=True)
 
 
 def _of_delta(named: str, folder: Path) -> Predecessor:

@@ -10,15 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from safetensors.torch import load_file
 
 from results.errors import UserError
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
 from runners.models.build import apply_methods, load_pretrained, trained_sha256
-from runners.models.predecessor import Predecessor
+from runners.models.predecessor import ENCODER, Predecessor
 from runners.models.pretrained import Loaded
 
-Parameters = Mapping[str, torch.nn.Parameter]
+Tensors = Mapping[str, torch.Tensor]
 
 
 def build_model(job: Job, total_steps: int) -> Loaded:
@@ -28,9 +29,10 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     if predecessor is None:
         return apply_methods(job.config, loaded, job.weights, total_steps)
     named = f"start={predecessor.run}"
-    left = _left_by(predecessor, job, named)
-    theirs, own = _plain(left.model), _plain(loaded.model)
-    wanted = {n for n in own if n.startswith(f"{loaded.model.base_model_prefix}.")}
+    prefix = f"{loaded.model.base_model_prefix}."
+    theirs, head = _left_by(predecessor, job, named, prefix)
+    own = _plain(loaded.model)
+    wanted = {n for n in own if n.startswith(prefix)}
     if job.config.settings.start.head == "keep":
         wanted |= loaded.head
     wanted -= {n for n in wanted - set(theirs) if _of_pooler(n)}  # some heads stand on none
@@ -38,7 +40,7 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     if lacking:
         raise UserError(f"{named}: it left no tensor {lacking[0]}, which this run's model has")
     inserted = {
-        n: t for n, t in theirs.items() if n not in own and n not in left.head and not _of_pooler(n)
+        n: t for n, t in theirs.items() if n not in own and n not in head and not _of_pooler(n)
     }
     _copy({n: theirs[n] for n in wanted}, own, named)
     loaded = apply_methods(job.config, loaded, job.weights, total_steps)
@@ -46,8 +48,16 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     return loaded
 
 
-def _left_by(predecessor: Predecessor, job: Job, named: str) -> Loaded:
-    """Return a predecessor's trained model, checked to be what its record names."""
+def _left_by(
+    predecessor: Predecessor, job: Job, named: str, prefix: str
+) -> tuple[Tensors, frozenset[str]]:
+    """Return a predecessor's tensors, checked to be what its record names, and which are a head's.
+
+    Of an exported encoder, whose names lack the model's `prefix`, there is no more than that.
+    """
+    if predecessor.exported:
+        tensors = load_file(predecessor.folder / ENCODER)
+        return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
     delta = load_delta(predecessor.delta, model_path=str(job.weights.folder), act="start")
     folds = any(m.fold(delta.loaded.model).replaced for m in delta.config.methods)
     if not folds and trained_sha256(delta.loaded.model) != predecessor.sha256:
@@ -55,10 +65,10 @@ def _left_by(predecessor: Predecessor, job: Job, named: str) -> Loaded:
             f"{named}: {predecessor.folder} holds other weights than its record names; run it again"
             " with save=delta"
         )
-    return delta.loaded
+    return _plain(delta.loaded.model), delta.loaded.head
 
 
-def _plain(model: torch.nn.Module) -> Parameters:
+def _plain(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
     """Return a model's parameters by name, without the layers that peft puts around modules."""
     return {n.replace(".base_layer.", "."): p for n, p in model.named_parameters()}
 
@@ -67,7 +77,7 @@ def _of_pooler(name: str) -> bool:
     return ".pooler." in name
 
 
-def _copy(tensors: Parameters, own: Parameters, named: str) -> None:
+def _copy(tensors: Tensors, own: Tensors, named: str) -> None:
     for name, tensor in tensors.items():
         if name not in own or own[name].shape != tensor.shape:
             raise UserError(

@@ -198,7 +198,7 @@ def test_encoder_of_a_run_on_masked_text_goes_on_without_its_head(
     assert all(torch.equal(ours[n], before[n]) for n in others)
     assert not any(n.startswith("cls.") for n in ours)
     target = _ended(cli, out, *small, "task=rte", f"start={masked.run}")
-    assert target.weights["start"]["chain"][0]["task"] == "mlm"
+    assert target.weights["start"]["chain"][0]["task"] == "mlm(rte)"
     shown = {table.conditions.masked: table for table in tables([target, masked])}
     assert [row.method for row in shown[False].rows] == ["full after mlm"]
     assert (shown[True].tasks, shown[True].rows[0].cells["mlm"].scores) == (
@@ -229,3 +229,30 @@ def test_head_over_tokens_goes_on_where_that_is_asked_for(
     refused = cli(*tiny(tiny_folder("bert"), "task=rte"), *keep)
     assert refused.code == 2
     assert "its labels are" in refused.err
+
+
+def test_a_folder_of_sentence_transformers_is_a_start_too(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    small = [a for a in tiny(tiny_folder("bert")) if not a.startswith("task=")]
+    vectors = ["task=sts", "method=simcse"]
+    given = [*small, *vectors, f"out={out}"]
+    assert cli(*given, "save=sentence-transformers").code == 0
+    assert cli(*given, "save=delta").code == 0
+    [record] = read_all(out)
+    exported = out / f"{record.run}.sentence-transformers"
+    by_name, by_folder = (
+        prepared(configure(*small, "task=rte", f"start={start}", f"out={out}"))[0].model
+        for start in (record.run, exported)
+    )
+    theirs = by_name.state_dict()
+    assert [n for n, t in by_folder.state_dict().items() if not torch.equal(t, theirs[n])] == []
+    done = cli(*small, "task=rte", f"start={exported}", f"out={tmp_path / 'next'}")
+    assert done.code == 0, done.err
+    [second] = read_all(tmp_path / "next")
+    assert second.weights["start"]["run"] == record.run
+    (out / f"{record.run}.json").unlink()
+    refused = cli(*small, "task=rte", f"start={exported}")
+    assert refused.code == 2
+    assert "is not beside it" in refused.err.splitlines()[-1]
