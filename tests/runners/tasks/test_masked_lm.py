@@ -25,10 +25,9 @@ from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.speed.prefetch import ahead
 from runners.tasks.words import similar_words, whole_words, word_units
-from runners.training import course
 from runners.training.prepare import Prepared, prepare
 from tests.conftest import Cli, configure, narrow, tiny
-from tests.runners.training.test_checkpoint import Killed, outcome
+from tests.runners.training.test_checkpoint import outcome, whole_and_cut
 from tests.tiny import ARCHITECTURES, save_tiny
 
 Folder = Callable[[str], Path]
@@ -351,20 +350,7 @@ def test_killed_run_goes_on_to_the_same_end(
         tiny_folder("bert"), "budget.steps=6", "budget.evaluate=2", f"mlm.mask={mask}",
         "protocol=select",
     )  # fmt: skip
-    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
-    every = course.Saving.__call__
-
-    def call(self: course.Saving) -> None:
-        every(self)
-        if self.course.loop.step == 3:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(course.Saving, "__call__", call)
-        with pytest.raises(Killed):
-            cli(*given, "checkpoint.steps=1", f"out={tmp_path / 'cut'}")
-    assert cli(*given, f"out={tmp_path / 'cut'}").code == 0
-    [whole], [cut] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    whole, cut = whole_and_cut(cli, given, tmp_path, monkeypatch, 3)
     assert outcome(cut) == outcome(whole)
     assert (cut.measured, cut.run, cut.resumed) == (whole.measured, whole.run, [3])
     assert whole.measured["held_out"].keys() == {"before", "after"}

@@ -15,10 +15,9 @@ from results.record import read_all
 from results.tables.collect import tables
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.training import course
 from runners.training.prepare import Prepared, prepare
 from tests.conftest import Cli, configure, narrow, tiny
-from tests.runners.training.test_checkpoint import Killed, outcome
+from tests.runners.training.test_checkpoint import outcome, whole_and_cut
 
 Folder = Callable[[str], Path]
 MIX = "mix=[mnli,stsb,cola]"  # three outputs, one, and two
@@ -116,20 +115,7 @@ def test_killed_run_goes_on_to_the_same_end(
     draw: str, cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = _small(tiny_folder("bert"), MIX, f"mix.draw={draw}", "budget.steps=6")
-    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
-    every = course.Saving.__call__
-
-    def call(self: course.Saving) -> None:
-        every(self)
-        if self.course.loop.step == 3:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(course.Saving, "__call__", call)
-        with pytest.raises(Killed):
-            cli(*given, "checkpoint.steps=1", f"out={tmp_path / 'cut'}")
-    assert cli(*given, f"out={tmp_path / 'cut'}").code == 0
-    [whole], [cut] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    whole, cut = whole_and_cut(cli, given, tmp_path, monkeypatch, 3)
     assert (outcome(cut), cut.run, cut.resumed) == (outcome(whole), whole.run, [3])
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,27 @@ def outcome(record: Record) -> dict[str, Any]:
         n: getattr(record, n)
         for n in (*names, "train_loss", "best_on_dev", "method_reports", "parameters")
     }
+
+
+def whole_and_cut(
+    cli: Cli, given: Sequence[str], folder: Path, monkeypatch: pytest.MonkeyPatch, step: int
+) -> tuple[Record, Record]:
+    """Return a run's record, and that of the same run killed after a step and begun again."""
+    assert cli(*given, f"out={folder / 'whole'}").code == 0
+    every = course.Saving.__call__
+
+    def call(self: course.Saving) -> None:
+        every(self)
+        if self.course.loop.step == step:
+            raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Saving, "__call__", call)
+        with pytest.raises(Killed):
+            cli(*given, "checkpoint.steps=1", f"out={folder / 'cut'}")
+    assert cli(*given, f"out={folder / 'cut'}").code == 0
+    [whole], [cut] = read_all(folder / "whole"), read_all(folder / "cut")
+    return whole, cut
 
 
 def test_state_comes_back_as_it_was() -> None:
@@ -123,20 +144,7 @@ def test_selection_optimizer_and_average_go_on_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     given = tiny(tiny_folder("bert"), "budget.steps=6", "budget.evaluate=1", *options)
-    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
-    every = course.Saving.__call__
-
-    def call(self: course.Saving) -> None:
-        every(self)
-        if self.course.loop.step == 4:
-            raise Killed
-
-    with monkeypatch.context() as patch:
-        patch.setattr(course.Saving, "__call__", call)
-        with pytest.raises(Killed):
-            cli(*given, "checkpoint.steps=1", f"out={tmp_path / 'cut'}")
-    assert cli(*given, f"out={tmp_path / 'cut'}").code == 0
-    [whole], [cut] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    whole, cut = whole_and_cut(cli, given, tmp_path, monkeypatch, 4)
     assert outcome(cut) == outcome(whole)
     assert cut.train_seconds is not None
 

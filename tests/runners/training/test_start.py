@@ -200,7 +200,7 @@ def test_encoder_of_a_run_on_masked_text_goes_on_without_its_head(
     target = _ended(cli, out, *small, "task=rte", f"start={masked.run}")
     assert target.weights["start"]["chain"][0]["task"] == "mlm(rte)"
     shown = {table.conditions.masked: table for table in tables([target, masked])}
-    assert [row.method for row in shown[False].rows] == ["full after mlm"]
+    assert [row.method for row in shown[False].rows] == ["full after mlm(rte)"]
     assert (shown[True].tasks, shown[True].rows[0].cells["mlm"].scores) == (
         ("mlm",),
         (masked.score,),
