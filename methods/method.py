@@ -25,7 +25,10 @@ TrainingText = Literal["labelled", "nothing", "sentences", "pairs", "triplets"]
 
 @dataclass(frozen=True)
 class Output:
-    """What the task's forward pass gave in float32: its loss, a scalar, and logits (B, labels)."""
+    """What the task's forward pass gave in float32: its loss, a scalar, and logits (B, labels).
+
+    A score is one output, (B, 1).
+    """
 
     loss: torch.Tensor
     logits: torch.Tensor

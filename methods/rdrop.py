@@ -47,7 +47,6 @@ class Rdrop(Method):
         return self.reduction == "mean" or self.alpha == 0
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
-        self.regression = setting.regression
         self.beside = setting.methods
         # Looking waits for the device. At first Mixout mixes weights with what they still are.
         self.to_look_at = 0 if setting.stored else min(LOOKS, setting.total_steps)
@@ -56,13 +55,12 @@ class Rdrop(Method):
         first = forward(batch)
         if self.alpha == 0:
             return first.loss
-        from methods.surgery.divergences import squared_difference, symmetric_kl
+        from methods.surgery.divergences import difference
 
         second = forward(batch)
         if self.to_look_at > 0:
             self._compare(first.logits, second.logits)
-        apart = squared_difference if self.regression else symmetric_kl
-        rows = apart(first.logits, second.logits)
+        rows = difference(first.logits, second.logits)
         term = rows.sum() if self.reduction == "sum" else rows.mean()
         return 0.5 * (first.loss + second.loss) + self.alpha * term
 

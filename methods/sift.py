@@ -54,7 +54,6 @@ class Sift(Method):
         from methods.surgery.streams import Streams
 
         self.streams = Streams(setting.generator)
-        self.squared = setting.regression and self.regression == "squared"
         self.normed: torch.Tensor | None = None  # the clean pass's normalised embeddings
         self.delta: torch.Tensor | None = None
         if self.weight == 0:
@@ -82,9 +81,10 @@ class Sift(Method):
         return (normed,)
 
     def _apart(self, moved: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-        from methods.surgery.divergences import cross_entropies, squared_difference
+        from methods.surgery.divergences import cross_entropies, is_score, squared_difference
 
-        return (squared_difference if self.squared else cross_entropies)(moved, clean)
+        squared = is_score(clean) and self.regression == "squared"
+        return (squared_difference if squared else cross_entropies)(moved, clean)
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         import torch

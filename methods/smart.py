@@ -55,7 +55,6 @@ class Smart(Method):
         from methods.surgery.streams import Streams
 
         self.streams = Streams(setting.generator)
-        self.regression = setting.regression
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.delta: torch.Tensor | None = None
         self.mean: dict[str, torch.Tensor] = {}  # the moving average, of what is trained
@@ -69,34 +68,33 @@ class Smart(Method):
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         averaged = self._of_average(model, batch, forward) if self.proximal else None
+        from methods.surgery.divergences import difference
+
         clean = forward(batch)
         loss = clean.loss
         if self.weight:
             loss = loss + self.weight * self._smoothness(clean.logits, batch, forward).mean()
         if averaged is not None:
-            loss = loss + self.proximal * self._apart(clean.logits, averaged).mean()
+            loss = loss + self.proximal * difference(clean.logits, averaged).mean()
         return loss
-
-    def _apart(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-        from methods.surgery.divergences import squared_difference, symmetric_kl
-
-        return (squared_difference if self.regression else symmetric_kl)(first, second)
 
     def _smoothness(self, clean: torch.Tensor, batch: Batch, forward: Forward) -> torch.Tensor:
         """Return each example's divergence (B,) from its logits (B, classes) nearby."""
         import torch
 
+        from methods.surgery.divergences import difference
+
         assert self.words is not None
         start = self.streams.normal(self.words.float(), self.sigma).requires_grad_(True)
         self.delta = start
         try:
-            distance = self._apart(forward(batch).logits, clean.detach()).sum()
+            distance = difference(forward(batch).logits, clean.detach()).sum()
             [gradient] = torch.autograd.grad(distance, start)
             self.delta = self.ascended(start.detach(), gradient)
             moved = forward(batch)
         finally:
             self.delta = None
-        return self._apart(moved.logits, clean)
+        return difference(moved.logits, clean)
 
     def _of_average(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         """Return the logits (B, classes) of the moving average, which starts as the model."""

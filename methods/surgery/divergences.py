@@ -5,6 +5,19 @@ from __future__ import annotations
 import torch
 
 
+def is_score(logits: torch.Tensor) -> bool:
+    """Say whether an output (B, outputs) is a score: a class has others beside it."""
+    return logits.shape[-1] == 1
+
+
+def difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return how far two outputs are apart, (B,): squared for scores, else a symmetric KL.
+
+    The output decides: in a mixture of tasks, batches of scores and of classes alternate.
+    """
+    return (squared_difference if is_score(first) else symmetric_kl)(first, second)
+
+
 def symmetric_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return (KL(P‖Q) + KL(Q‖P)) / 2 of the softmax of logits (B, classes), as (B,)."""
     p, q = first.log_softmax(-1), second.log_softmax(-1)

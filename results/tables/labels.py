@@ -71,8 +71,9 @@ def way(record: Record) -> str:
         drawn = {"sqrt": " by square root", "even": " evenly"}
         after += f" mixing {', '.join(parts)}" + drawn.get(record.data.get("draw", ""), "")
     after += f" after {', '.join(before)}" if before else ""
-    if record.config.get("start", {}).get("head") == "keep":
-        after += ", head kept"
+    start = record.config.get("start", {})
+    after += ", head kept" if start.get("head") == "keep" else ""
+    after += ", frozen" if start.get("freeze") else ""
     if control := record.config.get("control"):
         much = {"updates": "as many updates", "data": "as many rows"}[control["equal"]]
         after += f", {much} as after {', '.join(control['stages'])}"

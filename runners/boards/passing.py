@@ -39,9 +39,9 @@ def remove(run: Planned) -> None:
 
 def remove_unneeded(runs: Iterable[Planned]) -> None:
     """Remove marked weights from which no run is left to start."""
-    every = list(runs)
-    stages = {id(run.before): run.before for run in every if run.before is not None}
-    needed = {id(run.before) for run in every if run.look() not in records.DONE}
+    later = [run for run in runs if run.before is not None]
+    stages = {id(run.before): run.before for run in later if run.before is not None}
+    needed = {id(run.before) for run in later if run.look() not in records.DONE}
     for key, stage in stages.items():
         if key not in needed and stage.state in records.DONE:
             remove(stage)

@@ -171,11 +171,13 @@ class Checkpoint(Section):
 class Start(Section):
     """Where the encoder comes from besides the pretrained files: `run`, a run that ended before.
 
-    `head` says whether the head is drawn from the seed, as ever, or goes on with that run's.
+    `head` says whether the head is drawn from the seed, as ever, or goes on with that run's. With
+    `freeze`, the head alone is trained, whatever the methods choose.
     """
 
     run: Place | None = None
     head: Literal["drawn", "keep"] = "drawn"
+    freeze: bool = Field(default=False, exclude_if=lambda freeze: not freeze)
 
 
 class Control(Section):

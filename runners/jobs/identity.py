@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from runners.config.check import RunConfig
+from runners.config.settings import Start
 from runners.config.task import Mixture, Task
 from runners.data.split import TaskData
 from runners.models.predecessor import Predecessor
@@ -40,7 +41,7 @@ def identity(
     # A head in the pretrained files was kept once where its shapes fitted.
     head = {"head": "drawn"} if weights.head and task.facts.head == "texts" else {}
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
-    start = {} if predecessor is None else {"start": _start(predecessor, settings.start.head)}
+    start = {} if predecessor is None else {"start": _start(predecessor, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
     return {
         **head,
@@ -90,8 +91,13 @@ def _further(task: Task) -> dict[str, Any]:
     }
 
 
-def _start(predecessor: Predecessor, head: str) -> dict[str, str]:
-    return {"run": predecessor.run, "sha256": predecessor.sha256, "head": head}
+def _start(predecessor: Predecessor, start: Start) -> dict[str, Any]:
+    return {
+        "run": predecessor.run,
+        "sha256": predecessor.sha256,
+        "head": start.head,
+        **({"freeze": True} if start.freeze else {}),
+    }
 
 
 def run_name(

@@ -104,6 +104,8 @@ def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None
     if named is None:
         if settings.start.head == "keep":
             raise UserError("start.head=keep goes with start=RUN, whose head is kept")
+        if settings.start.freeze:
+            raise UserError("start.freeze=true goes with start=RUN, whose encoder is frozen")
         return None
     folder = Path(named).expanduser()
     if (folder / MODULES).is_file():

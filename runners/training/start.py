@@ -45,6 +45,9 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     _copy({n: theirs[n] for n in wanted}, own, named)
     loaded = apply_methods(job.config, loaded, job.weights, total_steps)
     _copy(inserted, _plain(loaded.model), named)
+    if job.config.settings.start.freeze:
+        for name, parameter in loaded.model.named_parameters():
+            parameter.requires_grad_(name in loaded.head)
     return loaded
 
 

@@ -60,6 +60,27 @@ def test_a_batchs_loss_is_that_of_its_tasks_outputs_alone(tiny_folder: Folder) -
         assert gradient[others].abs().sum() == 0
 
 
+@pytest.mark.parametrize("group", [0, 1])
+def test_a_batch_of_scores_has_the_difference_of_scores(group: int, tiny_folder: Folder) -> None:
+    """What decides is the batch's task, not the run's: a symmetric KL of one output is none."""
+    ready = _ready(tiny_folder("bert"), "method=rdrop", "method.rdrop.alpha=1")
+    loop, [method] = ready.loop, ready.loop.methods
+    assert loop.collate.groups is not None
+    batch = loop.collate(np.flatnonzero(loop.collate.groups == group)[:6])
+    loop.model.train()
+    torch.manual_seed(3)
+    ours = method.loss(loop.model, batch, loop.forward)
+    torch.manual_seed(3)
+    one, other = loop.forward(batch), loop.forward(batch)
+    if group == 1:
+        apart = ((one.logits - other.logits) ** 2).mean()
+    else:
+        p, q = one.logits.softmax(-1), other.logits.softmax(-1)
+        apart = 0.5 * ((p - q) * (p.log() - q.log())).sum(-1).mean()
+    assert apart > 0
+    assert ours.item() == pytest.approx((0.5 * (one.loss + other.loss) + apart).item(), rel=1e-5)
+
+
 def test_each_task_is_reported_in_the_column_of_its_own_runs(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:

@@ -256,3 +256,29 @@ def test_a_folder_of_sentence_transformers_is_a_start_too(
     refused = cli(*small, "task=rte", f"start={exported}")
     assert refused.code == 2
     assert "is not beside it" in refused.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", ["lora", "adapter", "prefix", "ia3", "full"])
+def test_frozen_start_trains_the_head_alone(
+    method: str, cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", [*tiny(tiny_folder("bert")), *narrow(method)]
+    first = _ended(cli, out, *small, "task=mnli")
+    probe = _ended(cli, out, *small, "task=rte", f"start={first.run}", "start.freeze=true")
+    free = _ended(cli, out, *small, "task=rte", f"start={first.run}")
+    assert probe.run != free.run
+    assert probe.parameters["trainable_without_head"] == 0
+    before, after, moved = (
+        dict(load_delta(out / f"{r.run}.delta").loaded.model.named_parameters())
+        for r in (first, probe, free)
+    )
+    same = [n for n, t in before.items() if n in after and torch.equal(t, after[n])]
+    heads = {n for n in before if n not in same}
+    assert len(same) > 30
+    assert all("classifier" in n for n in heads), heads
+    assert any(not torch.equal(moved[n], before[n]) for n in same)
+    [row] = tables([probe])[0].rows
+    assert row.method == f"{method} after mnli, frozen"
+    refused = cli(*small, "task=rte", "start.freeze=true")
+    assert refused.code == 2
+    assert "start.freeze=true goes with start=RUN" in refused.err
