@@ -78,7 +78,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     if not composed["keep"]:
         remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]
-    for run in (run for run in unfinished if run.state != "waiting"):
+    for run in (run for run in unfinished if run.state != "waiting" or run.message):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
     return 1 if unfinished else 0
 

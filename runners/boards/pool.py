@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from results import record as records
+from results.errors import UserError
 from runners.boards.passing import mark
 from runners.boards.planned import Planned, Planner
 from runners.machine.console import say
@@ -72,14 +73,23 @@ class Pool:
                 run = next((r for r in self._left if r.ready() and not r.claimed()), None)
                 if run is not None:
                     self._left = [one for one in self._left if one is not run]
-                    if run.state == "waiting":
-                        self.planner.go_on(run)
+                    if run.state == "waiting" and not self._goes_on(run):
+                        continue
                     if run.passing and not run.left():
                         mark(run)
                     self.running[id(run)] = run
                     return run
             time.sleep(WAIT)
         return None
+
+    def _goes_on(self, run: Planned) -> bool:
+        """Say whether a run that waited can begin; if not, why is told with the other failures."""
+        try:
+            self.planner.go_on(run)
+        except UserError as error:
+            run.message = str(error)
+            self.ended += 1
+        return run.state != "waiting"
 
     def _drop_what_waits_in_vain(self) -> None:
         """Leave out runs whose stage has ended without leaving weights."""

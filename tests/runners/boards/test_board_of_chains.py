@@ -13,16 +13,18 @@ from unittest.mock import Mock
 
 import pytest
 
+from results.errors import UserError
 from results.record import Record, read_all
 from results.run_list import read_list
 from results.tables.collect import tables
-from runners.boards.planned import Planner, updates
+from runners.boards.planned import Planned, Planner, updates
 from tests import forked
 from tests.conftest import Cli, composed
 from tests.runners.boards.test_board import WORKERS, Folder, forked_runs, small  # noqa: F401
 
 AFTER = "{method: full, stages: [mnli]}"
 ROWS = f"board.methods=[full,{AFTER}]"
+WHOLE = "estimate=false"
 SMALL = ("board.seeds=[1]", "threads=1", "budget.steps=4")
 
 
@@ -233,3 +235,22 @@ def test_weights_that_another_process_removed_are_made_again(
     assert done.code == 0, done.err
     assert len(removed) == 1
     assert {r.status for r in read_all(out)} == {"finished"}
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_run_that_cannot_go_on_is_named_and_the_others_are_done(
+    cli: Cli, tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = Planner.go_on
+
+    def go_on(self: Planner, run: Planned) -> None:
+        if run.slot.task == "rte":
+            raise UserError("the record of its stage is damaged")
+        every(self, run)
+
+    monkeypatch.setattr(Planner, "go_on", go_on)
+    given = [*small(tiny_folder("bert"), f"board.methods=[{AFTER}]", *SMALL)]
+    done = cli(*given, "board.tasks=[rte,mrpc]", *WORKERS)
+    assert done.code == 1
+    assert "the record of its stage is damaged" in done.err
+    assert "2 finished, 1 missing" in cli(*given, "board.tasks=[rte,mrpc]", "plan=true", WHOLE).err
