@@ -29,7 +29,7 @@ from methods.registry import default_options
 from results.__main__ import main as results_main
 from results.record import read_all
 from runners.boards.plan import Board, expand, expand_search
-from runners.config.acts import Sweep, acts_of
+from runners.config.acts import Sweep, acts_of, is_chain
 from runners.config.check import check
 from runners.config.compose import Composer, resolved
 from runners.config.spelling import spelled_out
@@ -104,7 +104,8 @@ def _check(arguments: list[str]) -> int:
             configuration = resolved(_without_hydra(composed))
             if configuration.get("board") is None:
                 acts_of(configuration)
-                check(configuration)
+                stands_in = configuration["control"]["equal"] and is_chain(configuration)
+                check({**configuration, "control": {}} if stands_in else configuration)
                 count += 1
             else:
                 count += _check_board(configuration, job)

@@ -40,5 +40,5 @@ KINDS = {
     "multiple_choice": KindFacts(frozenset({"accuracy"}), "option"),
     "similarity": KindFacts(CORRELATIONS | {"spearmanr_subsets"}, "score", vectors=True),
     "masked_lm": KindFacts(frozenset({"accuracy"}), "token"),
-    "mixture": KindFacts(LABEL_METRICS | CORRELATIONS, "several"),
+    "multitask": KindFacts(LABEL_METRICS | CORRELATIONS, "several"),
 }

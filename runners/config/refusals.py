@@ -40,7 +40,7 @@ def task_problems(task: Task, source: str) -> list[str]:
             f"task.generated=true: {task.name} has task.{name} too; leave out one of the two"
             for name in files
         ]
-    elif not files and task.facts.head == "texts" and source == "auto":
+    elif not files and task.facts.head == "texts" and source == "auto" and not task.mixture:
         problems.append(
             f"task={task.name} says nowhere where its data lies; give it local.train and"
             " local.report, or hub.path and hub.report"

@@ -11,14 +11,14 @@ from runners.models.pretrained import Loaded, count_embeddings
 from runners.tasks.classification import Classification
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.masked_lm import MaskedLM
-from runners.tasks.mixture import Mixture
 from runners.tasks.multiple_choice import MultipleChoice
+from runners.tasks.multitask import Mixture
 from runners.tasks.regression import Regression
 from runners.tasks.similarity import Similarity
 
 KIND_CLASSES: dict[str, Callable[[RunConfig], Kind]] = {
     "classification": Classification,
-    "mixture": Mixture,
+    "multitask": Mixture,
     "regression": Regression,
     "multiple_choice": MultipleChoice,
     "similarity": Similarity,

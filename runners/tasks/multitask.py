@@ -1,4 +1,4 @@
-"""kind: mixture. Several tasks share an encoder; each batch is of one of them.
+"""kind: multitask. Several tasks share an encoder; each batch is of one of them.
 
 The model's last layer has the outputs of all tasks, and a task's head is its own outputs: where
 the head has layers before the last, they are shared. The loss and the answers of a batch are those
