@@ -119,8 +119,17 @@ class _Task(_Part):
     labels: list[Any] = []
     diagnostics: dict[str, Any] = {}
     pairs: dict[str, Any] | None = None
-    further: dict[str, Any] = {}
-    mixture: dict[str, Any] | None = None
+    arm_of: str | None = None
+    further: dict[str, _Further] = {}
+    mixture: _Mixture | None = None
+
+
+class _Further(_Part):
+    definition: _Task
+
+
+class _Mixture(_Part):
+    tasks: dict[str, _Task]
 
 
 class _Optimizer(_Part):
@@ -145,6 +154,7 @@ class _Config(_Part):
     data: dict[str, Any] = {}
     optimizer: _Optimizer = _Optimizer()
     speed: dict[str, Any] = {}
+    start: dict[str, Any] = {}
     control: _Control | None = None
 
 

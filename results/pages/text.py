@@ -36,9 +36,10 @@ def one_run(record: Record) -> str:
         ]
         lines.append(f"{split}: {', '.join(shown)}")
     for split, measured in record.measured.items():
-        for name in sorted(measured["after"].keys() - record.scores.get(split, {}).keys()):
-            both = (f"{measured[when][name]:.2f} {when}" for when in ("before", "after"))
-            lines.append(f"{split}: {name} {', '.join(both)}")
+        times = {when: measured.get(when, {}) for when in ("before", "after")}
+        for name in sorted(times["after"].keys() - record.scores.get(split, {}).keys()):
+            shown = [f"{values[name]:.2f} {w}" for w, values in times.items() if name in values]
+            lines.append(f"{split}: {name} {', '.join(shown)}")
     for split in record.predictions:
         if split not in record.scores:
             lines.append(f"{split}: no gold labels; predictions are in the record")

@@ -146,15 +146,21 @@ def _by_column(record: Record) -> list[Record]:
     """Return a record for each column that a run has a place in."""
     if makes_vectors(record):
         return _by_set(record)
-    return _by_task(record) if record.data.get("parts") else _with_further_apart(record)
+    return _by_task(record) or _with_further_apart(record)
 
 
 def _by_task(record: Record) -> list[Record]:
-    """Return a mixture's record as one for each task; each bears its share of the time."""
-    parts, splits, seconds = record.data["parts"], record.data["splits"], record.training_seconds
+    """Return a mixture's record as one for each task; each bears its share of the time.
+
+    Of any other record there is none.
+    """
+    of_run = record.config.get("task") or {}
+    definitions = (of_run.get("mixture") or {}).get("tasks", {})
+    parts = {t: facts for t, facts in record.data.get("parts", {}).items() if t in definitions}
+    splits, seconds = record.data["splits"], record.training_seconds
     each = []
     for task, train in parts.items():
-        definition = record.config["task"]["mixture"]["tasks"][task]
+        definition = definitions[task]
         names = {n: n.partition("/")[2] for n in splits if n.partition("/")[0] == task}
         scores = {names[n]: metrics for n, metrics in record.scores.items() if n in names}
         own = {k: m for k, m in scores.items() if k not in definition.get("diagnostics", {}) and m}
@@ -192,7 +198,7 @@ def _with_further_apart(record: Record) -> list[Record]:
             data={**record.data, "splits": {k: v for k, v in splits.items() if k not in sets}},
         )
     ]
-    for name in (name for name in sets if name in record.scores):
+    for name in (name for name in sets if record.scores.get(name)):
         column = f"{name} by {record.task}"
         parts.append(
             dataclasses.replace(
@@ -201,7 +207,10 @@ def _with_further_apart(record: Record) -> list[Record]:
                 score=fmean(record.scores[name].values()),
                 scores={name: record.scores[name]},
                 config={**record.config, "task": {**sets[name]["definition"], "name": column}},
-                data={**record.data, "splits": {k: splits[k] for k in ("train", name)}},
+                data={
+                    **record.data,
+                    "splits": {k: v for k, v in splits.items() if k in ("train", name)},
+                },
                 train_seconds=0.0,
                 preparation_seconds=None,
             )

@@ -47,7 +47,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     counts = Counter(run.state for run in runs)
     states = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()))
     say(f"board {board.name}: {len(runs)} runs, {states}; {len(to_do)} to do")
-    wait = sum(run.until() == "waiting" for run in runs)
+    wait = sum(run.awaited() == "waiting" for run in runs)
     if wait:
         say(f"{wait} runs wait for a learning rate: {search_command(typed)} finds it")
     if sweep.plan:
@@ -57,7 +57,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
             print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:
             say(f"list: {write_list(listed(board, cells), Path(sweep.list))}")
-        _tell_cost([*to_do, *(r for r in runs if r.until() == "waiting")], runs, sweep, compose)
+        _tell_cost([*to_do, *(r for r in runs if r.awaited() == "waiting")], runs, sweep, compose)
         return 0
     if to_do:
         first = check(compose(to_do[0].overrides)).settings
@@ -88,7 +88,7 @@ def to_be_done(runs: Sequence[Planned], states: Sequence[str]) -> list[Planned]:
 
     A stage is done again where its weights are gone and such a run starts from them.
     """
-    chosen = {id(run) for run in runs if run.until() in states}
+    chosen = {id(run) for run in runs if run.awaited() in states}
     for run in reversed(runs):
         stage = run.before
         if id(run) in chosen and stage is not None and not stage.left():

@@ -19,7 +19,7 @@ from results.tables.trials import best_rate, trial_score
 from runners.boards.planned import Planned, Planner, Slot, with_stages
 from runners.config.acts import BOARD_KEYS, CHAIN_KEYS, Acts, Sweep
 from runners.config.section import Section
-from runners.config.stages import Control
+from runners.config.stages import Control, Stage
 from runners.config.typed import is_typed, key_of
 from runners.machine.processes import config_dir
 
@@ -48,13 +48,6 @@ def _is_of_a_run(argument: str) -> str:
 OfARun = Annotated[str, AfterValidator(_is_of_a_run)]
 
 
-class Before(Section):
-    """A stage before a row's runs: its task, and settings of its own."""
-
-    task: str
-    set: list[OfARun] = Field(default_factory=list)
-
-
 class Entry(Section):
     """A row of a board: what `method=` is given, and settings of its own.
 
@@ -67,23 +60,21 @@ class Entry(Section):
     method: str
     arm: str | None = None
     set: list[OfARun] = Field(default_factory=list)
-    stages: list[str | Before] = Field(default_factory=list)
+    stages: list[Stage] = Field(default_factory=list)
     control: Control | None = None
 
     @model_validator(mode="after")
     def _controls_a_chain(self) -> Entry:
+        for setting in (setting for stage in self.stages for setting in stage.set):
+            _is_of_a_run(setting)
         if self.control is not None and not self.stages:
             raise ValueError("control goes with stages, a list of the tasks before the row's own")
         return self
 
     @property
-    def before(self) -> list[Before]:
-        return [Before(task=s) if isinstance(s, str) else s for s in self.stages]
-
-    @property
     def typed(self) -> str:
         """What names the row: its method, settings and stages."""
-        after = [f"after {','.join(stage.task for stage in self.before)}"] if self.stages else []
+        after = [f"after {','.join(stage.task for stage in self.stages)}"] if self.stages else []
         control = [f"control={self.control}"] if self.control else []
         arm = [f"on {self.arm}"] if self.arm else []
         return " ".join([self.method, *self.set, *arm, *after, *control])
@@ -142,7 +133,7 @@ def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
             task,
             seed,
             run(row, row.arm or task, seed),
-            tuple(run(row, stage.task, seed, stage.set) for stage in row.before),
+            tuple(run(row, stage.task, seed, stage.set) for stage in row.stages),
             row.control,
         )
         for seed in board.seeds

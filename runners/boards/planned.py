@@ -92,10 +92,10 @@ class Planned:
         """Say whether what the run starts from is there."""
         return self.before is None or self.before.left()
 
-    def until(self) -> State:
+    def awaited(self) -> State:
         """Return where the run stands, or the run that it waits for."""
         waits = self.state == "waiting" and self.before is not None
-        return self.before.until() if waits and self.before is not None else self.state
+        return self.before.awaited() if waits and self.before is not None else self.state
 
 
 def with_stages(runs: Iterable[Planned]) -> list[Planned]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, model_validator
 
 from results.errors import UserError
 from runners.config.problems import sentences
@@ -23,10 +23,15 @@ _OF_ONE = re.compile(r"stages\.([^.=]+)\.([^=]+=.*)", flags=re.DOTALL)
 
 
 class Stage(Section):
-    """One run of a chain: its task, and settings of its own."""
+    """One run of a chain: its task, and settings of its own; a name alone is that of its task."""
 
     task: str
     set: list[str] = Field(default_factory=list)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_name(cls, given: Any) -> Any:
+        return {"task": given} if isinstance(given, str) else given
 
 
 def with_stages_own(arguments: Sequence[str]) -> list[str]:
@@ -94,8 +99,7 @@ def _control(value: str) -> str:
 
 def checked(value: Any) -> list[Stage]:
     """Return the stages that a value lists; anything else is a UserError."""
-    parts = value if isinstance(value, list) else [value]
-    given = [{"task": part} if isinstance(part, str) else part for part in parts]
+    given = value if isinstance(value, list) else [value]
     try:
         stages = TypeAdapter(list[Stage]).validate_python(given)
     except ValidationError as error:

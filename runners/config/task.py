@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from results.errors import nearest
 from runners.config.kinds import KINDS, KindFacts
@@ -152,12 +152,6 @@ class Task(Section):
     selection: Pairs | None = None
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
-
-    @field_validator("stages", mode="before")
-    @classmethod
-    def _reads_names(cls, given: Any) -> Any:
-        named = isinstance(given, list)
-        return [{"task": s} if isinstance(s, str) else s for s in given] if named else given
 
     @property
     def facts(self) -> KindFacts:

@@ -1,4 +1,4 @@
-"""Looks up the tasks whose text another task reads, where they are typed by their names.
+"""Looks up the tasks that another names: it reads their text, mixes them, or reports their sets.
 
 Their definitions become part of the configuration: a record says what was read, whatever the files
 of that name hold later.
@@ -28,8 +28,8 @@ def with_texts(
     whose sets it reports.
     `definition_of` reads a task's file. A task that lends no text is a UserError.
     """
-    composed = _with_lines(composed, definition_of, "mlm", "mlm.on", "on")
-    composed = _with_lines(composed, definition_of, "mixture", "mix.of", "of")
+    composed = _with_tasks(composed, definition_of, "mlm", "mlm.on", "on")
+    composed = _with_tasks(composed, definition_of, "mixture", "mix.of", "of")
     return _with_sets(composed, definition_of)
 
 
@@ -49,7 +49,7 @@ def _with_sets(
     return {**composed, "task": {**task, "further": filled}}
 
 
-def _with_lines(
+def _with_tasks(
     composed: dict[str, Any],
     definition_of: Callable[[str], Definition],
     section: str,

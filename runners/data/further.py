@@ -19,12 +19,12 @@ def read_further(name: str, further: Further, data: Data, source: str) -> Split:
     theirs = further.definition
     assert theirs is not None
     check_possible(theirs, source)
-    split = _split_of(theirs, further, data, source)
+    split = _split_of(name, theirs, further, data, source)
     check_split(split, theirs, f"task.further.{name}")
     return replace(split, name=name)
 
 
-def _split_of(theirs: Task, further: Further, data: Data, source: str) -> Split:
+def _split_of(name: str, theirs: Task, further: Further, data: Data, source: str) -> Split:
     if source == "embedded":
         report = read_embedded(theirs)[1]
         return report[further.split or next(iter(report))]
@@ -37,7 +37,8 @@ def _split_of(theirs: Task, further: Further, data: Data, source: str) -> Split:
     split = further.split or next(iter(files.report))
     path = Path({**files.report, **files.where_present}[split])
     skip = data.malformed_rows == "skip"
-    return read_file(theirs, files, local_folder(theirs, below) / path, split, skip)
+    hint = f"; say where it lies by +task.further.{name}.dir=FOLDER"
+    return read_file(theirs, files, local_folder(theirs, below) / path, split, skip, hint)
 
 
 def translation(task: Task, further: Further) -> list[int]:

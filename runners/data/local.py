@@ -32,10 +32,23 @@ def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, d
     return train, report
 
 
-def read_file(task: Task, files: LocalFiles, path: Path, split: str, skip_malformed: bool) -> Split:
-    """Read one split; a diagnostic split without a label column is unlabelled."""
+BELOW = "; data.dir (or GLUE_DIR) must hold it"
+
+
+def read_file(
+    task: Task,
+    files: LocalFiles,
+    path: Path,
+    split: str,
+    skip_malformed: bool,
+    hint: str = BELOW,
+) -> Split:
+    """Read one split; a diagnostic split without a label column is unlabelled.
+
+    `hint` ends the line about a file that is missing.
+    """
     where = f"task={task.name}: {path}"
-    rows = read_rows(path, where, "; data.dir (or GLUE_DIR) must hold it")
+    rows = read_rows(path, where, hint)
     first = next(rows, None)
     if first is None:
         raise UserError(f"{where} is empty")

@@ -12,13 +12,13 @@ from runners.tasks.classification import Classification
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.masked_lm import MaskedLM
 from runners.tasks.multiple_choice import MultipleChoice
-from runners.tasks.multitask import Mixture
+from runners.tasks.multitask import Multitask
 from runners.tasks.regression import Regression
 from runners.tasks.similarity import Similarity
 
 KIND_CLASSES: dict[str, Callable[[RunConfig], Kind]] = {
     "classification": Classification,
-    "multitask": Mixture,
+    "multitask": Multitask,
     "regression": Regression,
     "multiple_choice": MultipleChoice,
     "similarity": Similarity,

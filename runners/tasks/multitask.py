@@ -56,7 +56,7 @@ class MixedCollator:
         return {**batch, "group": torch.full((len(indices),), group)}
 
 
-class Mixture(Labelled):
+class Multitask(Labelled):
     """Outputs of every task, of which a batch's own count."""
 
     def __init__(self, config: RunConfig) -> None:

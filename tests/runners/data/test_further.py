@@ -68,7 +68,7 @@ def test_sick_is_read_with_its_own_names_from_a_folder_of_its_own(real_sts: Path
     task = configure("task=sick").settings.task
     train, report = read_local(task, real_sts, skip_malformed=False)
     rows = (real_sts / "SICK" / "SICK_test_annotated.txt").read_text().splitlines()[1:]
-    assert (len(train), len(report["test"])) == (4500, len(rows) == 4927 and 4927)
+    assert (len(train), len(rows), len(report["test"])) == (4500, 4927, 4927)
     for row, texts, label in zip(
         rows, report["test"].texts, report["test"].labels or (), strict=True
     ):
