@@ -23,9 +23,8 @@ def evaluation_steps(budget: Budget, order: Order) -> list[int]:
     return sorted({*range(every, last + 1, every), last})
 
 
-SLANT = (
-    32  # the highest rate over the lowest, Howard and Ruder 2018 (arXiv 1801.06146), section 3.2
-)
+# Howard and Ruder 2018 (arXiv 1801.06146), section 3.2: the highest rate over the lowest.
+SLANT = 32
 
 
 def learning_rate_factor(budget: Budget, steps: int) -> Callable[[int], float]:
