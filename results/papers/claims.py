@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from statistics import fmean, median
+from statistics import fmean
 from typing import Literal
 
-import numpy as np
 import yaml
 
 from results.errors import UserError
 from results.papers.models import is_of_model
+from results.papers.questions import Answer, Gap, Ratio, answers
 from results.record import Record
-from results.stats.compare import columns, difference, points, shared_seeds
-from results.stats.paired import FEWEST, Difference, compare, median_interval
+from results.stats.pairing import apart_on, seeds_of
 from results.tables.collect import Row, Table, tables
 
 PATH = Path(__file__).parent / "claims.yaml"
@@ -77,15 +76,42 @@ def known_claims(path: Path = PATH) -> tuple[Claim, ...]:
         raise UserError(f"{path}: {error}") from None
 
 
+@dataclass(frozen=True)
+class _OnTable:
+    """A claim on one table: what is to be answered, or why it cannot be, and further words."""
+
+    claim: Claim
+    heading: str
+    question: Gap | Ratio | None
+    words: str = ""
+    is_testable: bool = True
+
+
 def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> list[Judged]:
-    """Return a verdict for each claim on each table that can decide it, or why none can."""
+    """Return a verdict for each claim on each table that can decide it, or why none can.
+
+    All verdicts hold together, 95 times in 100: their intervals are simultaneous.
+    """
     compared = tables(records)
-    judgements = []
+    each: list[_OnTable] = []
     for claim in known_claims() if known is None else known:
-        fit = [t for t in compared if _is_of(claim, t)]
-        each = [judged for table in fit if (judged := _on(claim, table)) is not None]
-        judgements += each or [Judged(claim, "not testable here", "", _needs(claim))]
-    return judgements
+        fit = [(i, t) for i, t in enumerate(compared) if _is_of(claim, t)]
+        of_claim = [one for i, table in fit if (one := _on(claim, table, i)) is not None]
+        each += of_claim or [_OnTable(claim, "", None, _needs(claim), is_testable=False)]
+    testable = [one.question for one in each if one.question is not None and one.is_testable]
+    answered = iter(answers(testable))
+    return [_judged(one, answered) for one in each]
+
+
+def _judged(one: _OnTable, answered: Iterator[tuple[Answer, str]]) -> Judged:
+    verdict: Verdict = "undecided" if one.is_testable else "not testable here"
+    numbers = ""
+    if one.question is not None and one.is_testable:
+        verdict, numbers = next(answered)
+    elif one.question is not None:
+        numbers = answers([one.question])[0][1]
+    said = [one.claim.provisional if one.question is not None else "", numbers, one.words]
+    return Judged(one.claim, verdict, one.heading, "; ".join(part for part in said if part))
 
 
 def _is_of(claim: Claim, table: Table) -> bool:
@@ -112,7 +138,7 @@ def _needs(claim: Claim) -> str:
     return f"needs records of {rows}{options}{model}{data}"
 
 
-def _on(claim: Claim, table: Table) -> Judged | None:
+def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
     mine = _row(table, claim.method, claim.options)
     others = [r for name in claim.above if (r := _row(table, name, claim.options)) is not None]
     if mine is None or not others or (table.conditions.source == "embedded") != claim.generated:
@@ -127,17 +153,8 @@ def _on(claim: Claim, table: Table) -> Judged | None:
         return None
     other = max(others, key=lambda r: fmean(r.cells[t].mean or 0 for t in tasks))
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
-    if claim.seconds_at_most is not None:
-        most, cost = claim.seconds_at_most, ("training_seconds", "training seconds")
-        verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
-    elif claim.memory_at_most is not None:
-        most, cost = claim.memory_at_most, ("peak_bytes", "peak memory")
-        verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
-    else:
-        verdict, numbers = _by_score(claim, mine, other, tasks, table)
-    if claim.provisional:
-        return Judged(claim, "not testable here", heading, f"{claim.provisional}; {numbers}")
-    return Judged(claim, verdict, heading, numbers)
+    question, words, is_testable = _question(claim, mine, other, tasks, table, place)
+    return _OnTable(claim, heading, question, words, is_testable and not claim.provisional)
 
 
 def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
@@ -169,65 +186,58 @@ def _fits(claim: Claim, row: Row, task: str) -> bool:
     return True
 
 
-def _by_score(
-    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table
-) -> tuple[Verdict, str]:
-    needed = claim.points or 0.0
-    gap = _difference(claim, mine, other, tasks, table)
+def _question(
+    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
+) -> tuple[Gap | Ratio | None, str, bool]:
+    """Return what is to be answered, what is said with it, and whether it can be tested here.
+
+    A unit whose sign may be flipped is a table, by its place, and what it is within it.
+    """
+    cost = {"training_seconds": claim.seconds_at_most, "peak_bytes": claim.memory_at_most}
+    for name, most in cost.items():
+        if most is not None:
+            return _cost(name, most, mine, other, tasks, table, place)
+    gap = _gap(claim, mine, other, tasks, table, place)
     if gap is None:
-        return "undecided", "no seed is finished for both"
-    numbers = f"{mine.method} − {other.method}: {points(gap.mean)} points, {_seeds(gap)}"
-    numbers += f"; needed {points(needed / 100)}" + (f" ({claim.decided})" if claim.decided else "")
-    if claim.share_at_most is not None and mine.trainable_share_without_head is not None:
-        share = mine.trainable_share_without_head
-        numbers += f"; trains {share:.2g} % without head, at most {claim.share_at_most:g} needed"
-        if share > claim.share_at_most:
-            return "not testable here", numbers
-    if gap.interval is None:
-        return "undecided", f"{numbers}; too few seeds for an interval ({FEWEST} are needed)"
-    low, high = gap.interval
-    # A sentence that says "above", with 0 needed, is not supported by no difference at all.
-    reached = 100 * low > needed if needed == 0 else 100 * low >= needed
-    missed = 100 * high < needed
-    return ("supported" if reached else "contradicted" if missed else "undecided"), numbers
+        return None, "no seed is finished for both", True
+    share = mine.trainable_share_without_head
+    if claim.share_at_most is None or share is None:
+        return gap, "", True
+    words = f"trains {share:.2g} % without head, at most {claim.share_at_most:g} needed"
+    return gap, words, share <= claim.share_at_most
 
 
-def _seeds(gap: Difference) -> str:
-    interval = gap.interval
-    shown = "" if interval is None else f" [{points(interval[0])}, {points(interval[1])}]"
-    return f"{gap.pairs} pairs{shown}"
-
-
-def _difference(
-    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table
-) -> Difference | None:
-    """Return the difference of averages over the tasks by seed, or of two groups of tasks."""
-    if not claim.more_on and list(tasks) == list(table.tasks):
-        return difference(mine, other, columns(table)[-1], table)
-    groups = [[t for t in tasks if not claim.more_on or t in claim.more_on]]
-    groups += [[t for t in tasks if t in claim.than_on]] if claim.more_on else []
-    shared = [set(shared_seeds(mine, other, t, table.tasks)) for group in groups for t in group]
-    seeds = sorted(set.intersection(*shared)) if shared else []
-    if not seeds:
+def _gap(
+    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
+) -> Gap | None:
+    """Return the differences on the tasks, or by seed those of two groups of tasks."""
+    more = [t for t in tasks if not claim.more_on or t in claim.more_on]
+    than = [t for t in tasks if claim.more_on and t in claim.than_on]
+    seeds = seeds_of(mine, other, [*more, *than])
+    first, second = apart_on(mine, other, more, table), apart_on(mine, other, than, table)
+    if not seeds or first is None:
         return None
-    sides = [
-        np.mean(
-            [[r.cells[t].by_seed[s] for s in seeds] for t in groups[0]], axis=0
-        ) - (np.mean([[r.cells[t].by_seed[s] for s in seeds] for t in groups[1]], axis=0)
-             if len(groups) > 1 else 0.0)
-        for r in (mine, other)
-    ]  # fmt: skip
-    return compare(list(sides[0]), list(sides[1]))
+    units = dict(first.by_unit)
+    if second is not None:
+        gaps = [dict(zip(one.seeds, one.by_seed, strict=True)) for one in (first, second)]
+        units = {seed: float(gaps[0][seed] - gaps[1][seed]) for seed in seeds}
+    return Gap(
+        rows=f"{mine.method} − {other.method}",
+        values={(place, unit): value for unit, value in units.items()},
+        seeds=len(seeds),
+        needed=(claim.points or 0.0) / 100,
+        why=claim.decided,
+    )
 
 
-def _by_cost(
-    cost: tuple[str, str], most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
-) -> tuple[Verdict, str]:
-    """Decide by the ratio of a record's field, given with its name in words, of finished runs."""
-    name, words = cost
+def _cost(
+    name: str, most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
+) -> tuple[Ratio | None, str, bool]:
+    """Return the ratios of a record's field over pairs of finished runs."""
+    words = {"training_seconds": "training seconds", "peak_bytes": "peak memory"}[name]
     if len(table.devices) > 1:
-        return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
-    ratios = []
+        return None, "the runs' devices, threads, sharing or speed settings differ", False
+    ratios: dict[Hashable, float] = {}
     # Sets of sentence vectors share one training, and so one cost.
     for task in tasks[:1] if table.conditions.vectors else tasks:
         pair = [
@@ -237,14 +247,7 @@ def _by_cost(
         for seed in sorted(set(pair[0]) & set(pair[1])):
             one, two = (getattr(side[seed], name, None) for side in pair)
             if one and two:
-                ratios.append(one / two)
+                ratios[place, (task, seed)] = one / two
     if not ratios:
-        return "undecided", f"no pair of runs with {words}"
-    interval = median_interval(ratios)
-    shown = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
-    numbers = f"median ratio of {words} {median(ratios):.2f}{shown} over {len(ratios)} pairs of"
-    numbers += f" runs ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
-    if interval is None:
-        return "undecided", f"{numbers}; too few pairs for an interval"
-    supported, contradicted = interval[1] <= most, interval[0] > most
-    return "supported" if supported else "contradicted" if contradicted else "undecided", numbers
+        return None, f"no pair of runs with {words}", True
+    return Ratio(words, ratios, most), "", True
