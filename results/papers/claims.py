@@ -21,7 +21,7 @@ from results.stats.paired import FEWEST, Difference, compare, median_interval
 from results.tables.collect import Row, Table, tables
 from results.tables.labels import row_name
 
-PATH = Path(__file__).parent / "claims.yaml"
+PATHS = tuple(Path(__file__).parent / name for name in ("claims.yaml", "lacking.yaml"))
 
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable here"]
@@ -82,12 +82,16 @@ class Judged:
 
 
 @cache
-def known_claims(path: Path = PATH) -> tuple[Claim, ...]:
-    """Read the claims; a file that is wrong is a UserError."""
-    try:
-        return tuple(_read(entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from None
+def known_claims(*paths: Path) -> tuple[Claim, ...]:
+    """Read the claims, of this folder if no file is named; a wrong file is a UserError."""
+    claims = []
+    for path in paths or PATHS:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            claims += [_read(entry) for entry in content]
+        except (OSError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: {error}") from None
+    return tuple(claims)
 
 
 def _read(entry: dict[str, Any]) -> Claim:

@@ -186,11 +186,21 @@ def test_shipped_claims_print_and_draw(capsys: pytest.CaptureFixture[str], tmp_p
     assert any(line[1].text == "supported" and line[1].bold for line in sheet.body)
 
 
+def test_note_on_a_papers_own_numbers_stands_beside_the_verdict() -> None:
+    judged = _one(_claim(note="its table gives −0.2"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
+    assert "  of its own numbers: its table gives −0.2\n" in to_text([judged])
+    [line] = claim_sheet([judged]).body
+    assert line[2].text.endswith("; of its own numbers: its table gives −0.2")
+    plain = _one(_claim(), grid({"full": 0, "hype": 0.3}, TASKS, 6))
+    assert "own numbers" not in to_text([plain]) + claim_sheet([plain]).body[0][2].text
+
+
 def test_wrong_file_of_claims_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "claims.yaml"
-    path.write_text("- {claim: C.}\n")
-    with pytest.raises(UserError, match=r"claims\.yaml"):
-        known_claims(path)
+    for number, text in enumerate(("- {claim: C.}\n", "- C.\n", "- {printed: [a]}\n")):
+        path = tmp_path / f"claims{number}.yaml"
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"claims{number}\.yaml"):
+            known_claims(path)
 
 
 def test_memory_is_a_ratio_too() -> None:
