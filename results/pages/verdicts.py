@@ -48,4 +48,4 @@ def to_text(judgements: Sequence[Judged]) -> str:
 
 
 def _noted(judged: Judged) -> str:
-    return f"of its own numbers: {judged.claim.note}"
+    return f"the paper's own numbers: {judged.claim.note}"

@@ -188,9 +188,9 @@ def test_shipped_claims_print_and_draw(capsys: pytest.CaptureFixture[str], tmp_p
 
 def test_note_on_a_papers_own_numbers_stands_beside_the_verdict() -> None:
     judged = _one(_claim(note="its table gives −0.2"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
-    assert "  of its own numbers: its table gives −0.2\n" in to_text([judged])
+    assert "  the paper's own numbers: its table gives −0.2\n" in to_text([judged])
     [line] = claim_sheet([judged]).body
-    assert line[2].text.endswith("; of its own numbers: its table gives −0.2")
+    assert line[2].text.endswith("; the paper's own numbers: its table gives −0.2")
     plain = _one(_claim(), grid({"full": 0, "hype": 0.3}, TASKS, 6))
     assert "own numbers" not in to_text([plain]) + claim_sheet([plain]).body[0][2].text
 

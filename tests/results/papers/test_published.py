@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,20 @@ def test_half_of_dev_is_other_data() -> None:
     assert "paper" not in sheet.heads
     [mark] = [n for n in sheet.notes if n.startswith("Published on other models or data")]
     assert "reinit: Zhang et al. 2021 (bert-large-uncased)" in mark
+
+
+def test_number_of_an_unknown_split_is_named_and_not_compared() -> None:
+    [table] = tables([_hype()])
+    for split, compared in (("dev", True), ("unknown", False)):
+        known = [
+            replace(paper, scores=tuple(replace(s, split=split) for s in paper.scores))
+            for paper in papers()
+            if paper.key == "yuan2023"
+        ]
+        sheet = score_sheet(table, judge(table), known)
+        assert ("paper" in sheet.heads) == compared
+        named = any(n.startswith("Published on other models or data") for n in sheet.notes)
+        assert named or compared
 
 
 def test_mismatched_and_test_server_scores_never_meet_ours() -> None:
