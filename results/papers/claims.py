@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from statistics import fmean
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 
 from results.errors import UserError
 from results.papers.models import is_of_model
+from results.papers.printed import Printed
 from results.papers.questions import Answer, Gap, Ratio, answers
 from results.record import Record
 from results.stats.pairing import apart_on, seeds_of
 from results.tables.collect import Row, Table, tables
+from results.tables.labels import row_name
 
-PATH = Path(__file__).parent / "claims.yaml"
+PATHS = tuple(Path(__file__).parent / name for name in ("claims.yaml", "lacking.yaml"))
 
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable here"]
@@ -28,19 +30,23 @@ Verdict = Literal["supported", "contradicted", "undecided", "not testable here"]
 class Claim:
     """A sentence and what decides it.
 
-    `method` minus the best of `above`, on the tasks both have, must reach `points`; with `more_on`
+    `method`, or the best of several, minus the best of `above`, on the tasks all have, must reach
+    `points`; with `for_each_task`, minus the best of `above` on each task by itself; with `more_on`
     and `than_on`, the difference on the former minus that on the latter. `seconds_at_most` and
     `memory_at_most` are ratios of training seconds and peak memory (the median over pairs of runs
-    of one task and seed), `share_at_most` percent trained
-    without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
-    are settings of the rows; `model`, as a paper names it, and `tasks` are what a table must have.
-    `lacks` says what is missing here for any test. A `generated` one is of generated data alone.
+    of one task and seed), `share_at_most` percent trained without the head. `train` is `all` or the
+    number of training rows. `options` are settings of the rows that have their method, as
+    `hype.distribution=normal`; `model`, as a paper names it, and `tasks` are what a table must
+    have; of `among`, what it has counts. `lacks` says what is missing here for any test. A
+    `generated` one is of generated data alone. `printed` is where the paper's own numbers stand,
+    `note` why they do not give what the sentence says.
     """
 
     claim: str
     source: str
-    method: str
+    method: str | list[str]
     above: list[str]
+    for_each_task: bool = False
     points: float | None = None
     seconds_at_most: float | None = None
     memory_at_most: float | None = None
@@ -51,10 +57,17 @@ class Claim:
     options: list[str] = field(default_factory=list)
     model: str = ""
     tasks: list[str] = field(default_factory=list)
+    among: list[str] = field(default_factory=list)
     lacks: str = ""
     generated: bool = False
     decided: str = ""
     provisional: str = ""
+    printed: Printed | None = None
+    note: str = ""
+
+    @property
+    def methods(self) -> list[str]:
+        return [self.method] if isinstance(self.method, str) else self.method
 
 
 @dataclass(frozen=True)
@@ -68,12 +81,21 @@ class Judged:
 
 
 @cache
-def known_claims(path: Path = PATH) -> tuple[Claim, ...]:
-    """Read the claims; a file that is wrong is a UserError."""
-    try:
-        return tuple(Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from None
+def known_claims(*paths: Path) -> tuple[Claim, ...]:
+    """Read the claims, of this folder if no file is named; a wrong file is a UserError."""
+    claims = []
+    for path in paths or PATHS:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            claims += [_read(entry) for entry in content]
+        except (OSError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: {error}") from None
+    return tuple(claims)
+
+
+def _read(entry: dict[str, Any]) -> Claim:
+    printed = entry.get("printed")
+    return Claim(**entry | {"printed": None if printed is None else Printed(**printed)})
 
 
 @dataclass(frozen=True)
@@ -124,64 +146,79 @@ def _is_of(claim: Claim, table: Table) -> bool:
 def _needs(claim: Claim) -> str:
     if claim.lacks:
         return claim.lacks
-    rows = " and ".join([claim.method, *claim.above])
+    rows = " and ".join([*claim.methods, *claim.above])
     data = {None: "", "all": " on complete training sets"}.get(
         claim.train if isinstance(claim.train, str) else None, ""
     )
     if isinstance(claim.train, int):
-        data = f" on at most {claim.train:,} training rows"
+        data = f" on {claim.train:,} training rows"
     if claim.more_on:
         data += f", of {', '.join(claim.more_on)} and of {', '.join(claim.than_on)}"
     data += f", of {', '.join(claim.tasks)}" if claim.tasks else ""
+    data += f", of any of {', '.join(claim.among)}" if claim.among else ""
     options = f" with {', '.join(claim.options)}" if claim.options else ""
     model = f" on {claim.model}" if claim.model else ""
     return f"needs records of {rows}{options}{model}{data}"
 
 
 def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
-    mine = _row(table, claim.method, claim.options)
-    others = [r for name in claim.above if (r := _row(table, name, claim.options)) is not None]
-    if mine is None or not others or (table.conditions.source == "embedded") != claim.generated:
+    mine, others = (
+        [r for name in rows if (r := _row(table, name, claim.options)) is not None]
+        for rows in (claim.methods, claim.above)
+    )
+    every = len(mine) == len(claim.methods) and len(others) == len(claim.above)
+    if not every or (table.conditions.source == "embedded") != claim.generated:
         return None
-    tasks = [t for t in table.tasks if _fits(claim, mine, t)]
-    tasks = [t for t in tasks if t in mine.cells and all(t in r.cells for r in others)]
+    tasks = [t for t in table.tasks if all(_fits(claim, r, t) for r in [*mine, *others])]
     if claim.more_on and not (set(tasks) & set(claim.more_on) and set(tasks) & set(claim.than_on)):
         return None
-    if claim.tasks:
-        tasks = [t for t in tasks if t in claim.tasks]
-    if not tasks or len(tasks) < len(claim.tasks) or len(claim.above) > len(others):
+    if wanted := claim.tasks or claim.among:
+        tasks = [t for t in tasks if t in wanted]
+    if not tasks or len(tasks) < len(claim.tasks):
         return None
-    other = max(others, key=lambda r: fmean(r.cells[t].mean or 0 for t in tasks))
+    one = _best(mine, tasks)
+    other = _best_of_each(others, tasks) if claim.for_each_task else _best(others, tasks)
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
-    question, words, is_testable = _question(claim, mine, other, tasks, table, place)
+    question, words, is_testable = _question(claim, one, other, tasks, table, place)
     return _OnTable(claim, heading, question, words, is_testable and not claim.provisional)
 
 
-def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
-    """Return the row of a method alone, of several the first with every option.
+def _best(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+    return max(rows, key=lambda r: fmean(r.cells[t].mean or 0 for t in tasks))
 
-    One that comes another way is named with it: `full after mnli`.
+
+def _best_of_each(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+    """Return a row that has on each task the cell of the row which is best there."""
+    cells = {t: max((r.cells[t] for r in rows), key=lambda c: c.mean or 0) for t in tasks}
+    name = f"the best of {', '.join(r.method for r in rows)} on each task"
+    return replace(rows[0], method=name, cells=cells)
+
+
+def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
+    """Return the row of a name, of several the first with every option of its methods.
+
+    The name is that of its methods alone; one of another optimizer, or that comes another way, is
+    named with it: `full, super_adam`, `full after mnli`.
     """
     for row in table.rows:
-        if "+".join(row.names) + row.way != name:
-            continue
         records = [p.record for cell in row.cells.values() for p in cell.points if p.record]
-        given = {f"{k}={v}" for m in records[0].config["method"] for k, v in m.items()}
-        if set(options) <= given:
+        if not records or row_name(records[0]) != name:
+            continue
+        given = {f"{m['name']}.{k}={v}" for m in records[0].config["method"] for k, v in m.items()}
+        if {option for option in options if option.partition(".")[0] in row.names} <= given:
             return row
     return None
 
 
 def _fits(claim: Claim, row: Row, task: str) -> bool:
-    """Say whether a task's training set is as complete, or as small, as the claim asks."""
-    if claim.train is None or task not in row.cells:
-        return True
-    for point in row.cells[task].points:
+    """Say whether a row has the task, on the complete training set or as many rows as asked."""
+    if task not in row.cells:
+        return False
+    for point in row.cells[task].points if claim.train is not None else ():
         split = {} if point.record is None else point.record.data["splits"].get("train", {})
-        complete = split.get("complete") is not False
-        if isinstance(claim.train, int) and split.get("rows", 0) > claim.train:
+        if isinstance(claim.train, int) and split.get("rows", claim.train) != claim.train:
             return False
-        if claim.train == "all" and not complete:
+        if claim.train == "all" and split.get("complete") is False:
             return False
     return True
 
