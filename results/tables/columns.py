@@ -207,13 +207,15 @@ def _differs(
     by_task: dict[str, list[Column]] = defaultdict(list)
     for column in names:
         by_task[column.task].append(column)
-    settings = {name_of[r.run, r.task]: dict(leaves(r.config.get("data"), "data")) for r in records}
+    data = {name_of[r.run, r.task]: r.config.get("data") for r in records}
     words = {}
     for columns in by_task.values():
+        if len(columns) < 2:
+            continue
         facts = apart([column.facts for column in columns])
-        read = apart([{k: typed(v) for k, v in settings[names[c]].items()} for c in columns])
-        for column, own, data in zip(columns, facts, read, strict=True):
-            known = own | {k: v for k, v in data.items() if k in _DRAWN}
+        read = apart([{k: typed(v) for k, v in leaves(data[names[c]], "data")} for c in columns])
+        for column, own, drawing in zip(columns, facts, read, strict=True):
+            known = own | {k: v for k, v in drawing.items() if k in _DRAWN}
             words[names[column]] = ", ".join(f"{k}={v}" for k, v in sorted(known.items()))
     return words
 

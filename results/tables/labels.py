@@ -54,11 +54,11 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
 def _fill(details: Collection[dict[str, str]]) -> None:
     """Make the switches that some records do not know equal for all, or false for these."""
     for key in sorted(_ABSENT_IN_OLD):
-        known = {own[key] for own in details if key in own}
-        for own in details:
-            if len(known) < 2 and any(key not in each for each in details):
+        values = {own.get(key, "") for own in details}
+        for own in details if "" in values else ():
+            if len(values) == 2:
                 own.pop(key, None)
-            elif known:
+            elif len(values) > 2:
                 own.setdefault(key, "False")
 
 

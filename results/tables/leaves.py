@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 _HASHED = "the hashes of the weights and of their files are compared"
@@ -62,17 +63,17 @@ HASH = 12  # letters of a hash that are shown
 
 def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:
     """Yield every leaf below a part of a configuration, by its dotted key."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         for part, inner in value.items():
             yield from leaves(inner, f"{key}.{part}")
     else:
         yield key, value
 
 
+@cache
 def without_effect(key: str) -> bool:
     """Say whether a leaf, or a part that it is in, can change no score."""
-    parts = key.split(".")
-    return any(".".join(parts[:n]) in WITHOUT_EFFECT for n in range(1, len(parts) + 1))
+    return key in WITHOUT_EFFECT or ("." in key and without_effect(key.rpartition(".")[0]))
 
 
 def effective(value: Any, key: str) -> dict[str, str]:
@@ -80,8 +81,14 @@ def effective(value: Any, key: str) -> dict[str, str]:
 
     So a record that does not know a key equals one that has it at that value.
     """
-    known = {k: v for k, v in leaves(value, key) if not without_effect(k)}
-    return {k: typed(v) for k, v in known.items() if v not in (None, [], AS_IT_WAS.get(k))}
+    kept: dict[str, str] = {}
+    if isinstance(value, dict):
+        for part, inner in value.items():
+            if not without_effect(inner_key := f"{key}.{part}"):
+                kept |= effective(inner, inner_key)
+    elif value is not None and value != [] and value != AS_IT_WAS.get(key):
+        kept[key] = typed(value)
+    return kept
 
 
 def as_it_was(key: str) -> str:
@@ -93,9 +100,9 @@ def typed(value: Any) -> str:
     """Return a value as it is typed on the command line."""
     if isinstance(value, list):
         return f"[{','.join(map(typed, value))}]"
-    if isinstance(value, bool) or value is None:
-        return {True: "true", False: "false", None: "null"}[value]
-    return str(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def apart(each: list[dict[str, str]]) -> list[dict[str, str]]:
