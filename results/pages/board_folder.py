@@ -6,23 +6,26 @@ import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from results.errors import UserError
+from results.pages.board_page import Board, board_page
 from results.pages.data import lines, to_csv
-from results.pages.html import page
 from results.pages.latex import latex
 from results.pages.pictures import pictures, svg, write_pdf
 from results.pages.search import search_sheets
 from results.pages.sheet import Sheet, difference_sheet, score_sheet
 from results.pages.text import paragraph, write
-from results.pages.verdicts import claim_sheet
 from results.papers.claims import claims
 from results.papers.published import papers
 from results.record import Record, read_all
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
 
@@ -51,15 +54,14 @@ def write_boards(
 
 def board_sheets(
     listed: RunList, records: Sequence[Record]
-) -> tuple[list[Table], list[Comparison], list[Sheet]]:
-    """Return a board's tables, what their seeds say, and the sheets of both."""
+) -> tuple[list[Table], list[Comparison], list[tuple[Sheet, Sheet | None]]]:
+    """Return a board's tables, what their seeds say, and each one's scores and differences."""
     of_board = tables(records, listed)
     comparisons = [judge(table, examples=True) for table in of_board]
-    sheets: list[Sheet] = []
-    for table, comparison in zip(of_board, comparisons, strict=True):
-        sheets.append(score_sheet(table, comparison, papers()))
-        below = difference_sheet(table, comparison)
-        sheets += [below] if below else []
+    sheets = [
+        (score_sheet(table, comparison, papers()), difference_sheet(table, comparison))
+        for table, comparison in zip(of_board, comparisons, strict=True)
+    ]
     return of_board, comparisons, sheets
 
 
@@ -80,33 +82,32 @@ def _write(
     pdf: bool,
 ) -> list[Path]:
     folder = boards / listed.name
-    there = {r.run for r in records}
-    done = sum(one.run in there for one in listed.runs)
-    title = f"Board {listed.name}"
-    about = f"{done} of {len(listed.runs)} runs have a record."
-    missing = absent(listed, sorted(there))
-    about += f" No run yet: {', '.join(missing)}." if missing else ""
-    of_board, comparisons, sheets = board_sheets(listed, records)
+    about = _about(listed, records)
+    of_board, comparisons, by_table = board_sheets(listed, records)
+    sheets = [sheet for pair in by_table for sheet in pair if sheet is not None]
     sheets += trials
     in_markdown = [write(sheet, "md") for sheet in sheets]
-    decided = claims([r for r in records if r.run in listed.by_run])
     files = {
-        "table.md": "\n".join([f"# {title}\n\n{paragraph(about)}\n", *in_markdown]),
+        "table.md": "\n".join([f"# Board {listed.name}\n\n{paragraph(about)}\n", *in_markdown]),
         "table.tex": latex(sheets),
         "table.csv": to_csv(list(lines(of_board, comparisons))),
     }
-    shown: dict[str, tuple[str, str]] = {}
-    figures = {}
-    for number, table in enumerate(of_board, start=1):
-        for name, (caption, figure) in pictures(table, papers()).items():
-            file = f"{name}.svg" if len(of_board) == 1 else f"{name}.{number}.svg"
-            files[file] = svg(figure)
-            figures[file.replace(".svg", ".pdf")] = figure
-            where = "" if len(of_board) == 1 else f" ({table.conditions.heading()})"
-            shown[f"{name.capitalize()}{where}"] = (caption, files[file])
-    every = [*sheets, claim_sheet(decided)]
-    beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
-    files["index.html"] = page(title, every, shown, address(runs, folder), beside, about)
+    drawn, figures = _pictures(of_board)
+    files |= {file: text for file, _, _, text in drawn}
+    files["index.html"] = board_page(
+        Board(
+            name=listed.name,
+            about=about,
+            tables=of_board,
+            judged=comparisons,
+            sheets=by_table,
+            trials=trials,
+            claims=claims([r for r in records if r.run in listed.by_run]),
+            pictures={heading: (caption, text) for _, heading, caption, text in drawn},
+            records=address(runs, folder),
+            beside=[(n, n) for n in ("table.md", "table.tex", "table.csv")],
+        )
+    )
     try:
         for old in folder.iterdir():
             if _FILES.match(old.name) and old.name not in files:
@@ -118,6 +119,28 @@ def _write(
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
     return [folder / name for name in (*files, *(figures if pdf else ()))]
+
+
+def _about(listed: RunList, records: Sequence[Record]) -> str:
+    there = {r.run for r in records}
+    done = sum(one.run in there for one in listed.runs)
+    missing = absent(listed, sorted(there))
+    about = f"{done} of {len(listed.runs)} runs have a record."
+    return about + (f" No run yet: {', '.join(missing)}." if missing else "")
+
+
+def _pictures(
+    of_board: Sequence[Table],
+) -> tuple[list[tuple[str, str, str, str]], dict[str, Figure]]:
+    """Return each picture's file, heading, caption and SVG, and the figures by name of PDF."""
+    drawn, figures = [], {}
+    for number, table in enumerate(of_board, start=1):
+        for name, (caption, figure) in pictures(table, papers()).items():
+            stem = name if len(of_board) == 1 else f"{name}.{number}"
+            figures[f"{stem}.pdf"] = figure
+            where = "" if len(of_board) == 1 else f" ({table.conditions.heading()})"
+            drawn.append((f"{stem}.svg", f"{name.capitalize()}{where}", caption, svg(figure)))
+    return drawn, figures
 
 
 def address(path: Path, folder: Path) -> str:
