@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from results.errors import UserError
 from results.pages.board_page import Board, board_page
+from results.pages.boards_index import Entry, boards_page, leaders
 from results.pages.data import lines, to_csv
 from results.pages.latex import latex
 from results.pages.pictures import pictures, svg, write_pdf
@@ -33,23 +34,26 @@ _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$
 def write_boards(
     records: Sequence[Record], folder: Path, runs: Path, bad: list[str], pdf: bool = False
 ) -> list[Path]:
-    """Write every board's files below its folder; return their paths.
+    """Write every board's files below its folder, and a page over all; return their paths.
 
     `runs` is the folder of the records, to which the page links. The trials of a board's search are
     looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of earlier
     records that are not made any more are removed. Files that are no lists or no records are passed
     over and named in `bad`.
     """
-    written = []
     lists = read_lists(folder, bad)
     if not lists:
         raise UserError(
             f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
             f" list={folder}"
         )
+    written, entries = [], []
     for listed in lists:
-        written += _write(listed, records, _trials(listed, folder, bad), folder, runs, pdf)
-    return written
+        paths, entry = _write(listed, records, _trials(listed, folder, bad), folder, runs, pdf)
+        written += paths
+        entries.append(entry)
+    _put({"index.html": boards_page(entries)}, folder)
+    return [*written, folder / "index.html"]
 
 
 def board_sheets(
@@ -80,7 +84,7 @@ def _write(
     boards: Path,
     runs: Path,
     pdf: bool,
-) -> list[Path]:
+) -> tuple[list[Path], Entry]:
     folder = boards / listed.name
     about = _about(listed, records)
     of_board, comparisons, by_table = board_sheets(listed, records)
@@ -108,24 +112,48 @@ def _write(
             beside=[(n, n) for n in ("table.md", "table.tex", "table.csv")],
         )
     )
+    _remove_old(folder, files)
+    _put(files, folder)
     try:
-        for old in folder.iterdir():
-            if _FILES.match(old.name) and old.name not in files:
-                old.unlink()
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
         for name, figure in figures.items() if pdf else ():
             write_pdf(figure, folder / name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
-    return [folder / name for name in (*files, *(figures if pdf else ()))]
+    entry = Entry(
+        listed.name,
+        _done(listed, records),
+        len(listed.runs),
+        tuple(map(leaders, of_board, comparisons)),
+    )
+    return [folder / name for name in (*files, *(figures if pdf else ()))], entry
+
+
+def _put(files: Mapping[str, str], folder: Path) -> None:
+    try:
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _remove_old(folder: Path, files: Collection[str]) -> None:
+    """Remove pictures and tables of earlier records that are not made any more."""
+    try:
+        for old in folder.iterdir():
+            if _FILES.match(old.name) and old.name not in files:
+                old.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _done(listed: RunList, records: Sequence[Record]) -> int:
+    there = {r.run for r in records}
+    return sum(one.run in there for one in listed.runs)
 
 
 def _about(listed: RunList, records: Sequence[Record]) -> str:
-    there = {r.run for r in records}
-    done = sum(one.run in there for one in listed.runs)
-    missing = absent(listed, sorted(there))
-    about = f"{done} of {len(listed.runs)} runs have a record."
+    missing = absent(listed, sorted(r.run for r in records))
+    about = f"{_done(listed, records)} of {len(listed.runs)} runs have a record."
     return about + (f" No run yet: {', '.join(missing)}." if missing else "")
 
 

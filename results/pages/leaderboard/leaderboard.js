@@ -68,7 +68,7 @@ function ranksText(data, view, {lines, timed}, axis) {
 function legendText({lines, tested}, axis) {
   const parts = ['Scores in percent, differences in points with 95 % intervals, paired by seed.'];
   parts.push(lines.some(line => line.tied)
-    ? 'Top group: the rows that the seeds do not set below another.'
+    ? 'Top group (a bar at the left): the rows that the seeds do not set below another.'
     : 'No top group: the seeds are too few to set any row below another.');
   if (lines.some(line => line.gap && line.gap.claimed)) parts.push('Filled and bold: interval and test,'
     + ` adjusted for all ${tested} differences of the table, both exclude zero.`);

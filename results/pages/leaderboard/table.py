@@ -153,7 +153,9 @@ def _pairs(line: Line) -> str:
 def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Table) -> str:
     parts = ["Scores in percent, differences in points with 95 % intervals, paired by seed."]
     if any(line.tied for line in ranked):
-        parts.append("Top group: the rows that the seeds do not set below another.")
+        parts.append(
+            "Top group (a bar at the left): the rows that the seeds do not set below another."
+        )
     else:
         parts.append("No top group: the seeds are too few to set any row below another.")
     if any(line.claimed for line in ranked):
