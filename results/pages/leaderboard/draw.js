@@ -83,7 +83,7 @@ function scatter(lines, cost, label) {
     .map(line => ({x: line[cost], y: 100 * line.score, name: line.name}));
   if (spots.length < 2) return '';
   const costs = spots.map(spot => spot.x), wide = Math.max(...costs) > 8 * Math.min(...costs);
-  const xAxis = wide ? powersOf(costs) : scaleOf([...costs, 0], 4);
+  const xAxis = wide ? powersOf(costs) : scaleOf([...costs, 0], 4, true);
   const yAxis = scaleOf(spots.map(spot => spot.y));
   const bottom = Math.max(230, TOP + STEP * Math.min(spots.length, NAMED));
   const right = value => LEFT + (RIGHT - LEFT) * xAxis.place(value);

@@ -18,11 +18,11 @@ function axisOf(low, high, ticks) {
   return {low, high, ticks, beyond, place};
 }
 
-function scaleOf(values, wanted = 5) {
+function scaleOf(values, wanted = 5, whole = false) {
   const ordered = values.length ? [...values].sort((a, b) => a - b) : [0];
   let low = ordered[0], high = ordered[ordered.length - 1];
   const first = quantile(ordered, .25), third = quantile(ordered, .75);
-  if (third > first) {
+  if (third > first && !whole) {
     low = Math.max(low, first - REACH * (third - first));
     high = Math.min(high, third + REACH * (third - first));
   }

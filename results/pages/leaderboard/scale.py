@@ -26,12 +26,12 @@ class Scale:
         return int(value > self.high) - int(value < self.low)
 
 
-def scale(values: Sequence[float], wanted: int = 5) -> Scale:
-    """Return an axis over values of which a few that lie far out do not rule it."""
+def scale(values: Sequence[float], wanted: int = 5, whole: bool = False) -> Scale:
+    """Return an axis over values; unless it is to be `whole`, a few far out do not rule it."""
     ordered = sorted(values) or [0.0]
     low, high = ordered[0], ordered[-1]
     first, third = _quantile(ordered, 0.25), _quantile(ordered, 0.75)
-    if third > first:
+    if third > first and not whole:
         low = max(low, first - REACH * (third - first))
         high = min(high, third + REACH * (third - first))
     if high - low < 1e-9 * max(1.0, abs(low), abs(high)):

@@ -31,7 +31,7 @@ def draw(spots: Sequence[Spot], label: str) -> str:
     """Return the picture: dots, the line that no other beats at less cost, and names."""
     costs = [spot[0] for spot in spots]
     wide = max(costs) > 8 * min(costs)
-    x_axis = _powers(costs) if wide else scale([*costs, 0.0], 4)
+    x_axis = _powers(costs) if wide else scale([*costs, 0.0], 4, whole=True)
     y_axis = scale([spot[1] for spot in spots])
     bottom = max(230, TOP + STEP * min(len(spots), NAMED))
     across = [_x(x_axis, math.log10(x) if wide else x) for x in costs]
