@@ -10,6 +10,7 @@ from results.pages.leaderboard.table import SCRIPT, STYLE, leaderboard
 from results.pages.sheet import Sheet
 from results.pages.verdicts import claim_sheet
 from results.papers.claims import Judged
+from results.papers.references import bibtex, uncited
 from results.stats.compare import Comparison
 from results.tables.collect import Table
 
@@ -51,7 +52,7 @@ def board_page(board: Board) -> str:
     tested = [judged for judged in board.claims if judged.verdict != UNTESTED]
     if tested:
         parts.append(section(claim_sheet(tested), "claims", board.records))
-    parts += [*_folded(board), _files(board)]
+    parts += [*_folded(board), _files(board), _citations(board)]
     return document(f"Board {board.name}", parts, STYLE, SCRIPT)
 
 
@@ -74,6 +75,18 @@ def fold(title: str, parts: Sequence[str]) -> str:
     if not parts:
         return ""
     return f'<details class="more"><summary>{escape(title)}</summary>\n{"".join(parts)}</details>\n'
+
+
+def _citations(board: Board) -> str:
+    """Return BibTeX of the methods and data sets."""
+    text = bibtex(board.tables)
+    if not text:
+        return ""
+    missing = uncited(board.tables)
+    note = f"<p>No paper is known here for {escape(', '.join(missing))}.</p>\n" if missing else ""
+    about = "<p>Authors are those that this project's sources name.</p>\n"
+    block = f"<pre>{escape(text)}</pre>\n"
+    return fold("BibTeX of these methods and data sets", [about, note, block])
 
 
 def _files(board: Board) -> str:
