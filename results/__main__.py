@@ -140,8 +140,8 @@ def _refuse_unread(
 def _boards(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.board_folder import write_boards
 
-    places, pdf = (options.boards, options.folder), options.pdf
-    for path in _named(lambda bad: write_boards(records, *places, bad, pdf)):
+    places, chosen = (options.boards, options.folder), options.only or ()
+    for path in _named(lambda bad: write_boards(records, *places, bad, options.pdf, chosen)):
         print(printable(path))
 
 
@@ -190,10 +190,12 @@ def _search(records: list[Record], options: argparse.Namespace) -> None:
 
 
 def _front(records: list[Record], options: argparse.Namespace) -> None:
-    from results.pages.board_folder import address
+    from results.pages.board_folder import address, own_folder, own_records
     from results.pages.front import BEGIN, END, board_front
 
     board = find_list(options.board, options.boards)
+    if (own := own_folder(board, options.boards)) is not None:
+        records = _named(lambda bad: own_records(own, board.name, options.only or (), bad))
     beside = (options.into or options.out or Path("page.md")).parent
     page = address(options.boards / board.name / "table.md", beside)
     _put(board_front(board, records, page), options, BEGIN, END)
