@@ -57,7 +57,7 @@ def _sources(folder: Path) -> Path:
     for name in ("configs", "methods", "runners"):
         shutil.copytree(ROOT / name, folder / name, ignore=ignored)
     listed = subprocess.run(
-        ["git", "ls-files", "results/*.py", "results/papers"],
+        ["git", "ls-files", "results/*.py", "results/papers", "results/pages"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -126,6 +126,14 @@ def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_pa
         for folder in (Path(configs), ROOT / "configs")
     )
     assert shipped == here
+    beside_code = {
+        path.relative_to(ROOT): path.read_bytes()
+        for room in ("pages", "papers")
+        for path in (ROOT / "results" / room).rglob("*.*")
+        if path.suffix not in (".py", ".pyc")
+    }
+    assert {path.suffix for path in beside_code} >= {".css", ".js", ".csv", ".yaml"}
+    assert {p: (target / p).read_bytes() for p in beside_code} == beside_code
     shown = python(*COMMAND.split()[1:], "-v", "-p", "no:cacheprovider")
     assert re.search(r"\n=+ 9 passed, 2 skipped", shown), (
         shown

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from results.errors import UserError
+from results.pages.board_page import Board, board_page
+from results.pages.boards_index import Entry, boards_page, leaders
 from results.pages.data import lines, to_csv
-from results.pages.html import page
 from results.pages.latex import latex
 from results.pages.pictures import pictures, svg, write_pdf
 from results.pages.search import search_sheets
 from results.pages.sheet import Sheet, difference_sheet, score_sheet
 from results.pages.text import paragraph, write
-from results.pages.verdicts import claim_sheet
 from results.papers.claims import claims
 from results.papers.published import papers
 from results.record import Record, read_all
@@ -24,6 +25,9 @@ from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
 from results.tables.conditions import only
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
 
@@ -36,7 +40,7 @@ def write_boards(
     pdf: bool = False,
     choices: Sequence[str] = (),
 ) -> list[Path]:
-    """Write every board's files below its folder; return their paths.
+    """Write every board's files below its folder, and a page over all; return their paths.
 
     `runs` is the folder of the records, to which the page links. A board that names a folder of its
     own is made from that, of which `choices` keep what --only does. The trials of a board's search
@@ -44,19 +48,22 @@ def write_boards(
     earlier records that are not made any more are removed. Files that are no lists or no records
     are passed over and named in `bad`.
     """
-    written = []
     lists = read_lists(folder, bad)
     if not lists:
         raise UserError(
             f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
             f" list={folder}"
         )
+    written, entries = [], []
     for listed in lists:
         place = own_folder(listed, folder)
         there = records if place is None else own_records(place, listed.name, choices, bad)
         trials = _trials(listed, folder, bad)
-        written += _write(listed, there, trials, folder, place or runs, pdf)
-    return written
+        paths, entry = _write(listed, there, trials, folder, place or runs, pdf)
+        written += paths
+        entries.append(entry)
+    _put({"index.html": boards_page(entries)}, folder)
+    return [*written, folder / "index.html"]
 
 
 def own_folder(listed: RunList, boards: Path) -> Path | None:
@@ -81,15 +88,14 @@ def own_records(
 
 def board_sheets(
     listed: RunList, records: Sequence[Record]
-) -> tuple[list[Table], list[Comparison], list[Sheet]]:
-    """Return a board's tables, what their seeds say, and the sheets of both."""
+) -> tuple[list[Table], list[Comparison], list[tuple[Sheet, Sheet | None]]]:
+    """Return a board's tables, what their seeds say, and each one's scores and differences."""
     of_board = tables(records, listed)
     comparisons = [judge(table, examples=True) for table in of_board]
-    sheets: list[Sheet] = []
-    for table, comparison in zip(of_board, comparisons, strict=True):
-        sheets.append(score_sheet(table, comparison, papers()))
-        below = difference_sheet(table, comparison)
-        sheets += [below] if below else []
+    sheets = [
+        (score_sheet(table, comparison, papers()), difference_sheet(table, comparison))
+        for table, comparison in zip(of_board, comparisons, strict=True)
+    ]
     return of_board, comparisons, sheets
 
 
@@ -108,46 +114,91 @@ def _write(
     boards: Path,
     runs: Path,
     pdf: bool,
-) -> list[Path]:
+) -> tuple[list[Path], Entry]:
     folder = boards / listed.name
-    there = {r.run for r in records}
-    done = sum(one.run in there for one in listed.runs)
-    title = f"Board {listed.name}"
-    about = f"{done} of {len(listed.runs)} runs have a record."
-    missing = absent(listed, sorted(there))
-    about += f" No run yet: {', '.join(missing)}." if missing else ""
-    of_board, comparisons, sheets = board_sheets(listed, records)
+    about = _about(listed, records)
+    of_board, comparisons, by_table = board_sheets(listed, records)
+    sheets = [sheet for pair in by_table for sheet in pair if sheet is not None]
     sheets += trials
     in_markdown = [write(sheet, "md") for sheet in sheets]
-    decided = claims([r for r in records if r.run in listed.by_run])
     files = {
-        "table.md": "\n".join([f"# {title}\n\n{paragraph(about)}\n", *in_markdown]),
+        "table.md": "\n".join([f"# Board {listed.name}\n\n{paragraph(about)}\n", *in_markdown]),
         "table.tex": latex(sheets),
         "table.csv": to_csv(list(lines(of_board, comparisons))),
     }
-    shown: dict[str, tuple[str, str]] = {}
-    figures = {}
-    for number, table in enumerate(of_board, start=1):
-        for name, (caption, figure) in pictures(table, papers()).items():
-            file = f"{name}.svg" if len(of_board) == 1 else f"{name}.{number}.svg"
-            files[file] = svg(figure)
-            figures[file.replace(".svg", ".pdf")] = figure
-            where = "" if len(of_board) == 1 else f" ({table.conditions.heading()})"
-            shown[f"{name.capitalize()}{where}"] = (caption, files[file])
-    every = [*sheets, claim_sheet(decided)]
-    beside = [(n, n) for n in ("table.md", "table.tex", "table.csv")]
-    files["index.html"] = page(title, every, shown, address(runs, folder), beside, about)
+    drawn, figures = _pictures(of_board)
+    files |= {file: text for file, _, _, text in drawn}
+    files["index.html"] = board_page(
+        Board(
+            name=listed.name,
+            about=about,
+            tables=of_board,
+            judged=comparisons,
+            sheets=by_table,
+            trials=trials,
+            claims=claims([r for r in records if r.run in listed.by_run]),
+            pictures={heading: (caption, text) for _, heading, caption, text in drawn},
+            records=address(runs, folder),
+            beside=[(n, n) for n in ("table.md", "table.tex", "table.csv")],
+        )
+    )
+    _remove_old(folder, files)
+    _put(files, folder)
     try:
-        for old in folder.iterdir():
-            if _FILES.match(old.name) and old.name not in files:
-                old.unlink()
-        for name, text in files.items():
-            (folder / name).write_text(text, encoding="utf-8")
         for name, figure in figures.items() if pdf else ():
             write_pdf(figure, folder / name)
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
-    return [folder / name for name in (*files, *(figures if pdf else ()))]
+    entry = Entry(
+        listed.name,
+        _done(listed, records),
+        len(listed.runs),
+        tuple(map(leaders, of_board, comparisons)),
+    )
+    return [folder / name for name in (*files, *(figures if pdf else ()))], entry
+
+
+def _put(files: Mapping[str, str], folder: Path) -> None:
+    try:
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _remove_old(folder: Path, files: Collection[str]) -> None:
+    """Remove pictures and tables of earlier records that are not made any more."""
+    try:
+        for old in folder.iterdir():
+            if _FILES.match(old.name) and old.name not in files:
+                old.unlink()
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
+
+
+def _done(listed: RunList, records: Sequence[Record]) -> int:
+    there = {r.run for r in records}
+    return sum(one.run in there for one in listed.runs)
+
+
+def _about(listed: RunList, records: Sequence[Record]) -> str:
+    missing = absent(listed, sorted(r.run for r in records))
+    about = f"{_done(listed, records)} of {len(listed.runs)} runs have a record."
+    return about + (f" No run yet: {', '.join(missing)}." if missing else "")
+
+
+def _pictures(
+    of_board: Sequence[Table],
+) -> tuple[list[tuple[str, str, str, str]], dict[str, Figure]]:
+    """Return each picture's file, heading, caption and SVG, and the figures by name of PDF."""
+    drawn, figures = [], {}
+    for number, table in enumerate(of_board, start=1):
+        for name, (caption, figure) in pictures(table, papers()).items():
+            stem = name if len(of_board) == 1 else f"{name}.{number}"
+            figures[f"{stem}.pdf"] = figure
+            where = "" if len(of_board) == 1 else f" ({table.conditions.heading()})"
+            drawn.append((f"{stem}.svg", f"{name.capitalize()}{where}", caption, svg(figure)))
+    return drawn, figures
 
 
 def address(path: Path, folder: Path) -> str:

@@ -5,72 +5,19 @@ from __future__ import annotations
 import base64
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from urllib.parse import quote
 
 from results.pages.sheet import Entry, Sheet
 from results.printable import printable
 
-_STYLE = """
-:root{color-scheme:light dark;--bg:#fff;--ink:#1b1f24;--soft:#57606a;--line:#d0d7de;--hold:#f6f8fa}
-@media(prefers-color-scheme:dark){:root{--bg:#0d1117;--ink:#e6edf3;--soft:#9aa4af;--line:#30363d;
---hold:#161b22}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:1rem;max-width:90rem;background:var(--bg);color:var(--ink);
-font:16px/1.5 system-ui,sans-serif}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin:2.5rem 0 .5rem}
-.wide{overflow-x:auto;border:1px solid var(--line);border-radius:6px}
-table{border-collapse:collapse;font-size:.875rem;font-variant-numeric:tabular-nums;width:100%}
-th,td{padding:.35rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
-th:first-child,td:first-child{text-align:left;position:sticky;left:0;background:var(--bg);
-max-width:16rem;white-space:normal;min-width:8rem;overflow-wrap:break-word}
-thead th{background:var(--hold)}thead th:first-child{background:var(--hold)}
-th button{all:unset;cursor:pointer;font-weight:600}th button:focus-visible{outline:2px solid}
-th[aria-sort=ascending] button::after{content:" ▲"}
-th[aria-sort=descending] button::after{content:" ▼"}
-.prose td,.prose th{text-align:left;white-space:normal;vertical-align:top;min-width:8rem}
-.prose td:nth-child(n+3){min-width:18rem}
-.prose td:first-child,.prose th:first-child{position:static}
-details{display:inline-block;text-align:right}summary{cursor:pointer;list-style:none}
-summary::-webkit-details-marker{display:none}summary:hover{text-decoration:underline dotted}
-details ul{margin:.3rem 0;padding:0;list-style:none;font-size:.8rem;font-weight:400}
-a{color:inherit}.notes{color:var(--soft);font-size:.875rem;max-width:60rem;padding-left:1.1rem}
-input{font:inherit;width:100%;max-width:20rem;margin:.5rem 0;padding:.3rem .5rem;color:inherit;
-background:var(--hold);border:1px solid var(--line);border-radius:6px}
-figure{margin:1rem 0;background:#fff;color:#1b1f24;border-radius:6px;padding:.5rem;overflow-x:auto}
-figure img{display:block;max-width:100%;height:auto;margin:auto}
-figcaption{font-size:.875rem;color:#57606a}
-@media(max-width:40rem){body{padding:.6rem}th:first-child,td:first-child{max-width:8.5rem;
-min-width:6rem}th,td{padding:.3rem .4rem}figure img{max-width:none;width:44rem}}
-"""
+FOLDER = Path(__file__).parent
 
 
-_SCRIPT = """
-function sortBy(table, heads, i) {
-  const body = table.tBodies[0], was = heads[i].getAttribute('aria-sort');
-  const first = i ? 'descending' : 'ascending', other = i ? 'ascending' : 'descending';
-  const now = was === first ? other : first, sign = now === 'ascending' ? 1 : -1;
-  const value = row => {
-    const v = row.cells[i].dataset.v;
-    return v === undefined ? null : i ? +v : v;
-  };
-  const order = (p, q) => {
-    const x = value(p), y = value(q);
-    return x === null ? (y === null ? 0 : 1) : y === null ? -1 : x < y ? -sign : x > y ? sign : 0;
-  };
-  heads.forEach(head => head.removeAttribute('aria-sort'));
-  heads[i].setAttribute('aria-sort', now);
-  body.append(...[...body.rows].sort(order));
-}
-for (const table of document.querySelectorAll('table')) {
-  const heads = [...table.tHead.rows[0].cells];
-  heads.forEach((head, i) => head.firstChild.onclick = () => sortBy(table, heads, i));
-}
-for (const field of document.querySelectorAll('input')) field.oninput = () => {
-  const wanted = field.value.toLowerCase();
-  for (const row of document.getElementById(field.dataset.of).tBodies[0].rows)
-    row.hidden = !row.cells[0].textContent.toLowerCase().includes(wanted);
-};
-"""
+STYLE = (FOLDER / "page.css").read_text(encoding="utf-8")
+
+
+SCRIPT = (FOLDER / "page.js").read_text(encoding="utf-8")
 
 
 def escape(text: str) -> str:
@@ -92,30 +39,56 @@ def page(
     records, percent-encoded; `beside` lists names and relative addresses of the same tables' other
     files; `about` is a sentence below the title.
     """
-    parts = [
+    parts = [f"<p>{escape(about)}</p>\n"] if about else []
+    if beside:
+        parts.append(f"<p>The same as {links(beside)}.</p>\n")
+    parts += [section(sheet, f"t{number}", records) for number, sheet in enumerate(sheets)]
+    parts += [figure(heading, *picture) for heading, picture in pictures.items()]
+    return document(title, parts)
+
+
+def document(title: str, parts: Sequence[str], style: str = "", script: str = "") -> str:
+    """Return a page of its own: a title, parts in HTML, and further style and script."""
+    return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{escape(title)}</title>\n<style>{_STYLE}</style>\n</head>\n<body>\n"
-        f"<h1>{escape(title)}</h1>\n"
-    ]
-    if about:
-        parts.append(f"<p>{escape(about)}</p>\n")
-    if beside:
-        links = ", ".join(f'<a href="{quote(to)}">{escape(name)}</a>' for name, to in beside)
-        parts.append(f"<p>The same as {links}.</p>\n")
-    parts += [_section(sheet, number, records) for number, sheet in enumerate(sheets)]
-    for heading, (caption, svg) in pictures.items():
-        data = base64.b64encode(svg.encode()).decode()
-        parts.append(
-            f"<h2>{escape(heading)}</h2>\n<figure>"
-            f'<img alt="{escape(heading)}" src="data:image/svg+xml;base64,{data}">'
-            f"<figcaption>{escape(caption)}</figcaption></figure>\n"
-        )
-    parts.append(f"<script>{_SCRIPT}</script>\n</body>\n</html>\n")
-    return "".join(parts)
+        f"<title>{escape(title)}</title>\n<style>\n{STYLE}{style}</style>\n</head>\n<body>\n"
+        f"<h1>{escape(title)}</h1>\n{''.join(parts)}"
+        f"<script>\n{SCRIPT}{script}</script>\n</body>\n</html>\n"
+    )
 
 
-def _section(sheet: Sheet, number: int, records: str) -> str:
+def links(beside: Sequence[tuple[str, str]]) -> str:
+    """Return links, each a name and a relative address, with commas between."""
+    return ", ".join(f'<a href="{quote(to)}">{escape(name)}</a>' for name, to in beside)
+
+
+def figure(heading: str, caption: str, svg: str) -> str:
+    """Return a picture under a heading, on paper of its own."""
+    data = base64.b64encode(svg.encode()).decode()
+    return (
+        f"<h2>{escape(heading)}</h2>\n<figure>"
+        f'<img alt="{escape(heading)}" src="data:image/svg+xml;base64,{data}">'
+        f"<figcaption>{escape(caption)}</figcaption></figure>\n"
+    )
+
+
+def section(sheet: Sheet, name: str, records: str) -> str:
+    """Return a sheet as a table with a heading, a field to filter it, and notes.
+
+    `name` is the table's in the page; `records` is the address of the folder of records.
+    """
+    prose = " prose" if sheet.prose else ""
+    return (
+        f"<h2>{escape(sheet.title)}</h2>\n"
+        f'<input type="search" data-of="{name}" placeholder="filter rows"'
+        f' aria-label="filter rows">\n<div class="wide{prose}"><table id="{name}">\n'
+        f"{rows(sheet, records)}</table></div>\n{notes(sheet.notes)}"
+    )
+
+
+def rows(sheet: Sheet, records: str) -> str:
+    """Return what a sheet's table holds."""
     heads = "".join(f'<th scope="col"><button>{escape(head)}</button></th>' for head in sheet.heads)
     body = "".join(
         "<tr>"
@@ -123,15 +96,13 @@ def _section(sheet: Sheet, number: int, records: str) -> str:
         + "</tr>\n"
         for line in sheet.body
     )
-    prose = " prose" if sheet.prose else ""
-    notes = "".join(f"<li>{escape(note)}</li>\n" for note in sheet.notes)
-    return (
-        f"<h2>{escape(sheet.title)}</h2>\n"
-        f'<input type="search" data-of="t{number}" placeholder="filter rows"'
-        f' aria-label="filter rows">\n<div class="wide{prose}"><table id="t{number}">\n'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody></table></div>\n"
-        f'<ul class="notes">\n{notes}</ul>\n'
-    )
+    return f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>"
+
+
+def notes(sentences: Sequence[str]) -> str:
+    """Return what stands below a table."""
+    items = "".join(f"<li>{escape(sentence)}</li>\n" for sentence in sentences)
+    return f'<ul class="notes">\n{items}</ul>\n'
 
 
 def _cell(entry: Entry, place: int, records: str) -> str:

@@ -6,12 +6,12 @@ import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from results.papers.published import Paper, beside
 from results.printable import printable
-from results.stats.compare import average
 from results.stats.paired import bca_interval
+from results.stats.pairing import average, baseline
 from results.tables.collect import Row, Table
 
 if TYPE_CHECKING:
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 
 CostAxis = tuple[str, Callable[[Row], float | None], bool]  # name, value, whether logarithmic
+
+
+HIGHLIGHTED = 8  # curves that an eye can follow in one panel
 
 
 _SMOOTH = 10  # steps of loss that a point of a learning curve is the mean of
@@ -46,7 +49,8 @@ def pictures(table: Table, papers: Sequence[Paper] = ()) -> dict[str, tuple[str,
     if curves is not None:
         drawn["learning"] = (
             f"Training loss, mean of {_SMOOTH} steps and of the seeds; methods that own the loss"
-            " are not on one scale with the others.",
+            f" are not on one scale with the others. Of more than {HIGHLIGHTED} rows, full"
+            " fine-tuning and the best are in colour.",
             curves,
         )
     return drawn
@@ -244,25 +248,46 @@ def learning(table: Table) -> Figure | None:
     columns = min(2, len(tasks))
     lines = -(-len(tasks) // columns)
     figure, panels = _figure(4.2 * columns + 2.2, 3.0 * lines, columns, lines)
-    styles = [(f"C{i % 10}", ("-", "--", ":", "-.")[i // 10 % 4]) for i in range(len(table.rows))]
-    handles = {}
+    colours = {name: f"C{i}" for i, name in enumerate(highlighted(table))}
+    handles: dict[str, Any] = {}
     for panel, task in zip(panels, tasks, strict=False):
-        for row, (color, line) in zip(table.rows, styles, strict=True):
+        for row in table.rows:
             curve = curves[task].get(row.method)
             if curve:
                 x = [_SMOOTH * (i + 1) for i in range(len(curve))]
-                [handles[row.method]] = panel.plot(x, curve, line, color=color, lw=1)
+                bright = row.method in colours
+                [line] = panel.plot(
+                    x, curve, color=colours.get(row.method, "0.85"), lw=1.2 if bright else 0.8,
+                    zorder=2.5 if bright else 1.5,
+                )  # fmt: skip
+                handles[row.method if bright else _OTHERS] = line
         panel.set_title(_plain(task), fontsize=10)
         panel.set_xlabel("step")
         panel.set_ylabel("training loss")
         panel.grid(lw=0.4, alpha=0.6)
     for panel in panels[len(tasks) :]:
         panel.set_visible(False)
+    shown = [name for name in (*colours, _OTHERS) if name in handles]
     figure.legend(
-        handles.values(), [_short(m) for m in handles], loc="outside right upper", fontsize=7.5,
+        [handles[name] for name in shown],
+        [_short(name) for name in shown],
+        loc="outside right upper",
+        fontsize=7.5,
         frameon=False,
-    )  # fmt: skip
+    )
     return figure
+
+
+_OTHERS = "the others"
+
+
+def highlighted(table: Table) -> list[str]:
+    """Return the rows whose curves have a colour: full fine-tuning and the best of the others."""
+    if len(table.rows) <= HIGHLIGHTED:
+        return [row.method for row in table.rows]
+    base, _ = baseline(table)
+    others = sorted((r for r in table.rows if r is not base), key=lambda r: -_rank(r, table))
+    return [row.method for row in [*([base] if base else []), *others][:HIGHLIGHTED]]
 
 
 def _curve(row: Row, task: str) -> list[float]:

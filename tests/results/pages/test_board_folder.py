@@ -17,7 +17,7 @@ from results.errors import UserError
 from results.pages.sheet import score_sheet
 from results.record import write
 from results.run_list import ListedRun, RunList, read_list, write_list
-from results.stats.compare import judge
+from results.stats.compare import average, judge
 from results.tables.collect import tables
 from tests.conftest import ROOT, Cli, tiny
 from tests.results.simulated import grid, simulated
@@ -90,6 +90,34 @@ def test_pages_are_written_linked_and_the_same_again(tmp_path: Path) -> None:
     assert "25 of 36 runs have a record" in page
     assert main([*command, "--pdf"]) == 0
     assert (folder / "seeds.pdf").read_bytes().startswith(b"%PDF")
+
+
+def test_page_over_all_boards_says_of_each_what_it_comes_to(tmp_path: Path) -> None:
+    records = grid({"full": 0, "bitfit": -0.1, "adapter": 0.001}, ["mrpc", "rte"], 6)
+    for record in records:
+        write(record, tmp_path / "runs")
+    listed = _board(records)
+    write_list(listed, tmp_path / "boards")
+    write_list(dataclasses.replace(_board([]), name="none_yet"), tmp_path / "boards")
+    command = ["boards", str(tmp_path / "runs"), "--boards", str(tmp_path / "boards")]
+    assert main(command) == 0
+    page = tmp_path / "boards" / "index.html"
+    text = page.read_text()
+    assert all((page.parent / link).is_file() for link in re.findall('href="([^"]+)"', text))
+    _, none, done = text.split("<article")
+    assert "0 of 36 runs have a record" in none
+    assert "No table yet." in none
+    assert "36 of 36 runs have a record" in done
+    [table] = tables(records, listed)
+    means = {row.method: average(row, table.tasks) for row in table.rows}
+    best = sorted(means, key=lambda name: means[name] or 0, reverse=True)
+    shown = re.findall(r'class="method">(\w+)</span> ([\d.]+)', done)
+    assert shown == [(name, f"{100 * (means[name] or 0):.1f}") for name in best]
+    assert "2 rows are in the top group" in done
+    assert "Below full: bitfit (" in done
+    first = page.read_bytes()
+    assert main(command) == 0
+    assert page.read_bytes() == first
 
 
 def test_board_without_any_record_still_has_a_page(tmp_path: Path) -> None:
@@ -166,6 +194,8 @@ def test_a_board_that_names_its_records_is_made_from_them_wherever_it_is_called(
     capsys.readouterr()
     assert main(["front", *command, "--board", "own"]) == 0
     assert re.search(r"\+(9|10|11)\.\d", capsys.readouterr().out)
+    assert main(["compare", "bitfit", "full", *command, "--board", "own"]) == 0
+    assert "above full" in capsys.readouterr().out
     monkeypatch.chdir(boards)
     assert main(["boards", "../runs", "--boards", "."]) == 0
     assert (boards / "own" / "index.html").read_text() == page

@@ -15,7 +15,16 @@ from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
-from results.pages.pictures import cost, learning, pictures, published, seeds, svg, write_pdf
+from results.pages.pictures import (
+    cost,
+    highlighted,
+    learning,
+    pictures,
+    published,
+    seeds,
+    svg,
+    write_pdf,
+)
 from results.papers.published import papers
 from results.printable import printable
 from results.tables.collect import tables
@@ -75,6 +84,24 @@ def test_learning_curve_is_the_mean_of_ten_steps() -> None:
     assert list(line.get_xdata()) == [10, 20, 30, 40]
     assert line.get_ydata()[0] == pytest.approx(np.linspace(1, 0.1, 43)[:10].mean())
     assert learning(_table(losses=False)) is None
+
+
+def test_of_many_curves_eight_are_coloured_and_full_is_one_of_them() -> None:
+    gains = {f"m{i}": i / 100 for i in range(11)} | {"full": -0.2}
+    records = grid(gains, ["mrpc"], 3)
+    for record in records:
+        record.losses = list(np.linspace(1, 0.1, 43))
+    [table] = tables(records)
+    assert highlighted(table) == ["full", *(f"m{i}" for i in range(10, 3, -1))]
+    figure = learning(table)
+    assert figure is not None
+    colours = [line.get_color() for line in figure.axes[0].lines]
+    pale = [colour for colour in colours if colour == "0.85"]
+    assert len(colours) == 12
+    assert len(set(colours) - set(pale)) == 8
+    assert [text.get_text() for text in figure.legends[0].texts] == [
+        *highlighted(table), "the others",
+    ]  # fmt: skip
 
 
 def test_paper_is_drawn_against_ours_where_they_may_be_compared() -> None:

@@ -1,0 +1,1 @@
+"""A board's leaderboard: rows by rank, differences to a chosen row, scores beside costs."""

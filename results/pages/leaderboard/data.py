@@ -1,0 +1,54 @@
+"""Writes what a browser needs to compute a leaderboard anew: scores by row, task and seed."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from results.pages.leaderboard.lines import is_timed, trainable_text
+from results.printable import printable
+from results.stats.compare import Comparison
+from results.stats.paired import FEWEST, LEVEL
+from results.tables.collect import Row, Table
+
+
+def to_json(table: Table, judged: Comparison) -> str:
+    """Return JSON that may stand in a page: scores are fractions, names show what would act.
+
+    Rows are named by their place, so that two whose names look alike stay two.
+    """
+    rows = [_row(row, table) for row in table.rows]
+    base = next((i for i, row in enumerate(table.rows) if row.method == judged.baseline), None)
+    content = {
+        "baseline": base,
+        "tasks": list(map(printable, table.tasks)),
+        "vectors": table.conditions.vectors,
+        "level": LEVEL,
+        "fewest": FEWEST,
+        "rows": rows,
+    }
+    text = json.dumps(content, allow_nan=False, separators=(",", ":"))
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def _row(row: Row, table: Table) -> dict[str, Any]:
+    """Return a row: scores by task, each a mapping from seed; seconds by task."""
+    cells = [row.cells.get(task) for task in table.tasks]
+    timed = is_timed(table)
+    seconds = [cell.cost("training_seconds") if cell and timed else None for cell in cells]
+    return {
+        "name": printable(row.method),
+        "scores": [_scores(cell.by_seed) if cell else {} for cell in cells],
+        "planned": [cell.planned if cell else 0 for cell in cells],
+        "seconds": [None if value is None else _short(value) for value in seconds],
+        "trainable": None if row.trainable is None else _short(row.trainable),
+        "size": trainable_text(row.trainable, row.trainable_share),
+    }
+
+
+def _scores(by_seed: dict[int, float]) -> dict[int, float]:
+    return {seed: _short(score) for seed, score in by_seed.items()}
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.9g}")

@@ -1,0 +1,96 @@
+"""Ranks a table's rows and says of each what a leaderboard shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from results.pages.sheet import difference_text, share_entry
+from results.stats.compare import Comparison
+from results.stats.paired import Difference
+from results.stats.pairing import AVERAGE, average, shared_seeds
+from results.tables.collect import Row, Table
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of a leaderboard: scores are fractions, `tied` is None where nothing is set apart.
+
+    `adjusted` is the p value of its difference among all differences of the table.
+    """
+
+    name: str
+    score: float | None
+    tied: bool | None
+    is_baseline: bool
+    difference: Difference | None
+    adjusted: float | None
+    claimed: bool
+    seeds: str
+    trainable: float | None
+    share: float | None
+    seconds: float | None
+
+
+def lead(table: Table) -> str:
+    """Return the column that rows are ranked by: the average, or the one task."""
+    return AVERAGE if len(table.tasks) > 1 else table.tasks[0]
+
+
+def lines(table: Table, judged: Comparison) -> list[Line]:
+    """Return the rows, the best first; those without a score on every task come last."""
+    column = lead(table)
+    tied = judged.tied.get(column)
+    shown = []
+    for row in table.rows:
+        key = (row.method, column)
+        score = average(row, table.tasks)
+        alone = tied is None or score is None
+        shown.append(
+            Line(
+                name=row.method,
+                score=score,
+                tied=None if alone or tied is None else row.method in tied,
+                is_baseline=row.method == judged.baseline,
+                difference=judged.differences.get(key),
+                adjusted=judged.adjusted.get(key),
+                claimed=judged.claimed(key),
+                seeds=seeds_text(row, column, table.tasks),
+                trainable=row.trainable,
+                share=row.trainable_share,
+                seconds=row.training_seconds(table.tasks) if is_timed(table) else None,
+            )
+        )
+    known = [line for line in shown if line.score is not None]
+    ranked = sorted(known, key=lambda line: line.score or 0.0, reverse=True)
+    return ranked + [line for line in shown if line.score is None]
+
+
+def is_timed(table: Table) -> bool:
+    """Say whether the table's seconds may be compared."""
+    return len(table.devices) < 2
+
+
+def seeds_text(row: Row, column: str, tasks: Sequence[str]) -> str:
+    """Return how many seeds finished on every task, and of how many where some did not."""
+    finished = len(shared_seeds(row, row, column, tasks))
+    wanted = max(cell.planned for cell in row.cells.values())
+    return str(finished) if finished == wanted else f"{finished}/{wanted}"
+
+
+def gap_text(line: Line) -> str:
+    """Return a line's difference in points with its interval."""
+    if line.is_baseline:
+        return "baseline"
+    return "–" if line.difference is None else difference_text(line.difference)
+
+
+def trainable_text(count: float | None, share: float | None) -> str:
+    """Return trainable parameters, and which part of the weights they are."""
+    if count is None or share is None:
+        return "–"
+    if count >= 999_500:
+        size = f"{count / 1e6:.3g} M"
+    else:
+        size = f"{count / 1e3:.3g} k" if count >= 1000 else f"{count:.0f}"
+    return f"{size} ({share_entry(share).text} %)"

@@ -1,0 +1,231 @@
+// What seeds say, as results/stats has it: intervals and a step-down max-T test over joint sign
+// flips (Westfall and Young 1993). Draws are fewer than there, from a fixed generator.
+const DRAWS = 20000, RESAMPLES = 9999, EXACT_UNITS = 14;
+
+function generator(seed) {  // mulberry32
+  return () => {
+    seed = seed + 0x6D2B79F5 | 0;
+    let t = Math.imul(seed ^ seed >>> 15, 1 | seed);
+    t = t + Math.imul(t ^ t >>> 7, 61 | t) ^ t;
+    return ((t ^ t >>> 14) >>> 0) / 4294967296;
+  };
+}
+
+function logGamma(x) {  // Lanczos, g 7
+  const c = [.99999999999980993, 676.5203681218851, -1259.1392167224028, 771.32342877765313,
+    -176.61502916214059, 12.507343278686905, -.13857109526572012, 9.9843695780195716e-6,
+    1.5056327351493116e-7];
+  if (x < .5) return Math.log(Math.PI / Math.sin(Math.PI * x)) - logGamma(1 - x);
+  let sum = c[0];
+  for (let i = 1; i < 9; i++) sum += c[i] / (x - 1 + i);
+  const t = x + 6.5;
+  return .5 * Math.log(2 * Math.PI) + (x - .5) * Math.log(t) - t + Math.log(sum);
+}
+
+function logBetaPart(a, b, x, rest) {  // the logarithm of the regularised incomplete beta; rest 1-x
+  const front = logGamma(a + b) - logGamma(a) - logGamma(b) + a * Math.log(x) + b * Math.log(rest);
+  if (x > (a + 1) / (a + b + 2)) return Math.log1p(-Math.exp(logBetaPart(b, a, rest, x)));
+  let c = 1, d = 1 / (1 - (a + b) * x / (a + 1)), h = d;
+  for (let m = 1; m < 300; m++) {  // Lentz's continued fraction
+    let k = m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m));
+    d = 1 / (1 + k * d); c = 1 + k / c; h *= d * c;
+    k = -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1));
+    d = 1 / (1 + k * d); c = 1 + k / c; h *= d * c;
+    if (Math.abs(d * c - 1) < 1e-12) break;
+  }
+  return front + Math.log(h / a);
+}
+
+// The logarithm of the two-sided tail of Student's t, where 1 - r² = left and r² = t²/(t² + df).
+const logTail = (left, df) => left >= 1 ? 0 : logBetaPart(df / 2, .5, left, 1 - left);
+
+function studentQuantile(level, df) {  // of two sides
+  let low = 0, high = 1e4;
+  for (let i = 0; i < 200; i++) {
+    const t = (low + high) / 2;
+    if (logTail(df / (df + t * t), df) > Math.log(1 - level)) low = t; else high = t;
+  }
+  return low;
+}
+
+function normalTail(z) {  // above z, within 1.2e-7 of its value (erfc by Chebyshev's fit)
+  const x = Math.abs(z) / Math.SQRT2, t = 1 / (1 + x / 2);
+  const fit = [-1.26551223, 1.00002368, .37409196, .09678418, -.18628806, .27886807, -1.13520398,
+    1.48851587, -.82215223, .17087277].reduceRight((sum, c) => sum * t + c, 0);
+  const tail = t * Math.exp(-x * x + fit) / 2;
+  return z > 0 ? tail : 1 - tail;
+}
+
+function normalQuantile(p) {
+  let low = -40, high = 40;
+  for (let i = 0; i < 100; i++) {
+    const z = (low + high) / 2;
+    if (1 - normalTail(z) < p) low = z; else high = z;
+  }
+  return (low + high) / 2;
+}
+
+const sum = values => values.reduce((a, b) => a + b, 0);
+const mean = values => sum(values) / values.length;
+const drawn = new Map();
+
+function resamples(n) {
+  if (!drawn.has(n)) {
+    const random = generator(1), places = new Uint16Array(RESAMPLES * n);
+    for (let i = 0; i < places.length; i++) places[i] = Math.floor(n * random());
+    const z = Math.sqrt(n / (n - 1)) * studentQuantile(.95, n - 1);
+    drawn.set(n, {places, z});
+  }
+  return drawn.get(n);
+}
+
+function bcaInterval(values, fewest) {  // Efron 1987, widened for few values (Hesterberg 2015)
+  const n = values.length, middle = mean(values);
+  if (n < fewest) return null;
+  if (Math.max(...values) === Math.min(...values)) return [middle, middle];
+  const {places, z} = resamples(n), means = new Float64Array(RESAMPLES);
+  for (let i = 0; i < RESAMPLES; i++) {
+    let total = 0;
+    for (let j = 0; j < n; j++) total += values[places[i * n + j]];
+    means[i] = total / n;
+  }
+  means.sort();
+  const room = 1e-12 * Math.max(...values.map(Math.abs));
+  let below = 0, upTo = 0;
+  for (const one of means) { below += one < middle - room; upTo += one <= middle + room; }
+  const bias = normalQuantile((below + upTo) / 2 / RESAMPLES);
+  const cubes = sum(values.map(v => (v - middle) ** 3));
+  const a = cubes / (6 * sum(values.map(v => (v - middle) ** 2)) ** 1.5);
+  return [-z, z].map(end => {
+    const share = 1 - normalTail(bias + (bias + end) / (1 - a * (bias + end)));
+    return quantile(means, share);
+  });
+}
+
+function patternsOf(units) {  // signs [patterns, units]; the first pattern is the one observed
+  const exact = units <= EXACT_UNITS, count = exact ? 2 ** Math.max(0, units - 1) : DRAWS + 1;
+  const signs = new Float64Array(count * units), random = generator(2);
+  for (let p = 0; p < count; p++)
+    for (let u = 0; u < units; u++)
+      signs[p * units + u] = p === 0 ? 1 : exact ? (p >> u & 1 ? -1 : 1) : random() < .5 ? -1 : 1;
+  return {signs, count};
+}
+
+const tails = new Map();
+
+function tailScale(n) {  // -log of the tail as a function of √(-log(1 - r²)), which is smooth
+  if (!tails.has(n)) {
+    const grid = new Float64Array(2049);
+    for (let i = 1; i < grid.length; i++) grid[i] = -logTail(Math.exp(-((i * 6 / 2048) ** 2)), n - 1);
+    tails.set(n, r => {
+      const left = Math.max((1 - r) * (1 + r), 2.4e-16);
+      const at = Math.min(Math.sqrt(-Math.log(Math.min(1, left))) * 2048 / 6, 2047.999);
+      const i = Math.floor(at);
+      return grid[i] + (at - i) * (grid[i + 1] - grid[i]);
+    });
+  }
+  return tails.get(n);
+}
+
+// Adjusted p values of comparisons, each {units, gaps}: places of its units, and its differences.
+function stepDown(comparisons) {
+  const places = new Map();
+  for (const one of comparisons)
+    for (const unit of one.units) if (!places.has(unit)) places.set(unit, places.size);
+  const units = places.size, {signs, count} = patternsOf(units);
+  const one = comparisons.length && comparisons[0].gaps.length;
+  const alike = comparisons.every(c => c.gaps.length === one);
+  const statistics = comparisons.map(c => {
+    const n = c.gaps.length, largest = Math.max(...c.gaps.map(Math.abs));
+    const out = new Float64Array(count);
+    if (largest === 0 || n < 2) return out;
+    const gaps = Float64Array.from(c.gaps, d => d / largest), at = c.units.map(u => places.get(u));
+    const root = Math.sqrt(n * sum(Array.from(gaps, d => d * d)));
+    const onScale = alike ? r => r : tailScale(n);
+    for (let p = 0; p < count; p++) {
+      let total = 0;
+      for (let j = 0, base = p * units; j < n; j++) total += signs[base + at[j]] * gaps[j];
+      out[p] = onScale(Math.abs(total) / root);
+    }
+    return out;
+  });
+  return countDown(statistics, count);
+}
+
+function countDown(statistics, count) {
+  const order = statistics.map((_, k) => k).sort((a, b) => statistics[a][0] - statistics[b][0]);
+  const largest = new Float64Array(count), ps = new Array(statistics.length).fill(1);
+  for (const k of order) {  // from the least extreme up
+    const own = statistics[k], limit = own[0] * (1 - 1e-9);
+    let reached = 0;
+    for (let p = 0; p < count; p++) {
+      if (own[p] > largest[p]) largest[p] = own[p];
+      reached += largest[p] >= limit;
+    }
+    ps[k] = own[0] > 0 ? reached / count : 1;
+  }
+  let least = 0;
+  for (const k of order.reverse()) ps[k] = least = Math.max(least, ps[k]);
+  return ps;
+}
+
+// The differences of one row to another on some tasks, by seed and by unit; null without a seed.
+function apart(data, first, second, tasks) {
+  const rows = [data.rows[first], data.rows[second]];
+  const seeds = Object.keys(rows[0].scores[tasks[0]])
+    .filter(s => rows.every(row => tasks.every(t => s in row.scores[t])));
+  if (!seeds.length) return null;
+  const gap = (t, s) => rows[0].scores[t][s] - rows[1].scores[t][s];
+  const bySeed = seeds.map(s => mean(tasks.map(t => gap(t, s))));
+  if (data.vectors) return {bySeed, units: seeds, gaps: bySeed};
+  const pairs = tasks.flatMap(t => seeds.map(s => [t, s]));
+  return {bySeed, units: pairs.map(p => p.join(' ')), gaps: pairs.map(p => gap(...p))};
+}
+
+// Whether a pair has the seeds to be set apart, however far apart it is.
+const isAble = (data, one) => one.bySeed.length >= data.fewest && 2 ** (1 - one.gaps.length) < data.level;
+
+function averageOf(row, tasks) {
+  const means = tasks.map(t => Object.values(row.scores[t])).map(s => s.length ? mean(s) : null);
+  return means.includes(null) ? null : mean(means);
+}
+
+// Differences to a row by row and column; a column is a list of tasks.
+function differencesTo(data, base, columns) {
+  const out = new Map(), tested = [];
+  data.rows.forEach((_, row) => columns.forEach((tasks, column) => {
+    const one = row === base || base === null ? null : apart(data, row, base, tasks);
+    if (!one) return;
+    const interval = bcaInterval(one.bySeed, data.fewest);
+    const gap = {mean: mean(one.bySeed), interval, pairs: one.gaps.length, p: null, claimed: false};
+    out.set(row + ' ' + column, gap);
+    if (one.bySeed.length > 1) tested.push([gap, one]);
+  }));
+  stepDown(tested.map(([, one]) => one)).forEach((p, i) => {
+    const gap = tested[i][0], ends = gap.interval;
+    gap.p = p;
+    gap.claimed = ends !== null && (ends[0] > 0 || ends[1] < 0) && p < data.level;
+  });
+  return out;
+}
+
+// The rows that are below no other by a test of all pairs; null where nothing could be set apart.
+function topGroup(data, tasks) {
+  const rows = data.rows.map((_, i) => i).filter(i => averageOf(data.rows[i], tasks) !== null);
+  const pairs = [];
+  rows.forEach((a, i) => rows.slice(i + 1).forEach(b => {
+    const one = apart(data, a, b, tasks);
+    if (one && one.bySeed.length > 1) pairs.push({a, b, one});
+  }));
+  const able = pairs.filter(pair => isAble(data, pair.one));
+  if (!able.length) return null;
+  const ps = stepDown(pairs.map(pair => pair.one));
+  const group = new Set(able.flatMap(({a, b}) => [a, b]));
+  pairs.forEach(({a, b, one}, i) => {
+    if (ps[i] >= data.level || !isAble(data, one)) return;
+    const ends = bcaInterval(one.bySeed, data.fewest);
+    if (ends[0] > 0) group.delete(b);
+    if (ends[1] < 0) group.delete(a);
+  });
+  return group;
+}

@@ -1,0 +1,214 @@
+"""What a browser computes anew for other choices is what Python computes for them."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Sequence
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.pages.html import document
+from results.pages.leaderboard.lines import lines
+from results.pages.leaderboard.scatter import scatter
+from results.pages.leaderboard.table import SCRIPT, STYLE, leaderboard
+from results.record import Record
+from results.stats.compare import judge
+from results.stats.paired import bca_interval
+from results.tables.collect import Table, tables
+from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
+from tests.results.simulated import grid
+
+pytestmark = pytest.mark.skipif(PATH is None, reason=WHY)
+
+GAINS = {"full": 0.0, "bitfit": -0.012, "adapter": 0.006, "lora": -0.05, "hype": 0.002, "late": 0.0}
+
+
+def _records(seeds: int = 7) -> list[Record]:
+    """Rows of unequal spreads; one lacks a seed on a task, another the task itself."""
+    records = grid(GAINS, ["cola", "mrpc", "rte"], seeds)
+    lacking = [("hype", "rte", seeds), *(("late", "rte", s) for s in range(1, seeds + 1))]
+    return [r for r in records if (r.methods[0], r.task, r.seed) not in lacking]
+
+
+def _table(records: Sequence[Record], tasks: tuple[str, ...] = ()) -> Table:
+    [table] = tables(records)
+    return dataclasses.replace(table, tasks=tasks) if tasks else table
+
+
+def _opened(table: Table, folder: Path, address: str) -> str:
+    page = folder / "page.html"
+    page.write_text(document("A", [leaderboard(table, judge(table), 1)], STYLE, SCRIPT))
+    return dom(page, address)
+
+
+Units = dict[Any, float]
+
+
+def _gaps(table: Table, one: str, other: str, tasks: Sequence[str]) -> tuple[Units, list[float]]:
+    """Return the differences by unit and by seed."""
+    by_name = {row.method: row.cells for row in table.rows}
+    cells = [[by_name[name].get(task) for task in tasks] for name in (one, other)]
+    if any(cell is None for row in cells for cell in row):
+        return {}, []
+    each = [[cell.by_seed for cell in row if cell is not None] for row in cells]
+    seeds = sorted(set.intersection(*(set(scores) for row in each for scores in row)))
+    gaps = {s: [a[s] - b[s] for a, b in zip(*each, strict=True)] for s in seeds}
+    means = [float(np.mean(gaps[s])) for s in seeds]
+    if table.conditions.vectors:
+        return dict(zip(seeds, means, strict=True)), means
+    return {(t, s): gaps[s][i] for i, t in enumerate(tasks) for s in seeds}, means
+
+
+def _step_down(family: Sequence[Units], draws: int = 40_000) -> list[float]:
+    """Adjust p values by step-down max-T, each flip drawn and each statistic written out."""
+    units = sorted({unit for one in family for unit in one}, key=str)
+    if len(units) <= 14:
+        signs = np.array(list(itertools.product((1, -1), repeat=len(units))))
+    else:
+        signs = np.random.default_rng(3).choice([-1, 1], size=(draws, len(units)))
+    signs = np.vstack([np.ones(len(units)), signs])
+    extremes = []
+    for one in family:
+        d = np.array([one.get(unit, 0.0) for unit in units])
+        n = len(one)
+        r = np.minimum(np.abs(signs @ d) / np.sqrt(n * d @ d), 1 - 1e-15)
+        t = np.sqrt(n - 1) * r / np.sqrt(1 - r * r)
+        extremes.append(-stats.t.logsf(t, n - 1))
+    order = sorted(range(len(family)), key=lambda k: -extremes[k][0])
+    ps, least = [0.0] * len(family), 0.0
+    for place, k in enumerate(order):
+        highest = np.max([extremes[j] for j in order[place:]], axis=0)
+        least = max(least, float(np.mean(highest >= extremes[k][0] * (1 - 1e-9))))
+        ps[k] = least
+    return ps
+
+
+def _expected(table: Table, base: str, tasks: Sequence[str]) -> dict[tuple[str, int], Any]:
+    """Return for each row and column mean, interval and adjusted p."""
+    columns = [[task] for task in tasks] + ([list(tasks)] if len(tasks) > 1 else [])
+    gaps = {
+        (row.method, c): gap
+        for row in table.rows
+        for c, needed in enumerate(columns)
+        if row.method != base and (gap := _gaps(table, row.method, base, needed))[1]
+    }
+    tested = {key: units for key, (units, by_seed) in gaps.items() if len(by_seed) > 1}
+    ps = dict(zip(tested, _step_down(list(tested.values())), strict=True))
+    return {
+        key: (np.mean(by_seed), bca_interval(by_seed), ps.get(key))
+        for key, (_, by_seed) in gaps.items()
+    }
+
+
+def _top(table: Table, tasks: Sequence[str]) -> set[str]:
+    rows = [row.method for row in table.rows if all(t in row.cells for t in tasks)]
+    gaps = {pair: _gaps(table, *pair, tasks) for pair in itertools.combinations(rows, 2)}
+    ps = _step_down([units for units, _ in gaps.values()])
+    below = set()
+    for (pair, (_, by_seed)), p in zip(gaps.items(), ps, strict=True):
+        interval = bca_interval(by_seed)
+        if p < 0.05 and interval is not None and (interval[0] > 0 or interval[1] < 0):
+            below.add(pair[1] if interval[0] > 0 else pair[0])
+    return set(rows) - below
+
+
+def _near(p: float, draws: int = 20_000) -> float:
+    """Return five standard errors of a difference between two such Monte-Carlo values."""
+    return 5 * float(np.sqrt(1.5 * p * (1 - p) / draws)) + 1e-3
+
+
+def _close(attrs: dict[str, str], mean: str, expected: Any) -> None:
+    gap, interval, p = expected
+    assert float(mean) == pytest.approx(gap, abs=1e-8)
+    if interval is None:
+        assert not attrs.get("data-low")
+    else:
+        ends = (float(attrs["data-low"]), float(attrs["data-high"]))
+        assert ends == pytest.approx(interval, abs=0.002)
+    if p is None:
+        assert not attrs.get("data-p")
+    else:
+        assert abs(float(attrs["data-p"]) - p) <= _near(p)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "base", "tasks"),
+    [
+        (7, "lora", ("cola", "mrpc", "rte")),  # draws; comparisons of 6, 7, 18 and 21 pairs
+        (7, "adapter", ("mrpc", "rte")),  # all patterns of 14 units
+        (12, "full", ("rte",)),  # one task
+        (4, "bitfit", ("cola", "mrpc", "rte")),  # too few seeds for intervals and a top group
+    ],
+)
+def test_figures_of_other_choices_are_pythons(
+    seeds: int, base: str, tasks: tuple[str, ...], tmp_path: Path
+) -> None:
+    table = _table(_records(seeds))
+    shown = _opened(table, tmp_path, f"#baseline={base}&tasks={','.join(tasks)}")
+    expected = _expected(table, base, tasks)
+    rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
+    assert {row[1][0][0]["data-v"] for row in rows} == set(GAINS)
+    column = len(tasks) if len(tasks) > 1 else 0
+    for attrs, cells in rows:
+        name = cells[0][0]["data-v"]
+        if (name, column) in expected:
+            _close(attrs, cells[2][0]["data-v"], expected[name, column])
+        else:
+            assert "data-v" not in cells[2][0]
+    below = Tables(between(shown, '<div class="by-task">', "</div>")).rows[1:]
+    assert len(below) == len(GAINS) - 1
+    for _, cells in below:
+        for c, (attrs, _) in enumerate(cells[1:]):
+            if "data-v" in attrs:
+                _close(attrs, attrs["data-v"], expected[cells[0][0]["data-v"], c])
+    tied = {row[1][0][0]["data-v"] for row in rows if row[0]["data-tied"] == "true"}
+    assert tied == (_top(table, tasks) if seeds >= 5 else set())
+    assert "recomputed in this browser" in shown
+
+
+def test_rows_and_pictures_of_other_tasks_are_those_python_would_write(tmp_path: Path) -> None:
+    records = _records()
+    tasks = ("cola", "mrpc")
+    shown = _opened(_table(records), tmp_path, f"#tasks={','.join(tasks)}")
+    part = _table(records, tasks)
+    expected = lines(part, judge(part))
+    rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
+    assert [
+        (cells[0][0]["data-v"], float(cells[1][0]["data-v"]), cells[3][1], cells[5][1])
+        for _, cells in rows
+    ] == [(e.name, pytest.approx(e.score), e.seeds, f"{e.seconds:.0f}") for e in expected]
+    for cost, label in (("trainable", "trainable parameters"), ("seconds", "training seconds")):
+        assert plain(scatter(expected, cost, label)) in shown
+
+
+def test_the_first_view_is_pythons_and_an_unknown_address_shows_it(tmp_path: Path) -> None:
+    table = _table(_records())
+    written = leaderboard(table, judge(table), 1)
+    for address in (
+        "",
+        "#baseline=nobody&tasks=none",
+        "#baseline=%E0%A4%A&x",
+        "#tasks=rte,mrpc,cola",
+    ):
+        shown = _opened(table, tmp_path, address)
+        assert between(shown, '<table class="ranks">', "</table>").count("<tr") == len(GAINS) + 1
+        assert unescape(between(written, '<p class="say">', "</p>")) in unescape(shown)
+        assert 'role="status" hidden' in shown
+
+
+def test_vectors_of_one_training_are_flipped_by_seed(tmp_path: Path) -> None:
+    table = _table(_records(9))
+    table = dataclasses.replace(
+        table, conditions=dataclasses.replace(table.conditions, vectors=True)
+    )
+    shown = _opened(table, tmp_path, "#baseline=adapter&tasks=cola,mrpc")
+    expected = _expected(table, "adapter", ("cola", "mrpc"))
+    for attrs, cells in Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]:
+        if cells[0][0]["data-v"] != "adapter":
+            _close(attrs, cells[2][0]["data-v"], expected[cells[0][0]["data-v"], 2])
