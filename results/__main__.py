@@ -30,7 +30,7 @@ from results.papers.claims import claims
 from results.papers.published import papers
 from results.printable import print_anything, printable
 from results.record import Record, read_all
-from results.run_list import find_list
+from results.run_list import RunList, find_list
 from results.stats.compare import held, judge
 from results.stats.power import power
 from results.tables.collect import Table, tables
@@ -151,8 +151,8 @@ def _refuse_unread(
 def _boards(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.board_folder import write_boards
 
-    places, pdf = (options.boards, options.folder), options.pdf
-    for path in _named(lambda bad: write_boards(records, *places, bad, pdf)):
+    places, chosen = (options.boards, options.folder), options.only or ()
+    for path in _named(lambda bad: write_boards(records, *places, bad, options.pdf, chosen)):
         print(printable(path))
 
 
@@ -203,10 +203,20 @@ def _cells(compared: list[Table], beside: str | None) -> list[dict[str, Any]]:
 
 def _compare(records: list[Record], rows: list[str], options: argparse.Namespace) -> None:
     board = None if options.board is None else find_list(options.board, options.boards)
-    known = tables(records, board)
+    known = tables(records if board is None else _of_board(board, records, options), board)
     if not known:
         raise UserError(NO_RECORDS.strip())
     _put(two_rows(known, rows[0], rows[1], options.task, options.format), options)
+
+
+def _of_board(board: RunList, records: list[Record], options: argparse.Namespace) -> list[Record]:
+    """Return the records of the folder that a board names, else the given ones."""
+    from results.pages.board_folder import own_folder, own_records
+
+    own = own_folder(board, options.boards)
+    if own is None:
+        return records
+    return _named(lambda bad: own_records(own, board.name, options.only or (), bad))
 
 
 def _search(records: list[Record], options: argparse.Namespace) -> None:
@@ -224,6 +234,7 @@ def _front(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.front import BEGIN, END, board_front
 
     board = find_list(options.board, options.boards)
+    records = _of_board(board, records, options)
     beside = (options.into or options.out or Path("page.md")).parent
     page = address(options.boards / board.name / "table.md", beside)
     _put(board_front(board, records, page), options, BEGIN, END)

@@ -255,16 +255,16 @@ def only(records: Sequence[Record], choices: Sequence[str]) -> list[Record]:
             )
         wanted[key] = wanted.get(key, []) + values.split(",")
     kept = list(records)
-    for key, values in wanted.items():
+    for key, chosen in wanted.items():
         own = [one.device for one in conditions(kept)] if key == "device" else []
         own = own or [_choice(record, key) for record in kept]
         there = sorted(set(own))
-        for value in values:
+        for value in chosen:
             if value not in there:
                 raise UserError(
                     f"--only {key}={value}: no record; there is {', '.join(there) or 'none'}"
                 )
-        kept = [record for record, one in zip(kept, own, strict=True) if one in values]
+        kept = [record for record, one in zip(kept, own, strict=True) if one in chosen]
     return kept
 
 
