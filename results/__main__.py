@@ -1,10 +1,11 @@
 """Print the tables of the records in a folder, or write them for a page or a paper.
 
 python -m results [FOLDER] prints them; records that may not be compared are refused, unless --split
-gives each kind a table of its own. python -m results power [FOLDER] says which difference so many
-seeds can detect, claims [FOLDER] which sentences of papers the records support, search FOLDER what
-a search for learning rates found; boards [FOLDER] writes every board's pages into results/boards,
-and front [FOLDER] --board NAME prints one board as a small table for a front page.
+gives each kind a table of its own. python -m results compare ROW ROW [FOLDER] says how far two rows
+are apart and how sure that is, power [FOLDER] which difference so many seeds can detect, claims
+[FOLDER] which sentences of papers the records support, search FOLDER what a search for learning
+rates found; boards [FOLDER] writes every board's pages into results/boards, and front [FOLDER]
+--board NAME prints one board as a small table for a front page.
 """
 
 from __future__ import annotations
@@ -16,31 +17,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from results.errors import UserError
+from results.errors import UserError, nearest
 from results.pages.data import lines, to_csv, write_parquet
 from results.pages.html import page
 from results.pages.latex import latex
 from results.pages.search import searched
 from results.pages.sheet import listed
 from results.pages.text import NO_RECORDS, place, render, sheets, show, write
+from results.pages.two_rows import two_rows
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
 from results.papers.published import papers
 from results.printable import print_anything, printable
 from results.record import Record, read_all
-from results.run_list import find_list
-from results.stats.compare import judge
+from results.run_list import RunList, find_list
+from results.stats.compare import held, judge
 from results.stats.power import power
 from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
-COMMANDS = ("power", "claims", "search", "boards", "front")
+COMMANDS = ("compare", "power", "claims", "search", "boards", "front")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
 # What each command reads, besides the folder and --only. What it does not read is refused.
 _READ = {
-    "tables": ("format", "split", "brief", "into", "out"),
+    "tables": ("format", "split", "brief", "into", "out", "baseline"),
+    "compare": ("format", "into", "out", "task", "board", "boards"),
     "power": ("format", "into", "out"),
     "claims": ("format", "into", "out"),
     "search": ("format", "into", "out"),
@@ -50,6 +53,7 @@ _READ = {
 
 
 _FORMS = {
+    "compare": ("text", "md"),
     "power": ("text",),
     "claims": ("text",),
     "search": ("text", "md", "tex", "html"),
@@ -63,8 +67,11 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
     parser = _parser()
-    options = parser.parse_args(given if command == "tables" else given[1:])
+    rows = [a for a in given[1:3] if not a.startswith("--")] if command == "compare" else []
+    options = parser.parse_args(given if command == "tables" else given[1 + len(rows) :])
     try:
+        if command == "compare" and len(rows) < 2:
+            raise UserError("compare needs two rows: python -m results compare lora full [FOLDER]")
         _refuse_unread(command, options, parser)
         records = _named(lambda bad: read_all(options.folder, bad))
         records = only(records, options.only) if options.only else records
@@ -76,6 +83,8 @@ def main(arguments: list[str] | None = None) -> int:
             _search(records, options)
         elif command == "front":
             _front(records, options)
+        elif command == "compare":
+            _compare(records, rows, options)
         else:
             _put(power(records) if command == "power" else to_text(claims(records)), options)
     except UserError as error:
@@ -111,10 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
     add("--pdf", action="store_true", help="with boards: pictures as PDF too")
-    add("--only", action="append", metavar="KEY=VALUE", help="such as precision=bf16, task=rte")
+    add("--only", action="append", metavar="KEY=VALUE", help="as precision=bf16, task=rte,mrpc")
     add("--into", type=_place, metavar="FILE", help="replace what stands between FILE's marks")
     add("--out", type=_place, metavar="FILE", help="write to FILE instead of printing")
-    add("--board", metavar="NAME", help="with front: which board")
+    add("--board", metavar="NAME", help="with front and compare: which board")
+    add("--baseline", metavar="ROW", help="the row that differences are to (full fine-tuning)")
+    add("--task", metavar="TASK", help="with compare: the column asked about (the average)")
     add("--boards", type=_place, default=boards, help="boards' folder (%(default)s)")
     return parser
 
@@ -140,8 +151,8 @@ def _refuse_unread(
 def _boards(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.board_folder import write_boards
 
-    places, pdf = (options.boards, options.folder), options.pdf
-    for path in _named(lambda bad: write_boards(records, *places, bad, pdf)):
+    places, chosen = (options.boards, options.folder), options.only or ()
+    for path in _named(lambda bad: write_boards(records, *places, bad, options.pdf, chosen)):
         print(printable(path))
 
 
@@ -149,34 +160,63 @@ def _tables(records: list[Record], options: argparse.Namespace) -> None:
     if not options.split:
         refuse_mixed(records)
     compared = tables(records)
+    beside = _baseline(compared, options.baseline)
     if options.format in ("text", "md"):
         terminal = sys.stdout.isatty() and options.into is None and options.out is None
         if options.format == "text" and terminal and compared:
-            show(sheets(compared, papers(), not options.brief))
+            show(sheets(compared, papers(), not options.brief, beside=beside))
         else:
             known = () if options.brief else papers()
-            _put(render(compared, options.format, known, not options.brief), options)
+            _put(render(compared, options.format, known, not options.brief, beside), options)
     elif options.format == "parquet":
         if options.out is None:
             raise UserError("--format parquet is no text: say where with --out FILE")
         try:
-            write_parquet(_cells(compared), options.out)
+            write_parquet(_cells(compared, beside), options.out)
         except OSError as error:
             reason = error.errno and os.strerror(error.errno)  # its own names a line of C++
             raise UserError(f"--out {options.out}: {reason or error}") from None
     elif options.format == "csv":
-        _put(to_csv(_cells(compared)), options)
+        _put(to_csv(_cells(compared, beside)), options)
     elif not compared:
         raise UserError(NO_RECORDS.strip())
     elif options.format == "tex":
-        _put(latex(sheets(compared, papers())), options)
+        _put(latex(sheets(compared, papers(), beside=beside)), options)
     else:
         folder = options.folder.resolve().as_uri()
-        _put(page("tunebench", sheets(compared, papers(), examples=True), {}, folder), options)
+        every = sheets(compared, papers(), examples=True, beside=beside)
+        _put(page("tunebench", every, {}, folder), options)
 
 
-def _cells(compared: list[Table]) -> list[dict[str, Any]]:
-    return list(lines(compared, [judge(table, examples=True) for table in compared]))
+def _baseline(compared: list[Table], name: str | None) -> str | None:
+    """Return the row that differences are to; a UserError where no table has it."""
+    names = sorted({row.method for table in compared for row in table.rows})
+    if name is not None and compared and name not in names:
+        raise UserError(f"--baseline {name}: no row is called so{nearest(name, names)}")
+    return name
+
+
+def _cells(compared: list[Table], beside: str | None) -> list[dict[str, Any]]:
+    judged = [judge(table, examples=True, beside=held(table, beside)) for table in compared]
+    return list(lines(compared, judged))
+
+
+def _compare(records: list[Record], rows: list[str], options: argparse.Namespace) -> None:
+    board = None if options.board is None else find_list(options.board, options.boards)
+    known = tables(records if board is None else _of_board(board, records, options), board)
+    if not known:
+        raise UserError(NO_RECORDS.strip())
+    _put(two_rows(known, rows[0], rows[1], options.task, options.format), options)
+
+
+def _of_board(board: RunList, records: list[Record], options: argparse.Namespace) -> list[Record]:
+    """Return the records of the folder that a board names, else the given ones."""
+    from results.pages.board_folder import own_folder, own_records
+
+    own = own_folder(board, options.boards)
+    if own is None:
+        return records
+    return _named(lambda bad: own_records(own, board.name, options.only or (), bad))
 
 
 def _search(records: list[Record], options: argparse.Namespace) -> None:
@@ -194,6 +234,7 @@ def _front(records: list[Record], options: argparse.Namespace) -> None:
     from results.pages.front import BEGIN, END, board_front
 
     board = find_list(options.board, options.boards)
+    records = _of_board(board, records, options)
     beside = (options.into or options.out or Path("page.md")).parent
     page = address(options.boards / board.name / "table.md", beside)
     _put(board_front(board, records, page), options, BEGIN, END)

@@ -30,11 +30,16 @@ class ListedRun:
 
 @dataclass(frozen=True)
 class RunList:
-    """A board's name, the methods of its rows as typed, and every run it asks for."""
+    """A board's name, the methods of its rows as typed, and every run it asks for.
+
+    `records` is the folder that its pages are made from, as seen from the project: two folders
+    above the lists' (results/boards). None is whichever folder is read.
+    """
 
     name: str
     methods: tuple[str, ...]
     runs: tuple[ListedRun, ...]
+    records: str | None = None
 
     @cached_property
     def by_run(self) -> dict[str, ListedRun]:
@@ -50,10 +55,16 @@ class RunList:
     def to_json(self) -> str:
         """Return JSON, one run a line."""
         lines = [json.dumps([r.row, r.task, r.seed, r.run]) for r in self.runs]
+        records = f'"records": {json.dumps(self.records)},\n' if self.records else ""
         return (
-            f'{{\n"board": {json.dumps(self.name)},\n"methods": {json.dumps(self.methods)},\n'
-            '"runs": [\n' + ",\n".join(lines) + "\n]\n}\n"
+            f'{{\n"board": {json.dumps(self.name)},\n{records}'
+            f'"methods": {json.dumps(self.methods)},\n"runs": [\n' + ",\n".join(lines) + "\n]\n}\n"
         )
+
+
+def is_within(folder: str) -> bool:
+    """Say whether a folder is named from the project and lies in it, on every machine."""
+    return re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", folder, re.ASCII) is not None
 
 
 def write_list(listed: RunList, folder: Path) -> Path:
@@ -75,19 +86,21 @@ def read_list(path: Path) -> RunList:
         runs = [ListedRun(*entry) for entry in content["runs"]]
         valid = isinstance(name, str) and re.fullmatch("[A-Za-z0-9_-]+", name) is not None
         valid &= all(isinstance(m, str) for m in methods)
+        records = content.get("records")
+        valid &= records is None or (isinstance(records, str) and is_within(records))
         kinds = (int, str, int, str)
         for one in runs:
             values = (one.row, one.task, one.seed, one.run)
             valid &= all(type(v) is k for v, k in zip(values, kinds, strict=True))
             valid &= 0 <= one.row < len(methods)
         if not valid:
-            raise ValueError("an entry is no [row, task, seed, run]")
+            raise ValueError("an entry is no [row, task, seed, run], or records no folder")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
             f"{path} is no list of a board's runs ({error}); make it with python run.py board=NAME"
             " plan=true list=FOLDER"
         ) from None
-    return RunList(name, tuple(methods), tuple(runs))
+    return RunList(name, tuple(methods), tuple(runs), records)
 
 
 def read_lists(folder: Path, bad: list[str] | None = None) -> list[RunList]:

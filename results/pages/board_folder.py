@@ -24,6 +24,7 @@ from results.record import Record, read_all
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
+from results.tables.conditions import only
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -32,14 +33,20 @@ _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$
 
 
 def write_boards(
-    records: Sequence[Record], folder: Path, runs: Path, bad: list[str], pdf: bool = False
+    records: Sequence[Record],
+    folder: Path,
+    runs: Path,
+    bad: list[str],
+    pdf: bool = False,
+    choices: Sequence[str] = (),
 ) -> list[Path]:
     """Write every board's files below its folder, and a page over all; return their paths.
 
-    `runs` is the folder of the records, to which the page links. The trials of a board's search are
-    looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of earlier
-    records that are not made any more are removed. Files that are no lists or no records are passed
-    over and named in `bad`.
+    `runs` is the folder of the records, to which the page links. A board that names a folder of its
+    own is made from that, of which `choices` keep what --only does. The trials of a board's search
+    are looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of
+    earlier records that are not made any more are removed. Files that are no lists or no records
+    are passed over and named in `bad`.
     """
     lists = read_lists(folder, bad)
     if not lists:
@@ -49,11 +56,34 @@ def write_boards(
         )
     written, entries = [], []
     for listed in lists:
-        paths, entry = _write(listed, records, _trials(listed, folder, bad), folder, runs, pdf)
+        place = own_folder(listed, folder)
+        there = records if place is None else own_records(place, listed.name, choices, bad)
+        trials = _trials(listed, folder, bad)
+        paths, entry = _write(listed, there, trials, folder, place or runs, pdf)
         written += paths
         entries.append(entry)
     _put({"index.html": boards_page(entries)}, folder)
     return [*written, folder / "index.html"]
+
+
+def own_folder(listed: RunList, boards: Path) -> Path | None:
+    """Return the folder of records that a board names; None where it names none."""
+    if listed.records is None:
+        return None
+    return Path(os.path.relpath(boards.resolve().parent.parent / listed.records))
+
+
+def own_records(
+    folder: Path, board: str, choices: Sequence[str], bad: list[str] | None
+) -> list[Record]:
+    """Read the records of a board that names their folder; a folder that is none is a UserError."""
+    if not folder.is_dir():
+        raise UserError(
+            f"board {board}: its records are of {folder}, and there is no such folder; put them"
+            " there, or take the line records: out of the board"
+        )
+    records = read_all(folder, bad)
+    return only(records, choices) if choices else records
 
 
 def board_sheets(

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
+from results.pages.headline import headline
 from results.pages.html import document, escape
-from results.pages.leaderboard.lines import headline, lead, lines
+from results.pages.leaderboard.lines import lead, lines
 from results.pages.leaderboard.table import STYLE
 from results.stats.compare import Comparison
 from results.tables.collect import Table

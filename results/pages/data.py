@@ -7,25 +7,29 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from results.printable import printable
-from results.stats.compare import AVERAGE, Comparison, average
+from results.stats.collapsed import collapsed_seeds
+from results.stats.compare import Comparison
+from results.stats.pairing import AVERAGE, average
 from results.tables.collect import Table
 
 COLUMNS = (
-    *("table", "method", "task", "mean", "sd", "finished", "asked", "seeds", "scores", "tied"),
-    *("difference", "difference_low", "difference_high", "pairs", "p", "p_holm"),
+    *("table", "method", "task", "mean", "sd", "finished", "asked", "seeds", "scores"),
+    *("collapsed", "mean_without_collapsed", "tied"),
+    *("difference", "difference_low", "difference_high", "pairs", "p", "p_max_t"),
     *("examples_low", "examples_high", "trainable", "stored_bytes", "training_seconds"),
     *("peak_bytes", "device", "runs"),
 )
 
 
 def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterator[dict[str, Any]]:
-    """Yield a mapping for each cell: scores are fractions, differences those to full fine-tuning.
+    """Yield a mapping for each cell: scores are fractions, differences those to the baseline.
 
-    `tied` is None where the column's seeds could separate nothing; `seeds`, `scores` and `runs`
-    are lists joined by spaces.
+    `collapsed` counts the seeds at or below the majority class; `tied` is None where the column's
+    seeds could separate nothing; `seeds`, `scores` and `runs` are lists joined by spaces.
     """
     for table, comparison in zip(tables, comparisons, strict=True):
         for row in table.rows:
@@ -38,6 +42,8 @@ def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterato
                 low, high = (difference and difference.interval) or (None, None)
                 over = comparison.over_examples.get(key, (None, None))
                 tied = comparison.tied.get(column)
+                bad = collapsed_seeds(cell) if cell else []
+                left = [v for s, v in cell.by_seed.items() if s not in bad] if cell else []
                 yield {
                     "table": table.conditions.heading(),
                     "method": row.method,
@@ -48,13 +54,15 @@ def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterato
                     "asked": cell.planned if cell else None,
                     "seeds": " ".join(map(str, cell.seeds)) if cell else "",
                     "scores": " ".join(f"{s:.9g}" for s in cell.scores) if cell else "",
+                    "collapsed": len(bad) if cell else None,
+                    "mean_without_collapsed": fmean(left) if left else None,
                     "tied": None if tied is None else row.method in tied,
                     "difference": difference.mean if difference else None,
                     "difference_low": low,
                     "difference_high": high,
                     "pairs": difference.pairs if difference else None,
                     "p": difference.p if difference else None,
-                    "p_holm": comparison.adjusted.get(key),
+                    "p_max_t": comparison.adjusted.get(key),
                     "examples_low": over[0],
                     "examples_high": over[1],
                     "trainable": row.trainable,
@@ -103,7 +111,7 @@ def write_parquet(cells: Sequence[dict[str, Any]], path: Path) -> None:
     import pyarrow.parquet
 
     text = {"table", "method", "task", "seeds", "scores", "device", "runs"}
-    whole = {"finished", "asked", "pairs"}
+    whole = {"finished", "asked", "collapsed", "pairs"}
     kinds = {"tied": pyarrow.bool_()}
     schema = pyarrow.schema(
         (name, kinds.get(name) or (pyarrow.string() if name in text else pyarrow.int64())

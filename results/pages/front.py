@@ -9,15 +9,9 @@ from results.pages.sheet import Entry, Sheet, difference_text, listed, share_ent
 from results.pages.text import escaped, markdown, paragraph
 from results.record import Record
 from results.run_list import RunList
-from results.stats.compare import (
-    AVERAGE,
-    BASELINE,
-    Comparison,
-    average,
-    judge,
-    shared_seeds,
-)
-from results.stats.paired import FEWEST
+from results.stats.compare import Comparison, judge
+from results.stats.paired import FEWEST, smallest_p
+from results.stats.pairing import AVERAGE, BASELINE, average, shared_seeds
 from results.tables.collect import Row, Table, tables
 
 BEGIN, END = "<!-- front: begin -->", "<!-- front: end -->"
@@ -145,8 +139,8 @@ def sentence(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
     if len(unable) == len(keys):
         return f"{none}: {_reason(rows, table, judged)}."
     both = (
-        "interval and exact sign-flip test after Holm's correction over the board's"
-        f" {len(judged.adjusted)} comparisons both exclude zero"
+        "interval, and step-down max-T test over the board's"
+        f" {len(judged.adjusted)} comparisons, both exclude zero"
     )
     text = f"{_sides(claimed, judged)} (bold: {both})" if claimed else f"{none}: for none do {both}"
     rest = len(keys) - len(claimed) - len(unable)
@@ -184,9 +178,8 @@ def _reason(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
         )
     most = max(judged.differences[key].pairs for key in able)
     return (
-        f"with at most {most} pairs and the board's {len(judged.adjusted)} comparisons, the"
-        " smallest p that an exact test can give after Holm's correction is"
-        f" {min(judged.reach[key] for key in able):.2g}"
+        f"with at most {most} pairs, the smallest p that a test of flipped signs can give is"
+        f" {smallest_p(most):.2g}"
     )
 
 

@@ -23,6 +23,7 @@ _SPECIAL = {
     '"': r"\textquotedbl{}",
     "`": r"\textasciigrave{}",
     "'": r"\textquotesingle{}",
+    "†": r"$\dagger$",
     "±": r"$\pm$",
     "−": r"$-$",
     "–": "--",
@@ -55,6 +56,7 @@ def _table(sheet: Sheet) -> str:
         "\\begin{table}[tp]",
         f"\\caption{{{escaped(sheet.title)}}}",
         "\\centering\\footnotesize",
+        *([f"{escaped(sheet.lead)}\\par\\smallskip"] if sheet.lead else []),
         # A table wider than the page is made smaller; graphicx does that.
         "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}{%",
         f"\\begin{{tabular}}{{{_columns(sheet)}}}",

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from results.papers.published import Paper, beside
 from results.printable import printable
-from results.stats.compare import average, baseline
 from results.stats.paired import bca_interval
+from results.stats.pairing import average, baseline
 from results.tables.collect import Row, Table
 
 if TYPE_CHECKING:

@@ -13,6 +13,7 @@ from results.errors import UserError
 from results.pages.sheet import Entry, Sheet
 from results.record import DONE, Record
 from results.stats.paired import expected_best
+from results.tables.columns import columns_of
 from results.tables.conditions import Conditions, conditions
 from results.tables.labels import labels
 from results.tables.trials import best_rate, trial_score
@@ -41,10 +42,12 @@ def trials(records: Sequence[Record]) -> list[Trials]:
     Several seeds of one rate are averaged. A mean over tasks is of rates tried on all of them.
     """
     plain = [dataclasses.replace(r, config={**r.config, "lr": 0.0}) for r in records]
-    rows = labels(plain, {})
+    rows, columns = labels(plain, {}), columns_of(plain)
     by_method: dict[str, dict[str, dict[float, list[Record]]]] = defaultdict(dict)
     for record in sorted(records, key=lambda r: r.run):
-        by_rate = by_method[rows[record.run]].setdefault(record.task, {})
+        by_rate = by_method[rows[record.run]].setdefault(
+            columns.name_of[record.run, record.task], {}
+        )
         by_rate.setdefault(float(record.config["lr"]), []).append(record)
     collected = []
     for method, tasks in by_method.items():
@@ -80,9 +83,9 @@ def search_sheets(records: Sequence[Record], folder: str = "") -> list[Sheet]:
     `folder` is the address of the records, for links to them.
     """
     groups: dict[Conditions, list[Record]] = defaultdict(list)
-    for record in records:
-        if record.protocol == "select" and record.status in DONE:
-            groups[conditions(record)].append(record)
+    chose = [r for r in records if r.protocol == "select" and r.status in DONE]
+    for key, record in zip(conditions(chose), chose, strict=True):
+        groups[key].append(record)
     return [_sheet(key, groups[key], folder) for key in sorted(groups, key=lambda c: c.heading())]
 
 

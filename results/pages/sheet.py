@@ -5,11 +5,20 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
+from results.pages.headline import headline, in_order
 from results.papers.published import Beside, Paper, beside, elsewhere
-from results.stats.compare import AVERAGE, Comparison, average, points
+from results.stats.collapsed import collapsed_seeds
+from results.stats.compare import Comparison, points
 from results.stats.paired import Difference
+from results.stats.pairing import AVERAGE, average
 from results.tables.collect import Cell, Row, Table
+
+DAGGER = "†"
+
+
+MOST_COLLAPSED = 6  # cells that a note lists, those first whose means change most
 
 
 @dataclass(frozen=True)
@@ -27,7 +36,8 @@ class Entry:
 class Sheet:
     """A table before any markup: a title, heads, a line for each row, notes below.
 
-    `prose` says that the entries are sentences, to be folded. `records` is the address of the
+    `lead` is what it answers, to stand first. `prose` says that the entries are sentences, to be
+    folded. `records` is the address of the
     folder of its entries' runs, where it is not the page's.
     """
 
@@ -37,6 +47,7 @@ class Sheet:
     notes: tuple[str, ...]
     prose: bool = False
     records: str = ""
+    lead: str = ""
 
 
 def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
@@ -52,7 +63,7 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
     cost = len(table.devices) < 2
     heads += ["training seconds", "peak MB"] if cost else []
     body = []
-    for row in table.rows:
+    for row in in_order(table):
         line = [Entry(row.method)]
         for task in table.tasks:
             tied = row.method in comparison.tied.get(task, ())
@@ -72,7 +83,11 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
         line += _cost(row, table.tasks) if cost else []
         body.append(tuple(line))
     return Sheet(
-        table.conditions.heading(), tuple(heads), tuple(body), _notes(table, comparison, papers)
+        table.conditions.heading(),
+        tuple(heads),
+        tuple(body),
+        _notes(table, comparison, papers),
+        lead=headline(table, comparison),
     )
 
 
@@ -82,11 +97,12 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
         " their mean."
     ]
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
+    notes += collapsed_notes(table)
     tied, ranks = comparison.tied, comparison.ranks
     if tied:
         notes.append(
-            f"Bold in {listed(list(tied))}: the best row and those that its seeds do not"
-            " separate from it (exact sign-flip test after Holm's correction, and BCa interval)."
+            f"Bold in {listed(list(tied))}: rows that are set below no other (step-down max-T over"
+            " all pairs of a column's rows, by jointly flipped signs, and BCa interval)."
         )
     notes += comparison.reasons
     if ranks:
@@ -117,6 +133,29 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
     return tuple(notes)
 
 
+def collapsed_notes(table: Table) -> list[str]:
+    """Return a note on the seeds that learned nothing, and the means without them; or none."""
+    changes: list[tuple[float, str]] = []
+    for row in in_order(table):
+        for task in table.tasks:
+            cell = row.cells.get(task)
+            if cell is None or not (bad := collapsed_seeds(cell)):
+                continue
+            left = [score for seed, score in cell.by_seed.items() if seed not in bad]
+            text = f"{row.method} on {task} {len(bad)} of {len(cell.scores)}"
+            text += f", {100 * fmean(left):.1f} without" if left else ""
+            changes.append((fmean(left) - (cell.mean or 0.0) if left else 0.0, text))
+    if not changes:
+        return []
+    changes.sort(key=lambda change: -change[0])
+    shown = [text for _, text in changes[:MOST_COLLAPSED]]
+    rest = len(changes) - len(shown)
+    return [
+        f"{DAGGER} so many seeds score no better than always answering the majority class, and the"
+        f" means hold them: {'; '.join(shown)}" + (f"; and {rest} cells more." if rest else ".")
+    ]
+
+
 def listed(names: Sequence[str]) -> str:
     """Return names as a sentence lists them: a, b and c."""
     return names[0] if len(names) == 1 else ", ".join(names[:-1]) + " and " + names[-1]
@@ -136,7 +175,9 @@ def _score(cell: Cell | None, bold: bool) -> Entry:
         return Entry(none, title="; ".join(each), runs=runs)
     spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
     short = "" if len(cell.scores) == cell.planned else f" ({len(cell.scores)}/{cell.planned})"
-    text = f"{100 * cell.mean:.1f}{spread}{short}"
+    bad = len(collapsed_seeds(cell))
+    mark = f" {DAGGER}{bad}" if bad else ""
+    text = f"{100 * cell.mean:.1f}{spread}{short}{mark}"
     return Entry(text, bold, "; ".join(each), cell.mean, runs)
 
 
@@ -191,7 +232,7 @@ def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
 def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
     """Return the differences to full fine-tuning in points; None where nothing can be compared."""
     differences = comparison.differences
-    rows = [row.method for row in table.rows if any(k[0] == row.method for k in differences)]
+    rows = [row.method for row in in_order(table) if any(k[0] == row.method for k in differences)]
     if not rows:
         return None
     body = []
@@ -206,7 +247,7 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
             p, over = difference.p, comparison.over_examples.get((name, column))
             said = [f"{difference.pairs} pairs"]
             said += [] if p is None else [f"p {p:.2g}"]
-            said += [] if p is None else [f"after Holm {comparison.adjusted[name, column]:.2g}"]
+            said += [] if p is None else [f"among all {comparison.adjusted[name, column]:.2g}"]
             if over is not None:
                 said.append(f"over seeds and examples [{points(over[0])}, {points(over[1])}]")
             claimed = comparison.claimed((name, column))
@@ -215,8 +256,8 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
     notes = ["Points, paired by seed; 95 % BCa intervals from five pairs on."]
     if comparison.adjusted:
         notes[0] += (
-            " Bold: interval and exact sign-flip test after Holm's correction over the"
-            f" {len(comparison.adjusted)} comparisons shown both exclude zero."
+            f" Bold: interval, and step-down max-T test over the {len(comparison.adjusted)}"
+            " comparisons shown, both exclude zero."
         )
     notes += [comparison.choice] if comparison.choice else []
     if AVERAGE in comparison.columns and not table.conditions.vectors:

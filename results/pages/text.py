@@ -12,7 +12,7 @@ from results.pages.sheet import Entry, Sheet, difference_sheet, score_sheet
 from results.papers.published import Paper
 from results.printable import printable
 from results.record import Record
-from results.stats.compare import judge
+from results.stats.compare import held, judge
 from results.tables.collect import Table, tables
 from results.whole import whole
 
@@ -54,11 +54,15 @@ def sheets(
     papers: Sequence[Paper] = (),
     differences: bool = True,
     examples: bool = False,
+    beside: str | None = None,
 ) -> list[Sheet]:
-    """Return each table's scores and, where there are any, its differences to full fine-tuning."""
+    """Return each table's scores and, where there are any, its differences.
+
+    They are to the row `beside` where a table has it, else to full fine-tuning.
+    """
     laid_out = []
     for table in shown:
-        comparison = judge(table, examples)
+        comparison = judge(table, examples, beside=held(table, beside))
         laid_out.append(score_sheet(table, comparison, papers))
         below = difference_sheet(table, comparison) if differences else None
         laid_out += [below] if below else []
@@ -70,11 +74,14 @@ def render(
     form: Format,
     papers: Sequence[Paper] = (),
     differences: bool = True,
+    beside: str | None = None,
 ) -> str:
     """Return all tables, each under its heading; without records, a sentence that says so."""
     if not shown:
         return NO_RECORDS
-    return "\n".join(write(sheet, form) for sheet in sheets(shown, papers, differences))
+    return "\n".join(
+        write(sheet, form) for sheet in sheets(shown, papers, differences, beside=beside)
+    )
 
 
 def write(sheet: Sheet, form: Format) -> str:
@@ -83,6 +90,8 @@ def write(sheet: Sheet, form: Format) -> str:
     title = f"**{escaped(sheet.title)}**" if form == "md" else printable(sheet.title)
     notes = [paragraph(note) if form == "md" else printable(note) for note in sheet.notes]
     separator = "<br>\n" if form == "md" else "\n"
+    if sheet.lead:
+        title += "\n\n" + (paragraph(sheet.lead) if form == "md" else printable(sheet.lead))
     return f"{title}\n\n" + "\n".join(lines) + "\n\n" + separator.join(notes) + "\n"
 
 
@@ -140,6 +149,8 @@ def show(sheets: Sequence[Sheet]) -> None:
             table.add_column(Text(head), justify="right" if i else "left", overflow="fold")
         for line in sheet.body:
             table.add_row(*(Text(printable(e.text), style="bold" if e.bold else "") for e in line))
+        if sheet.lead:
+            console.print(Text(printable(sheet.lead)), highlight=False)
         console.print(table)
         for note in sheet.notes:
             console.print(Text(printable(note)), highlight=False)

@@ -15,7 +15,7 @@ def claim_sheet(judgements: Sequence[Judged]) -> Sheet:
         (
             Entry(j.claim.claim),
             Entry(j.verdict, bold=j.verdict in ("supported", "contradicted")),
-            Entry(j.numbers),
+            Entry(f"{j.numbers}; {_noted(j)}" if j.claim.note else j.numbers),
             Entry(j.heading or "–"),
             Entry(j.claim.source),
         )
@@ -42,5 +42,10 @@ def to_text(judgements: Sequence[Judged]) -> str:
         lines = [f"{judged.verdict.upper()}: {judged.claim.claim}"]
         lines += [f"  {judged.numbers}"]
         lines += [f"  {judged.heading}"] if judged.heading else []
+        lines += [f"  {_noted(judged)}"] if judged.claim.note else []
         parts.append("\n".join(map(printable, [*lines, f"  {judged.claim.source}"])))
     return "\n\n".join(parts) + "\n"
+
+
+def _noted(judged: Judged) -> str:
+    return f"the paper's own numbers: {judged.claim.note}"

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from statistics import fmean, median
-from typing import Literal
+from statistics import fmean
+from typing import Any, Literal
 
-import numpy as np
 import yaml
 
 from results.errors import UserError
 from results.papers.models import is_of_model
+from results.papers.printed import Printed
+from results.papers.questions import Answer, Gap, Ratio, answers
 from results.record import Record
-from results.stats.compare import columns, difference, points, shared_seeds
-from results.stats.paired import FEWEST, Difference, compare, median_interval
+from results.stats.pairing import apart_on, seeds_of
 from results.tables.collect import Row, Table, tables
+from results.tables.labels import row_name
 
-PATH = Path(__file__).parent / "claims.yaml"
+PATHS = tuple(Path(__file__).parent / name for name in ("claims.yaml", "lacking.yaml"))
 
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable here"]
@@ -29,19 +30,23 @@ Verdict = Literal["supported", "contradicted", "undecided", "not testable here"]
 class Claim:
     """A sentence and what decides it.
 
-    `method` minus the best of `above`, on the tasks both have, must reach `points`; with `more_on`
+    `method`, or the best of several, minus the best of `above`, on the tasks all have, must reach
+    `points`; with `for_each_task`, minus the best of `above` on each task by itself; with `more_on`
     and `than_on`, the difference on the former minus that on the latter. `seconds_at_most` and
     `memory_at_most` are ratios of training seconds and peak memory (the median over pairs of runs
-    of one task and seed), `share_at_most` percent trained
-    without the head. `train` is `all` or the most rows that a low-data setting may have. `options`
-    are settings of the rows; `model`, as a paper names it, and `tasks` are what a table must have.
-    `lacks` says what is missing here for any test. A `generated` one is of generated data alone.
+    of one task and seed), `share_at_most` percent trained without the head. `train` is `all` or the
+    number of training rows. `options` are settings of the rows that have their method, as
+    `hype.distribution=normal`; `model`, as a paper names it, and `tasks` are what a table must
+    have; of `among`, what it has counts. `lacks` says what is missing here for any test. A
+    `generated` one is of generated data alone. `printed` is where the paper's own numbers stand,
+    `note` why they do not give what the sentence says.
     """
 
     claim: str
     source: str
-    method: str
+    method: str | list[str]
     above: list[str]
+    for_each_task: bool = False
     points: float | None = None
     seconds_at_most: float | None = None
     memory_at_most: float | None = None
@@ -52,10 +57,17 @@ class Claim:
     options: list[str] = field(default_factory=list)
     model: str = ""
     tasks: list[str] = field(default_factory=list)
+    among: list[str] = field(default_factory=list)
     lacks: str = ""
     generated: bool = False
     decided: str = ""
     provisional: str = ""
+    printed: Printed | None = None
+    note: str = ""
+
+    @property
+    def methods(self) -> list[str]:
+        return [self.method] if isinstance(self.method, str) else self.method
 
 
 @dataclass(frozen=True)
@@ -69,23 +81,59 @@ class Judged:
 
 
 @cache
-def known_claims(path: Path = PATH) -> tuple[Claim, ...]:
-    """Read the claims; a file that is wrong is a UserError."""
-    try:
-        return tuple(Claim(**entry) for entry in yaml.safe_load(path.read_text(encoding="utf-8")))
-    except (OSError, TypeError, yaml.YAMLError) as error:
-        raise UserError(f"{path}: {error}") from None
+def known_claims(*paths: Path) -> tuple[Claim, ...]:
+    """Read the claims, of this folder if no file is named; a wrong file is a UserError."""
+    claims = []
+    for path in paths or PATHS:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8"))
+            claims += [_read(entry) for entry in content]
+        except (OSError, TypeError, AttributeError, yaml.YAMLError) as error:
+            raise UserError(f"{path}: {error}") from None
+    return tuple(claims)
+
+
+def _read(entry: dict[str, Any]) -> Claim:
+    printed = entry.get("printed")
+    return Claim(**entry | {"printed": None if printed is None else Printed(**printed)})
+
+
+@dataclass(frozen=True)
+class _OnTable:
+    """A claim on one table: what is to be answered, or why it cannot be, and further words."""
+
+    claim: Claim
+    heading: str
+    question: Gap | Ratio | None
+    words: str = ""
+    is_testable: bool = True
 
 
 def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> list[Judged]:
-    """Return a verdict for each claim on each table that can decide it, or why none can."""
+    """Return a verdict for each claim on each table that can decide it, or why none can.
+
+    All verdicts hold together, 95 times in 100: their intervals are simultaneous.
+    """
     compared = tables(records)
-    judgements = []
+    each: list[_OnTable] = []
     for claim in known_claims() if known is None else known:
-        fit = [t for t in compared if _is_of(claim, t)]
-        each = [judged for table in fit if (judged := _on(claim, table)) is not None]
-        judgements += each or [Judged(claim, "not testable here", "", _needs(claim))]
-    return judgements
+        fit = [(i, t) for i, t in enumerate(compared) if _is_of(claim, t)]
+        of_claim = [one for i, table in fit if (one := _on(claim, table, i)) is not None]
+        each += of_claim or [_OnTable(claim, "", None, _needs(claim), is_testable=False)]
+    testable = [one.question for one in each if one.question is not None and one.is_testable]
+    answered = iter(answers(testable))
+    return [_judged(one, answered) for one in each]
+
+
+def _judged(one: _OnTable, answered: Iterator[tuple[Answer, str]]) -> Judged:
+    verdict: Verdict = "undecided" if one.is_testable else "not testable here"
+    numbers = ""
+    if one.question is not None and one.is_testable:
+        verdict, numbers = next(answered)
+    elif one.question is not None:
+        numbers = answers([one.question])[0][1]
+    said = [one.claim.provisional if one.question is not None else "", numbers, one.words]
+    return Judged(one.claim, verdict, one.heading, "; ".join(part for part in said if part))
 
 
 def _is_of(claim: Claim, table: Table) -> bool:
@@ -98,136 +146,135 @@ def _is_of(claim: Claim, table: Table) -> bool:
 def _needs(claim: Claim) -> str:
     if claim.lacks:
         return claim.lacks
-    rows = " and ".join([claim.method, *claim.above])
+    rows = " and ".join([*claim.methods, *claim.above])
     data = {None: "", "all": " on complete training sets"}.get(
         claim.train if isinstance(claim.train, str) else None, ""
     )
     if isinstance(claim.train, int):
-        data = f" on at most {claim.train:,} training rows"
+        data = f" on {claim.train:,} training rows"
     if claim.more_on:
         data += f", of {', '.join(claim.more_on)} and of {', '.join(claim.than_on)}"
     data += f", of {', '.join(claim.tasks)}" if claim.tasks else ""
+    data += f", of any of {', '.join(claim.among)}" if claim.among else ""
     options = f" with {', '.join(claim.options)}" if claim.options else ""
     model = f" on {claim.model}" if claim.model else ""
     return f"needs records of {rows}{options}{model}{data}"
 
 
-def _on(claim: Claim, table: Table) -> Judged | None:
-    mine = _row(table, claim.method, claim.options)
-    others = [r for name in claim.above if (r := _row(table, name, claim.options)) is not None]
-    if mine is None or not others or (table.conditions.source == "embedded") != claim.generated:
+def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
+    mine, others = (
+        [r for name in rows if (r := _row(table, name, claim.options)) is not None]
+        for rows in (claim.methods, claim.above)
+    )
+    every = len(mine) == len(claim.methods) and len(others) == len(claim.above)
+    if not every or (table.conditions.source == "embedded") != claim.generated:
         return None
-    tasks = [t for t in table.tasks if _fits(claim, mine, t)]
-    tasks = [t for t in tasks if t in mine.cells and all(t in r.cells for r in others)]
+    tasks = [t for t in table.tasks if all(_fits(claim, r, t) for r in [*mine, *others])]
     if claim.more_on and not (set(tasks) & set(claim.more_on) and set(tasks) & set(claim.than_on)):
         return None
-    if claim.tasks:
-        tasks = [t for t in tasks if t in claim.tasks]
-    if not tasks or len(tasks) < len(claim.tasks) or len(claim.above) > len(others):
+    if wanted := claim.tasks or claim.among:
+        tasks = [t for t in tasks if t in wanted]
+    if not tasks or len(tasks) < len(claim.tasks):
         return None
-    other = max(others, key=lambda r: fmean(r.cells[t].mean or 0 for t in tasks))
+    one = _best(mine, tasks)
+    other = _best_of_each(others, tasks) if claim.for_each_task else _best(others, tasks)
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
-    if claim.seconds_at_most is not None:
-        most, cost = claim.seconds_at_most, ("training_seconds", "training seconds")
-        verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
-    elif claim.memory_at_most is not None:
-        most, cost = claim.memory_at_most, ("peak_bytes", "peak memory")
-        verdict, numbers = _by_cost(cost, most, mine, other, tasks, table)
-    else:
-        verdict, numbers = _by_score(claim, mine, other, tasks, table)
-    if claim.provisional:
-        return Judged(claim, "not testable here", heading, f"{claim.provisional}; {numbers}")
-    return Judged(claim, verdict, heading, numbers)
+    question, words, is_testable = _question(claim, one, other, tasks, table, place)
+    return _OnTable(claim, heading, question, words, is_testable and not claim.provisional)
+
+
+def _best(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+    return max(rows, key=lambda r: fmean(r.cells[t].mean or 0 for t in tasks))
+
+
+def _best_of_each(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+    """Return a row that has on each task the cell of the row which is best there."""
+    cells = {t: max((r.cells[t] for r in rows), key=lambda c: c.mean or 0) for t in tasks}
+    name = f"the best of {', '.join(r.method for r in rows)} on each task"
+    return replace(rows[0], method=name, cells=cells)
 
 
 def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
-    """Return the row of a method alone, of several the first with every option.
+    """Return the row of a name, of several the first with every option of its methods.
 
-    One that comes another way is named with it: `full after mnli`.
+    The name is that of its methods alone; one of another optimizer, or that comes another way, is
+    named with it: `full, super_adam`, `full after mnli`.
     """
     for row in table.rows:
-        if "+".join(row.names) + row.way != name:
-            continue
         records = [p.record for cell in row.cells.values() for p in cell.points if p.record]
-        given = {f"{k}={v}" for m in records[0].config["method"] for k, v in m.items()}
-        if set(options) <= given:
+        if not records or row_name(records[0]) != name:
+            continue
+        given = {f"{m['name']}.{k}={v}" for m in records[0].config["method"] for k, v in m.items()}
+        if {option for option in options if option.partition(".")[0] in row.names} <= given:
             return row
     return None
 
 
 def _fits(claim: Claim, row: Row, task: str) -> bool:
-    """Say whether a task's training set is as complete, or as small, as the claim asks."""
-    if claim.train is None or task not in row.cells:
-        return True
-    for point in row.cells[task].points:
+    """Say whether a row has the task, on the complete training set or as many rows as asked."""
+    if task not in row.cells:
+        return False
+    for point in row.cells[task].points if claim.train is not None else ():
         split = {} if point.record is None else point.record.data["splits"].get("train", {})
-        complete = split.get("complete") is not False
-        if isinstance(claim.train, int) and split.get("rows", 0) > claim.train:
+        if isinstance(claim.train, int) and split.get("rows", claim.train) != claim.train:
             return False
-        if claim.train == "all" and not complete:
+        if claim.train == "all" and split.get("complete") is False:
             return False
     return True
 
 
-def _by_score(
-    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table
-) -> tuple[Verdict, str]:
-    needed = claim.points or 0.0
-    gap = _difference(claim, mine, other, tasks, table)
+def _question(
+    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
+) -> tuple[Gap | Ratio | None, str, bool]:
+    """Return what is to be answered, what is said with it, and whether it can be tested here.
+
+    A unit whose sign may be flipped is a table, by its place, and what it is within it.
+    """
+    cost = {"training_seconds": claim.seconds_at_most, "peak_bytes": claim.memory_at_most}
+    for name, most in cost.items():
+        if most is not None:
+            return _cost(name, most, mine, other, tasks, table, place)
+    gap = _gap(claim, mine, other, tasks, table, place)
     if gap is None:
-        return "undecided", "no seed is finished for both"
-    numbers = f"{mine.method} − {other.method}: {points(gap.mean)} points, {_seeds(gap)}"
-    numbers += f"; needed {points(needed / 100)}" + (f" ({claim.decided})" if claim.decided else "")
-    if claim.share_at_most is not None and mine.trainable_share_without_head is not None:
-        share = mine.trainable_share_without_head
-        numbers += f"; trains {share:.2g} % without head, at most {claim.share_at_most:g} needed"
-        if share > claim.share_at_most:
-            return "not testable here", numbers
-    if gap.interval is None:
-        return "undecided", f"{numbers}; too few seeds for an interval ({FEWEST} are needed)"
-    low, high = gap.interval
-    # A sentence that says "above", with 0 needed, is not supported by no difference at all.
-    reached = 100 * low > needed if needed == 0 else 100 * low >= needed
-    missed = 100 * high < needed
-    return ("supported" if reached else "contradicted" if missed else "undecided"), numbers
+        return None, "no seed is finished for both", True
+    share = mine.trainable_share_without_head
+    if claim.share_at_most is None or share is None:
+        return gap, "", True
+    words = f"trains {share:.2g} % without head, at most {claim.share_at_most:g} needed"
+    return gap, words, share <= claim.share_at_most
 
 
-def _seeds(gap: Difference) -> str:
-    interval = gap.interval
-    shown = "" if interval is None else f" [{points(interval[0])}, {points(interval[1])}]"
-    return f"{gap.pairs} pairs{shown}"
-
-
-def _difference(
-    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table
-) -> Difference | None:
-    """Return the difference of averages over the tasks by seed, or of two groups of tasks."""
-    if not claim.more_on and list(tasks) == list(table.tasks):
-        return difference(mine, other, columns(table)[-1], table)
-    groups = [[t for t in tasks if not claim.more_on or t in claim.more_on]]
-    groups += [[t for t in tasks if t in claim.than_on]] if claim.more_on else []
-    shared = [set(shared_seeds(mine, other, t, table.tasks)) for group in groups for t in group]
-    seeds = sorted(set.intersection(*shared)) if shared else []
-    if not seeds:
+def _gap(
+    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
+) -> Gap | None:
+    """Return the differences on the tasks, or by seed those of two groups of tasks."""
+    more = [t for t in tasks if not claim.more_on or t in claim.more_on]
+    than = [t for t in tasks if claim.more_on and t in claim.than_on]
+    seeds = seeds_of(mine, other, [*more, *than])
+    first, second = apart_on(mine, other, more, table), apart_on(mine, other, than, table)
+    if not seeds or first is None:
         return None
-    sides = [
-        np.mean(
-            [[r.cells[t].by_seed[s] for s in seeds] for t in groups[0]], axis=0
-        ) - (np.mean([[r.cells[t].by_seed[s] for s in seeds] for t in groups[1]], axis=0)
-             if len(groups) > 1 else 0.0)
-        for r in (mine, other)
-    ]  # fmt: skip
-    return compare(list(sides[0]), list(sides[1]))
+    units = dict(first.by_unit)
+    if second is not None:
+        gaps = [dict(zip(one.seeds, one.by_seed, strict=True)) for one in (first, second)]
+        units = {seed: float(gaps[0][seed] - gaps[1][seed]) for seed in seeds}
+    return Gap(
+        rows=f"{mine.method} − {other.method}",
+        values={(place, unit): value for unit, value in units.items()},
+        seeds=len(seeds),
+        needed=(claim.points or 0.0) / 100,
+        why=claim.decided,
+    )
 
 
-def _by_cost(
-    cost: tuple[str, str], most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table
-) -> tuple[Verdict, str]:
-    """Decide by the ratio of a record's field, given with its name in words, of finished runs."""
-    name, words = cost
+def _cost(
+    name: str, most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
+) -> tuple[Ratio | None, str, bool]:
+    """Return the ratios of a record's field over pairs of finished runs."""
+    words = {"training_seconds": "training seconds", "peak_bytes": "peak memory"}[name]
     if len(table.devices) > 1:
-        return "not testable here", "the runs' devices, threads, sharing or speed settings differ"
-    ratios = []
+        return None, "the runs' devices, threads, sharing or speed settings differ", False
+    ratios: dict[Hashable, float] = {}
     # Sets of sentence vectors share one training, and so one cost.
     for task in tasks[:1] if table.conditions.vectors else tasks:
         pair = [
@@ -237,14 +284,7 @@ def _by_cost(
         for seed in sorted(set(pair[0]) & set(pair[1])):
             one, two = (getattr(side[seed], name, None) for side in pair)
             if one and two:
-                ratios.append(one / two)
+                ratios[place, (task, seed)] = one / two
     if not ratios:
-        return "undecided", f"no pair of runs with {words}"
-    interval = median_interval(ratios)
-    shown = "" if interval is None else f" [{interval[0]:.2f}, {interval[1]:.2f}]"
-    numbers = f"median ratio of {words} {median(ratios):.2f}{shown} over {len(ratios)} pairs of"
-    numbers += f" runs ({min(ratios):.2f} to {max(ratios):.2f}); at most {most:g} needed"
-    if interval is None:
-        return "undecided", f"{numbers}; too few pairs for an interval"
-    supported, contradicted = interval[1] <= most, interval[0] > most
-    return "supported" if supported else "contradicted" if contradicted else "undecided", numbers
+        return None, f"no pair of runs with {words}", True
+    return Ratio(words, ratios, most), "", True

@@ -148,6 +148,8 @@ def _differ(record: Record, score: Score) -> str | None:
         return "GLUE's test server"
     if score.split.startswith("dev half"):
         return "half of dev"
+    if score.split.startswith("unknown"):
+        return "an unknown split"
     if record.data["source"] == "embedded":
         return "embedded data"
     splits = record.data["splits"]

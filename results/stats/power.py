@@ -7,8 +7,8 @@ from statistics import fmean, variance
 
 from results.printable import printable
 from results.record import Record
-from results.stats.compare import BASELINE, baseline, columns, shared_seeds
 from results.stats.detectable import detectable_difference
+from results.stats.pairing import BASELINE, baseline, columns, shared_seeds
 from results.tables.collect import Row, Table, tables
 
 SEEDS = (3, 5, 6, 8, 10, 20)
@@ -28,9 +28,9 @@ def power(records: Sequence[Record]) -> str:
             " differences is unknown\n"
         )
     lead = (
-        "The smallest difference in points that n seeds find four times in five: exact sign-flip"
-        " test below .05, after Holm's correction where a table has several comparisons, and 95 %"
-        " BCa interval.\n"
+        "The smallest difference in points that n seeds find four times in five: p below .05 by the"
+        " test of flipped signs (max-T over all comparisons of a table, or alone), and 95 % BCa"
+        " interval.\n"
     )
     return "\n".join([lead, *(text for text in texts if text)])
 
@@ -39,7 +39,7 @@ def _of_table(table: Table) -> str:
     base, choice = baseline(table)
     if base is None:
         return ""
-    family = _comparisons(table, base)
+    rows, family = _comparisons(table, base)
     lines = []
     for task in table.tasks:
         scores = {row.method: row.cells[task].by_seed for row in table.rows if task in row.cells}
@@ -49,27 +49,28 @@ def _of_table(table: Table) -> str:
         lines += [
             f"{printable(task)}: sd of a seed's difference {100 * sd:.2f} points"
             f" ({methods} methods)",
-            f"  alone             {_detected(sd, 1)}",
+            f"  alone             {_detected(sd, 1, 1)}",
         ]
         if family > 1:
-            lines.append(f"  among {f'{family} shown':12}{_detected(sd, family)}")
+            lines.append(f"  among {f'{family} shown':12}{_detected(sd, rows, len(table.tasks))}")
     lines = [choice, *lines] if choice and lines else lines
     return "\n".join([printable(table.conditions.heading()), "", *lines, ""]) if lines else ""
 
 
-def _comparisons(table: Table, base: Row) -> int:
-    """Return how many comparisons a table corrects for."""
-    return sum(
-        len(shared_seeds(row, base, column, table.tasks)) > 1
+def _comparisons(table: Table, base: Row) -> tuple[int, int]:
+    """Return how many rows are compared with the baseline, and how many comparisons that makes."""
+    compared = [
+        row.method
         for row in table.rows
         for column in columns(table)
-        if row is not base
-    )
+        if row is not base and len(shared_seeds(row, base, column, table.tasks)) > 1
+    ]
+    return len(set(compared)), len(compared)
 
 
-def _detected(sd: float, comparisons: int) -> str:
+def _detected(sd: float, rows: int, tasks: int) -> str:
     """Return what each number of seeds finds; `none` where no difference could be claimed."""
-    each = [(n, detectable_difference(100 * sd, n, comparisons)) for n in SEEDS]
+    each = [(n, detectable_difference(100 * sd, n, rows, tasks)) for n in SEEDS]
     return "  ".join(f"{n}: {'none' if value is None else f'{value:.1f}'}" for n, value in each)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any
 from zlib import crc32
 
 import numpy as np
@@ -32,9 +31,27 @@ def resampled_scores(record: Record, draws: int = 1000) -> Floats | None:
     Draws depend on the task's name and the split's size alone, so that runs on one split are
     paired. None where a record lacks predictions or a metric is not one of METRICS.
     """
+    splits = scored_splits(record)
+    by_split = []
+    for split, names, predictions, gold in splits or ():
+        seed, at_once = crc32(f"{record.task} {split}".encode()), max(1, BLOCK // len(gold))
+        parts = []
+        for block, begin in enumerate(range(0, draws, at_once)):
+            counts = example_draws(len(gold), min(at_once, draws - begin), seed, block)
+            each = [METRICS[n](predictions, gold, counts, positive_label(record)) for n in names]
+            parts.append(np.mean(each, axis=0))
+        by_split.append(np.concatenate(parts))
+    return np.asarray(np.mean(by_split, axis=0), np.float64) if by_split else None
+
+
+def scored_splits(record: Record) -> list[tuple[str, list[str], Floats, Floats]] | None:
+    """Return the splits that a record's score is of: name, metrics, predictions, gold labels.
+
+    None where a record lacks predictions or a metric is not one of METRICS.
+    """
     task = record.config.get("task")
     task = task if isinstance(task, dict) else {}
-    by_split = []
+    splits = []
     for split, scores in record.scores.items():
         if split in task.get("diagnostics", {}) or split in task.get("further", {}):
             continue
@@ -44,17 +61,14 @@ def resampled_scores(record: Record, draws: int = 1000) -> Floats | None:
         if not whole or any(name not in METRICS for name in scores):
             return None
         one, other = np.asarray(predictions, np.float64), np.asarray(gold, np.float64)
-        seed, at_once = crc32(f"{record.task} {split}".encode()), max(1, BLOCK // len(gold))
-        parts = []
-        for block, begin in enumerate(range(0, draws, at_once)):
-            counts = example_draws(len(gold), min(at_once, draws - begin), seed, block)
-            each = [METRICS[name](one, other, counts, _positive(task)) for name in scores]
-            parts.append(np.mean(each, axis=0))
-        by_split.append(np.concatenate(parts))
-    return np.asarray(np.mean(by_split, axis=0), np.float64) if by_split else None
+        splits.append((split, list(scores), one, other))
+    return splits
 
 
-def _positive(task: dict[str, Any]) -> int:
+def positive_label(record: Record) -> int:
+    """Return the place of the label that F1 is of."""
+    task = record.config.get("task")
+    task = task if isinstance(task, dict) else {}
     labels, positive = task.get("labels") or [], task.get("positive_label")
     return labels.index(positive) if positive in labels else 1
 

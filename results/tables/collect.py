@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -13,13 +12,9 @@ from statistics import fmean, stdev
 from results.errors import UserError
 from results.record import Record
 from results.run_list import ListedRun, RunList
-from results.tables.conditions import Conditions, conditions, drawn, makes_vectors
+from results.tables.columns import by_column, columns_of, rank
+from results.tables.conditions import Conditions, conditions
 from results.tables.labels import arm_of, labels, way
-
-TASK_ORDER = (
-    *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
-    *("STS12", "STS13", "STS14", "STS15", "STS16", "STS-B", "SICK-R"),
-)
 
 
 @dataclass(frozen=True)
@@ -132,192 +127,35 @@ def tables(records: Iterable[Record], listed: RunList | None = None) -> list[Tab
 
     With a board's list, only its runs are shown, in its order; those without a record count too.
     """
+    shown = [r for r in records if listed is None or r.run in listed.by_run]
     groups: dict[Conditions, list[Record]] = defaultdict(list)
-    for record in records:
-        if listed is None or record.run in listed.by_run:
-            groups[conditions(record)] += _by_column(record)
+    for key, record in zip(conditions(shown), shown, strict=True):
+        groups[key] += by_column(record)
     return [
         _table(key, groups[key], listed)
         for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
     ]
 
 
-def _by_column(record: Record) -> list[Record]:
-    """Return a record for each column that a run has a place in."""
-    if makes_vectors(record):
-        return _by_set(record)
-    return _by_task(record) or _with_further_apart(record)
-
-
-def _by_task(record: Record) -> list[Record]:
-    """Return a mixture's record as one for each task; each bears its share of the time.
-
-    Of any other record there is none.
-    """
-    of_run = record.config.get("task") or {}
-    definitions = (of_run.get("mixture") or {}).get("tasks", {})
-    parts = {t: facts for t, facts in record.data.get("parts", {}).items() if t in definitions}
-    splits, seconds = record.data["splits"], record.training_seconds
-    each = []
-    for task, train in parts.items():
-        definition = definitions[task]
-        names = {n: n.partition("/")[2] for n in splits if n.partition("/")[0] == task}
-        scores = {names[n]: metrics for n, metrics in record.scores.items() if n in names}
-        own = {k: m for k, m in scores.items() if k not in definition.get("diagnostics", {}) and m}
-        means = [fmean(metrics.values()) for metrics in own.values()]
-        each.append(
-            dataclasses.replace(
-                record,
-                task=task,
-                score=fmean(means) if means else None,
-                scores=scores,
-                predictions={names[n]: p for n, p in record.predictions.items() if n in names},
-                config={**record.config, "task": definition},
-                data={
-                    **record.data,
-                    "splits": {"train": train, **{own: splits[n] for n, own in names.items()}},
-                },
-                train_seconds=None if seconds is None else seconds / len(parts),
-                preparation_seconds=None,
-            )
-        )
-    return each
-
-
-def _with_further_apart(record: Record) -> list[Record]:
-    """Return a record, and one for each set of another task that it reported at no further cost."""
-    task = record.config.get("task")
-    sets = task.get("further", {}) if isinstance(task, dict) else {}
-    if not sets:
-        return [record]
-    splits = record.data["splits"]
-    parts = [
-        dataclasses.replace(
-            record,
-            scores={k: v for k, v in record.scores.items() if k not in sets},
-            data={**record.data, "splits": {k: v for k, v in splits.items() if k not in sets}},
-        )
-    ]
-    for name in (name for name in sets if record.scores.get(name)):
-        column = f"{name} by {record.task}"
-        parts.append(
-            dataclasses.replace(
-                record,
-                task=column,
-                score=fmean(record.scores[name].values()),
-                scores={name: record.scores[name]},
-                config={**record.config, "task": {**sets[name]["definition"], "name": column}},
-                data={
-                    **record.data,
-                    "splits": {k: v for k, v in splits.items() if k in ("train", name)},
-                },
-                train_seconds=0.0,
-                preparation_seconds=None,
-            )
-        )
-    return parts
-
-
-def _by_set(record: Record) -> list[Record]:
-    """Return a record of sentence vectors as one for each set; each bears its share of the time."""
-    sets = [name for name in record.data["splits"] if name not in ("train", "selection")]
-    seconds = record.training_seconds
-    text = record.data.get("text")
-    if text is not None:  # of which data.train_size may have drawn a part
-        drawn = record.data["splits"].get("train", {}).get("rows", text["rows"])
-        text = {**text, "rows": drawn}
-    parts = []
-    for name in sets:
-        values = list(record.scores.get(name, {}).values())
-        parts.append(
-            dataclasses.replace(
-                record,
-                task=name,
-                score=fmean(values) if values else None,
-                scores={name: record.scores[name]} if name in record.scores else {},
-                data={
-                    **record.data,
-                    "splits": {name: record.data["splits"][name]},
-                    "text": text,
-                },
-                train_seconds=None if seconds is None else seconds / len(sets),
-                preparation_seconds=None,
-            )
-        )
-    return parts
-
-
-def _column(record: Record) -> tuple[str, str]:
-    """Return the task, and what tells its data apart: contents of the splits."""
-    hashes = {name: facts["sha256"] for name, facts in record.data["splits"].items()}
-    if _has_more_rows(record):
-        hashes["train"] = record.config["control"]["train"]
-    return record.task, " ".join(f"{name}:{sha256}" for name, sha256 in sorted(hashes.items()))
-
-
-def _columns(records: Sequence[Record]) -> dict[tuple[str, str], tuple[str, str]]:
-    """Return the column of each run and task.
-
-    An arm stands in that of the task which it is an arm of, where there is one of its report.
-    """
-    own = {(r.run, r.task): _column(r) for r in records}
-    same: dict[tuple[str | None, str], set[tuple[str, str]]] = defaultdict(set)
-    for r in records:
-        if arm_of(r) is None:
-            same[r.task, _reported(r)].add(own[r.run, r.task])
-    for r in records:
-        if len(of_arm := same.get((arm_of(r), _reported(r)), set())) == 1:
-            [own[r.run, r.task]] = of_arm
-    return own
-
-
-def _reported(record: Record) -> str:
-    splits = record.data["splits"].items()
-    return " ".join(f"{name}:{facts['sha256']}" for name, facts in sorted(splits) if name not in
-                    ("train", "selection"))  # fmt: skip
-
-
-def _has_more_rows(record: Record) -> bool:
-    """Say whether a run had as many rows as a chain has; it is compared with those that had not."""
-    return (record.config.get("control") or {}).get("equal") == "data"
-
-
 def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -> Table:
-    # Two columns of one task (different subsets) never share a column: the later ones are numbered.
-    column_of = _columns(records)
-    columns = sorted({*column_of.values()}, key=lambda c: (_rank(c[0]), c))
-    names: dict[tuple[str, str], str] = {}
-    for column in columns:
-        same = sum(1 for c in names if c[0] == column[0])
-        names[column] = column[0] if not same else f"{column[0]}#{same + 1}"
-    marks: dict[str, str] = {}
-    for record in records:
-        rows = {n: f["rows"] for n, f in record.data["splits"].items()}
-        partial = [n for n, f in record.data["splits"].items() if f.get("complete") is False]
-        if partial and key.source != "embedded" and not _has_more_rows(record):
-            listing = ", ".join(f"{n} {rows[n]:,}{drawn(record, n)}" for n in rows)
-            name = names[
-                column_of[record.run, record.task]
-            ]  # one draw, whether or not each of its records says it
-            marks[name] = max(marks.get(name, ""), f"subset: {listing}", key=len)
+    columns = columns_of(records)
     by_run = listed.by_run if listed else {}
     labelled = labels(records, {run: str(one.row) for run, one in by_run.items()})
     by_row: dict[str, dict[str, list[Record]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
-        by_row[labelled[record.run]][names[column_of[record.run, record.task]]].append(record)
+        by_row[labelled[record.run]][columns.name_of[record.run, record.task]].append(record)
     places = {labelled[r.run]: by_run[r.run].row for r in records if r.run in by_run}
     unseen = [] if listed is None else _unseen(listed, {_typed(r) for r in records})
-    for task in unseen:
-        names[task, ""] = task
+    names = {*columns.name_of.values(), *unseen}
     table_rows = [
         _row(label, by_row[label], listed.rows[places[label]] if listed else [])
         for label in sorted(by_row, key=lambda n: (_method_rank(n), places.get(n, 0), n))
     ]
     return Table(
         key,
-        tuple(sorted(names.values(), key=lambda n: _rank(n.partition("#")[0]))),
+        tuple(sorted(names, key=lambda n: (rank(n.partition("#")[0]), n))),
         tuple(table_rows),
-        dict(sorted(marks.items())),
+        dict(sorted(columns.marks.items())),
         tuple(sorted({device(r) for r in records if r.environment.get("device")})),
     )
 
@@ -325,10 +163,6 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
 def _unseen(listed: RunList, seen: set[str]) -> list[str]:
     """Return the tasks that a board asks for and of which no run has a record."""
     return [task for task in dict.fromkeys(one.task for one in listed.runs) if task not in seen]
-
-
-def _rank(task: str) -> tuple[int, str]:
-    return (TASK_ORDER.index(task) if task in TASK_ORDER else len(TASK_ORDER), task)
 
 
 def _method_rank(label: str) -> int:

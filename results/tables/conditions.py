@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
 
 from results.errors import UserError
 from results.record import Record
+from results.tables.leaves import HASH, apart, effective
 
 UNSAID = "2"  # the version of all records that do not say theirs
+CPU = "cpu"  # a device that headings do not name
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What must be equal for two scores to stand in one table; the order is that of the heading."""
+    """What must be equal for two scores to stand in one table; the order is that of the heading.
+
+    `settings` are all leaves of model, budget and protocol that can change a score, and hashes of
+    the files. `device` is the kind of device: cpu, cuda or mps. `beside` says in words what of the
+    settings tells this table from another of the same heading.
+    """
 
     source: str
     model: str
     weights: str
     budget: str
     precision: str
+    device: str
     protocol: str
-    selection: str
     vectors: bool  # cosines of sentence vectors, not labels or scores that were trained on
     masked: bool  # predictions of masked tokens, not answers to texts
     harness: str  # version of the loop, the batches and the metrics
+    settings: tuple[tuple[str, str], ...] = ()
+    beside: str = field(default="", compare=False)
 
     @property
     def data(self) -> str:
@@ -38,14 +47,40 @@ class Conditions:
         what = "sentence vectors, Spearman · " if self.vectors else ""
         what += "masked tokens, accuracy · " if self.masked else ""
         return (
-            f"{self.model} · {what}{self.data} · budget {self.budget} · {self.precision} · protocol"
-            f" {self.protocol}" + ("" if self.harness == UNSAID else f" · harness {self.harness}")
+            f"{self.model} · {what}{self.data} · budget {self.budget} · {self.precision}"
+            + ("" if self.device == CPU else f" · {self.device}")
+            + f" · protocol {self.protocol}"
+            + ("" if self.harness == UNSAID else f" · harness {self.harness}")
+            + (f" · {self.beside}" if self.beside else "")
         )
 
+    def leaves(self) -> dict[str, str]:
+        """Return what a heading may pass over."""
+        return {"weights.sha256": self.weights[:HASH], **dict(self.settings)}
 
-def conditions(record: Record) -> Conditions:
-    """Return what a record must share with another to be compared with it."""
-    budget, control = record.config["budget"], record.config.get("control") or {}
+
+def conditions(records: Sequence[Record]) -> list[Conditions]:
+    """Return what each record must share with another to be compared with it.
+
+    A run that failed before it knew its device is one of the device that all others of its
+    conditions have, else of a CPU. Equal headings of unlike conditions say what differs.
+    """
+    each = [_conditions(record) for record in records]
+    devices: dict[Conditions, set[str]] = defaultdict(set)
+    for one in each:
+        devices[replace(one, device="")] |= {one.device} - {""}
+    for i, one in enumerate(each):
+        if not one.device:
+            known = devices[one]
+            each[i] = replace(one, device=known.pop() if len(known) == 1 else CPU)
+            devices[one] = {each[i].device}
+    with_words = _set_apart(each)
+    return [with_words[one] for one in each]
+
+
+def _conditions(record: Record) -> Conditions:
+    config = record.config
+    budget, control = config["budget"], config.get("control") or {}
     if control.get("equal") == "updates":  # it is compared with runs of the budget without
         budget = {**budget, "steps": control["steps"]}
     return Conditions(
@@ -53,13 +88,52 @@ def conditions(record: Record) -> Conditions:
         model=record.model,
         weights=record.weights["sha256"],
         budget=describe_budget(budget),
-        precision=record.config["precision"],
+        precision=config["precision"],
+        device=device_class(record),
         protocol=record.protocol,
-        selection=str(record.config["protocol"].get("fraction")),
         vectors=makes_vectors(record),
         masked=predicts_tokens(record),
         harness=harness(record),
+        settings=tuple(sorted(_settings(record, budget).items())),
     )
+
+
+def _settings(record: Record, budget: dict[str, object]) -> dict[str, str]:
+    config, weights = record.config, record.weights
+    model = config["model"]
+    if isinstance(untrained := model.get("untrained"), list):
+        model = {**model, "untrained": sorted(map(str, untrained))}
+    kept = effective(model, "model") | effective(config["protocol"], "protocol")
+    kept |= effective(budget, "budget")
+    if budget["steps"] is not None:
+        kept.pop("budget.epochs", None)  # a budget of steps does not use it
+    if record.protocol == "final":
+        kept.pop("budget.evaluate", None)  # when the last weights count, looking changes nothing
+    if files := weights.get("files_sha256"):
+        kept["weights.files_sha256"] = str(files)[:HASH]
+    if weights.get("unused_head") and not predicts_tokens(record):
+        kept["weights.unused_head"] = "drawn"  # once a head of the files was kept
+    return kept
+
+
+def _set_apart(each: Iterable[Conditions]) -> dict[Conditions, Conditions]:
+    """Return each of several conditions with what tells it from others of the same heading."""
+    by_heading: dict[str, list[Conditions]] = defaultdict(list)
+    for one in dict.fromkeys(each):
+        by_heading[one.heading()].append(one)
+    with_words = {}
+    for alike in by_heading.values():
+        for one, differs in zip(alike, apart([one.leaves() for one in alike]), strict=True):
+            words = ", ".join(f"{key}={value}" for key, value in sorted(differs.items()))
+            with_words[one] = replace(one, beside=words)
+    return with_words
+
+
+def device_class(record: Record) -> str:
+    """Return the kind of device that a run was on, or was to be; empty where nothing says it."""
+    known = record.environment.get("device") or record.config.get("device") or "auto"
+    kind = str(known).partition(":")[0]
+    return "" if kind == "auto" else kind
 
 
 def harness(record: Record) -> str:
@@ -120,15 +194,19 @@ def describe_budget(budget: dict[str, object]) -> str:
 
 def refuse_mixed(records: Sequence[Record]) -> None:
     """Raise a UserError that says which records differ in what, unless one table can hold all."""
-    each = [conditions(record) for record in records]
+    each = conditions(records)
     if len(set(each)) < 2:
         return
     lines = []
     for part in fields(Conditions):
         counts = Counter(_shown(part.name, getattr(c, part.name)) for c in each)
-        if len(counts) > 1:
-            listed = "; ".join(f"{value}: {n}" for value, n in sorted(counts.items()))
-            lines.append(f"  {part.name}: {listed}")
+        if len(counts) > 1 and part.name not in ("settings", "beside"):
+            lines.append(_counted(part.name, counts))
+    differ = apart([dict(c.settings) for c in each])
+    budgets = len({c.budget for c in each})
+    for key in differ[0]:
+        if budgets == 1 or key not in _IN_BUDGET:
+            lines.append(_counted(key, Counter(one[key] for one in differ)))
     raise UserError(
         f"{len(records)} records cannot stand in one table; they differ in",
         *lines,
@@ -136,30 +214,57 @@ def refuse_mixed(records: Sequence[Record]) -> None:
     )
 
 
+# What a budget's own words say.
+_IN_BUDGET = {
+    f"budget.{key}"
+    for key in ("name", "epochs", "steps", "batch_size", "max_length", "schedule", "warmup",
+                "buckets", "truncate", "weight_decay", "max_grad_norm", "dropout")
+}  # fmt: skip
+
+
+def _counted(what: str, counts: Counter[str]) -> str:
+    return f"  {what}: " + "; ".join(f"{value}: {n}" for value, n in sorted(counts.items()))
+
+
 def _shown(part: str, value: object) -> str:
     if part == "vectors":
         return "sentence vectors" if value else "labels"
     if part == "masked":
         return "masked tokens" if value else "whole texts"
-    return str(value)[:12] if part == "weights" else str(value)
+    return str(value)[:HASH] if part == "weights" else str(value)
 
 
-CHOICES = ("data", "model", "budget", "precision", "protocol", "task", "method", "seed", "harness")
+CHOICES = (
+    *("data", "model", "budget", "precision", "device", "protocol"),
+    *("task", "method", "seed", "harness"),
+)
 
 
 def only(records: Sequence[Record], choices: Sequence[str]) -> list[Record]:
-    """Return the records of which every KEY=VALUE is true; what is unknown is a UserError."""
-    kept = list(records)
+    """Return the records that have one of the values chosen for each key, as in task=rte,mrpc.
+
+    A key may be given several times. What is unknown is a UserError.
+    """
+    wanted: dict[str, list[str]] = {}
     for choice in choices:
-        key, _, value = choice.partition("=")
-        if key not in CHOICES or not value:
+        key, _, values = choice.partition("=")
+        if key not in CHOICES or not all(values.split(",")):
             raise UserError(
-                f"--only {choice}: needs KEY=VALUE with KEY one of {', '.join(CHOICES)}"
+                f"--only {choice}: needs KEY=VALUE or KEY=VALUE,VALUE with KEY one of"
+                f" {', '.join(CHOICES)}"
             )
-        there = sorted({_choice(record, key) for record in kept})
-        kept = [record for record in kept if _choice(record, key) == value]
-        if not kept:
-            raise UserError(f"--only {choice}: no record; there is {', '.join(there) or 'none'}")
+        wanted[key] = wanted.get(key, []) + values.split(",")
+    kept = list(records)
+    for key, chosen in wanted.items():
+        own = [one.device for one in conditions(kept)] if key == "device" else []
+        own = own or [_choice(record, key) for record in kept]
+        there = sorted(set(own))
+        for value in chosen:
+            if value not in there:
+                raise UserError(
+                    f"--only {key}={value}: no record; there is {', '.join(there) or 'none'}"
+                )
+        kept = [record for record, one in zip(kept, own, strict=True) if one in chosen]
     return kept
 
 

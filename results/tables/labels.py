@@ -3,45 +3,75 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from results.record import Record
+from results.tables.leaves import HASH, leaves
 
 # What a table's heading, its columns or the settings below say already.
 _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "device", "method",
          "optimizer", "lr")  # fmt: skip
 
 
+# Switches that older records do not know, and did not have.
 _ABSENT_IN_OLD = {
     "speed.fast_dropout", "speed.first_token", "speed.onednn", "speed.prefetch",
     "speed.release_memory", "speed.trim_vocabulary",
 }  # fmt: skip
 
 
+_FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # before it was chosen
+
+
+# Contents, named only where nothing else tells two rows apart.
+_CONTENTS = ("text.sha256", "mixed.sha256")
+
+
 def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:
     """Return each run's row. `groups` may say that runs are one row, whatever their settings.
 
-    A setting that only later versions write does not tell a row apart from an older one.
+    A setting that only later versions write does not tell a row apart from an older one, unless it
+    tells later ones apart.
     """
     by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for record in records:
         by_name[row_name(record)][record.run] = dict(_details(record))
     by_run = {}
     for name, details in by_name.items():
-        known = {k for k in _ABSENT_IN_OLD if all(k in d for d in details.values())}
-        for own in details.values():
-            for key in _ABSENT_IN_OLD - known:
-                own.pop(key, None)
+        _fill(details.values())
+        _leave_out_contents(details.values())
         rows: dict[str, list[str]] = defaultdict(list)
         for run, own in details.items():
-            rows[groups.get(run) or repr(own)].append(run)
+            rows[groups.get(run) or repr(sorted(own.items()))].append(run)
         for runs in rows.values():
             mine = _shared([details[run] for run in runs])
             apart = {k: v for k, v in mine.items() if any(o.get(k) != v for o in details.values())}
             shown = ", ".join(f"{k}={v}" for k, v in apart.items())
             by_run.update(dict.fromkeys(runs, f"{name} ({shown})" if shown else name))
     return by_run
+
+
+def _fill(details: Collection[dict[str, str]]) -> None:
+    """Make the switches that some records do not know equal for all, or false for these."""
+    for key in sorted(_ABSENT_IN_OLD):
+        values = {own.get(key, "") for own in details}
+        for own in details if "" in values else ():
+            if len(values) == 2:
+                own.pop(key, None)
+            elif len(values) > 2:
+                own.setdefault(key, "False")
+
+
+def _leave_out_contents(details: Collection[dict[str, str]]) -> None:
+    """Leave out the hashes of contents where equal settings had equal contents."""
+    for key in _CONTENTS:
+        seen: dict[str, set[str]] = defaultdict(set)
+        for own in details:
+            rest = {k: v for k, v in own.items() if k not in _CONTENTS}
+            seen[repr(sorted(rest.items()))].add(own.get(key, ""))
+        if all(len(contents) == 1 for contents in seen.values()):
+            for own in details:
+                own.pop(key, None)
 
 
 def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
@@ -51,7 +81,7 @@ def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
 
 def row_name(record: Record) -> str:
     """Return a record's methods, its optimizer where it is not AdamW, and its way there."""
-    optimizer = record.config.get("optimizer", {}).get("name", "adamw")
+    optimizer = record.config.get("optimizer", _FIRST_OPTIMIZER).get("name", "adamw")
     name = "+".join(record.methods)
     return name + ("" if optimizer == "adamw" else f", {optimizer}") + way(record)
 
@@ -95,13 +125,14 @@ def _chain(record: Record) -> list[dict[str, str]]:
 
 
 def _details(record: Record) -> Iterator[tuple[str, str]]:
-    yield "lr", f"{record.config['lr']:g}"
+    short = f"{record.config['lr']:g}"
+    yield "lr", short if float(short) == record.config["lr"] else str(record.config["lr"])
     alone = len(record.config["method"]) == 1
     for method in record.config["method"]:
         for key, value in method.items():
             if key != "name":
                 yield key if alone else f"{method['name']}.{key}", str(value)
-    for key, value in record.config.get("optimizer", {}).items():
+    for key, value in record.config.get("optimizer", _FIRST_OPTIMIZER).items():
         if key != "name":
             yield f"optimizer.{key}", str(value)
     if chain := _chain(record):
@@ -109,14 +140,9 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     text = record.data.get("text")
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
+        yield "text.sha256", str(text.get("sha256"))[:HASH]
+    if "mixed" in record.data:
+        yield "mixed.sha256", record.data["mixed"][:HASH]
     for key, value in record.config.items():
         if key not in _SAID and key not in ("start", "control"):
-            yield from _leaves(value, key)
-
-
-def _leaves(value: Any, key: str) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        for part, inner in value.items():
-            yield from _leaves(inner, f"{key}.{part}")
-    else:
-        yield key, str(value)
+            yield from ((leaf, str(own)) for leaf, own in leaves(value, key))

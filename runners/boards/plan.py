@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Annotated
 
 from hydra._internal.utils import get_args_parser
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from results import record as records
 from results.errors import UserError
-from results.run_list import ListedRun, RunList
+from results.run_list import ListedRun, RunList, is_within
 from results.tables.trials import best_rate, trial_score
 from runners.boards.planned import Planned, Planner, Slot, with_stages
 from runners.config.acts import BOARD_KEYS, CHAIN_KEYS, Acts, Sweep
@@ -101,7 +101,8 @@ class Search(Section):
 class Board(Section):
     """Every method on every task with every seed, under common settings.
 
-    With a `search`, each row's rate on each task is the one that its search found best.
+    With a `search`, each row's rate on each task is the one that its search found best. `records`
+    is a folder in the project of which the board's pages are made; its runs are written to out=.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -110,6 +111,14 @@ class Board(Section):
     seeds: list[int] = Field(min_length=1)
     set: list[OfARun] = Field(default_factory=list)
     search: Search | None = None
+    records: str | None = None
+
+    @field_validator("records")
+    @classmethod
+    def _lie_in_the_project(cls, folder: str | None) -> str | None:
+        if folder is not None and not is_within(folder):
+            raise ValueError(f"{folder} is no folder in the project, as results/runs is")
+        return folder
 
     @property
     def rows(self) -> list[Entry]:
@@ -260,4 +269,5 @@ def listed(board: Board, runs: Sequence[Planned]) -> RunList:
         board.name,
         tuple(row.typed for row in board.rows),
         tuple(ListedRun(r.slot.row, r.slot.task, r.slot.seed, r.name) for r in runs),
+        board.records,
     )

@@ -73,6 +73,6 @@ def commit() -> dict[str, Any]:
     if top is None or Path(top).resolve() != ROOT.resolve():  # of another project around this one
         return {"commit": None, "dirty": None}
     head = git("rev-parse", "HEAD")
-    kept = [f":!results/{name}" for name in ("runs", "boards", "searches", "embedded")]
+    kept = [f":!results/{name}" for name in ("runs", "h200", "boards", "searches", "embedded")]
     changes = git("status", "--porcelain", "--", ".", *kept)
     return {"commit": head, "dirty": None if changes is None else bool(changes)}

@@ -8,10 +8,14 @@ import numpy as np
 import pytest
 
 from results.record import Record
+from results.run_list import read_list
+from results.tables.collect import tables
+from runners.config.task import Task
 from runners.tasks.metrics import headline
-from tests.conftest import committed_records, configure
+from tests.conftest import ROOT, committed_records, configure
 
 RECORDS = committed_records()
+FOLDERS = ("results/runs", "results/h200")
 # The task's one number that full fine-tuning at seed 42 must reach on real data.
 REACHED = {"mrpc": 0.79, "stsb": 0.80, "cola": 0.24, "rte": 0.54}
 
@@ -21,21 +25,38 @@ def _find(method: str, task: str) -> Record:
     return found
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.run)
-def test_record_is_of_committed_code_and_names_no_machines_path(record: Record) -> None:
-    assert record.status == "finished"
-    assert record.environment["dirty"] is False
-    assert re.fullmatch(r"[0-9a-f]{40}", record.environment["commit"])
-    assert record.data["source"] == "local"
-    assert not re.search(r'"/|"[A-Z]:\\', record.to_json())
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_records_are_of_committed_code_and_name_no_machines_path(folder: str) -> None:
+    records = committed_records(folder)
+    assert len(records) > 390
+    wrong = [
+        record.run
+        for record in records
+        if record.status != "finished"
+        or record.environment["dirty"] is not False
+        or not re.fullmatch(r"[0-9a-f]{40}", record.environment["commit"])
+        or record.data["source"] != "local"
+        or re.search(r'"/|"[A-Z]:\\', record.to_json())
+    ]
+    assert wrong == []
 
 
-@pytest.mark.parametrize("record", RECORDS, ids=lambda r: r.run)
-def test_scores_follow_from_the_predictions_in_the_record(record: Record) -> None:
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_scores_follow_from_the_predictions_in_the_records(folder: str) -> None:
+    tasks = {}
+    for record in committed_records(folder):
+        key = (record.task, tuple(record.methods))
+        if key not in tasks:
+            overrides = f"task={record.task}", f"method=[{','.join(record.methods)}]"
+            tasks[key] = configure(*overrides).settings.task
+        _check_scores(record, tasks[key])
+
+
+def _check_scores(record: Record, task: Task) -> None:
     from runners.tasks.glue_metrics.glue_metrics import score
 
-    task = configure(f"task={record.task}", f"method=[{','.join(record.methods)}]").settings.task
-    for split, found in record.scores.items():
+    assert record.scores
+    for split, scores in record.scores.items():
         kept = record.predictions[split]
         # Cosines are kept to nine digits, which makes a few ties that their ranks did not have.
         within = 5e-5 if task.kind == "similarity" else 1e-6
@@ -43,9 +64,22 @@ def test_scores_follow_from_the_predictions_in_the_record(record: Record) -> Non
         predictions = kept["predictions"]
         if task.kind == "regression":
             predictions = np.float32(predictions).astype(float).tolist()
-        again = score(list(found), predictions, kept["references"])[0]
-        assert again == pytest.approx(found, abs=within)
-    assert record.score == pytest.approx(headline(task, record.scores))
+        again = score(list(scores), predictions, kept["references"])[0]
+        assert again == pytest.approx(scores, abs=within), f"{record.run} {split}"
+    assert record.score == pytest.approx(headline(task, record.scores)), record.run
+
+
+def test_all_of_low1k_is_there_from_one_gpu_of_one_commit() -> None:
+    records = committed_records("results/h200")
+    board = read_list(ROOT / "results" / "boards" / "low1k" / "runs.json")
+    assert board.records == "results/h200"
+    assert {r.run for r in records} == set(board.by_run)
+    assert len(records) == len(board.runs) == 18 * 4 * 6
+    places = {(r.environment["device_name"], r.environment["commit"][:7]) for r in records}
+    assert places == {("NVIDIA H200", "7886e7d")}
+    [table] = tables(records, board)
+    assert "fp32 · cuda · protocol final" in table.conditions.heading()
+    assert all(len(c.scores) == 6 for row in table.rows for c in row.cells.values())
 
 
 @pytest.mark.parametrize("task", REACHED)

@@ -7,8 +7,8 @@ from typing import Any
 
 from results.pages.leaderboard.lines import is_timed, trainable_text
 from results.printable import printable
-from results.stats.compare import LEVEL, Comparison
-from results.stats.paired import FEWEST
+from results.stats.compare import Comparison
+from results.stats.paired import FEWEST, LEVEL
 from results.tables.collect import Row, Table
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.pages.front import sentence
 from results.pages.sheet import difference_text, share_entry
-from results.stats.compare import AVERAGE, Comparison, average, shared_seeds
+from results.stats.compare import Comparison
 from results.stats.paired import Difference
+from results.stats.pairing import AVERAGE, average, shared_seeds
 from results.tables.collect import Row, Table
 
 
@@ -69,13 +69,6 @@ def lines(table: Table, judged: Comparison) -> list[Line]:
 def is_timed(table: Table) -> bool:
     """Say whether the table's seconds may be compared."""
     return len(table.devices) < 2
-
-
-def headline(table: Table, judged: Comparison) -> str:
-    """Return the sentence that a table's page begins with."""
-    known = [row for row in table.rows if average(row, table.tasks) is not None]
-    base = [row for row in table.rows if row.method == judged.baseline and row not in known]
-    return sentence([*known, *base], table, judged)
 
 
 def seeds_text(row: Row, column: str, tasks: Sequence[str]) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from results.pages.headline import headline
 from results.pages.html import escape
 from results.pages.leaderboard.data import to_json
 from results.pages.leaderboard.forest import axis_strip, gap_scale, is_cut, strip
-from results.pages.leaderboard.lines import Line, gap_text, headline, lines, trainable_text
+from results.pages.leaderboard.lines import Line, gap_text, lines, trainable_text
 from results.pages.leaderboard.scale import Scale
 from results.pages.leaderboard.scatter import scatter
 from results.stats.compare import Comparison

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -112,7 +114,7 @@ def test_page_over_all_boards_says_of_each_what_it_comes_to(tmp_path: Path) -> N
     shown = re.findall(r'class="method">(\w+)</span> ([\d.]+)', done)
     assert shown == [(name, f"{100 * (means[name] or 0):.1f}") for name in best]
     assert "2 rows are in the top group" in done
-    assert "The seeds set bitfit below full" in done
+    assert "Below full: bitfit (" in done
     first = page.read_bytes()
     assert main(command) == 0
     assert page.read_bytes() == first
@@ -137,6 +139,10 @@ def test_board_without_any_record_still_has_a_page(tmp_path: Path) -> None:
         '{"board": "a", "methods": ["full"], "runs": [[0, "rte", "1", "x"]]}',
         '{"board": "a", "methods": ["full"], "runs": [[0, "rte", 1]]}',
         '{"board": "../a", "methods": ["full"], "runs": []}',
+        '{"board": "a", "records": "/results", "methods": ["full"], "runs": []}',
+        '{"board": "a", "records": "results/../..", "methods": ["full"], "runs": []}',
+        '{"board": "a", "records": "C:\\\\runs", "methods": ["full"], "runs": []}',
+        '{"board": "a", "records": ["results"], "methods": ["full"], "runs": []}',
     ],
 )
 def test_damaged_list_is_refused_by_name(text: str, tmp_path: Path) -> None:
@@ -150,6 +156,89 @@ def test_no_board_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (tmp_path / "runs").mkdir()
     assert main(["boards", str(tmp_path / "runs"), "--boards", str(tmp_path)]) == 2
     assert "plan=true list=" in capsys.readouterr().err
+
+
+def _two_folders(tmp_path: Path) -> tuple[list[str], Path]:
+    """Write a board with records of its own, and others of the same runs in the usual folder."""
+    usual, own = (grid({"full": 0, "bitfit": gain}, ["mrpc", "rte"], 6) for gain in (-0.1, 0.1))
+    for record in usual:
+        write(record, tmp_path / "results" / "runs")
+    for record in own:
+        record.environment = {**record.environment, "device": "cuda"}
+        write(record, tmp_path / "results" / "gpu")
+    boards = tmp_path / "results" / "boards"
+    board = _board(usual, ("full", "bitfit"))
+    write_list(board, boards)
+    write_list(dataclasses.replace(board, name="own", records="results/gpu"), boards)
+    return [str(tmp_path / "results" / "runs"), "--boards", str(boards)], boards
+
+
+def test_a_board_that_names_its_records_is_made_from_them_wherever_it_is_called(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, boards = _two_folders(tmp_path)
+    assert main(["boards", *command]) == 0
+    page, usual = ((boards / name / "index.html").read_text() for name in ("own", "try"))
+    assert "../../gpu/" in page
+    assert "../../runs/" not in page
+    assert "../../runs/" in usual
+    assert "fp32 · cuda ·" in page
+    assert "cuda" not in usual
+    gains = [
+        float(line["difference"])
+        for name in ("own", "try")
+        for line in csv.DictReader((boards / name / "table.csv").open())
+        if line["method"] == "bitfit" and line["task"] == "average"
+    ]
+    assert gains == [pytest.approx(0.1, abs=0.02), pytest.approx(-0.1, abs=0.02)]
+    capsys.readouterr()
+    assert main(["front", *command, "--board", "own"]) == 0
+    assert re.search(r"\+(9|10|11)\.\d", capsys.readouterr().out)
+    assert main(["compare", "bitfit", "full", *command, "--board", "own"]) == 0
+    assert "above full" in capsys.readouterr().out
+    monkeypatch.chdir(boards)
+    assert main(["boards", "../runs", "--boards", "."]) == 0
+    assert (boards / "own" / "index.html").read_text() == page
+
+
+def test_only_chooses_among_a_boards_own_records_too(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, boards = _two_folders(tmp_path)
+    shutil.rmtree(boards / "try")
+    assert main(["boards", *command, "--only", "seed=1"]) == 0
+    assert "4 of 24 runs have a record" in (boards / "own" / "table.md").read_text()
+    capsys.readouterr()
+    assert main(["front", *command, "--board", "own", "--only", "method=full"]) == 0
+    assert "bitfit" not in capsys.readouterr().out
+
+
+def test_a_board_whose_records_are_nowhere_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command, _ = _two_folders(tmp_path)
+    shutil.rmtree(tmp_path / "results" / "gpu")
+    for more in (["boards"], ["front", "--board", "own"]):
+        assert main([more[0], *command, *more[1:]]) == 2
+        said = capsys.readouterr().err
+        assert said.startswith("error: board own: its records are of ")
+        assert "results/gpu, and there is no such folder" in said
+
+
+def test_the_folder_of_a_boards_records_comes_from_its_definition(
+    cli: Cli, tmp_path: Path, tiny_folder: Callable[[str], Path]
+) -> None:
+    few = [a for a in tiny(tiny_folder("bert")) if not a.startswith("out=")]
+    plan = ["board=smoke", f"out={tmp_path / 'runs'}", *few, f"list={tmp_path}", "plan=true"]
+    done = cli(*plan, "+board.records=results/gpu")
+    assert done.code == 0, done.err
+    board = read_list(tmp_path / "smoke" / "runs.json")
+    assert board.records == "results/gpu"
+    assert board.to_json() == (tmp_path / "smoke" / "runs.json").read_text()
+    assert not (tmp_path / "results").exists()
+    done = cli(*plan, "+board.records=../gpu")
+    assert done.code == 2
+    assert "../gpu is no folder in the project" in done.err
 
 
 def test_list_comes_from_the_boards_plan(cli: Cli, tmp_path: Path, tiny_folder) -> None:
@@ -179,7 +268,7 @@ def test_committed_pages_are_what_the_records_give(tmp_path: Path) -> None:
         shutil.copy(listed, folder)
     written = tmp_path / "results" / "boards"
 
-    for records in ("runs", "searches"):
+    for records in ("runs", "h200", "searches"):
         shutil.copytree(ROOT / "results" / records, tmp_path / "results" / records)
     assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(written)]) == 0
     for path in sorted(p for p in written.rglob("*") if p.is_file()):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -47,15 +48,13 @@ def test_few_seeds_are_undecided_and_absent_rows_are_not_testable() -> None:
     few = _one(_claim(), grid({"full": 0, "hype": 0.3}, TASKS, 4))
     assert few.verdict == "undecided"
     assert "too few seeds" in few.numbers
-    none = _one(_claim(train=100, options=["mode=x"]), grid({"full": 0}, TASKS, 6))
+    none = _one(_claim(train=100, options=["hype.sigma=1"]), grid({"full": 0}, TASKS, 6))
     assert none.verdict == "not testable here"
-    assert none.numbers == (
-        "needs records of hype and full with mode=x on at most 100 training rows"
-    )
+    assert none.numbers == ("needs records of hype and full with hype.sigma=1 on 100 training rows")
     assert claims([], [_claim()])[0].verdict == "not testable here"
 
 
-def test_training_set_must_be_as_large_or_as_small_as_the_sentence_says() -> None:
+def test_training_set_must_be_complete_or_of_the_size_that_the_sentence_says() -> None:
     complete = grid({"full": 0, "hype": 0.1}, ["rte"], 6)  # 1,000 rows, and complete
     part = {"train": {"rows": 1000, "sha256": "9" * 64, "complete": False}}
     subset = grid({"full": 0, "hype": 0.1}, ["rte"], 6, splits=part)
@@ -63,6 +62,7 @@ def test_training_set_must_be_as_large_or_as_small_as_the_sentence_says() -> Non
     assert _one(_claim(train="all"), subset).verdict == "not testable here"
     assert _one(_claim(train=1000), subset).verdict == "supported"
     assert _one(_claim(train=999), subset).verdict == "not testable here"
+    assert _one(_claim(train=1001), subset).verdict == "not testable here"  # nor a smaller one
 
 
 def test_best_of_several_is_what_must_be_beaten_and_all_of_them_are_needed() -> None:
@@ -71,6 +71,74 @@ def test_best_of_several_is_what_must_be_beaten_and_all_of_them_are_needed() -> 
     assert "unipelt − lora" in _one(claim, records).numbers
     lacking = [r for r in records if r.methods != ["adapter"]]
     assert _one(claim, lacking).verdict == "not testable here"
+
+
+def test_better_of_two_variants_is_what_a_sentence_of_both_is_about() -> None:
+    records = grid({"full": 0.0, "child_tuning_f": 0.03, "child_tuning_d": 0.01}, TASKS, 8)
+    claim = _claim(method=["child_tuning_d", "child_tuning_f"])
+    assert "child_tuning_f − full" in _one(claim, records).numbers
+    lacking = [r for r in records if r.methods != ["child_tuning_d"]]
+    judged = _one(claim, lacking)
+    assert judged.numbers == "needs records of child_tuning_d and child_tuning_f and full"
+
+
+def test_best_on_each_task_is_harder_to_beat_than_the_best_on_average() -> None:
+    """Adapter wins by 2 points on two tasks and LoRA on the others; UniPELT has 1 point on all."""
+    gains = {"unipelt": (1, 1, 1, 1), "adapter": (2, 2, 0, 0), "lora": (0, 0, 2, 2)}
+    records = [
+        simulated(method, task, seed, 0.5 + (gain + (seed * place) % 3 / 10) / 100)
+        for method, by_task in gains.items()
+        for place, (task, gain) in enumerate(zip(TASKS, by_task, strict=True))
+        for seed in range(1, 9)
+    ]
+    claim = _claim(method="unipelt", above=["adapter", "lora"], points=-0.5)
+    assert _one(claim, records).verdict == "supported"  # level with the best on average
+    judged = _one(replace(claim, for_each_task=True), records)
+    assert judged.verdict == "contradicted"
+    assert judged.numbers.startswith(
+        "unipelt − the best of adapter, lora on each task: −1.0 points"
+    )
+
+
+def _apart(records: list[Record]) -> list[Record]:
+    """Name each run by itself, where their names are alike."""
+    for number, record in enumerate(records):
+        record.run += f".{number}"
+    return records
+
+
+def test_option_is_asked_of_the_rows_that_have_its_method() -> None:
+    """HyPe's two distributions are two rows of a table; full has neither."""
+    rows = {("full", ""): 0.5, ("hype", "normal"): 0.51, ("hype", "uniform"): 0.55}
+    records = _apart([
+        simulated(method, "rte", s, score + s / 100, options={"distribution": name} if name else {})
+        for (method, name), score in rows.items()
+        for s in range(1, 9)
+    ])  # fmt: skip
+    for name, gap in (("normal", "+1.0"), ("uniform", "+5.0")):
+        judged = _one(_claim(options=[f"hype.distribution={name}"]), records)
+        assert f"(distribution={name}) − full: {gap} points" in judged.numbers
+    other = _claim(options=["hype.distribution=uniform_positive"])
+    assert _one(other, records).verdict == "not testable here"
+
+
+def test_row_of_another_optimizer_is_no_plain_row() -> None:
+    adam = grid({"full": 0.0}, ["rte"], 8)
+    other = grid({"full": 0.05}, ["rte"], 8, config={"optimizer": {"name": "super_adam"}})
+    hype = grid({"hype": 0.05}, ["rte"], 8)
+    _apart([*adam, *other, *hype])
+    assert _one(_claim(method="full, super_adam"), adam + other).verdict == "supported"
+    assert _one(_claim(), adam + hype).verdict == "supported"
+    assert _one(_claim(), other + hype).numbers == "needs records of hype and full"
+
+
+def test_of_among_what_a_table_has_counts() -> None:
+    records = grid({"full": 0, "hype": 0.3}, ["rte", "mrpc"], 6)
+    records += grid({"full": 0, "hype": -0.9}, ["qqp"], 6)
+    judged = _one(_claim(among=["rte", "mrpc", "stsb"]), records)
+    assert (judged.verdict, judged.heading[-9:]) == ("supported", "mrpc, rte")
+    judged = _one(_claim(among=["stsb", "cola"]), records)
+    assert judged.numbers == "needs records of hype and full, of any of stsb, cola"
 
 
 def test_gain_on_some_tasks_is_compared_with_the_gain_on_others() -> None:
@@ -118,11 +186,21 @@ def test_shipped_claims_print_and_draw(capsys: pytest.CaptureFixture[str], tmp_p
     assert any(line[1].text == "supported" and line[1].bold for line in sheet.body)
 
 
+def test_note_on_a_papers_own_numbers_stands_beside_the_verdict() -> None:
+    judged = _one(_claim(note="its table gives −0.2"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
+    assert "  the paper's own numbers: its table gives −0.2\n" in to_text([judged])
+    [line] = claim_sheet([judged]).body
+    assert line[2].text.endswith("; the paper's own numbers: its table gives −0.2")
+    plain = _one(_claim(), grid({"full": 0, "hype": 0.3}, TASKS, 6))
+    assert "own numbers" not in to_text([plain]) + claim_sheet([plain]).body[0][2].text
+
+
 def test_wrong_file_of_claims_is_refused_by_name(tmp_path: Path) -> None:
-    path = tmp_path / "claims.yaml"
-    path.write_text("- {claim: C.}\n")
-    with pytest.raises(UserError, match=r"claims\.yaml"):
-        known_claims(path)
+    for number, text in enumerate(("- {claim: C.}\n", "- C.\n", "- {printed: [a]}\n")):
+        path = tmp_path / f"claims{number}.yaml"
+        path.write_text(text)
+        with pytest.raises(UserError, match=rf"claims{number}\.yaml"):
+            known_claims(path)
 
 
 def test_memory_is_a_ratio_too() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,20 @@ def test_half_of_dev_is_other_data() -> None:
     assert "reinit: Zhang et al. 2021 (bert-large-uncased)" in mark
 
 
+def test_number_of_an_unknown_split_is_named_and_not_compared() -> None:
+    [table] = tables([_hype()])
+    for split, compared in (("dev", True), ("unknown", False)):
+        known = [
+            replace(paper, scores=tuple(replace(s, split=split) for s in paper.scores))
+            for paper in papers()
+            if paper.key == "yuan2023"
+        ]
+        sheet = score_sheet(table, judge(table), known)
+        assert ("paper" in sheet.heads) == compared
+        named = any(n.startswith("Published on other models or data") for n in sheet.notes)
+        assert named or compared
+
+
 def test_mismatched_and_test_server_scores_never_meet_ours() -> None:
     # The name that Houlsby et al. print; their split is the server's.
     record = of_model(simulated("full", "mnli", 1, 0.8), "bert-large")
@@ -116,7 +131,7 @@ def test_every_published_number_has_a_source_a_reading_and_a_known_task() -> Non
         assert paper.protocol
         assert paper.scores
         for score in paper.scores:
-            assert score.split.split()[0] in ("dev", "test")
+            assert score.split.split()[0] in ("dev", "test", "unknown")
             assert -100 <= score.value <= 100
             places = (score.place, score.model, score.task, score.metric, score.method)
             assert all(places)

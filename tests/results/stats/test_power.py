@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -46,11 +47,21 @@ def test_power_is_printed_for_each_task(tmp_path: Path, capsys: pytest.CaptureFi
     assert power([]).startswith("no method shares")
 
 
-def test_a_table_with_more_comparisons_needs_more_seeds() -> None:
+def test_a_table_with_more_comparisons_needs_a_larger_difference() -> None:
     records = grid({"full": 0, "bitfit": -0.02, "adapter": 0.01}, ["mrpc", "rte"], 3)
     printed = power(records)
     comparisons = len(judge(tables(records)[0]).adjusted)
     assert comparisons == 6  # two rows, two tasks and their average
-    lines = [line for line in printed.splitlines() if line.startswith("  among 6 shown")]
-    assert len(lines) == 2
-    assert all("6: none  8: " in line and "8: none" not in line for line in lines)
+    alone, among = (
+        [line for line in printed.splitlines() if line.startswith(f"  {word} ")]
+        for word in ("alone", "among 6 shown")
+    )
+    assert len(alone) == len(among) == 2
+    for one, other in zip(alone, among, strict=True):
+        by_seeds = [
+            dict(re.findall(r"(\d+): (none|[\d.]+)", line.partition("  ")[2]))
+            for line in (one, other)
+        ]
+        assert all(found["3"] == found["5"] == "none" for found in by_seeds)
+        for n in ("6", "8", "10", "20"):
+            assert float(by_seeds[0][n]) < float(by_seeds[1][n])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -116,7 +117,7 @@ def test_same_records_give_the_same_text_in_any_order() -> None:
 @pytest.mark.parametrize(
     "other",
     [{"device_name": "another processor"}, {"threads": 64}, {"runs_beside": 3},
-     {"device": "cuda", "shared_device": True}, {"onednn_products": True}],
+     {"shared_device": True}, {"onednn_products": True}],
 )  # fmt: skip
 def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict) -> None:
     changed = {**_BASE.environment, **other}
@@ -265,7 +266,7 @@ def test_a_set_of_similarity_is_a_column_and_never_beside_regression() -> None:
     [vectors] = [table for table in found if table.conditions.vectors]
     text = render([vectors], "text")
     assert "sentence vectors, Spearman" in text
-    [line] = [line for line in text.splitlines() if line.startswith("simcse")]
+    [line] = [line for line in text.splitlines() if re.match(r"simcse +\d", line)]
     fields = line.split()
     assert fields[1:3] == ["50.0", "±"]
     assert fields[-2] == "10"  # seconds of a run, not of each set

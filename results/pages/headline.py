@@ -1,0 +1,92 @@
+"""Says in a sentence or two what a table's seeds answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results.stats.compare import Comparison, points
+from results.stats.pairing import AVERAGE, average
+from results.tables.collect import Row, Table
+
+MOST = 5  # names in a list
+
+
+def headline(table: Table, judged: Comparison) -> str:
+    """Return which row is best, from how many it is set apart, and which differ from the baseline.
+
+    It is of the average, or of a table's one task; empty where no row has a score there.
+    """
+    column = judged.columns[-1] if judged.columns else ""
+    scored = ranked(table)
+    if not scored:
+        return ""
+    return " ".join(
+        part for part in (_best(scored, column, table, judged), _beside(column, judged)) if part
+    )
+
+
+def ranked(table: Table) -> list[tuple[float, Row]]:
+    """Return the rows with a score on every task, and that average, the best first."""
+    means = [(average(row, table.tasks), row) for row in table.rows]
+    known = [(mean, row) for mean, row in means if mean is not None]
+    return sorted(known, key=lambda one: -one[0])
+
+
+def in_order(table: Table) -> list[Row]:
+    """Return the rows as a table shows them: the best first, then those that lack a task."""
+    first = [row for _, row in ranked(table)]
+    return first + [row for row in table.rows if row not in first]
+
+
+def where(column: str, tasks: Sequence[str]) -> str:
+    """Return a column in words, as they follow `on`."""
+    return f"the average of {len(tasks)} tasks" if column == AVERAGE else column
+
+
+def _best(
+    scored: Sequence[tuple[float, Row]], column: str, table: Table, judged: Comparison
+) -> str:
+    mean, best = scored[0]
+    text = f"{best.method} is best on {where(column, table.tasks)} ({100 * mean:.1f})"
+    others = len(scored) - 1
+    if not others:
+        return f"{best.method} has {100 * mean:.1f} on {where(column, table.tasks)}; it is alone."
+    tied = judged.tied.get(column)
+    if tied is None or best.method not in tied:
+        return f"{text}, by too few seeds to set anything apart."
+    beside = len(tied) - 1
+    if beside == 0:
+        return f"{text}, and set apart from all others."
+    return f"{text}, but {beside} of the {others} other rows cannot be told from the best."
+
+
+def _beside(column: str, judged: Comparison) -> str:
+    """Return the rows above and below the baseline, and how many are not told from it."""
+    base, keys = judged.baseline, [k for k in judged.differences if k[1] == column]
+    if base is None or not keys:
+        return ""
+    able = [key for key in keys if judged.separable(key)]
+    if not able:
+        return f"No row has the seeds to be told from {base}."
+    told = [key for key in able if judged.claimed(key)]
+    sides = [
+        f"{word} {base}: {_named(side, judged)}"
+        for word, side in (
+            ("above", [k for k in told if judged.differences[k].mean > 0]),
+            ("below", [k for k in told if judged.differences[k].mean < 0]),
+        )
+        if side
+    ]
+    if not sides:
+        return f"No row is shown to differ from {base}."
+    rest = len(keys) - len(told)
+    text = "; ".join(sides)
+    left = f"; {rest} cannot be told from it" if rest else ""
+    return f"{text[0].upper()}{text[1:]}{left}."
+
+
+def _named(keys: Sequence[tuple[str, str]], judged: Comparison) -> str:
+    largest = sorted(keys, key=lambda key: -abs(judged.differences[key].mean))
+    each = [f"{key[0]} ({points(judged.differences[key].mean)})" for key in largest[:MOST]]
+    each += [f"{len(keys) - MOST} more"] if len(keys) > MOST else []
+    return ", ".join(each)
