@@ -143,10 +143,12 @@ function stepDown(comparisons) {
     const size = Math.min(BLOCK, count - begin), largest = new Float64Array(size), sums = new Map();
     for (const k of order) {  // from the least extreme up
       const own = family[k](signs, begin, size, sums), limit = observed[k] * (1 - 1e-9);
+      let hits = 0;
       for (let p = 0; p < size; p++) {
         if (own[p] > largest[p]) largest[p] = own[p];
-        reached[k] += largest[p] >= limit;
+        if (largest[p] >= limit) hits++;
       }
+      reached[k] += hits;
     }
   }
   const ps = observed.map((value, k) => value > 0 ? reached[k] / count : 1);
