@@ -16,7 +16,7 @@ from results.stats.paired import expected_best
 from results.tables.columns import columns_of
 from results.tables.conditions import Conditions, conditions
 from results.tables.labels import labels
-from results.tables.trials import best_rate, trial_score
+from results.tables.trials import best_choice, trial_score
 
 MEAN = "mean"
 
@@ -56,8 +56,8 @@ def trials(records: Sequence[Record]) -> list[Trials]:
         shared = set.intersection(*(set(t.scores) for t in each))
         if len(each) > 1 and shared:
             means = {r: fmean(t.scores[r] for t in each) for r in shared}
-            ranked = {r: [fmean(map(trial_score, t.runs[r])) for t in each] for r in shared}
-            collected.append(Trials(method, MEAN, means, {}, best_rate(ranked)))
+            runs = {r: [run for t in each for run in t.runs[r]] for r in shared}
+            collected.append(Trials(method, MEAN, means, {}, _best(runs)))
     return collected
 
 
@@ -67,8 +67,16 @@ def _of_task(method: str, task: str, by_rate: Mapping[float, Sequence[Record]]) 
         task,
         {rate: fmean(map(_score, runs)) for rate, runs in by_rate.items()},
         {rate: tuple(runs) for rate, runs in by_rate.items()},
-        best_rate({rate: [trial_score(r) for r in runs] for rate, runs in by_rate.items()}),
+        _best(by_rate),
     )
+
+
+def _best(by_rate: Mapping[float, Sequence[Record]]) -> float:
+    by_seed: dict[float, dict[int, list[float]]] = {rate: defaultdict(list) for rate in by_rate}
+    for rate, runs in by_rate.items():
+        for run in runs:
+            by_seed[rate][run.seed].append(trial_score(run))
+    return best_choice(by_seed)
 
 
 def _score(record: Record) -> float:
@@ -100,8 +108,9 @@ def _sheet(key: Conditions, records: Sequence[Record], folder: str) -> Sheet:
     hours = sum(r.whole_seconds or 0.0 for r in records) / 3600
     notes = (
         f"{len(records)} trials, {hours:.1f} hours of runs, counted in no other table. Scores in"
-        " percent on a part cut from train; report splits have no say. Bold: the best rate, the"
-        " smaller where two are equal; one at which a trial diverged comes last. In means and the"
+        " percent on other rows of train; report splits have no say. Bold: the best rate (of"
+        " several seeds by the mean less its standard error), the smaller where two are equal; one"
+        " at which a trial diverged comes last. In means and the"
         " best of k, a trial that diverged counts as 0.",
         "Best of k: the expected best score had only k of the row's rates been tried, over all"
         " choices of k (Tang et al. 2020, without replacement, unbiased). Rows that had unequal"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
+from typing import TypeVar
 
 from results.record import Record
+
+Choice = TypeVar("Choice", float, tuple[float, tuple[str, ...]])
 
 
 def trial_score(record: Record) -> float:
@@ -15,6 +18,24 @@ def trial_score(record: Record) -> float:
     return -math.inf if chosen is None else float(chosen["score"])
 
 
-def best_rate(trials: Mapping[float, Sequence[float]]) -> float:
-    """Return the rate of the best mean of its trials' scores, the smaller where two are equal."""
-    return min(trials, key=lambda rate: (-fmean(trials[rate]), rate))
+def sure_of(by_seed: Sequence[float]) -> float:
+    """Return the mean less its standard error, so that a choice which collapses at times loses.
+
+    Of one seed, its score.
+    """
+    mean = fmean(by_seed)
+    if len(by_seed) < 2 or not math.isfinite(mean):
+        return mean
+    return mean - stdev(by_seed) / math.sqrt(len(by_seed))
+
+
+def best_choice(trials: Mapping[Choice, Mapping[int, Sequence[float]]]) -> Choice:
+    """Return the choice that is best by its trials' scores, the smaller where two are equal.
+
+    Each has, by seed, the scores of its tasks, which are averaged.
+    """
+
+    def value(choice: Choice) -> float:
+        return sure_of([fmean(scores) for scores in trials[choice].values()])
+
+    return min(trials, key=lambda choice: (-value(choice), choice))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import shlex
 from collections import Counter
 from collections.abc import Sequence
@@ -13,10 +14,11 @@ from hydra._internal.utils import get_args_parser
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from results import record as records
-from results.errors import UserError
+from results.errors import UserError, nearest
 from results.run_list import ListedRun, RunList, is_within
-from results.tables.trials import best_rate, trial_score
-from runners.boards.planned import Planned, Planner, Slot, with_stages
+from results.tables.leaves import typed as typed_value
+from results.tables.trials import best_choice, trial_score
+from runners.boards.planned import Planned, Planner, Slot, Trial, with_stages
 from runners.config.acts import BOARD_KEYS, CHAIN_KEYS, Acts, Sweep
 from runners.config.section import Section
 from runners.config.stages import Control, Stage
@@ -43,6 +45,9 @@ def _is_of_a_run(argument: str) -> str:
     ):
         raise ValueError(f"{argument} sets nothing of a run; list KEY=VALUE of a run's keys")
     return argument
+
+
+Value = bool | int | float | str
 
 
 OfARun = Annotated[str, AfterValidator(_is_of_a_run)]
@@ -72,6 +77,11 @@ class Entry(Section):
         return self
 
     @property
+    def names(self) -> list[str]:
+        """Its methods."""
+        return [name.strip() for name in self.method.strip("[] ").split(",")]
+
+    @property
     def typed(self) -> str:
         """What names the row: its method, settings and stages."""
         after = [f"after {','.join(stage.task for stage in self.stages)}"] if self.stages else []
@@ -81,21 +91,43 @@ class Entry(Section):
 
 
 class Search(Section):
-    """A grid of learning rates, the same for every row, each tried once a task at one seed.
+    """A grid of learning rates, the same for every row, each tried a seed once on each task.
 
-    The best score on a part cut from train decides; report splits have no say. Without `tasks`,
-    every task is searched, and a row has a rate for each; with them, a row's one rate is that of
-    the best mean over these tasks.
+    The best score on rows of train that are not trained on decides, of several `seeds` the mean
+    less its standard error; report splits have no say. Without `tasks`, every task is searched, and
+    a row has a rate for each; with them, a row's one rate is that of the best mean over these
+    tasks. `options` are a method's, with the values to try beside each rate in rows that have it.
     """
 
     lr: list[float] = Field(min_length=3)
-    seed: int
+    seed: int | None = None
+    seeds: list[int] = Field(default_factory=list)
     tasks: list[str] | None = Field(default=None, min_length=1)
+    options: dict[str, dict[str, list[Value]]] = Field(default_factory=dict)
     set: list[OfARun] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _names_its_seeds_once(self) -> Search:
+        if (self.seed is None) == (not self.seeds):
+            raise ValueError("seed is one seed, seeds are several: give one of the two")
+        return self
+
+    @property
+    def tried_seeds(self) -> list[int]:
+        return self.seeds if self.seed is None else [self.seed]
 
     def decides(self, slot: Slot) -> tuple[int, str | None]:
         """Return the row and task that a place's rate is of, or the row and None."""
         return slot.row, None if self.tasks else slot.task
+
+    def trials(self, row: Entry) -> list[Trial]:
+        """Return what is tried in a row: each rate with each choice of its methods' options."""
+        grids = [
+            [f"method.{name}.{key}={typed_value(value)}" for value in values]
+            for name in row.names
+            for key, values in self.options.get(name, {}).items()
+        ]
+        return [(rate, chosen) for rate in self.lr for chosen in itertools.product(*grids)]
 
 
 class Board(Section):
@@ -152,19 +184,43 @@ def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
 
 
 def expand_search(board: Board, search: Search, typed: Sequence[str]) -> list[Slot]:
-    """Return the places of a board's search: every rate of the grid for every row and task."""
+    """Return the places of a board's search: every trial of every row, for each task and seed."""
     tasks = search.tasks or board.tasks
-    one = board.model_copy(update={"seeds": [search.seed], "tasks": tasks})
+    tried = board.model_copy(update={"seeds": search.tried_seeds, "tasks": tasks})
     apart = [] if is_typed(typed, "out") else [f"out=results/searches/{board.name}"]
+    _refuse_unknown_options(board, search)
     return [
         replace(
             slot,
-            overrides=[*slot.overrides, "protocol=select", *search.set, *apart, f"lr={rate:g}"],
+            overrides=[
+                *slot.overrides,
+                "protocol=select",
+                *search.set,
+                *apart,
+                *typed_trial(trial),
+            ],
             stages=tuple([*stage, *apart] for stage in slot.stages),
+            trial=trial,
         )
         for rate in search.lr
-        for slot in expand(one, typed)
+        for slot in expand(tried, typed)
+        for trial in search.trials(board.rows[slot.row])
+        if trial[0] == rate
     ]
+
+
+def typed_trial(trial: Trial) -> list[str]:
+    """Return what a search's choice is typed as."""
+    return [f"lr={trial[0]:g}", *trial[1]]
+
+
+def _refuse_unknown_options(board: Board, search: Search) -> None:
+    names = {name for row in board.rows for name in row.names}
+    for name in search.options:
+        if name not in names:
+            raise UserError(
+                f"board.search.options.{name}: no row of {board.name} has it{nearest(name, names)}"
+            )
 
 
 def overrides_of(typed: Sequence[str]) -> list[str]:
@@ -216,8 +272,8 @@ def plan(
     if board.search is not None and not searching:
         search = board.search
         trials = [planner.planned(slot) for slot in expand_search(board, search, typed)]
-        rates = best_rates(search, trials)
-        runs = [_with_rate(r, rates.get(search.decides(r.slot)), board, planner) for r in runs]
+        chosen = best_trials(search, trials)
+        runs = [_with_trial(r, chosen.get(search.decides(r.slot)), board, planner) for r in runs]
     _leave_weights(runs)
     twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
     if twice:
@@ -236,29 +292,29 @@ def _leave_weights(runs: Sequence[Planned]) -> None:
             run.overrides = [*run.overrides, "save=delta"]
 
 
-def best_rates(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], float]:
-    """Return the best learning rate of each row, or row and task, whose trials are all done.
+def best_trials(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], Trial]:
+    """Return the best choice of each row, or row and task, whose trials are all done.
 
-    The mean score on the parts cut from train decides, by `results.tables.trials`.
+    The scores on rows of train that are not trained on decide, by `results.tables.trials`.
     """
-    scores: dict[tuple[int, str | None], dict[float, list[float]]] = {}
+    scores: dict[tuple[int, str | None], dict[Trial, dict[int, list[float]]]] = {}
     unfinished = set()
     for trial in trials:
-        key = search.decides(trial.slot)
-        if trial.state not in records.DONE:
+        key, choice = search.decides(trial.slot), trial.slot.trial
+        if trial.state not in records.DONE or choice is None:
             unfinished.add(key)
             continue
-        record = records.read(trial.path)
-        by_rate = scores.setdefault(key, {})
-        by_rate.setdefault(float(record.config["lr"]), []).append(trial_score(record))
-    return {key: best_rate(trials) for key, trials in scores.items() if key not in unfinished}
+        by_seed = scores.setdefault(key, {}).setdefault(choice, {})
+        score = trial_score(records.read(trial.path))
+        by_seed.setdefault(trial.slot.seed, []).append(score)
+    return {key: best_choice(tried) for key, tried in scores.items() if key not in unfinished}
 
 
-def _with_rate(run: Planned, rate: float | None, board: Board, planner: Planner) -> Planned:
-    """Return the run at the rate that its search chose, or waiting for it."""
+def _with_trial(run: Planned, trial: Trial | None, board: Board, planner: Planner) -> Planned:
+    """Return the run at what its search chose, or waiting for it."""
     slot = run.slot
-    if rate is not None:
-        return planner.planned(replace(slot, overrides=[*slot.overrides, f"lr={rate:g}"]))
+    if trial is not None:
+        return planner.planned(replace(slot, overrides=[*slot.overrides, *typed_trial(trial)]))
     name = f"{board.name}.waits.{slot.row}.{slot.task}.s{slot.seed}"
     return Planned(slot, slot.overrides, name, run.path.with_name(f"{name}.json"), "waiting")
 

@@ -22,11 +22,15 @@ Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
 
 
+Trial = tuple[float, tuple[str, ...]]  # a learning rate, and options as they are typed
+
+
 @dataclass(frozen=True)
 class Slot:
     """A place of a board: its row, counted from 0, task and seed, and what to type for its run.
 
-    `stages` are the runs before it, each as it is typed, and `control` replaces the chain.
+    `stages` are the runs before it, each as it is typed, and `control` replaces the chain. `trial`
+    is what a search tries there.
     """
 
     row: int
@@ -35,6 +39,7 @@ class Slot:
     overrides: list[str]
     stages: tuple[list[str], ...] = ()
     control: Control | None = None
+    trial: Trial | None = None
 
 
 @dataclass

@@ -97,15 +97,22 @@ class Budget(Section):
 
 
 class Protocol(Section):
-    """Which weights are reported: the last ones, or those best on a part cut from train."""
+    """Which weights are reported: the last ones, or those best on other rows of train.
+
+    These are a part cut from the rows to train on, or, with `rows` in place of `fraction`, so many
+    further ones.
+    """
 
     name: Literal["final", "select"]
     fraction: float | None = Field(default=None, gt=0, lt=1)
+    rows: int | None = Field(default=None, ge=2)
 
     @model_validator(mode="after")
     def _fraction_belongs_to_select(self) -> Protocol:
         if (self.name == "select") != (self.fraction is not None):
             raise ValueError("fraction is set for protocol=select and null for protocol=final")
+        if self.rows is not None and self.name != "select":
+            raise ValueError("rows goes with protocol=select")
         return self
 
 

@@ -49,6 +49,10 @@ def load_lines(task: Task, data: Data, protocol: Protocol, seed: int) -> TaskDat
             f"task={task.name}: {lines.facts['from']} holds {count} line{'s' * (count != 1)} of"
             " text, and one is held out: give it two or more"
         )
+    if protocol.rows is not None:
+        raise UserError(
+            f"protocol.rows={protocol.rows}: task={task.name} selects by protocol.fraction"
+        )
     held = _held_out(lines.split, masked.held_out, data.report_seed)
     report = replace(lines.split.take(held), name=HELD_OUT, skipped_rows=0)
     train = lines.split.take(sorted(set(range(count)) - set(held)))

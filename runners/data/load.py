@@ -23,7 +23,15 @@ from runners.data.local import read_local
 from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
-from runners.data.split import Split, TaskData, check_split, count_overlap, cut_selection, draw
+from runners.data.split import (
+    Split,
+    TaskData,
+    check_split,
+    count_overlap,
+    cut_selection,
+    draw,
+    further_rows,
+)
 
 
 def load_task_data(
@@ -50,6 +58,8 @@ def load_task_data(
         report[name] = read_further(name, further, data, source)
     full = {split.name: len(split) for split in (train, *report.values())}
     selection = None
+    if protocol.rows is not None:
+        selection = _further(train, task, data, protocol.rows, seed)
     if data.train_size is not None:
         balanced = data.balanced != "none"
         train = draw(
@@ -66,12 +76,17 @@ def load_task_data(
         split.name: len(split) == _published(task, split.name, full[split.name])
         for split in (train, *report.values())
     }
-    if protocol.fraction is not None:
+    if protocol.fraction is not None and protocol.rows is None:
         train, selection = cut_selection(train, protocol.fraction, data.train_seed(seed), task)
     learned = [train] if selection is None else [train, selection]
     report = {name: count_overlap(split, learned) for name, split in report.items()}
     selection = None if selection is None else count_overlap(selection, [train])
     return TaskData(source, reason, revision, train, report, selection, complete)
+
+
+def _further(train: Split, task: Task, data: Data, rows: int, seed: int) -> Split:
+    size = len(train) if data.train_size is None else data.train_size
+    return further_rows(train, size, data.train_seed(seed), task, data.balanced != "none", rows)
 
 
 def _published(task: Task, split: str, rows: int) -> int:
@@ -88,6 +103,10 @@ def _load_pairs(
     """Read the sets of scored pairs, and text to train on that holds none of their sentences."""
     source, reason = _source_of_pairs(task, data)
     chosen = {**task.pairs, **({"selection": task.selection} if protocol.fraction else {})}
+    if protocol.rows is not None:
+        raise UserError(
+            f"protocol.rows={protocol.rows}: task {task.name} selects by a set of its own"
+        )
     if protocol.fraction and task.selection is None:
         raise UserError(f"protocol=select: task {task.name} has no set to select by")
     sets: dict[str, Split] = {}

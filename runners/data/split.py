@@ -98,6 +98,22 @@ def draw(split: Split, size: int, seed: int, task: Task, key: str, balanced: boo
     return split.take(sorted(shuffled(split, rng, task, balanced)[:size]))
 
 
+def further_rows(
+    split: Split, size: int, seed: int, task: Task, balanced: bool, rows: int
+) -> Split:
+    """Draw rows to select weights by from those that `draw` of that size leaves, by chance."""
+    rng = random.Random(f"{seed}:{split.name}")
+    left = sorted(shuffled(split, rng, task, balanced)[size:])
+    if rows > len(left):
+        raise UserError(
+            f"protocol.rows={rows}: of {task.name}'s {len(split)} training examples {size} are"
+            f" trained on and {len(left)} are left; ask for fewer, or for a smaller data.train_size"
+        )
+    order = list(left)
+    random.Random(f"{seed}:selection").shuffle(order)
+    return replace(split.take(sorted(order[:rows])), name="selection", skipped_rows=0)
+
+
 def shuffled(split: Split, rng: random.Random, task: Task, balanced: bool) -> list[int]:
     """Return all indices, shuffled; with `balanced`, each class in turn while it lasts."""
     indices = list(range(len(split)))

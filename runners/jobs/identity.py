@@ -11,7 +11,7 @@ import json
 from typing import Any
 
 from runners.config.check import RunConfig
-from runners.config.settings import Start
+from runners.config.settings import Protocol, Start
 from runners.config.task import Mixture, Task
 from runners.data.split import TaskData
 from runners.models.predecessor import Predecessor
@@ -56,7 +56,7 @@ def identity(
         "lr": config.lr,
         "precision": config.precision,
         "budget": budget,
-        "protocol": settings.protocol.model_dump(),
+        "protocol": settings.protocol.model_dump(exclude={_unused(settings.protocol)}),
         "task": task.model_dump(include=_OF_A_TASK),
         "source": data.source,
         "splits": {name: split.sha256 for name, split in data.splits().items()},
@@ -67,6 +67,11 @@ def identity(
         "untrained": sorted(settings.model.untrained),
         "seed": settings.seed,
     }
+
+
+def _unused(protocol: Protocol) -> str:
+    """Return which of a protocol's two ways to find rows to select by another one replaces."""
+    return "rows" if protocol.rows is None else "fraction"
 
 
 _OF_A_TASK = {

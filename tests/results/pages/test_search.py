@@ -12,7 +12,7 @@ from results.__main__ import main
 from results.pages.search import search_sheets, trials
 from results.record import Record, write
 from results.run_list import ListedRun, RunList, write_list
-from runners.boards.plan import Search, best_rates
+from runners.boards.plan import Search, best_trials
 from runners.boards.planned import Planned, Slot
 from tests.results.simulated import simulated
 
@@ -82,18 +82,19 @@ def test_bold_rate_is_what_the_board_chooses(
     planned = []
     for record in _search(scores):
         path = write(record, tmp_path)
-        slot = Slot(rows[record.methods[0]], record.task, 100, [])
+        trial = (float(record.config["lr"]), ())
+        slot = Slot(rows[record.methods[0]], record.task, 100, [], trial=trial)
         planned.append(Planned(slot, [], record.run, path, record.status))
-    chosen = best_rates(search, planned)
+    chosen = best_trials(search, planned)
     [sheet] = search_sheets(_search(scores))
     for line in sheet.body:
         task = line[1].text
         if (task == "mean") == together:
             [bold] = [h for h, e in zip(sheet.heads, line, strict=True) if e.bold]
             key = (rows[line[0].text], None if together else task)
-            assert bold == f"lr {chosen[key]:g}", line
+            assert bold == f"lr {chosen[key][0]:g}", line
     if scores is LOST:
-        assert chosen[0, None if together else "cola"] == 1e-4
+        assert chosen[0, None if together else "cola"] == (1e-4, ())
 
 
 def test_best_of_k_is_the_mean_over_every_choice_of_k() -> None:

@@ -21,7 +21,7 @@ from runners.boards.plan import (
     Board,
     Entry,
     Search,
-    best_rates,
+    best_trials,
     expand,
     expand_search,
     overrides_of,
@@ -349,13 +349,13 @@ def test_a_searchs_tasks_give_a_row_one_rate_the_best_in_their_mean(
         )
         trials.append(trial)
     monkeypatch.setattr("results.record.read", stored.get)
-    assert best_rates(search, trials) == {(0, None): 1e-4}
+    assert best_trials(search, trials) == {(0, None): (1e-4, ())}
     assert {search.decides(slot) for slot in expand(board, [])} == {(0, None)}
     each = search.model_copy(update={"tasks": None})
-    assert best_rates(each, trials) == {(0, "cola"): 1e-3, (0, "stsb"): 1e-2}
+    assert best_trials(each, trials) == {(0, "cola"): (1e-3, ()), (0, "stsb"): (1e-2, ())}
     trials[-1].state = "missing"
-    assert best_rates(search, trials) == {}
-    assert best_rates(each, trials) == {(0, "cola"): 1e-3}
+    assert best_trials(search, trials) == {}
+    assert best_trials(each, trials) == {(0, "cola"): (1e-3, ())}
 
 
 @pytest.mark.usefixtures("forked_runs")
