@@ -131,7 +131,7 @@ def _parser(several: bool) -> argparse.ArgumentParser:
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
     add("--pdf", action="store_true", help="with boards: pictures as PDF too")
-    add("--only", action="append", metavar="KEY=VALUE", help="such as precision=bf16, task=rte")
+    add("--only", action="append", metavar="KEY=VALUE", help="as precision=bf16, task=rte,mrpc")
     add("--into", type=_place, metavar="FILE", help="replace what stands between FILE's marks")
     add("--out", type=_place, metavar="FILE", help="write to FILE instead of printing")
     add("--board", metavar="NAME", help="with front and compare: which board")

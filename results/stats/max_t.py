@@ -62,7 +62,8 @@ def critical_t(comparisons: Sequence[Differences], level: float, seed: int = 0) 
     family = _Family(comparisons, seed, DRAWS)
     largest = np.sort(np.concatenate([each.max(axis=1) for each in family.flipped()]))
     allowed = int(np.floor(level * len(largest) + 1e-9))  # patterns that may lie beyond
-    limit = largest[len(largest) - 1 - allowed]
+    # With none allowed, even the most extreme pattern is too likely.
+    limit = largest[len(largest) - 1 - allowed] if allowed else 1.0
     limits = np.empty(len(comparisons))
     limits[family.order] = [family.as_t(limit, int(pairs)) for pairs in family.pairs]
     return [float(t) for t in limits]

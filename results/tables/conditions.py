@@ -167,7 +167,14 @@ def drawn(record: Record, split: str) -> str:
         return ""
     balanced = data.get("balanced", "all")
     even = balanced != "none" if split == "train" else balanced == "all"
-    return " (classes balanced)" if even else " (drawn by chance)"
+    own = ", others with each seed" if split == "train" and draws_by_seed(record) else ""
+    return f" (classes balanced{own})" if even else f" (drawn by chance{own})"
+
+
+def draws_by_seed(record: Record) -> bool:
+    """Say whether the rows that a run learned from were drawn by its own seed."""
+    data = record.config.get("data")
+    return isinstance(data, dict) and data.get("seed") == "seed"
 
 
 def describe_budget(budget: dict[str, object]) -> str:
@@ -241,20 +248,30 @@ CHOICES = (
 
 
 def only(records: Sequence[Record], choices: Sequence[str]) -> list[Record]:
-    """Return the records of which every KEY=VALUE is true; what is unknown is a UserError."""
-    kept = list(records)
+    """Return the records that have one of the values chosen for each key, as in task=rte,mrpc.
+
+    A key may be given several times. What is unknown is a UserError.
+    """
+    wanted: dict[str, list[str]] = {}
     for choice in choices:
-        key, _, value = choice.partition("=")
-        if key not in CHOICES or not value:
+        key, _, values = choice.partition("=")
+        if key not in CHOICES or not all(values.split(",")):
             raise UserError(
-                f"--only {choice}: needs KEY=VALUE with KEY one of {', '.join(CHOICES)}"
+                f"--only {choice}: needs KEY=VALUE or KEY=VALUE,VALUE with KEY one of"
+                f" {', '.join(CHOICES)}"
             )
-        values = [one.device for one in conditions(kept)] if key == "device" else []
-        values = values or [_choice(record, key) for record in kept]
-        kept = [record for record, own in zip(kept, values, strict=True) if own == value]
-        if not kept:
-            there = ", ".join(sorted(set(values))) or "none"
-            raise UserError(f"--only {choice}: no record; there is {there}")
+        wanted[key] = wanted.get(key, []) + values.split(",")
+    kept = list(records)
+    for key, chosen in wanted.items():
+        own = [one.device for one in conditions(kept)] if key == "device" else []
+        own = own or [_choice(record, key) for record in kept]
+        there = sorted(set(own))
+        for value in chosen:
+            if value not in there:
+                raise UserError(
+                    f"--only {key}={value}: no record; there is {', '.join(there) or 'none'}"
+                )
+        kept = [record for record, one in zip(kept, own, strict=True) if one in chosen]
     return kept
 
 

@@ -1,6 +1,6 @@
 // What seeds say, as results/stats has it: intervals and a step-down max-T test over joint sign
 // flips (Westfall and Young 1993). Draws are fewer than there, from a fixed generator.
-const DRAWS = 20000, RESAMPLES = 9999, EXACT_UNITS = 14;
+const DRAWS = 20000, RESAMPLES = 9999, EXACT_UNITS = 14, BLOCK = 500;
 
 function generator(seed) {  // mulberry32
   return () => {
@@ -127,59 +127,88 @@ function tailScale(n) {  // -log of the tail as a function of √(-log(1 - r²))
   return tails.get(n);
 }
 
-// Adjusted p values of comparisons, each {units, gaps}: places of its units, and its differences.
+// Adjusted p values of comparisons, each {units, gaps}: names of its units, and its differences.
+// Two `sides` with the same units, {units, scores}, are summed once for all of their comparisons.
 function stepDown(comparisons) {
   const places = new Map();
   for (const one of comparisons)
     for (const unit of one.units) if (!places.has(unit)) places.set(unit, places.size);
-  const units = places.size, {signs, count} = patternsOf(units);
-  const one = comparisons.length && comparisons[0].gaps.length;
-  const alike = comparisons.every(c => c.gaps.length === one);
-  const statistics = comparisons.map(c => {
-    const n = c.gaps.length, largest = Math.max(...c.gaps.map(Math.abs));
-    const out = new Float64Array(count);
-    if (largest === 0 || n < 2) return out;
-    const gaps = Float64Array.from(c.gaps, d => d / largest), at = c.units.map(u => places.get(u));
-    const root = Math.sqrt(n * sum(Array.from(gaps, d => d * d)));
-    const onScale = alike ? r => r : tailScale(n);
-    for (let p = 0; p < count; p++) {
-      let total = 0;
-      for (let j = 0, base = p * units; j < n; j++) total += signs[base + at[j]] * gaps[j];
-      out[p] = onScale(Math.abs(total) / root);
+  const {signs, count} = patternsOf(places.size), sized = comparisons.map(one => one.gaps.length);
+  const alike = sized.every(n => n === sized[0]);
+  const family = comparisons.map(one => statisticOf(one, places, alike));
+  const observed = family.map(of => of(signs, 0, 1, new Map())[0]);
+  const order = observed.map((_, k) => k).sort((i, j) => observed[i] - observed[j]);
+  const reached = new Float64Array(family.length);
+  for (let begin = 0; begin < count; begin += BLOCK) {
+    const size = Math.min(BLOCK, count - begin), largest = new Float64Array(size), sums = new Map();
+    for (const k of order) {  // from the least extreme up
+      const own = family[k](signs, begin, size, sums), limit = observed[k] * (1 - 1e-9);
+      let hits = 0;
+      for (let p = 0; p < size; p++) {
+        if (own[p] > largest[p]) largest[p] = own[p];
+        if (largest[p] >= limit) hits++;
+      }
+      reached[k] += hits;
     }
-    return out;
-  });
-  return countDown(statistics, count);
-}
-
-function countDown(statistics, count) {
-  const order = statistics.map((_, k) => k).sort((a, b) => statistics[a][0] - statistics[b][0]);
-  const largest = new Float64Array(count), ps = new Array(statistics.length).fill(1);
-  for (const k of order) {  // from the least extreme up
-    const own = statistics[k], limit = own[0] * (1 - 1e-9);
-    let reached = 0;
-    for (let p = 0; p < count; p++) {
-      if (own[p] > largest[p]) largest[p] = own[p];
-      reached += largest[p] >= limit;
-    }
-    ps[k] = own[0] > 0 ? reached / count : 1;
   }
+  const ps = observed.map((value, k) => value > 0 ? reached[k] / count : 1);
   let least = 0;
   for (const k of order.reverse()) ps[k] = least = Math.max(least, ps[k]);
   return ps;
 }
 
-// The differences of one row to another on some tasks, by seed and by unit; null without a seed.
-function apart(data, first, second, tasks) {
-  const rows = [data.rows[first], data.rows[second]];
-  const seeds = Object.keys(rows[0].scores[tasks[0]])
-    .filter(s => rows.every(row => tasks.every(t => s in row.scores[t])));
-  if (!seeds.length) return null;
-  const gap = (t, s) => rows[0].scores[t][s] - rows[1].scores[t][s];
-  const bySeed = seeds.map(s => mean(tasks.map(t => gap(t, s))));
-  if (data.vectors) return {bySeed, units: seeds, gaps: bySeed};
+// A function that returns a comparison's statistics under a block of patterns.
+function statisticOf(one, places, alike) {
+  const n = one.gaps.length, largest = Math.max(...one.gaps.map(Math.abs));
+  if (largest === 0 || n < 2) return (signs, begin, size) => new Float64Array(size);
+  const root = Math.sqrt(n * sum(one.gaps.map(d => (d / largest) ** 2))) * largest;
+  const onScale = alike ? r => r : tailScale(n), sides = one.sides;
+  return (signs, begin, size, sums) => {
+    const out = new Float64Array(size);
+    const own = sides ? null : signedSums(one.units, one.gaps, places, signs, begin, size);
+    const [a, b] = sides ? sides.map(side => {
+      if (!sums.has(side)) sums.set(side, signedSums(side.units, side.scores, places, signs, begin, size));
+      return sums.get(side);
+    }) : [];
+    for (let p = 0; p < size; p++) out[p] = onScale(Math.abs(own ? own[p] : a[p] - b[p]) / root);
+    return out;
+  };
+}
+
+function signedSums(units, values, places, signs, begin, size) {
+  const at = units.map(unit => places.get(unit)), n = at.length, step = places.size;
+  const out = new Float64Array(size);
+  for (let p = 0, base = begin * step; p < size; p++, base += step) {
+    let total = 0;
+    for (let j = 0; j < n; j++) total += signs[base + at[j]] * values[j];
+    out[p] = total;
+  }
+  return out;
+}
+
+// A row's scores on some tasks, by unit and by seed; seeds are those that it finished on all.
+function sideOf(data, row, tasks) {
+  const {scores} = data.rows[row];
+  const seeds = Object.keys(scores[tasks[0]]).filter(s => tasks.every(t => s in scores[t]));
+  return onSeeds(data, row, tasks, seeds);
+}
+
+function onSeeds(data, row, tasks, seeds) {
+  const {scores} = data.rows[row], bySeed = seeds.map(s => mean(tasks.map(t => scores[t][s])));
+  if (data.vectors) return {seeds, bySeed, units: seeds, scores: bySeed};
   const pairs = tasks.flatMap(t => seeds.map(s => [t, s]));
-  return {bySeed, units: pairs.map(p => p.join(' ')), gaps: pairs.map(p => gap(...p))};
+  return {seeds, bySeed, units: pairs.map(p => p.join(' ')), scores: pairs.map(([t, s]) => scores[t][s])};
+}
+
+// The differences of one row to another on some tasks, by seed and by unit; null without a seed.
+function apart(data, tasks, [first, one], [second, other]) {
+  const seeds = one.seeds.filter(s => other.seeds.includes(s));
+  if (!seeds.length) return null;
+  const whole = seeds.length === one.seeds.length && seeds.length === other.seeds.length;
+  const [a, b] = whole ? [one, other] : [first, second].map(row => onSeeds(data, row, tasks, seeds));
+  const minus = (p, q) => p.map((value, i) => value - q[i]);
+  return {bySeed: minus(a.bySeed, b.bySeed), units: a.units, gaps: minus(a.scores, b.scores),
+    sides: whole ? [a, b] : null};
 }
 
 // Whether a pair has the seeds to be set apart, however far apart it is.
@@ -193,8 +222,10 @@ function averageOf(row, tasks) {
 // Differences to a row by row and column; a column is a list of tasks.
 function differencesTo(data, base, columns) {
   const out = new Map(), tested = [];
+  if (base === null) return out;
+  const sides = columns.map(tasks => data.rows.map((_, row) => [row, sideOf(data, row, tasks)]));
   data.rows.forEach((_, row) => columns.forEach((tasks, column) => {
-    const one = row === base || base === null ? null : apart(data, row, base, tasks);
+    const one = row === base ? null : apart(data, tasks, sides[column][row], sides[column][base]);
     if (!one) return;
     const interval = bcaInterval(one.bySeed, data.fewest);
     const gap = {mean: mean(one.bySeed), interval, pairs: one.gaps.length, p: null, claimed: false};
@@ -212,9 +243,9 @@ function differencesTo(data, base, columns) {
 // The rows that are below no other by a test of all pairs; null where nothing could be set apart.
 function topGroup(data, tasks) {
   const rows = data.rows.map((_, i) => i).filter(i => averageOf(data.rows[i], tasks) !== null);
-  const pairs = [];
+  const pairs = [], sides = new Map(rows.map(row => [row, sideOf(data, row, tasks)]));
   rows.forEach((a, i) => rows.slice(i + 1).forEach(b => {
-    const one = apart(data, a, b, tasks);
+    const one = apart(data, tasks, [a, sides.get(a)], [b, sides.get(b)]);
     if (one && one.bySeed.length > 1) pairs.push({a, b, one});
   }));
   const able = pairs.filter(pair => isAble(data, pair.one));

@@ -1,0 +1,73 @@
+"""Sentences are answered together: few answers of a page are wrong, and each interval says why."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from results.papers.questions import Gap, Ratio, answers
+from results.stats.paired import median_interval
+
+
+def _gap(values: np.ndarray, needed: float = 0.0) -> Gap:
+    each = {("table", seed): float(value) for seed, value in enumerate(values)}
+    return Gap("a − b", each, len(values), needed)
+
+
+def test_one_question_is_answered_by_the_limit_of_its_own_flips() -> None:
+    """For one question an interval ends where the sign-flip test of a shifted mean is at .05."""
+    values = np.random.Generator(np.random.PCG64(1)).normal(0.02, 0.01, 9)
+    [(answer, numbers)] = answers([_gap(values, 0.002)])
+    assert answer == "supported"
+    assert numbers.startswith(f"a − b: +{100 * values.mean():.1f} points, 9 pairs [")
+    assert "needed +0.2" in numbers
+    assert answers([_gap(values, 0.08)])[0][0] == "contradicted"
+    assert answers([_gap(values, float(values.mean()))])[0][0] == "undecided"
+
+
+def test_more_questions_widen_each_interval() -> None:
+    rng = np.random.Generator(np.random.PCG64(2))
+    questions = [_gap(rng.normal(0.01, 0.01, 8)) for _ in range(12)]
+
+    def width(numbers: str) -> float:
+        low, high = numbers.partition("[")[2].partition("]")[0].replace("−", "-").split(", ")
+        return float(high) - float(low)
+
+    alone = [width(answers([question])[0][1]) for question in questions]
+    together = [width(numbers) for _, numbers in answers(questions)]
+    assert all(many > one for many, one in zip(together, alone, strict=True))
+
+
+def test_twenty_null_sentences_hold_few_false_verdicts() -> None:
+    """Each of them alone at level .05 would give one in two thirds of the pages."""
+    rng = np.random.Generator(np.random.PCG64(3))
+    times = false = alone = 0
+    for _ in range(120):
+        shared = rng.normal(size=8)
+        values = [shared + rng.normal(size=8) for _ in range(20)]
+        false += any(answer != "undecided" for answer, _ in answers([_gap(v) for v in values]))
+        alone += any(stats.ttest_1samp(v, 0).pvalue < 0.05 for v in values)
+        times += 1
+    assert false / times <= 0.05 + 3 * (0.05 * 0.95 / times) ** 0.5
+    assert alone / times > 0.3
+
+
+@pytest.mark.parametrize(("seeds", "reason"), [(4, "too few seeds"), (5, "too few pairs")])
+def test_few_seeds_decide_nothing_and_say_so(seeds: int, reason: str) -> None:
+    answer, numbers = answers([_gap(np.full(seeds, 0.5) + np.arange(seeds) / 100)])[0]
+    assert answer == "undecided"
+    assert reason in numbers
+
+
+def test_a_ratio_alone_has_the_sign_tests_interval_of_its_median() -> None:
+    values = np.random.Generator(np.random.PCG64(4)).lognormal(0, 0.1, 12)
+    ratio = Ratio("training seconds", {("t", i): float(v) for i, v in enumerate(values)}, 0.7)
+    expected = median_interval(values)
+    assert expected is not None
+    [(answer, numbers)] = answers([ratio])
+    assert answer == "contradicted"
+    assert f"[{expected[0]:.2f}, {expected[1]:.2f}] over 12 pairs" in numbers
+    assert answers([Ratio("s", ratio.values, 1.4)])[0][0] == "supported"
+    few = {("t", i): 2.0 for i in range(5)}
+    assert "too few pairs" in answers([Ratio("s", few, 1.0)])[0][1]
