@@ -2,10 +2,11 @@
 
 python -m results [FOLDER] prints them; records that may not be compared are refused, unless --split
 gives each kind a table of its own. python -m results compare ROW ROW [FOLDER] says how far two rows
-are apart and how sure that is, power [FOLDER] which difference so many seeds can detect, claims
-[FOLDER] which sentences of papers the records support, search FOLDER what a search for learning
-rates found; boards [FOLDER] writes every board's pages into results/boards, and front [FOLDER]
---board NAME prints one board as a small table for a front page.
+are apart and how sure that is, devices FOLDER FOLDER whether runs of the same names agree on two
+devices, power [FOLDER] which difference so many seeds can detect, claims [FOLDER] which sentences
+of papers the records support, search FOLDER what a search for learning rates found; boards [FOLDER]
+writes every board's pages into results/boards, and front [FOLDER] --board NAME prints one board as
+a small table for a front page.
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from results.errors import UserError, nearest
 from results.pages.data import lines, to_csv, write_parquet
+from results.pages.devices import devices
 from results.pages.html import page
 from results.pages.latex import latex
 from results.pages.search import searched
@@ -36,7 +39,7 @@ from results.stats.power import power
 from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
-COMMANDS = ("compare", "power", "claims", "search", "boards", "front")
+COMMANDS = ("compare", "devices", "power", "claims", "search", "boards", "front")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -44,6 +47,7 @@ FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 _READ = {
     "tables": ("format", "split", "brief", "into", "out", "baseline"),
     "compare": ("format", "into", "out", "task", "board", "boards"),
+    "devices": ("format", "into", "out"),
     "power": ("format", "into", "out"),
     "claims": ("format", "into", "out"),
     "search": ("format", "into", "out"),
@@ -54,6 +58,7 @@ _READ = {
 
 _FORMS = {
     "compare": ("text", "md"),
+    "devices": ("text", "md"),
     "power": ("text",),
     "claims": ("text",),
     "search": ("text", "md", "tex", "html"),
@@ -66,13 +71,16 @@ def main(arguments: list[str] | None = None) -> int:
     print_anything()
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
-    parser = _parser()
+    parser = _parser(several=command == "devices")
     rows = [a for a in given[1:3] if not a.startswith("--")] if command == "compare" else []
     options = parser.parse_args(given if command == "tables" else given[1 + len(rows) :])
     try:
         if command == "compare" and len(rows) < 2:
             raise UserError("compare needs two rows: python -m results compare lora full [FOLDER]")
         _refuse_unread(command, options, parser)
+        if command == "devices":
+            _devices(options)
+            return 0
         records = _named(lambda bad: read_all(options.folder, bad))
         records = only(records, options.only) if options.only else records
         if command == "boards":
@@ -107,7 +115,7 @@ def _place(path: str) -> Path:
     return Path(path).expanduser()  # a shell leaves the ~ of --out=~/page.html
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(several: bool) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m results",
         description=__doc__,
@@ -115,7 +123,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add = parser.add_argument
     runs, boards = Path("results/runs"), Path("results/boards")
-    add("folder", nargs="?", default=runs, type=_place, help="records (%(default)s)")
+    if several:
+        add("folder", nargs="*", type=_place, help="two folders of records")
+    else:
+        add("folder", nargs="?", default=runs, type=_place, help="records (%(default)s)")
     add("--format", choices=FORMATS, default="text", help="default: %(default)s")
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
@@ -207,6 +218,19 @@ def _compare(records: list[Record], rows: list[str], options: argparse.Namespace
     if not known:
         raise UserError(NO_RECORDS.strip())
     _put(two_rows(known, rows[0], rows[1], options.task, options.format), options)
+
+
+def _devices(options: argparse.Namespace) -> None:
+    if len(options.folder) != 2:
+        raise UserError(
+            "devices needs two folders of records: python -m results devices results/runs"
+            " results/h200"
+        )
+    sides = []
+    for folder in options.folder:
+        records = _named(partial(read_all, folder))
+        sides.append((folder, only(records, options.only) if options.only else records))
+    _put(devices(sides[0], sides[1], options.format), options)
 
 
 def _of_board(board: RunList, records: list[Record], options: argparse.Namespace) -> list[Record]:

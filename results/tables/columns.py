@@ -14,7 +14,7 @@ from typing import Any
 from results.record import Record
 from results.tables.conditions import drawn, draws_by_seed, makes_vectors
 from results.tables.labels import arm_of
-from results.tables.leaves import HASH, apart, effective, leaves, typed
+from results.tables.leaves import apart, effective, leaves, short, typed
 
 TASK_ORDER = (
     *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
@@ -47,7 +47,7 @@ def _by_task(record: Record) -> list[Record]:
     parts = {t: facts for t, facts in record.data.get("parts", {}).items() if t in definitions}
     splits, seconds = record.data["splits"], record.training_seconds
     mixed = {"": effective(of_run, "task")} | {
-        name: {"train": train["sha256"], **effective(definitions[name], "task")}
+        name: {"train": _learned(record, train), **effective(definitions[name], "task")}
         for name, train in parts.items()
     }
     each = []
@@ -123,7 +123,7 @@ def _by_set(record: Record) -> list[Record]:
     text = record.data.get("text")
     if text is not None:  # of which data.train_size may have drawn a part
         train = record.data["splits"].get("train", {})
-        sha256 = "by seed" if draws_by_seed(record) else train.get("sha256")
+        sha256 = _learned(record, train) if train else None
         text = {**text, "rows": train.get("rows", text["rows"]), "sha256": sha256}
     parts = []
     for name in sets:
@@ -160,7 +160,7 @@ class Column:
 
     @property
     def facts(self) -> dict[str, str]:
-        hashes = {f"{name}.sha256": sha256[:HASH] for name, sha256 in self.splits}
+        hashes = {f"{name}.sha256": short(sha256) for name, sha256 in self.splits}
         return {**dict(self.definition), **hashes}
 
 
@@ -231,10 +231,17 @@ def _column(record: Record) -> Column:
         hashes["train"] = record.config["control"]["train"]
     elif draws_by_seed(record):  # other rows with each seed, which are of one column
         learned = {"train", "selection"} & hashes.keys()
-        rows = {name: record.data["splits"][name]["rows"] for name in learned}
-        hashes |= {name: f"{count} by seed" for name, count in rows.items()}
+        hashes |= {name: _learned(record, record.data["splits"][name]) for name in learned}
     definition = effective(record.config.get("task"), "task")
     return Column(record.task, tuple(sorted(hashes.items())), tuple(sorted(definition.items())))
+
+
+def _learned(record: Record, split: dict[str, Any]) -> str:
+    """Return what runs share that learned from a split: its contents, or how each drew its own."""
+    if not draws_by_seed(record):
+        return str(split["sha256"])
+    balanced = record.config["data"].get("balanced", "all")
+    return f"{split['rows']} by seed, balanced {balanced}"
 
 
 def _by_run(records: Sequence[Record]) -> dict[tuple[str, str], Column]:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from results.record import Record
-from results.tables.leaves import HASH, leaves
+from results.tables.leaves import leaves, short
 
 # What a table's heading, its columns or the settings below say already.
 _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "device", "method",
@@ -125,8 +125,8 @@ def _chain(record: Record) -> list[dict[str, str]]:
 
 
 def _details(record: Record) -> Iterator[tuple[str, str]]:
-    short = f"{record.config['lr']:g}"
-    yield "lr", short if float(short) == record.config["lr"] else str(record.config["lr"])
+    rate = record.config["lr"]
+    yield "lr", f"{rate:g}" if float(f"{rate:g}") == rate else str(rate)
     alone = len(record.config["method"]) == 1
     for method in record.config["method"]:
         for key, value in method.items():
@@ -140,9 +140,9 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     text = record.data.get("text")
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
-        yield "text.sha256", str(text.get("sha256"))[:HASH]
+        yield "text.sha256", short(str(text.get("sha256")))
     if "mixed" in record.data:
-        yield "mixed.sha256", record.data["mixed"][:HASH]
+        yield "mixed.sha256", short(record.data["mixed"])
     for key, value in record.config.items():
         if key not in _SAID and key not in ("start", "control"):
             yield from ((leaf, str(own)) for leaf, own in leaves(value, key))

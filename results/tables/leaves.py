@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -59,6 +60,11 @@ AS_IT_WAS: dict[str, Any] = {
 
 
 HASH = 12  # letters of a hash that are shown
+
+
+def short(sha256: str) -> str:
+    """Return the beginning of a hash; what stands in place of one stays whole."""
+    return sha256[:HASH] if re.fullmatch("[0-9a-f]{64}", sha256) else sha256
 
 
 def leaves(value: Any, key: str) -> Iterator[tuple[str, Any]]:

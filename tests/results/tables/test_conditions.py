@@ -246,3 +246,53 @@ def test_what_a_run_starts_from_or_stands_for_tells_it_apart(
     cells = [cell for table in tables([one, other]) for row in table.rows
              for cell in row.cells.values()]  # fmt: skip
     assert sorted(len(cell.points) for cell in cells) == [1, 1]
+
+
+def test_text_drawn_anew_with_each_seed_is_of_one_row_where_it_is_drawn_alike() -> None:
+    def of(seed: int, balanced: str) -> Record:
+        task = {"name": "sts", "kind": "similarity", "pairs": {"STS-B": {"file": "x"}}}
+        data = {**BASE.config["data"], "seed": "seed", "balanced": balanced}
+        record = simulated("simcse", "sts", seed, config={"task": task, "data": data})
+        train = {"rows": 9, "sha256": f"{seed}" * 64}
+        record.scores = {"STS-B": {"spearmanr": 0.5}}
+        record.data = {
+            "source": "local",
+            "splits": {"train": train, "STS-B": {"rows": 9, "sha256": "a" * 64}},
+            "text": {"kind": "sentences", "rows": 99},
+        }
+        return record
+
+    assert len(tables([of(1, "train"), of(2, "train")])[0].rows) == 1
+    assert len(tables([of(1, "train"), of(2, "none")])[0].rows) == 2
+
+
+def test_rows_drawn_anew_with_each_seed_are_of_one_column_where_they_are_drawn_alike() -> None:
+    def of(seed: int, balanced: str, name: str = "mrpc", **more: Any) -> Record:
+        data = {**BASE.config["data"], "seed": "seed", "balanced": balanced}
+        train = {"rows": 9, "sha256": f"{seed}" * 64, "complete": False}
+        record = simulated(
+            "full", name, seed, config={"data": data, **more}, splits={"train": train}
+        )
+        record.run = f"{balanced}{seed}"
+        return record
+
+    [alike] = tables([of(1, "train"), of(2, "train")])
+    assert alike.tasks == ("mrpc",)
+    [table] = tables([of(1, "train"), of(2, "none")])
+    assert table.tasks == ("mrpc", "mrpc#2")
+    assert "data.balanced=none" in " ".join(table.marks.values())
+    task = {"name": "mrpc", "kind": "classification", "labels": ["no", "yes"]}
+    mixed = {"name": "mix", "mixture": {"tasks": {"mrpc": task, "rte": {**task, "name": "rte"}}}}
+    both = [of(seed, "train", "mix", task=mixed) for seed in (1, 2)]
+    for record in both:
+        parts = dict.fromkeys(("mrpc", "rte"), record.data["splits"]["train"])
+        splits = record.data["splits"]
+        record.data |= {"parts": parts, "draw": "even"}
+        record.data["splits"] = {
+            "train": splits["train"],
+            **{f"{name}/validation": splits["validation"] for name in parts},
+        }
+        record.scores = {f"{name}/validation": {"accuracy": 0.5} for name in parts}
+    [mixture] = tables(both)
+    assert [row.method for row in mixture.rows] == ["full mixing mrpc, rte evenly"]
+    assert [len(cell.points) for row in mixture.rows for cell in row.cells.values()] == [2, 2]
