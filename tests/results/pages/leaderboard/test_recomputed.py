@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from results.pages.headline import headline
 from results.pages.html import document
 from results.pages.leaderboard.lines import lines
 from results.pages.leaderboard.scatter import scatter
@@ -32,8 +33,11 @@ GAINS = {"full": 0.0, "bitfit": -0.012, "adapter": 0.006, "lora": -0.05, "hype":
 
 
 def _records(seeds: int = 7) -> list[Record]:
-    """Rows of unequal spreads; one lacks a seed on a task, another the task itself."""
+    """One row lacks a seed on a task, another the task itself; lora's runs learned nothing."""
     records = grid(GAINS, ["cola", "mrpc", "rte"], seeds)
+    kept = {"predictions": [0.0, 1.0, 0.0], "references": [0.0, 0.0, 1.0]}  # the majority's is 2/3
+    for record in records:
+        record.predictions = {"validation": kept} if record.methods == ["lora"] else {}
     lacking = [("hype", "rte", seeds), *(("late", "rte", s) for s in range(1, seeds + 1))]
     return [r for r in records if (r.methods[0], r.task, r.seed) not in lacking]
 
@@ -155,6 +159,8 @@ def test_figures_of_other_choices_are_pythons(
     table = _table(_records(seeds))
     shown = _opened(table, tmp_path, f"#baseline={base}&tasks={','.join(tasks)}")
     expected = _expected(table, base, tasks)
+    said = headline(part := _table(_records(seeds), tasks), judge(part, beside=base))
+    assert unescape(between(shown, '<p class="say">', "</p>")) == said
     rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
     assert {row[1][0][0]["data-v"] for row in rows} == set(GAINS)
     column = len(tasks) if len(tasks) > 1 else 0
@@ -185,7 +191,13 @@ def test_rows_and_pictures_of_other_tasks_are_those_python_would_write(tmp_path:
     assert [
         (cells[0][0]["data-v"], float(cells[1][0]["data-v"]), cells[3][1], cells[5][1])
         for _, cells in rows
-    ] == [(e.name, pytest.approx(e.score), e.seeds, f"{e.seconds:.0f}") for e in expected]
+    ] == [
+        (e.name, pytest.approx(e.score), e.seeds + more, f"{e.seconds:.0f}")
+        for e in expected
+        for more in [" †14" if e.name == "lora" else ""]
+    ]
+    whole = _table(records)
+    assert leaderboard(whole, judge(whole), 1).count(" †21") == 1
     for cost, label in (("trainable", "trainable parameters"), ("seconds", "training seconds")):
         assert plain(scatter(expected, cost, label)) in shown
 
