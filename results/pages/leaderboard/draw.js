@@ -18,6 +18,7 @@ function differenceText(gap) {
 
 function gapScale(lines) {
   const gaps = lines.filter(line => line.gap).map(line => line.gap);
+  if (!gaps.length) return axisOf(-1, 1, []);
   return scaleOf([0, ...gaps.flatMap(gap => [gap.mean, ...gap.interval || []].map(v => 100 * v))]);
 }
 

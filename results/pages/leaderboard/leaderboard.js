@@ -80,7 +80,7 @@ function namedText(lines) {
 
 function ranksText(data, view, {lines, timed}, axis) {
   const head = name => `<th scope="col"><button>${escaped(name)}</button></th>`;
-  const base = view.base === null ? '–' : data.rows[view.base].name;
+  const base = view.base === null ? 'a baseline' : data.rows[view.base].name;
   const score = view.tasks.length > 1 ? 'average' : data.tasks[view.tasks[0]];
   return '<table class="ranks">\n<thead><tr>' + head('method') + head(score)
     + `<th scope="col" class="gap"><button>difference to ${escaped(base)}</button>${axisStrip(axis)}</th>`

@@ -98,7 +98,7 @@ def _choosers(table: Table, judged: Comparison) -> str:
 
 def _table(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Table) -> str:
     score = "average" if len(table.tasks) > 1 else escape(table.tasks[0])
-    base = "–" if judged.baseline is None else escape(judged.baseline)
+    base = "a baseline" if judged.baseline is None else escape(judged.baseline)
     timed = any(line.seconds is not None for line in ranked)
     gap = (
         f'<th scope="col" class="gap"><button>difference to {base}</button>{axis_strip(axis)}</th>'
