@@ -25,7 +25,7 @@ from results.stats.compare import judge
 from results.stats.paired import bca_interval
 from results.tables.collect import Table, tables
 from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
-from tests.results.simulated import grid
+from tests.results.simulated import grid, simulated
 
 pytestmark = pytest.mark.skipif(PATH is None, reason=WHY)
 
@@ -265,3 +265,37 @@ def test_hostile_names_act_neither_at_first_nor_after_a_choice(tmp_path: Path) -
         assert ("recomputed in this browser" in between(shown, 'role="status"', "</p>")) == bool(
             address
         )
+
+
+def _of_little() -> dict[str, list[Record]]:
+    equal = grid({"full": 0, "bitfit": 0}, ["rte", "mrpc"], 6)
+    for record in equal:
+        record.score, record.scores = 0.5, {"validation": {"accuracy": 0.5}}
+    return {
+        "one row": grid({"full": 0}, ["rte"], 6),
+        "one seed": grid({"full": 0, "bitfit": 0.1}, ["rte", "mrpc"], 1),
+        "equal": equal,
+        "no baseline": grid({"lora": 0, "bitfit": 0.1}, ["rte", "mrpc"], 6),
+        "no score": [simulated(m, "rte", s, None) for m in ("full", "bitfit") for s in (1, 2)],
+        "a single task": [
+            *grid({"full": 0, "bitfit": 0.1}, ["rte", "mrpc"], 6),
+            *grid({"lora": 0.2}, ["rte"], 6),
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", _of_little())
+def test_tables_of_little_are_shown_and_recomputed(name: str, tmp_path: Path) -> None:
+    records = _of_little()[name]
+    for number, record in enumerate(records):
+        record.run = f"run{number}"
+    table = _table(records)
+    for address in ("", "#baseline=bitfit&tasks=rte"):
+        shown = _opened(table, tmp_path, address)
+        assert '<form class="choose">' in shown  # which its scripts show at their end
+        assert "NaN" not in between(shown, "<body>", '<script type="application/json">')
+        rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
+        assert [row[1][0][0]["data-v"] for row in rows] != []
+        large = {"a single task"} | ({"no baseline"} if address else set())
+        claimed = [row for row in rows if "claimed" in row[0].get("class", "")]
+        assert bool(claimed) == (name in large)
