@@ -89,7 +89,7 @@ function ranksText(data, view, {lines, timed}, axis) {
 }
 
 function legendText({lines, tested}, axis) {
-  const parts = ['Scores in percent, differences in points with 95 % intervals, paired by seed.'];
+  const parts = ['Scores in percent, differences in points, paired by seed, with 95 % intervals from five seeds on.'];
   parts.push(lines.some(line => line.tied)
     ? 'Top group (a bar at the left): the rows that the seeds do not set below another.'
     : 'No top group: the seeds are too few to set any row below another.');

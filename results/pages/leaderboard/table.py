@@ -169,7 +169,10 @@ def _pairs(line: Line) -> str:
 
 
 def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Table) -> str:
-    parts = ["Scores in percent, differences in points with 95 % intervals, paired by seed."]
+    parts = [
+        "Scores in percent, differences in points, paired by seed, with 95 % intervals from five"
+        " seeds on."
+    ]
     if any(line.tied for line in ranked):
         parts.append(
             "Top group (a bar at the left): the rows that the seeds do not set below another."
