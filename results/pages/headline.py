@@ -68,18 +68,18 @@ def _beside(column: str, judged: Comparison) -> str:
     able = [key for key in keys if judged.separable(key)]
     if not able:
         return f"No row has the seeds to be told from {base}."
-    told = [key for key in able if judged.claimed(key)]
+    claimed = [key for key in able if judged.claimed(key)]
     sides = [
         f"{word} {base}: {_named(side, judged)}"
         for word, side in (
-            ("above", [k for k in told if judged.differences[k].mean > 0]),
-            ("below", [k for k in told if judged.differences[k].mean < 0]),
+            ("above", [k for k in claimed if judged.differences[k].mean > 0]),
+            ("below", [k for k in claimed if judged.differences[k].mean < 0]),
         )
         if side
     ]
     if not sides:
         return f"No row is shown to differ from {base}."
-    rest = len(keys) - len(told)
+    rest = len(keys) - len(claimed)
     text = "; ".join(sides)
     left = f"; {rest} cannot be told from it" if rest else ""
     return f"{text[0].upper()}{text[1:]}{left}."

@@ -44,18 +44,18 @@ def _shift(seeds: int, rows: int, tasks: int, power: float) -> float | None:
     others = np.array([largest for _, largest in boards])  # [boards, patterns]
     beyond = -bca_ends(noise, draws=4999)[0]  # shifts from which on each interval excludes zero
 
-    def found(shift: float) -> float:
+    def claimed(shift: float) -> float:
         values = noise + shift
         own = np.abs(values @ flips[:, 0].T) / np.sqrt(seeds * (values**2).sum(axis=1))[:, None]
         reached = np.maximum(own, others) >= own[:, :1] * (1 - 1e-9)
         return float(np.mean((reached.mean(axis=1) < LEVEL) & (shift > beyond)))
 
     low, high = 0.0, FAR
-    if found(high) < power:
+    if claimed(high) < power:
         return None
     while high - low > 2e-3:
         middle = (low + high) / 2
-        low, high = (low, middle) if found(middle) >= power else (middle, high)
+        low, high = (low, middle) if claimed(middle) >= power else (middle, high)
     return high
 
 

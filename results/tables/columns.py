@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from results.record import Record
-from results.tables.conditions import drawn, makes_vectors
+from results.tables.conditions import drawn, draws_by_seed, makes_vectors
 from results.tables.labels import arm_of
 from results.tables.leaves import HASH, apart, effective, leaves, typed
 
@@ -123,7 +123,8 @@ def _by_set(record: Record) -> list[Record]:
     text = record.data.get("text")
     if text is not None:  # of which data.train_size may have drawn a part
         train = record.data["splits"].get("train", {})
-        text = {**text, "rows": train.get("rows", text["rows"]), "sha256": train.get("sha256")}
+        sha256 = "by seed" if draws_by_seed(record) else train.get("sha256")
+        text = {**text, "rows": train.get("rows", text["rows"]), "sha256": sha256}
     parts = []
     for name in sets:
         values = list(record.scores.get(name, {}).values())
@@ -228,6 +229,10 @@ def _column(record: Record) -> Column:
     hashes = {name: facts["sha256"] for name, facts in record.data["splits"].items()}
     if _has_more_rows(record):
         hashes["train"] = record.config["control"]["train"]
+    elif draws_by_seed(record):  # other rows with each seed, which are of one column
+        learned = {"train", "selection"} & hashes.keys()
+        rows = {name: record.data["splits"][name]["rows"] for name in learned}
+        hashes |= {name: f"{count} by seed" for name, count in rows.items()}
     definition = effective(record.config.get("task"), "task")
     return Column(record.task, tuple(sorted(hashes.items())), tuple(sorted(definition.items())))
 

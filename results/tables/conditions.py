@@ -167,7 +167,14 @@ def drawn(record: Record, split: str) -> str:
         return ""
     balanced = data.get("balanced", "all")
     even = balanced != "none" if split == "train" else balanced == "all"
-    return " (classes balanced)" if even else " (drawn by chance)"
+    own = ", others with each seed" if split == "train" and draws_by_seed(record) else ""
+    return f" (classes balanced{own})" if even else f" (drawn by chance{own})"
+
+
+def draws_by_seed(record: Record) -> bool:
+    """Say whether the rows that a run learned from were drawn by its own seed."""
+    data = record.config.get("data")
+    return isinstance(data, dict) and data.get("seed") == "seed"
 
 
 def describe_budget(budget: dict[str, object]) -> str:

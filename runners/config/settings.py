@@ -44,7 +44,8 @@ class Data(Section):
     """Which source the task's data comes from, and how much of it is used.
 
     `balanced` says which splits give each class as many examples where a part of them is drawn.
-    `text` and `glue_dir` are for tasks that train on text of another source.
+    `seed` draws them; `seed` in words draws the rows to learn from by the run's own. `text` and
+    `glue_dir` are for tasks that train on text of another source.
     """
 
     source: Literal["auto", "local", "hub", "embedded"]
@@ -52,11 +53,20 @@ class Data(Section):
     revision: str | None = None
     train_size: int | None = Field(default=None, ge=2)
     eval_size: int | None = Field(default=None, ge=2)
-    seed: int = Field(default=0, ge=0)
+    seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     malformed_rows: Literal["error", "skip"] = "error"
     text: Place | list[Place] | None = None
     glue_dir: Place | None = None
+
+    @property
+    def report_seed(self) -> int:
+        """What draws the rows that are scored: the same for every seed of a run."""
+        return 0 if self.seed == "seed" else self.seed
+
+    def train_seed(self, seed: int) -> int:
+        """Return what draws the rows to learn from, in a run of that seed."""
+        return seed if self.seed == "seed" else self.seed
 
 
 class Budget(Section):

@@ -38,7 +38,7 @@ class _Lines:
     facts: dict[str, Any]
 
 
-def load_lines(task: Task, data: Data, protocol: Protocol) -> TaskData:
+def load_lines(task: Task, data: Data, protocol: Protocol, seed: int) -> TaskData:
     """Return the lines to train on and those held out, as splits without labels."""
     masked = task.mlm
     assert masked is not None
@@ -49,21 +49,25 @@ def load_lines(task: Task, data: Data, protocol: Protocol) -> TaskData:
             f"task={task.name}: {lines.facts['from']} holds {count} line{'s' * (count != 1)} of"
             " text, and one is held out: give it two or more"
         )
-    held = _held_out(lines.split, masked.held_out, data.seed)
+    held = _held_out(lines.split, masked.held_out, data.report_seed)
     report = replace(lines.split.take(held), name=HELD_OUT, skipped_rows=0)
     train = lines.split.take(sorted(set(range(count)) - set(held)))
     fewer = len(held) if data.eval_size is None else min(data.eval_size, len(held))
     complete = {"train": data.train_size is None, HELD_OUT: fewer == len(held)}
     if data.train_size is not None:
-        train = draw(train, data.train_size, data.seed, task, "data.train_size")
+        train = draw(train, data.train_size, data.train_seed(seed), task, "data.train_size")
     report = (
-        report if fewer == len(held) else draw(report, fewer, data.seed, task, "data.eval_size")
+        report
+        if fewer == len(held)
+        else draw(report, fewer, data.report_seed, task, "data.eval_size")
     )
     selection = None
     if protocol.fraction is not None:
-        train, selection = cut_selection(train, protocol.fraction, data.seed, task)
+        train, selection = cut_selection(train, protocol.fraction, data.train_seed(seed), task)
     if masked.shuffle:
-        train = replace(train, texts=tuple(_shuffled(line, data.seed) for (line,) in train.texts))
+        train = replace(
+            train, texts=tuple(_shuffled(line, data.report_seed) for (line,) in train.texts)
+        )
     return TaskData(
         lines.source,
         lines.reason,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from methods.method import TrainingText
@@ -26,15 +27,15 @@ from runners.data.split import Split, TaskData, check_split, count_overlap, cut_
 
 
 def load_task_data(
-    task: Task, data: Data, protocol: Protocol, text: TrainingText = "labelled"
+    task: Task, data: Data, protocol: Protocol, text: TrainingText = "labelled", seed: int = 0
 ) -> TaskData:
-    """Read, check, draw and cut the splits of a run, which trains on `text`."""
+    """Read, check, draw and cut the splits of a run of that seed, which trains on `text`."""
     if task.facts.vectors:
-        return _load_pairs(task, data, protocol, text)
+        return _load_pairs(task, data, protocol, text, seed)
     if task.mixture is not None:
-        return load_mixture(task, data, protocol, load_task_data)
+        return load_mixture(task, data, protocol, partial(load_task_data, seed=seed))
     if task.mlm is not None:
-        return load_lines(task, data, protocol)
+        return load_lines(task, data, protocol, seed)
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":
@@ -51,12 +52,14 @@ def load_task_data(
     selection = None
     if data.train_size is not None:
         balanced = data.balanced != "none"
-        train = draw(train, data.train_size, data.seed, task, "data.train_size", balanced)
+        train = draw(
+            train, data.train_size, data.train_seed(seed), task, "data.train_size", balanced
+        )
         check_split(train, task, f"data.train_size={data.train_size}")
     if data.eval_size is not None:
         balanced = data.balanced == "all"
         report = {
-            k: draw(v, data.eval_size, data.seed, task, "data.eval_size", balanced)
+            k: draw(v, data.eval_size, data.report_seed, task, "data.eval_size", balanced)
             for k, v in report.items()
         }
     complete = {
@@ -64,7 +67,7 @@ def load_task_data(
         for split in (train, *report.values())
     }
     if protocol.fraction is not None:
-        train, selection = cut_selection(train, protocol.fraction, data.seed, task)
+        train, selection = cut_selection(train, protocol.fraction, data.train_seed(seed), task)
     learned = [train] if selection is None else [train, selection]
     report = {name: count_overlap(split, learned) for name, split in report.items()}
     selection = None if selection is None else count_overlap(selection, [train])
@@ -79,7 +82,9 @@ def _published(task: Task, split: str, rows: int) -> int:
     return rows if theirs is None else theirs.rows.get(further.split or theirs.reported[0], rows)
 
 
-def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) -> TaskData:
+def _load_pairs(
+    task: Task, data: Data, protocol: Protocol, text: TrainingText, seed: int
+) -> TaskData:
     """Read the sets of scored pairs, and text to train on that holds none of their sentences."""
     source, reason = _source_of_pairs(task, data)
     chosen = {**task.pairs, **({"selection": task.selection} if protocol.fraction else {})}
@@ -97,7 +102,7 @@ def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) 
     full = {name: len(split) for name, split in sets.items()}
     if data.eval_size is not None:
         sets = {
-            k: draw(v, min(data.eval_size, len(v)), data.seed, task, "data.eval_size")
+            k: draw(v, min(data.eval_size, len(v)), data.report_seed, task, "data.eval_size")
             for k, v in sets.items()
         }
     complete = {name: len(v) == task.rows.get(name, full[name]) for name, v in sets.items()}
@@ -108,7 +113,7 @@ def _load_pairs(task: Task, data: Data, protocol: Protocol, text: TrainingText) 
         }
         train, facts = read_training_text(data, source, text, evaluated)
         if data.train_size is not None:
-            train = draw(train, data.train_size, data.seed, task, "data.train_size")
+            train = draw(train, data.train_size, data.train_seed(seed), task, "data.train_size")
     selection = sets.pop("selection", None)
     revision = ", ".join(f"{name} {commit}" for name, commit in commits.items()) or None
     return TaskData(source, reason, revision, train, sets, selection, complete, facts)

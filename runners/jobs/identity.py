@@ -49,6 +49,7 @@ def identity(
         **masked,
         **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
+        **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
         "methods": config.method_options(),

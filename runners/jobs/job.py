@@ -43,7 +43,8 @@ class Job:
     def data(self) -> TaskData:
         """The splits of the run's task."""
         settings, text = self.config.settings, self._text
-        parts = (settings.task, settings.data, settings.protocol, text)
+        seed = settings.seed if settings.data.seed == "seed" else 0
+        parts = (settings.task, settings.data, settings.protocol, text, seed)
         key = repr(parts)
         if key not in self.shelf:
             self.shelf[key] = load_task_data(*parts)

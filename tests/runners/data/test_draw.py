@@ -144,3 +144,39 @@ def test_a_dev_set_that_is_the_training_set_is_warned_of_in_one_line(
     assert not any(
         "also_in_train" in str(r.data) for r in read_all(tmp_path / "runs") if r != record
     )
+
+
+def test_each_seed_learns_from_rows_of_its_own_and_is_scored_on_the_same(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = f"model.name_or_path={tiny_folder('bert')}"
+    given = [*_skewed(tmp_path), "data.eval_size=20", "budget=smoke", "budget.steps=1", model]
+    for seed in (1, 2):
+        for typed in ("seed", str(seed)):
+            for method in ("full", "bitfit"):
+                run = [f"seed={seed}", f"data.seed={typed}", f"method={method}", "device=cpu"]
+                done = cli(*given, *run)
+                assert done.code == 0, done.err
+    records = {(r.config["data"]["seed"], r.seed, *r.methods): r
+               for r in read_all(tmp_path / "runs")}  # fmt: skip
+    assert len(records) == 8
+
+    def split(draw: object, seed: int, name: str) -> str:
+        one, other = (records[draw, seed, m].data["splits"][name] for m in ("full", "bitfit"))
+        assert one == other
+        return str(one["sha256"])
+
+    for seed in (1, 2):
+        assert split("seed", seed, "train") == split(seed, seed, "train")
+    assert split("seed", 1, "train") != split("seed", 2, "train")
+    assert split("seed", 1, "validation") == split("seed", 2, "validation")
+    [table] = tables([r for key, r in records.items() if key[0] == "seed"])
+    assert table.tasks == ("rte",)
+    assert all(row.cells["rte"].seeds == (1, 2) for row in table.rows)
+    assert "train 30 (classes balanced, others with each seed)" in table.marks["rte"]
+    [apart] = tables([r for key, r in records.items() if key[0] != "seed"])
+    assert apart.tasks == ("rte", "rte#2")
+    done = cli(f"verify={records['seed', 2, 'full'].run}", "device=cpu")
+    assert done.code == 0, done.err
+    assert "equal to the bit" in done.out
+    assert "data.seed" in cli(*given, "data.seed=each").err
