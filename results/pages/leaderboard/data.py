@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from results.pages.leaderboard.lines import is_timed, trainable_text
@@ -12,12 +13,16 @@ from results.stats.paired import FEWEST, LEVEL
 from results.tables.collect import Row, Table
 
 
-def to_json(table: Table, judged: Comparison) -> str:
+def to_json(table: Table, judged: Comparison, collapsed: Mapping[str, list[list[int]]]) -> str:
     """Return JSON that may stand in a page: scores are fractions, names show what would act.
 
-    Rows are named by their place, so that two whose names look alike stay two.
+    Rows are named by their place, so that two whose names look alike stay two. `collapsed` holds
+    for each row and task the seeds that learned nothing.
     """
-    rows = [_row(row, table) for row in table.rows]
+    rows = [
+        {**_row(row, table), "collapsed": list(map(len, collapsed[row.method]))}
+        for row in table.rows
+    ]
     base = next((i for i, row in enumerate(table.rows) if row.method == judged.baseline), None)
     content = {
         "baseline": base,

@@ -18,6 +18,7 @@ function differenceText(gap) {
 
 function gapScale(lines) {
   const gaps = lines.filter(line => line.gap).map(line => line.gap);
+  if (!gaps.length) return axisOf(-1, 1, []);
   return scaleOf([0, ...gaps.flatMap(gap => [gap.mean, ...gap.interval || []].map(v => 100 * v))]);
 }
 
@@ -72,7 +73,8 @@ function rowText(line, i, axis, timed) {
     + `<td class="score"${valueOf(line.score)}>${line.score === null ? '–' : (100 * line.score).toFixed(1)}</td>`
     + `<td class="gap"${valueOf(line.gap ? line.gap.mean : null)} title="${pairsText(line.gap)}"><div>`
     + `${strip(line, axis)}<span class="text">${claimed ? `<b>${gap}</b>` : gap}</span></div></td>`
-    + `<td class="fact" data-h="seeds" data-v="${parseInt(line.seeds)}">${line.seeds}</td>`
+    + `<td class="fact" data-h="seeds" data-v="${parseInt(line.seeds)}">${line.seeds}`
+    + `${line.collapsed ? ` †${line.collapsed}` : ''}</td>`
     + `<td class="fact" data-h="trainable"${valueOf(line.trainable)}>${escaped(line.size)}</td>`
     + (timed ? `<td class="fact" data-h="seconds"${valueOf(line.seconds)}>`
       + `${line.seconds === null ? '–' : line.seconds.toFixed(0)}</td>` : '') + '</tr>\n';

@@ -11,13 +11,13 @@ EDGE = 4.0  # percent of the width left free at either end
 
 
 def gap_scale(lines: Sequence[Line]) -> Scale:
-    """Return the axis of the differences in points, with zero on it."""
+    """Return the axis of the differences in points, with zero on it; without any, no ticks."""
     values = [0.0]
     for line in lines:
         if line.difference is not None:
             ends = line.difference.interval or ()
             values += [100 * value for value in (line.difference.mean, *ends)]
-    return scale(values)
+    return scale(values) if len(values) > 1 else Scale(-1, 1, ())
 
 
 def is_cut(lines: Sequence[Line], axis: Scale) -> bool:

@@ -1,7 +1,6 @@
 // Recomputes a leaderboard for a chosen baseline and tasks, and keeps the choice in the address.
 const COSTS = [['trainable', 'trainable parameters'], ['seconds', 'training seconds']];
-const listed = names => names.length < 2 ? names.join('')
-  : names.slice(0, -1).join(', ') + ' and ' + names[names.length - 1];
+const MOST = 5;  // names in a list
 
 function boardOf(section) {
   const data = JSON.parse(section.querySelector('script[type="application/json"]').textContent);
@@ -26,6 +25,7 @@ function linesOf(data, view) {
       row: i, name: row.name, size: row.size, trainable: row.trainable, score,
       tied: top && score !== null ? top.has(i) : null, isBaseline: i === view.base,
       gap: gaps.get(i + ' ' + (columns.length - 1)) || null, seeds: seedsText(row, view.tasks),
+      collapsed: sum(view.tasks.map(t => row.collapsed[t])),
       seconds: !timed || seconds.includes(null) ? null : sum(seconds),
     };
   });
@@ -40,24 +40,47 @@ function seedsText(row, tasks) {
   return seeds.length === planned ? String(planned) : `${seeds.length}/${planned}`;
 }
 
-function sentenceOf(data, view, {lines, tested}) {
-  const where = view.tasks.length > 1 ? 'the average of ' + listed(view.tasks.map(t => data.tasks[t]))
-    : data.tasks[view.tasks[0]];
-  if (view.base === null) return `No baseline is chosen; ranked by ${where}.`;
-  const base = data.rows[view.base].name, claimed = lines.filter(line => line.gap && line.gap.claimed);
-  const side = (holds, word) => {
-    const names = claimed.filter(line => holds(line.gap.mean)).map(line => line.name);
-    return names.length ? [`${listed(names)} ${word} ${base}`] : [];
-  };
-  const sides = [...side(m => m > 0, 'above'), ...side(m => m < 0, 'below')];
-  const test = `(interval and test, adjusted for all ${tested} differences, both exclude zero)`;
-  if (sides.length) return `On ${where}, the seeds set ${listed(sides)} ${test}.`;
-  return `On ${where}, the seeds separate no row from ${base}.`;
+// The sentences of results/pages/headline.py.
+function sentenceOf(data, view, computed) {
+  return [bestText(data, view, computed), besideText(data, view, computed)].filter(Boolean).join(' ');
+}
+
+function bestText(data, view, {lines}) {
+  const scored = lines.filter(line => line.score !== null), [best] = scored, others = scored.length - 1;
+  if (!best) return '';
+  const where = view.tasks.length > 1 ? `the average of ${view.tasks.length} tasks` : data.tasks[view.tasks[0]];
+  const score = (100 * best.score).toFixed(1);
+  if (!others) return `${best.name} has ${score} on ${where}; it is alone.`;
+  const text = `${best.name} is best on ${where} (${score})`, beside = scored.filter(line => line.tied).length - 1;
+  if (!best.tied) return `${text}, by too few seeds to set anything apart.`;
+  if (!beside) return `${text}, and set apart from all others.`;
+  return `${text}, but ${beside} of the ${others} other rows cannot be told from the best.`;
+}
+
+function besideText(data, view, {lines}) {
+  const compared = lines.filter(line => line.gap);
+  if (view.base === null || !compared.length) return '';
+  const base = data.rows[view.base].name;
+  const able = compared.filter(({gap}) => gap.interval && 2 ** (1 - gap.pairs) < data.level);
+  if (!able.length) return `No row has the seeds to be told from ${base}.`;
+  const apart = able.filter(line => line.gap.claimed);
+  if (!apart.length) return `No row is shown to differ from ${base}.`;
+  const side = (word, rows) => rows.length ? [`${word} ${base}: ${namedText(rows)}`] : [];
+  const text = [...side('above', apart.filter(line => line.gap.mean > 0)),
+    ...side('below', apart.filter(line => line.gap.mean < 0))].join('; ');
+  const rest = compared.length - apart.length;
+  return text[0].toUpperCase() + text.slice(1) + (rest ? `; ${rest} cannot be told from it` : '') + '.';
+}
+
+function namedText(lines) {
+  const largest = [...lines].sort((p, q) => Math.abs(q.gap.mean) - Math.abs(p.gap.mean));
+  const each = largest.slice(0, MOST).map(line => `${line.name} (${pointsText(line.gap.mean)})`);
+  return [...each, ...lines.length > MOST ? [`${lines.length - MOST} more`] : []].join(', ');
 }
 
 function ranksText(data, view, {lines, timed}, axis) {
   const head = name => `<th scope="col"><button>${escaped(name)}</button></th>`;
-  const base = view.base === null ? '–' : data.rows[view.base].name;
+  const base = view.base === null ? 'a baseline' : data.rows[view.base].name;
   const score = view.tasks.length > 1 ? 'average' : data.tasks[view.tasks[0]];
   return '<table class="ranks">\n<thead><tr>' + head('method') + head(score)
     + `<th scope="col" class="gap"><button>difference to ${escaped(base)}</button>${axisStrip(axis)}</th>`
@@ -66,12 +89,14 @@ function ranksText(data, view, {lines, timed}, axis) {
 }
 
 function legendText({lines, tested}, axis) {
-  const parts = ['Scores in percent, differences in points with 95 % intervals, paired by seed.'];
+  const parts = ['Scores in percent, differences in points, paired by seed, with 95 % intervals from five seeds on.'];
   parts.push(lines.some(line => line.tied)
     ? 'Top group (a bar at the left): the rows that the seeds do not set below another.'
     : 'No top group: the seeds are too few to set any row below another.');
   if (lines.some(line => line.gap && line.gap.claimed)) parts.push('Filled and bold: interval and test,'
     + ` adjusted for all ${tested} differences of the table, both exclude zero.`);
+  if (lines.some(line => line.collapsed))
+    parts.push('†: runs that score no better than always answering the majority class.');
   const ends = lines.filter(line => line.gap).flatMap(line => [line.gap.mean, ...line.gap.interval || []]);
   if (ends.some(end => axis.beyond(100 * end)))
     parts.push('An arrow is a difference, or the end of an interval, beyond the axis.');
@@ -150,10 +175,11 @@ function download(board) {  // the rows as they are shown, as CSV
   };
   const rows = [...board.section.querySelectorAll('.ranks tbody tr')].map(row => {
     const [name, score, gap, , trainable, seconds] = [...row.cells].map(cell => cell.dataset.v);
-    const {low, high, p, tied} = row.dataset, seeds = row.cells[3].textContent;
-    return [text(name), ...[score, tied, gap, low, high, p, seeds, trainable, seconds].map(number)].join(',');
+    const {low, high, p, tied} = row.dataset, [seeds, collapsed = 0] = row.cells[3].textContent.split(' †');
+    const rest = [score, tied, gap, low, high, p, seeds, collapsed, trainable, seconds];
+    return [text(name), ...rest.map(number)].join(',');
   });
-  const head = 'method,score,top_group,difference,low,high,adjusted_p,seeds,trainable,seconds';
+  const head = 'method,score,top_group,difference,low,high,adjusted_p,seeds,collapsed_runs,trainable,seconds';
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([[head, ...rows].join('\n') + '\n'], {type: 'text/csv'}));
   link.download = 'leaderboard.csv';

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from results.pages.sheet import difference_text, share_entry
+from results.stats.collapsed import collapsed_seeds
 from results.stats.compare import Comparison
 from results.stats.paired import Difference
 from results.stats.pairing import AVERAGE, average, shared_seeds
@@ -16,7 +17,8 @@ from results.tables.collect import Row, Table
 class Line:
     """A row of a leaderboard: scores are fractions, `tied` is None where nothing is set apart.
 
-    `adjusted` is the p value of its difference among all differences of the table.
+    `adjusted` is the p value of its difference among all differences of the table, `collapsed` the
+    number of its runs that learned nothing.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Line:
     trainable: float | None
     share: float | None
     seconds: float | None
+    collapsed: int = 0
 
 
 def lead(table: Table) -> str:
@@ -64,6 +67,16 @@ def lines(table: Table, judged: Comparison) -> list[Line]:
     known = [line for line in shown if line.score is not None]
     ranked = sorted(known, key=lambda line: line.score or 0.0, reverse=True)
     return ranked + [line for line in shown if line.score is None]
+
+
+def collapsed_runs(table: Table) -> dict[str, list[list[int]]]:
+    """Return for each row and task the seeds that score no better than the majority class."""
+    return {
+        row.method: [
+            collapsed_seeds(row.cells[task]) if task in row.cells else [] for task in table.tasks
+        ]
+        for row in table.rows
+    }
 
 
 def is_timed(table: Table) -> bool:

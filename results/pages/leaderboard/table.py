@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from results.pages.headline import headline
 from results.pages.html import escape
 from results.pages.leaderboard.data import to_json
 from results.pages.leaderboard.forest import axis_strip, gap_scale, is_cut, strip
-from results.pages.leaderboard.lines import Line, gap_text, lines, trainable_text
+from results.pages.leaderboard.lines import (
+    Line,
+    collapsed_runs,
+    gap_text,
+    lines,
+    trainable_text,
+)
 from results.pages.leaderboard.scale import Scale
 from results.pages.leaderboard.scatter import scatter
+from results.pages.sheet import DAGGER
 from results.stats.compare import Comparison
 from results.tables.collect import Table
 
@@ -30,6 +38,9 @@ SCRIPT = "".join((FOLDER / name).read_text(encoding="utf-8") for name in SCRIPTS
 COSTS = (("trainable", "trainable parameters"), ("seconds", "training seconds"))
 
 
+COLLAPSED = f"{DAGGER}: runs that score no better than always answering the majority class."
+
+
 ARROW = "An arrow is a difference, or the end of an interval, beyond the axis."
 
 
@@ -38,13 +49,18 @@ def leaderboard(table: Table, judged: Comparison, number: int, below: str = "") 
 
     `below` is its differences by task in HTML, which other choices replace.
     """
-    ranked = lines(table, judged)
+    collapsed = collapsed_runs(table)
+    ranked = [
+        replace(line, collapsed=sum(map(len, collapsed[line.name])))
+        for line in lines(table, judged)
+    ]
     axis = gap_scale(ranked)
     pictures = "".join(
         f"<figure>{picture}</figure>"
         for cost, label in COSTS
         if (picture := scatter(ranked, cost, label))
     )
+    data = to_json(table, judged, collapsed)
     conditions = f"<p class=soft>{escape(table.conditions.heading())}</p>"
     return (
         f'<section class="board" data-number="{number}">\n'
@@ -54,7 +70,7 @@ def leaderboard(table: Table, judged: Comparison, number: int, below: str = "") 
         f"{_legend(ranked, axis, judged, table)}"
         f'<div class="costs">{pictures}</div>\n</div>\n'
         f'<div class="by-task">\n{below}</div>\n'
-        f'<script type="application/json">{to_json(table, judged)}</script>\n</section>\n'
+        f'<script type="application/json">{data}</script>\n</section>\n'
     )
 
 
@@ -82,7 +98,7 @@ def _choosers(table: Table, judged: Comparison) -> str:
 
 def _table(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Table) -> str:
     score = "average" if len(table.tasks) > 1 else escape(table.tasks[0])
-    base = "–" if judged.baseline is None else escape(judged.baseline)
+    base = "a baseline" if judged.baseline is None else escape(judged.baseline)
     timed = any(line.seconds is not None for line in ranked)
     gap = (
         f'<th scope="col" class="gap"><button>difference to {base}</button>{axis_strip(axis)}</th>'
@@ -113,7 +129,8 @@ def _row(place: int, line: Line, axis: Scale, timed: bool) -> str:
         f'<td class="score"{_value(line.score)}>{score}</td>'
         f'<td class="gap"{_value(mean)} title="{_pairs(line)}"><div>{strip(line, axis)}'
         f'<span class="text">{gap}</span></div></td>'
-        f'<td class="fact" data-h="seeds"{_value(_count(line))}>{line.seeds}</td>'
+        f'<td class="fact" data-h="seeds"{_value(_count(line))}>{line.seeds}'
+        f"{f' {DAGGER}{line.collapsed}' if line.collapsed else ''}</td>"
         f'<td class="fact" data-h="trainable"{_value(line.trainable)}>'
         f"{trainable_text(line.trainable, line.share)}</td>"
     )
@@ -152,7 +169,10 @@ def _pairs(line: Line) -> str:
 
 
 def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Table) -> str:
-    parts = ["Scores in percent, differences in points with 95 % intervals, paired by seed."]
+    parts = [
+        "Scores in percent, differences in points, paired by seed, with 95 % intervals from five"
+        " seeds on."
+    ]
     if any(line.tied for line in ranked):
         parts.append(
             "Top group (a bar at the left): the rows that the seeds do not set below another."
@@ -164,6 +184,7 @@ def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Tabl
             "Filled and bold: interval and test, adjusted for all"
             f" {len(judged.adjusted)} differences of the table, both exclude zero."
         )
+    parts += [COLLAPSED] if any(line.collapsed for line in ranked) else []
     parts += [ARROW] if is_cut(ranked, axis) else []
     if len(table.devices) > 1:
         parts.append("No seconds: the runs' devices or speed settings differ.")

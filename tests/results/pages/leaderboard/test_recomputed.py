@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from results.pages.headline import headline
 from results.pages.html import document
 from results.pages.leaderboard.lines import lines
 from results.pages.leaderboard.scatter import scatter
@@ -24,7 +25,7 @@ from results.stats.compare import judge
 from results.stats.paired import bca_interval
 from results.tables.collect import Table, tables
 from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
-from tests.results.simulated import grid
+from tests.results.simulated import grid, simulated
 
 pytestmark = pytest.mark.skipif(PATH is None, reason=WHY)
 
@@ -32,8 +33,11 @@ GAINS = {"full": 0.0, "bitfit": -0.012, "adapter": 0.006, "lora": -0.05, "hype":
 
 
 def _records(seeds: int = 7) -> list[Record]:
-    """Rows of unequal spreads; one lacks a seed on a task, another the task itself."""
+    """One row lacks a seed on a task, another the task itself; lora's runs learned nothing."""
     records = grid(GAINS, ["cola", "mrpc", "rte"], seeds)
+    kept = {"predictions": [0.0] * 10, "references": [0.0] * 9 + [1.0]}  # the majority's is .9
+    for record in records:
+        record.predictions = {"validation": kept} if record.methods == ["lora"] else {}
     lacking = [("hype", "rte", seeds), *(("late", "rte", s) for s in range(1, seeds + 1))]
     return [r for r in records if (r.methods[0], r.task, r.seed) not in lacking]
 
@@ -155,6 +159,8 @@ def test_figures_of_other_choices_are_pythons(
     table = _table(_records(seeds))
     shown = _opened(table, tmp_path, f"#baseline={base}&tasks={','.join(tasks)}")
     expected = _expected(table, base, tasks)
+    said = headline(part := _table(_records(seeds), tasks), judge(part, beside=base))
+    assert unescape(between(shown, '<p class="say">', "</p>")) == said
     rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
     assert {row[1][0][0]["data-v"] for row in rows} == set(GAINS)
     column = len(tasks) if len(tasks) > 1 else 0
@@ -185,7 +191,13 @@ def test_rows_and_pictures_of_other_tasks_are_those_python_would_write(tmp_path:
     assert [
         (cells[0][0]["data-v"], float(cells[1][0]["data-v"]), cells[3][1], cells[5][1])
         for _, cells in rows
-    ] == [(e.name, pytest.approx(e.score), e.seeds, f"{e.seconds:.0f}") for e in expected]
+    ] == [
+        (e.name, pytest.approx(e.score), e.seeds + more, f"{e.seconds:.0f}")
+        for e in expected
+        for more in [" †14" if e.name == "lora" else ""]
+    ]
+    whole = _table(records)
+    assert leaderboard(whole, judge(whole), 1).count(" †21") == 1
     for cost, label in (("trainable", "trainable parameters"), ("seconds", "training seconds")):
         assert plain(scatter(expected, cost, label)) in shown
 
@@ -253,3 +265,37 @@ def test_hostile_names_act_neither_at_first_nor_after_a_choice(tmp_path: Path) -
         assert ("recomputed in this browser" in between(shown, 'role="status"', "</p>")) == bool(
             address
         )
+
+
+def _of_little() -> dict[str, list[Record]]:
+    equal = grid({"full": 0, "bitfit": 0}, ["rte", "mrpc"], 6)
+    for record in equal:
+        record.score, record.scores = 0.5, {"validation": {"accuracy": 0.5}}
+    return {
+        "one row": grid({"full": 0}, ["rte"], 6),
+        "one seed": grid({"full": 0, "bitfit": 0.1}, ["rte", "mrpc"], 1),
+        "equal": equal,
+        "no baseline": grid({"lora": 0, "bitfit": 0.1}, ["rte", "mrpc"], 6),
+        "no score": [simulated(m, "rte", s, None) for m in ("full", "bitfit") for s in (1, 2)],
+        "a single task": [
+            *grid({"full": 0, "bitfit": 0.1}, ["rte", "mrpc"], 6),
+            *grid({"lora": 0.2}, ["rte"], 6),
+        ],
+    }
+
+
+@pytest.mark.parametrize("name", _of_little())
+def test_tables_of_little_are_shown_and_recomputed(name: str, tmp_path: Path) -> None:
+    records = _of_little()[name]
+    for number, record in enumerate(records):
+        record.run = f"run{number}"
+    table = _table(records)
+    for address in ("", "#baseline=bitfit&tasks=rte"):
+        shown = _opened(table, tmp_path, address)
+        assert '<form class="choose">' in shown  # which its scripts show at their end
+        assert "NaN" not in between(shown, "<body>", '<script type="application/json">')
+        rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
+        assert [row[1][0][0]["data-v"] for row in rows] != []
+        large = {"a single task"} | ({"no baseline"} if address else set())
+        claimed = [row for row in rows if "claimed" in row[0].get("class", "")]
+        assert bool(claimed) == (name in large)
