@@ -46,7 +46,7 @@ bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
 	$(if $(WORK),,$(RUN) -m tests.benchmarks.overhead)
 
-# Fuzzers with ten times the examples, runs killed at four times as many moments, then a quarter of an
+# Fuzzers with ten times the examples, runs killed at seven times as many moments, then a quarter of an
 # hour of random kills, duplicates, stopped owners, removed folders and bad files against boards, and
 # an audit.
 soak: setup

@@ -8,22 +8,30 @@ have Hydra as it is; tests/runners/config/test_compose.py holds the two against 
 from __future__ import annotations
 
 import copy
+import dataclasses
+from pathlib import Path
 from typing import Any
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
+from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.plugins.config_source import ConfigResult
 
 from runners.config.compose import CONFIGS
+from runners.config.own_files import FileConfigSource
 
 _SHIPPED = {f"file://{CONFIGS}", "pkg://hydra.conf", "structured://"}
 _lists: dict[Any, DefaultsList] = {}
 _composed: dict[int, Any] = {}  # by the list of files, which _lists keeps
 _parsed: dict[str, Override] = {}
 
+_files: dict[str, ConfigResult] = {}
+_load = FileConfigSource.load_config
+_mode = Hydra.get_mode
 _parse = OverridesParser.parse_rule
 _compose = ConfigLoaderImpl._compose_config_from_defaults_list
 
@@ -69,8 +77,28 @@ def _read(self: OverridesParser, text: str, rule: str) -> Any:
     return copy.copy(_parsed[text])
 
 
+def _mode_of(self: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+    """Return hydra.mode, for which Hydra composes all a first time; shipped files set none."""
+    paths = {item.path for item in self.config_loader.get_search_path().get_path()}
+    shipped = {path.removeprefix("file://") for path in _SHIPPED}
+    if paths <= shipped and not any("hydra" in text for text in overrides):
+        return None
+    return _mode(self, config_name, overrides)
+
+
+def _loaded(self: FileConfigSource, config_path: str) -> ConfigResult:
+    if Path(self.path) != CONFIGS:
+        return _load(self, config_path)
+    if config_path not in _files:
+        _files[config_path] = _load(self, config_path)
+    known = _files[config_path]
+    return dataclasses.replace(known, config=copy.deepcopy(known.config))
+
+
 def remember_compositions() -> None:
     """Compose by memory from here on."""
     config_loader_impl.create_defaults_list = _listed  # type: ignore[attr-defined]
     ConfigLoaderImpl._compose_config_from_defaults_list = _files_composed  # type: ignore[method-assign]
     OverridesParser.parse_rule = _read  # type: ignore[method-assign]
+    Hydra.get_mode = _mode_of  # type: ignore[method-assign]
+    FileConfigSource.load_config = _loaded  # type: ignore[method-assign]

@@ -22,7 +22,7 @@ from tests import forked
 from tests.conftest import Cli, narrow, task_of, tiny
 
 Folder = Callable[[str], Path]
-KILLS = int(os.environ.get("KILLS", "5"))  # make soak asks for more
+KILLS = int(os.environ.get("KILLS", "3"))  # make soak asks for more
 
 
 class Killed(BaseException):
@@ -202,7 +202,7 @@ def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Pa
     [whole] = read_all(tmp_path / "whole")
     rng = random.Random(method)
     kills, ends, went_on = 0, 0, 0
-    while kills < KILLS:
+    while kills < KILLS or (not went_on and kills < 40):
         out = f"cut{ends}"
         while go(out, rng.uniform(0.1, 1.1) * seconds):
             kills += 1
@@ -237,7 +237,7 @@ def test_sweep_killed_at_random_moments(tiny_folder: Folder, tmp_path: Path) -> 
     assert len(whole) == 4
     rng = random.Random(7)
     kills, ends, went_on = 0, 0, 0
-    while kills < KILLS:
+    while kills < KILLS or (not went_on and kills < 40):
         out, untouched = f"cut{ends}", {}
         while go(out, rng.uniform(0.05, 0.9) * seconds):
             kills += 1
