@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import socket
 import subprocess
@@ -19,10 +20,21 @@ import pytest
 from results.record import Record, read
 from runners.command import main
 from runners.contract.parts import SMALL, composed, configure, narrow, task_of, tiny  # noqa: F401
+from runners.machine import environment
 from tests.composing import remember_compositions
 from tests.tiny import save_tiny
 
 remember_compositions()
+
+
+@functools.cache
+def _commit_at_start() -> dict[str, Any]:
+    return _commit()
+
+
+_commit = environment.commit
+# Three processes of git for each run would take as long as its training.
+environment.commit = lambda: _commit_at_start() if environment.ROOT == ROOT else _commit()
 ROOT = Path(__file__).resolve().parent.parent
 REAL_GLUE = Path(os.environ.pop("GLUE_DIR", None) or ROOT.parent / "shared" / "data" / "glue")
 REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "data" / "sts")
