@@ -193,7 +193,10 @@ def _caption(table: Table, judged: Comparison) -> str:
         f"{tasks}, in percent; differences in points, paired by seed",
     ]
     parts += [table.devices[0]] if len(table.devices) == 1 else []
-    parts += ["devices or their settings differ, so no times"] if len(table.devices) > 1 else []
+    names = {device.partition(",")[0] for device in table.devices}
+    if len(table.devices) > 1:
+        what = f"{names.pop()}, whose settings" if len(names) == 1 else "devices or their settings"
+        parts.append(f"{what} differ, so no times")
     parts += [judged.choice.removesuffix(".")] if judged.choice else []
     first = "" if judged.baseline is None else f"{judged.baseline}, "
     parts.append(

@@ -193,6 +193,10 @@ def test_times_that_may_not_be_compared_are_dashes() -> None:
     text = _front(records)
     assert [cells[-1] for cells in _cells(text).values()] == ["–", "–"]
     assert "devices or their settings differ, so no times" in text
+    for record in records:
+        record.environment = {**records[1].environment, "runs_beside": record.seed % 2}
+    name = records[0].environment["device_name"]
+    assert f"{name}, whose settings differ, so no times" in _front(records)
 
 
 def test_board_without_full_or_with_nothing_beside_it_says_so() -> None:
