@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import Any
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    [
-        "runners.command",
-        "runners.runs.train",
-        "runners.tasks.glue_metrics.glue_metrics",
-        "transformers.models.bert.modeling_bert",
-    ]
-)
+_CONTEXT.set_forkserver_preload(["tests.warm"])
 
 
 def _do(environment: dict[str, str], log: str, act: Callable[..., object], given: Any) -> None:
