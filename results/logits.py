@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,7 +53,7 @@ def read_logits(record: Record, folder: Path) -> dict[str, NDArray[np.float32]]:
         )
     logits = _arrays(content, path)
     for split, rows in logits.items():
-        _check(rows, record.predictions.get(split, {}).get("predictions", []), f"{path}: {split}")
+        _check(rows, record.predictions.get(split, {}), f"{path}: {split}")
     return logits
 
 
@@ -62,6 +61,8 @@ _AGAIN = "; run it again with save=logits"
 
 
 def _arrays(content: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
+    import zipfile
+
     import numpy as np
 
     try:
@@ -71,10 +72,11 @@ def _arrays(content: bytes, path: Path) -> dict[str, NDArray[np.float32]]:
         raise UserError(f"{path} holds no arrays of numpy ({error}){_AGAIN}") from None
 
 
-def _check(rows: NDArray[np.float32], predictions: list[float], where: str) -> None:
+def _check(rows: NDArray[np.float32], kept: dict[str, list[float]], where: str) -> None:
     """Refuse logits that are not float32, one row a prediction, whose highest it is."""
     import numpy as np
 
+    predictions, references = kept.get("predictions", []), kept.get("references", [])
     if rows.dtype != np.float32 or rows.ndim != 2 or len(rows) != len(predictions):
         raise UserError(
             f"{where} has {rows.dtype} {list(rows.shape)}, the record {len(predictions)}"
@@ -82,6 +84,8 @@ def _check(rows: NDArray[np.float32], predictions: list[float], where: str) -> N
         )
     if not np.isfinite(rows).all():
         raise UserError(f"{where} holds nan or infinity{_AGAIN}")
+    if not set(references) <= set(range(rows.shape[1])):
+        raise UserError(f"{where} has {rows.shape[1]} classes, and references name others{_AGAIN}")
     places = np.asarray(predictions, np.int64)
     inside = bool(np.all((places >= 0) & (places < rows.shape[1])))
     # Of equal logits either may be the prediction.

@@ -97,7 +97,7 @@ GOOD = np.array([[2, 1], [0, 1], [1, 1]], np.float32)
     [
         (GOOD[:2], "has float32 [2, 2], the record 3 predictions"),
         (GOOD.astype(np.float64), "has float64 [3, 2]"),
-        (GOOD[:, :1], "not the record's predictions"),
+        (GOOD[:, :1], "has 1 classes, and references name others"),
         (-GOOD, "not the record's predictions"),
         (np.where(GOOD == 2, np.float32(np.inf), GOOD), "holds nan or infinity"),
         (np.array([{}, {}, {}], object), "holds no arrays of numpy"),
