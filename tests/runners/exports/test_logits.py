@@ -55,16 +55,24 @@ def test_logits_are_the_trained_models_own(cli: Cli, tiny_folder: Folder, tmp_pa
     [record] = read_all(out)
     [stored] = read_logits(record, out).values()
     assert cli(*given, "save=delta").code == 0
-    delta = load_delta(out / f"{record.run}.delta")
-    [split] = Job(delta.config, trains=False).data.report.values()
-    length = delta.config.settings.budget.max_length
-    for place, texts in enumerate(split.texts[:12]):
-        tokens = delta.loaded.tokenizer(
-            *texts, truncation=True, max_length=length, return_tensors="pt"
-        )
-        with torch.no_grad():
-            one = delta.loaded.model(**tokens).logits[0].numpy()
-        assert np.allclose(stored[place], one, atol=1e-5)
+    [by_itself] = _by_itself(out / f"{record.run}.delta")
+    assert np.allclose(stored[:12], by_itself, atol=1e-5)
+
+
+def _by_itself(folder: Path) -> list[np.ndarray]:
+    """Return by split a delta's logits of the first examples, each without any other."""
+    delta = load_delta(folder)
+    length, each = delta.config.settings.budget.max_length, []
+    for split in Job(delta.config, trains=False).data.report.values():
+        rows = []
+        for texts in split.texts[:12]:
+            tokens = delta.loaded.tokenizer(
+                *texts, truncation=True, max_length=length, return_tensors="pt"
+            )
+            with torch.no_grad():
+                rows.append(delta.loaded.model(**tokens).logits[0].numpy())
+        each.append(np.array(rows))
+    return each
 
 
 @pytest.mark.parametrize("task", ["stsb", "sts", "mlm"])
@@ -128,3 +136,26 @@ def test_damaged_and_missing_logits_are_named(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(UserError, match="cannot be read"):
         read_logits(record, tmp_path)
+
+
+def test_every_own_report_split_has_its_logits_and_no_further_set(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Of the weights that were selected, where the last are others."""
+    merge = "merge: {neutral: not_entailment, contradiction: not_entailment}"
+    given = [f"+task.further.rte={{task: rte, {merge}}}", "protocol=select", "save=logits"]
+    small = tiny(tiny_folder("bert"), "method=full", "task=mnli", f"out={tmp_path}", *given)
+    done = cli(*small, "budget.evaluate=1", "lr=1e-2")
+    assert done.code == 0, done.err
+    [record] = read_all(tmp_path)
+    assert record.selected is not None
+    assert record.selected["step"] < (record.steps or 0)
+    logits = read_logits(record, tmp_path)
+    assert set(logits) == set(record.predictions) - {"rte"}
+    assert len(logits) > 1
+    for split, rows in logits.items():
+        assert rows.shape == (len(record.predictions[split]["predictions"]), 3)
+    small.remove("save=logits")
+    assert cli(*small, "budget.evaluate=1", "lr=1e-2", "save=delta").code == 0
+    by_itself = _by_itself(tmp_path / f"{record.run}.delta")[0]
+    assert np.allclose(logits[next(iter(logits))][:12], by_itself, atol=1e-4)
