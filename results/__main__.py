@@ -4,7 +4,8 @@ python -m results [FOLDER] prints them; records that may not be compared are ref
 gives each kind a table of its own. python -m results compare ROW ROW [FOLDER] says how far two rows
 are apart and how sure that is, devices FOLDER FOLDER whether runs of the same names agree on two
 devices, power [FOLDER] which difference so many seeds can detect, claims [FOLDER] which sentences
-of papers the records support, search FOLDER what a search for learning rates found; boards [FOLDER]
+of papers the records support, calibration [FOLDER] how far probabilities can be trusted and what
+ensembles of seeds score, search FOLDER what a search for learning rates found; boards [FOLDER]
 writes every board's pages into results/boards, and front [FOLDER] --board NAME prints one board as
 a small table for a front page.
 """
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from results.errors import UserError, nearest
+from results.pages.calibration import NO_LOGITS, calibration_sheets
 from results.pages.data import lines, to_csv, write_parquet
 from results.pages.devices import devices
 from results.pages.html import page
@@ -39,7 +41,7 @@ from results.stats.power import power
 from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
-COMMANDS = ("compare", "devices", "power", "claims", "search", "boards", "front")
+COMMANDS = ("compare", "devices", "power", "claims", "calibration", "search", "boards", "front")
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -50,6 +52,7 @@ _READ = {
     "devices": ("format", "into", "out"),
     "power": ("format", "into", "out"),
     "claims": ("format", "into", "out"),
+    "calibration": ("format", "split", "into", "out"),
     "search": ("format", "into", "out"),
     "boards": ("pdf", "boards"),
     "front": ("format", "into", "out", "board", "boards"),
@@ -61,6 +64,7 @@ _FORMS = {
     "devices": ("text", "md"),
     "power": ("text",),
     "claims": ("text",),
+    "calibration": ("text", "md"),
     "search": ("text", "md", "tex", "html"),
     "front": ("text", "md"),
 }
@@ -89,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
             _tables(records, options)
         elif command == "search":
             _search(records, options)
+        elif command == "calibration":
+            _calibration(records, options)
         elif command == "front":
             _front(records, options)
         elif command == "compare":
@@ -251,6 +257,14 @@ def _search(records: list[Record], options: argparse.Namespace) -> None:
         _put(page("tunebench", trials, {}, options.folder.resolve().as_uri()), options)
     else:
         _put("\n".join(write(sheet, form) for sheet in trials), options)
+
+
+def _calibration(records: list[Record], options: argparse.Namespace) -> None:
+    if not options.split:
+        refuse_mixed(records)
+    laid_out = _named(lambda bad: calibration_sheets(records, options.folder, bad))
+    text = "\n".join(write(sheet, options.format) for sheet in laid_out)
+    _put(text or NO_LOGITS, options)
 
 
 def _front(records: list[Record], options: argparse.Namespace) -> None:

@@ -68,6 +68,8 @@ class Record:
     where there are any; of text with masked tokens there is one for each of these.
     `measured` holds for each report split what no score counts, such as the perplexity of masked
     text, `before` and `after` training; a record without it does not name it.
+    `logits_sha256` is of RUN.logits.npz, which `save=logits` wrote beside the record; a record
+    without it does not name it.
     `content_sha256` hashes all the rest, when the record is written; older ones have none.
     """
 
@@ -95,6 +97,7 @@ class Record:
     method_reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     stored_bytes: int | None = None
+    logits_sha256: str | None = None
     initial_sha256: str | None = None
     losses: list[float] = field(default_factory=list)
     trained_sha256: str | None = None
@@ -131,6 +134,8 @@ class Record:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if not self.measured:
             del fields["measured"]
+        if self.logits_sha256 is None:
+            del fields["logits_sha256"]
         text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
         content = json.loads(text.encode("utf-8", "replace"))
         return sealed(content)

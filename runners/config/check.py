@@ -155,6 +155,11 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
         ]
     if settings.save == "sentence-transformers" and not vectors:
         return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
+    if settings.save == "logits" and task.kind != "classification":
+        return [
+            f"save=logits is for tasks of kind classification; task={task.name} is"
+            f" {task.kind}: leave it out"
+        ]
     return []
 
 

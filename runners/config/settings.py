@@ -240,7 +240,7 @@ class Settings(Section):
     threads: int | None = Field(default=None, ge=1, exclude=True)
     out: Place = Field(exclude=True)
     force: bool = Field(exclude=True)
-    save: Literal["delta", "sentence-transformers"] | None = Field(exclude=True)
+    save: Literal["delta", "sentence-transformers", "logits"] | None = Field(exclude=True)
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

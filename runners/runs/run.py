@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from results import logits
 from results import record as records
 from results.pages.text import one_run
 from results.plain_file import is_there
@@ -99,14 +100,20 @@ def _stored(path: Path, settings: Settings) -> int | None:
     if settings.force or not is_there(path):
         return None
     stored = records.read(path)
-    lacks = settings.save is not None and not path.with_suffix(f".{settings.save}").is_dir()
-    if stored.status == "finished" and lacks:
+    if stored.status == "finished" and not _is_kept(settings.save, path, stored):
         say(f"{path} is finished but was run without save={settings.save}: it runs again for that")
         return None
     if stored.status not in records.DONE:
         return None
     _print_result(stored, f"stored result of {path}; force=true runs it again")
     return FINISHED if stored.status == "finished" else NOT_FINISHED
+
+
+def _is_kept(save: str | None, path: Path, stored: Record) -> bool:
+    """Say whether what save= asks for lies beside a record."""
+    if save == "logits":
+        return logits.is_of(stored, path.parent)
+    return save is None or path.with_suffix(f".{save}").is_dir()
 
 
 def _print_result(record: Record, line: str) -> None:

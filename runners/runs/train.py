@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 
 from results.record import Record, Status
 from runners.exports.delta import save_delta
+from runners.exports.logits import save_logits
 from runners.exports.sentence_transformers import check_exportable, export
 from runners.jobs.job import Job
 from runners.machine.console import say
@@ -33,6 +34,7 @@ from runners.models.build import (
 )
 from runners.models.pretrained import Loaded
 from runners.speed.levers import Levers
+from runners.tasks.classification import Classification
 from runners.tasks.kind import Diverged
 from runners.tasks.kinds import encode, kind_of
 from runners.tasks.metrics import headline
@@ -85,8 +87,7 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
         predictions=scoring.predictions,
     )
     record = _measured(job, record, scoring)
-    _write_beside(job, model, loaded)
-    return record
+    return _write_beside(job, record, model, loaded, scoring)
 
 
 def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
@@ -120,7 +121,7 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     loop.finish()
     record = _measured(job, replace(record, status=status, **_course_facts(course)), scoring)
     if status == "finished":
-        _write_beside(job, loop.model, prepared.loaded)
+        record = _write_beside(job, record, loop.model, prepared.loaded, scoring)
     return record
 
 
@@ -177,8 +178,13 @@ def _measured(job: Job, record: Record, scoring: Scoring) -> Record:
     )
 
 
-def _write_beside(job: Job, model: torch.nn.Module, loaded: Loaded) -> None:
-    """Write drawings and what is to be saved; scores must not be lost, so failing only warns."""
+def _write_beside(
+    job: Job, record: Record, model: torch.nn.Module, loaded: Loaded, scoring: Scoring
+) -> Record:
+    """Write drawings and what is to be saved; scores must not be lost, so failing only warns.
+
+    Return the record with what it says of these files.
+    """
     config, run = job.config, job.name
     path = Path(config.settings.out) / run
     try:
@@ -191,7 +197,18 @@ def _write_beside(job: Job, model: torch.nn.Module, loaded: Loaded) -> None:
         elif config.settings.save == "sentence-transformers":
             path = path.with_name(f"{run}.sentence-transformers")
             export(path, model, loaded, config)
+        elif isinstance(scoring.kind, Classification) and config.settings.save == "logits":
+            path = path.with_name(f"{run}.logits.npz")
+            kept = _own_logits(job, scoring.kind)
+            record = replace(record, logits_sha256=save_logits(path, kept))
     except (OSError, SafetensorError) as error:
         say(f"warning: {path} could not be written ({error})")
     except Exception as error:
         say(f"warning: {path} could not be written ({error!r})")
+    return record
+
+
+def _own_logits(job: Job, kind: Classification) -> dict[str, Any]:
+    """Return the logits of report splits; a further set's answers are in another task's labels."""
+    further = job.config.settings.task.further
+    return {name: kind.logits[name] for name in job.data.report if name not in further}
