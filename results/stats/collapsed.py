@@ -8,6 +8,8 @@ from results.record import Record
 from results.stats.resampling import METRICS, positive_label, scored_splits
 from results.tables.collect import Cell
 
+CORRELATIONS = {"matthews_correlation", "pearson", "spearmanr"}
+
 
 def majority_score(record: Record) -> float | None:
     """Return the score of always predicting the report's most frequent label; 0 of a correlation.
@@ -21,13 +23,16 @@ def majority_score(record: Record) -> float | None:
     positive = positive_label(record)
     by_split = []
     for _, names, _, gold in splits:
+        if CORRELATIONS.issuperset(names):  # of one answer to all
+            by_split.append(0.0)
+            continue
         labels, counts = np.unique(gold, return_counts=True)
         once = np.ones((1, len(gold)))
         means = [
             np.mean([METRICS[n](np.full_like(gold, label), gold, once, positive) for n in names])
             for label in labels[counts == counts.max()]
         ]
-        by_split.append(max(means))
+        by_split.append(float(max(means)))
     return float(np.mean(by_split))
 
 

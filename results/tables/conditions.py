@@ -100,8 +100,8 @@ def _conditions(record: Record) -> Conditions:
 
 def _settings(record: Record, budget: dict[str, object]) -> dict[str, str]:
     config, weights = record.config, record.weights
-    model = config["model"]
-    if isinstance(untrained := model.get("untrained"), list):
+    model = config.get("model")
+    if isinstance(model, dict) and isinstance(untrained := model.get("untrained"), list):
         model = {**model, "untrained": sorted(map(str, untrained))}
     kept = effective(model, "model") | effective(config["protocol"], "protocol")
     kept |= effective(budget, "budget")

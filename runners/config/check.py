@@ -155,10 +155,10 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
         ]
     if settings.save == "sentence-transformers" and not vectors:
         return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
-    if settings.save == "logits" and task.kind != "classification":
+    if settings.save == "logits" and task.facts.answer != "class":
         return [
-            f"save=logits is for tasks of kind classification; task={task.name} is"
-            f" {task.kind}: leave it out"
+            "save=logits is for tasks that answer with one of their labels;"
+            f" task={task.name} is of kind {task.kind}: leave it out"
         ]
     return []
 

@@ -8,7 +8,7 @@ Holm's correction of separate sign-flip tests.
 
 from __future__ import annotations
 
-import sys
+import argparse
 from collections.abc import Callable
 
 import numpy as np
@@ -103,8 +103,13 @@ def rates(kind: str, seeds: int, shifted: int, boards: int) -> Floats:
     return np.asarray(np.mean(each, axis=0))
 
 
-def main(boards: int) -> None:
+def main() -> None:
     """Print a Markdown table, a line for each kind and number of seeds."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "boards", nargs="?", type=int, default=200, help="of each kind (%(default)s)"
+    )
+    boards = parser.parse_args().boards
     print("| scores | seeds | rows shifted | false difference | false place | power | Holm's |")
     print("|---|---:|---:|---:|---:|---:|---:|")
     for kind in KINDS:
@@ -116,4 +121,4 @@ def main(boards: int) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 400)
+    main()

@@ -94,8 +94,12 @@ def test_a_users_own_board_runs_as_a_shipped_one_does(
         ("set: ['stages=[mnli,rte]']", "board.set.0: stages=[mnli,rte] sets nothing of a run"),
         ("set: ['stages.0.lr=1']", "board.set.0: stages.0.lr=1 sets nothing of a run"),
         (
-            "search: {lr: [1.0, 2.0]}",
-            "board.search.lr=[1.0, 2.0] (must hold at least 3); board.sear",
+            "search: {seed: 1, lr: [1.0, 2.0]}",
+            "board.search.lr=[1.0, 2.0] (must hold at least 3)",
+        ),
+        (
+            "search: {lr: [1.0, 2.0, 3.0]}",
+            "seed is one seed, seeds are several: give one of the two",
         ),
         ("seed: 1", "no key called 'board.seed'; did you mean seeds?"),
     ],

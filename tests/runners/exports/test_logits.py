@@ -80,7 +80,7 @@ def test_tasks_without_classes_keep_no_logits(task: str, cli: Cli, tmp_path: Pat
     method = {"sts": "embedding"}.get(task, "full")
     done = cli(f"task={task}", f"method={method}", "save=logits", f"out={tmp_path / 'out'}")
     assert done.code == 2
-    assert "save=logits is for tasks of kind classification" in done.err
+    assert "save=logits is for tasks that answer with one of their labels" in done.err
     assert done.err.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
