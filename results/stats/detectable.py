@@ -24,9 +24,8 @@ def detectable_difference(
     """Return the difference on one task that so many seeds find with this power, or None.
 
     Found is what a table of `rows` beside the baseline and so many tasks claims: p by max-T over
-    all of its differences, the average's among them, is below .05, and the BCa interval excludes
-    zero. `sd` is that of the differences by seed, drawn from a normal distribution; the other rows
-    differ in nothing.
+    its differences on all tasks is below .05, and the BCa interval excludes zero. `sd` is that of
+    the differences by seed, drawn from a normal distribution; the other rows differ in nothing.
     """
     if seeds < FEWEST or smallest_p(seeds) >= LEVEL:
         return None

@@ -44,36 +44,36 @@ def _board(search: Search) -> Board:
 
 
 def test_each_row_tries_the_options_of_its_own_methods_at_each_rate_and_seed() -> None:
-    search = Search(lr=LR, seeds=[1, 2, 3], options={"lora": {"r": [4, 8]}})
+    search = Search(lr=LR, seeds=[1, 2, 3], options={"lora": {"rank": [4, 8]}})
     slots = expand_search(_board(search), search, [])
     assert len(slots) == 3 * (3 + 2 * 3 + 2 * 3)
     by_row = [{slot.trial for slot in slots if slot.row == row} for row in range(3)]
     assert by_row[0] == {(rate, ()) for rate in LR}
-    assert by_row[1] == {(rate, (f"method.lora.r={r}",)) for rate in LR for r in (4, 8)}
+    assert by_row[1] == {(rate, (f"method.lora.rank={r}",)) for rate in LR for r in (4, 8)}
     assert by_row[2] == by_row[1]
     last = slots[-1]
-    assert last.overrides[-2:] == ["lr=0.01", "method.lora.r=8"]
+    assert last.overrides[-2:] == ["lr=0.01", "method.lora.rank=8"]
     assert {slot.seed for slot in slots} == {1, 2, 3}
 
 
 def test_the_board_takes_rate_and_option_that_are_best_less_their_error(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    search = Search(lr=LR, seeds=[1, 2], options={"lora": {"r": [4, 8]}})
+    search = Search(lr=LR, seeds=[1, 2], options={"lora": {"rank": [4, 8]}})
     board = _board(search)
     stored, trials = {}, []
     for slot in expand_search(board, search, []):
         assert slot.trial is not None
         rate, options = slot.trial
         score = {1e-4: 0.5, 1e-3: 0.6, 1e-2: (0.9, 0.1)[slot.seed - 1]}[rate]
-        score += 0.05 * ("method.lora.r=8" in options)
+        score += 0.05 * ("method.lora.rank=8" in options)
         trial = Planned(slot, slot.overrides, "n", tmp_path / f"{len(trials)}.json", "finished")
         stored[trial.path] = Mock(selected={"score": score}, status="finished")
         trials.append(trial)
     monkeypatch.setattr("results.record.read", stored.get)
     best = best_trials(search, trials)
     assert best[0, "rte"] == (1e-3, ())
-    assert best[1, "rte"] == best[2, "rte"] == (1e-3, ("method.lora.r=8",))
+    assert best[1, "rte"] == best[2, "rte"] == (1e-3, ("method.lora.rank=8",))
     assert {search.decides(slot) for slot in expand(board, [])} == set(best)
 
 
@@ -82,6 +82,6 @@ def test_slips_in_a_search_are_named() -> None:
         Search(lr=LR)
     with pytest.raises(ValueError, match="give one of the two"):
         Search(lr=LR, seed=1, seeds=[1, 2])
-    search = Search(lr=LR, seed=1, options={"loar": {"r": [4]}})
+    search = Search(lr=LR, seed=1, options={"loar": {"rank": [4]}})
     with pytest.raises(UserError, match=r"options\.loar: no row of b has it; did you mean lora"):
         expand_search(_board(search), search, [])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import socket
-import time
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,19 +220,42 @@ def test_what_was_fetched_serves_the_next_process_and_one_without_network(hub: H
     assert {r.data["source"] for r in records.read_all(hub.out)} == {"hub", "embedded"}
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[tuple[str, list[socket.socket]]]:
+    """Accept every connection and never answer; yield the address and what was accepted."""
+    accepted: list[socket.socket] = []
+    is_over = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(0.1)
+
+        def accept() -> None:
+            while not is_over.is_set():
+                with contextlib.suppress(TimeoutError):
+                    accepted.append(server.accept()[0])
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", accepted
+        finally:
+            is_over.set()
+            thread.join()
+            for connection in accepted:
+                connection.close()
+
+
 def test_hub_that_refuses_or_hangs_is_given_up_soon(hub: Hub) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # accepts and never answers
-        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        start = time.monotonic()
+    with _silent() as (address, asked):
         done, refused = hub.run(
             ["task=rte", "data=auto"],
             ["model=bert-base-uncased", "data=embedded"],
             HF_ENDPOINT=address,
             HF_HUB_DOWNLOAD_TIMEOUT="2",
         )
-        assert done.code == 0, done.err
-        assert "the hub did not answer" in done.err
-        assert time.monotonic() - start < 240  # of which imports take most on a busy machine
+    assert done.code == 0, done.err
+    assert "the hub did not answer" in done.err
+    # Each command asks once or twice and no more; what hangs for good ends this test by its limit.
+    assert 2 <= len(asked) <= 4
     assert refused.code == 2
     assert "google-bert/bert-base-uncased could not be fetched" in refused.err
     assert "model=minilm" in refused.err
