@@ -42,6 +42,7 @@ from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
 COMMANDS = ("compare", "devices", "power", "claims", "calibration", "search", "boards", "front")
+RUNS = Path("results/runs")  # read where no folder is typed
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -85,26 +86,43 @@ def main(arguments: list[str] | None = None) -> int:
         if command == "devices":
             _devices(options)
             return 0
-        records = _named(lambda bad: read_all(options.folder, bad))
-        records = only(records, options.only) if options.only else records
         if command == "boards":
-            _boards(records, options)
-        elif command == "tables":
+            _boards(options)
+            return 0
+        board = find_list(options.board, options.boards) if _is_of_board(command, options) else None
+        records = _records(options, board)
+        if command == "tables":
             _tables(records, options)
         elif command == "search":
             _search(records, options)
         elif command == "calibration":
             _calibration(records, options)
-        elif command == "front":
-            _front(records, options)
+        elif board is not None and command == "front":
+            _front(records, board, options)
         elif command == "compare":
-            _compare(records, rows, options)
+            _compare(records, board, rows, options)
         else:
             _put(power(records) if command == "power" else to_text(claims(records)), options)
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     return 0
+
+
+def _is_of_board(command: str, options: argparse.Namespace) -> bool:
+    return command == "front" or (command == "compare" and options.board is not None)
+
+
+def _records(options: argparse.Namespace, board: RunList | None) -> list[Record]:
+    """Read the folder that was typed, else the board's own, else the one of all runs."""
+    from results.pages.board_folder import own_folder, own_records
+
+    own = own_folder(board, options.boards) if board is not None else None
+    if options.folder is None and board is not None and own is not None:
+        records = _named(partial(own_records, own, board.name))
+    else:
+        records = _named(partial(read_all, options.folder or RUNS))
+    return only(records, options.only) if options.only else records
 
 
 def _named(act: Callable[[list[str]], list[Any]]) -> list[Any]:
@@ -128,11 +146,11 @@ def _parser(several: bool) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
-    runs, boards = Path("results/runs"), Path("results/boards")
+    boards = Path("results/boards")
     if several:
         add("folder", nargs="*", type=_place, help="two folders of records")
     else:
-        add("folder", nargs="?", default=runs, type=_place, help="records (%(default)s)")
+        add("folder", nargs="?", type=_place, help=f"records ({RUNS})")
     add("--format", choices=FORMATS, default="text", help="default: %(default)s")
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
@@ -165,11 +183,11 @@ def _refuse_unread(
         raise UserError("--into and --out are two places: name one of them")
 
 
-def _boards(records: list[Record], options: argparse.Namespace) -> None:
+def _boards(options: argparse.Namespace) -> None:
     from results.pages.board_folder import write_boards
 
-    places, chosen = (options.boards, options.folder), options.only or ()
-    for path in _named(lambda bad: write_boards(records, *places, bad, options.pdf, chosen)):
+    places, chosen = (options.boards, options.folder or RUNS), options.only or ()
+    for path in _named(lambda bad: write_boards(*places, bad, options.pdf, chosen)):
         print(printable(path))
 
 
@@ -200,9 +218,9 @@ def _tables(records: list[Record], options: argparse.Namespace) -> None:
     elif options.format == "tex":
         _put(latex(sheets(compared, papers(), beside=beside)), options)
     else:
-        folder = options.folder.resolve().as_uri()
+        folder = (options.folder or RUNS).resolve().as_uri()
         every = sheets(compared, papers(), examples=True, beside=beside)
-        _put(page("tunebench", every, {}, folder), options)
+        _put(page("tunebench", every, folder), options)
 
 
 def _baseline(compared: list[Table], name: str | None) -> str | None:
@@ -218,9 +236,10 @@ def _cells(compared: list[Table], beside: str | None) -> list[dict[str, Any]]:
     return list(lines(compared, judged))
 
 
-def _compare(records: list[Record], rows: list[str], options: argparse.Namespace) -> None:
-    board = None if options.board is None else find_list(options.board, options.boards)
-    known = tables(records if board is None else _of_board(board, records, options), board)
+def _compare(
+    records: list[Record], board: RunList | None, rows: list[str], options: argparse.Namespace
+) -> None:
+    known = tables(records, board)
     if not known:
         raise UserError(NO_RECORDS.strip())
     _put(two_rows(known, rows[0], rows[1], options.task, options.format), options)
@@ -239,22 +258,12 @@ def _devices(options: argparse.Namespace) -> None:
     _put(devices(sides[0], sides[1], options.format), options)
 
 
-def _of_board(board: RunList, records: list[Record], options: argparse.Namespace) -> list[Record]:
-    """Return the records of the folder that a board names, else the given ones."""
-    from results.pages.board_folder import own_folder, own_records
-
-    own = own_folder(board, options.boards)
-    if own is None:
-        return records
-    return _named(lambda bad: own_records(own, board.name, options.only or (), bad))
-
-
 def _search(records: list[Record], options: argparse.Namespace) -> None:
     trials, form = searched(records), options.format
     if form == "tex":
         _put(latex(trials), options)
     elif form == "html":
-        _put(page("tunebench", trials, {}, options.folder.resolve().as_uri()), options)
+        _put(page("tunebench", trials, (options.folder or RUNS).resolve().as_uri()), options)
     else:
         _put("\n".join(write(sheet, form) for sheet in trials), options)
 
@@ -262,17 +271,15 @@ def _search(records: list[Record], options: argparse.Namespace) -> None:
 def _calibration(records: list[Record], options: argparse.Namespace) -> None:
     if not options.split:
         refuse_mixed(records)
-    laid_out = _named(lambda bad: calibration_sheets(records, options.folder, bad))
+    laid_out = _named(lambda bad: calibration_sheets(records, options.folder or RUNS, bad))
     text = "\n".join(write(sheet, options.format) for sheet in laid_out)
     _put(text or NO_LOGITS, options)
 
 
-def _front(records: list[Record], options: argparse.Namespace) -> None:
+def _front(records: list[Record], board: RunList, options: argparse.Namespace) -> None:
     from results.pages.board_folder import address
     from results.pages.front import BEGIN, END, board_front
 
-    board = find_list(options.board, options.boards)
-    records = _of_board(board, records, options)
     beside = (options.into or options.out or Path("page.md")).parent
     page = address(options.boards / board.name / "table.md", beside)
     _put(board_front(board, records, page), options, BEGIN, END)

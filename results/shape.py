@@ -178,6 +178,7 @@ class _Data(_Part):
     text: _Text | None = None
     parts: dict[str, _Split] = {}
     draw: str = ""
+    drawn_from: str | None = None
 
 
 class _Stage(_Part):

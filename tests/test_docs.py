@@ -47,7 +47,7 @@ def test_demo_is_the_main_job_and_ci_runs_the_tests() -> None:
 def test_front_page_shows_the_board_of_the_committed_records(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for record in committed_records():
+    for record in committed_records("results/h200"):
         write(record, tmp_path)
     monkeypatch.chdir(ROOT)
     assert results_main(["front", "--board", "low1k", str(tmp_path)]) == 0

@@ -164,7 +164,7 @@ def _read_and_tabulate(path: Path, form: str) -> None:
     of_one, _ = attempt(lambda: tables([record]))
     if form == "page":
         shown = sheets(of_one, papers(), examples=True)
-        texts = [latex(shown), page("t", shown, {}, "")]
+        texts = [latex(shown), page("t", shown, "")]
         texts += [written(sheet, kind) for sheet in shown for kind in ("text", "md")]
     elif form == "data":
         texts = [to_csv(list(lines(of_one, [judge(table) for table in of_one])))]

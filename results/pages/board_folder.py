@@ -33,7 +33,6 @@ _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$
 
 
 def write_boards(
-    records: Sequence[Record],
     folder: Path,
     runs: Path,
     bad: list[str],
@@ -43,7 +42,8 @@ def write_boards(
     """Write every board's files below its folder, and a page over all; return their paths.
 
     `runs` is the folder of the records, to which the page links. A board that names a folder of its
-    own is made from that, of which `choices` keep what --only does. The trials of a board's search
+    own is made from that. `choices` keep what --only does; that no board has any such record is a
+    UserError. The trials of a board's search
     are looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of
     earlier records that are not made any more are removed. Files that are no lists or no records
     are passed over and named in `bad`.
@@ -54,10 +54,15 @@ def write_boards(
             f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
             f" list={folder}"
         )
+    records = read_all(runs, bad)
+    places = [own_folder(listed, folder) for listed in lists]
+    of_boards = [
+        records if place is None else own_records(place, listed.name, bad)
+        for listed, place in zip(lists, places, strict=True)
+    ]
+    of_boards = _chosen(of_boards, choices)
     written, entries = [], []
-    for listed in lists:
-        place = own_folder(listed, folder)
-        there = records if place is None else own_records(place, listed.name, choices, bad)
+    for listed, place, there in zip(lists, places, of_boards, strict=True):
         trials = _trials(listed, folder, bad)
         paths, entry = _write(listed, there, trials, folder, place or runs, pdf)
         written += paths
@@ -73,17 +78,30 @@ def own_folder(listed: RunList, boards: Path) -> Path | None:
     return Path(os.path.relpath(boards.resolve().parent.parent / listed.records))
 
 
-def own_records(
-    folder: Path, board: str, choices: Sequence[str], bad: list[str] | None
-) -> list[Record]:
+def _chosen(of_boards: Sequence[list[Record]], choices: Sequence[str]) -> list[list[Record]]:
+    """Return each board's records that --only keeps, of some boards none."""
+    if not choices:
+        return list(of_boards)
+    kept, problem = [], None
+    for records in of_boards:
+        try:
+            kept.append(only(records, choices))
+        except UserError as error:
+            kept.append([])
+            problem = error
+    if problem is not None and not any(kept):
+        raise problem
+    return kept
+
+
+def own_records(folder: Path, board: str, bad: list[str] | None) -> list[Record]:
     """Read the records of a board that names their folder; a folder that is none is a UserError."""
     if not folder.is_dir():
         raise UserError(
             f"board {board}: its records are of {folder}, and there is no such folder; put them"
             " there, or take the line records: out of the board"
         )
-    records = read_all(folder, bad)
-    return only(records, choices) if choices else records
+    return read_all(folder, bad)
 
 
 def board_sheets(

@@ -15,7 +15,7 @@ from results.record import Record
 from results.stats.compare import points
 from results.stats.paired import EXACT_PAIRS, LEVEL, Difference, compare, holm
 from results.stats.spread import sd_within, swap_p
-from results.tables.columns import rank
+from results.tables.columns import columns_of, rank
 from results.tables.conditions import CPU, conditions
 from results.tables.labels import labels
 
@@ -24,11 +24,12 @@ ALL = "all"
 
 @dataclass(frozen=True)
 class Pair:
-    """A run's records from both folders, and the row that it is of."""
+    """A run's records from both folders, and the row and the column that it is of."""
 
     first: Record
     second: Record
     row: str
+    column: str
 
     @property
     def scores(self) -> tuple[float, float]:
@@ -46,10 +47,6 @@ class Agreement:
     gap: Difference
     sds: tuple[float | None, float | None]
     spread_p: float | None
-
-    @property
-    def ps(self) -> list[float]:
-        return [p for p in (self.gap.p, self.spread_p) if p is not None]
 
 
 def devices(
@@ -71,10 +68,11 @@ def devices(
     by_heading: dict[str, list[Pair]] = defaultdict(list)
     for one, pair in zip(conditions([pair.first for pair in pairs]), pairs, strict=True):
         by_heading[replace(one, device=CPU).heading()].append(pair)
-    shown = [
-        _sheet(heading, by_heading[heading], (str(first[0]), str(second[0])), names, alone)
-        for heading in sorted(by_heading)
-    ]
+    folders = (str(first[0]), str(second[0]))
+    shown = [_sheet(heading, by_heading[heading], folders, names) for heading in sorted(by_heading)]
+    if alone:
+        note = f"{alone} run(s) finished in one of the folders alone are left out."
+        shown[-1] = replace(shown[-1], notes=(*shown[-1].notes, note))
     return "\n".join(write(sheet, form) for sheet in shown)
 
 
@@ -95,23 +93,24 @@ def _pairs(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Pair
     Runs that trained to the same weights on both devices, as methods do that come to the same, are
     one pair.
     """
-    sides = [{r.run: r for r in records} for records in (first, second)]
-    rows = labels(list(sides[0].values()), {})
+    one, two = (
+        {r.run: r for r in records if r.status == "finished" and r.score is not None}
+        for records in (first, second)
+    )
+    rows, columns = labels(list(one.values()), {}), columns_of(list(one.values()))
     pairs: dict[object, Pair] = {}
-    alone = 0
-    for run in sorted(set(sides[0]) & set(sides[1])):
-        one, two = (side[run] for side in sides)
-        done = [r.status == "finished" and r.score is not None for r in (one, two)]
-        alone += done[0] != done[1]
-        weights = (one.task, one.seed, one.trained_sha256, two.trained_sha256)
-        if all(done):
-            pairs.setdefault(weights if None not in weights else run, Pair(one, two, rows[run]))
-    return list(pairs.values()), alone
+    for run in sorted(one.keys() & two.keys()):
+        a, b = one[run], two[run]
+        column = columns.name_of[run, a.task]
+        weights = (column, a.seed, a.trained_sha256, b.trained_sha256)
+        pair = Pair(a, b, rows[run], column)
+        pairs.setdefault(weights if None not in weights else run, pair)
+    return list(pairs.values()), len(one.keys() ^ two.keys())
 
 
 def _agreement(task: str, pairs: Sequence[Pair]) -> Agreement:
     one, two = zip(*(pair.scores for pair in pairs), strict=True)
-    rows = [(pair.first.task, pair.row) for pair in pairs]
+    rows = [(pair.column, pair.row) for pair in pairs]
     return Agreement(
         task,
         sum(a == b for a, b in zip(one, two, strict=True)),
@@ -126,10 +125,9 @@ def _sheet(
     pairs: Sequence[Pair],
     folders: tuple[str, str],
     names: tuple[str, str],
-    alone: int,
 ) -> Sheet:
-    tasks = sorted({pair.first.task for pair in pairs}, key=rank)
-    each = [_agreement(task, [p for p in pairs if p.first.task == task]) for task in tasks]
+    tasks = sorted({pair.column for pair in pairs}, key=rank)
+    each = [_agreement(task, [p for p in pairs if p.column == task]) for task in tasks]
     whole = _agreement(ALL, pairs)
     shown = [*each, whole] if len(each) > 1 else each
     heads = (
@@ -137,17 +135,15 @@ def _sheet(
         *(f"sd over seeds, {folder}" for folder in folders),
         "p of equal spread",
     )
-    notes = [
+    notes = (
         f"Points, {folders[1]} ({names[1]}) minus {folders[0]} ({names[0]}), of runs of one name;"
         " methods that came to the same weights on both are one pair. 95 % BCa interval; p by"
         f" flipped signs, exact to {EXACT_PAIRS} pairs, else drawn.",
         "Sd over seeds is within rows, pooled. Were two devices as two draws of a seed, a run's"
         " difference would have √2 times that. Equal spread is tested by swaps within pairs.",
-    ]
-    if alone:
-        notes.append(f"{alone} run(s) finished in one of the folders alone are left out.")
+    )
     body = tuple(_line(one) for one in shown)
-    return Sheet(heading, heads, body, tuple(notes), lead=verdict(each, whole))
+    return Sheet(heading, heads, body, notes, lead=verdict(each, whole))
 
 
 def _line(one: Agreement) -> tuple[Entry, ...]:
@@ -178,10 +174,10 @@ def verdict(each: Sequence[Agreement], whole: Agreement) -> str:
     gap = whole.gap
     if whole.equal == gap.pairs:
         return f"Both devices have equal scores in each of {gap.pairs} pairs."
-    if gap.interval is None:
-        return f"{gap.pairs} pair(s) are too few to say whether the devices agree in distribution."
     questions = [(a.task, kind, p) for a in each for kind, p in
                  (("mean", a.gap.p), ("spread", a.spread_p)) if p is not None]  # fmt: skip
+    if gap.interval is None or not questions:
+        return f"{gap.pairs} pair(s) are too few to say whether the devices agree in distribution."
     adjusted = holm([p for _, _, p in questions])
     differing = [
         f"the {kind} of {task} (p {p_text(p)})"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from results.errors import UserError
+from results.pages.headline import ranked
+from results.pages.leaderboard.lines import lead, seeds_text
 from results.pages.sheet import Entry, Sheet, difference_text, listed, share_entry
 from results.pages.text import escaped, markdown, paragraph
 from results.record import Record
@@ -58,27 +60,16 @@ def chosen(table: Table, judged: Comparison) -> list[Row]:
     """Return the rows of the front by the rule that `front` states, the best average first."""
     base = [row for row in table.rows if row.method == judged.baseline]
     others = [row for row in table.rows if row.method != judged.baseline]
-    ranked = _ranked([row for row in others if len(row.names) == 1], table)
-    known = [(row, row.trainable_share) for row in ranked if row.trainable_share is not None]
+    single = [row for _, row in ranked(table, [row for row in others if len(row.names) == 1])]
+    known = [(row, row.trainable_share) for row in single if row.trainable_share is not None]
     large = [row for row, share in known if share >= SMALL_SHARE]
     small = [row for row, share in known if share < SMALL_SHARE]
     without = [row for row in base if average(row, table.tasks) is None]
-    return _ranked([*base, *large[:LARGE], *small[:SMALL]], table) + without
-
-
-def _ranked(rows: Sequence[Row], table: Table) -> list[Row]:
-    """Return the rows that have an average, the best first."""
-    means = [(average(row, table.tasks), row) for row in rows]
-    known = [(mean, row) for mean, row in means if mean is not None]
-    return [row for _, row in sorted(known, key=lambda pair: pair[0], reverse=True)]
-
-
-def _column(table: Table) -> str:
-    return AVERAGE if len(table.tasks) > 1 else table.tasks[0]
+    return [row for _, row in ranked(table, [*base, *large[:LARGE], *small[:SMALL]])] + without
 
 
 def _sheet(rows: Sequence[Row], table: Table, judged: Comparison) -> Sheet:
-    column = _column(table)
+    column = lead(table)
     heads = (
         *("method", column, f"difference to {BASELINE} [95 % interval]"),
         *("seeds", "trainable %", f"time beside {BASELINE}"),
@@ -92,7 +83,7 @@ def _sheet(rows: Sequence[Row], table: Table, judged: Comparison) -> Sheet:
                 Entry(row.method),
                 Entry("–" if mean is None else f"{100 * mean:.1f}"),
                 _difference(row, column, judged),
-                Entry(_seeds(row, column, table)),
+                Entry(seeds_text(row, column, table.tasks)),
                 share_entry(row.trainable_share),
                 Entry(_time(row, base, table)),
             )
@@ -110,13 +101,6 @@ def _difference(row: Row, column: str, judged: Comparison) -> Entry:
     return Entry(difference_text(difference), judged.claimed((row.method, column)))
 
 
-def _seeds(row: Row, column: str, table: Table) -> str:
-    """Return how many seeds finished on every task, and of how many where some did not."""
-    finished = len(shared_seeds(row, row, column, table.tasks))
-    wanted = max(cell.planned for cell in row.cells.values())
-    return str(finished) if finished == wanted else f"{finished}/{wanted}"
-
-
 def _time(row: Row, base: Row | None, table: Table) -> str:
     """Return training seconds as a multiple of the baseline's, where times may be compared."""
     if base is None or len(table.devices) > 1:
@@ -127,7 +111,7 @@ def _time(row: Row, base: Row | None, table: Table) -> str:
 
 def sentence(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
     """Return which of the rows the seeds separate from full, or why they separate none."""
-    base, column = judged.baseline, _column(table)
+    base, column = judged.baseline, lead(table)
     if base is None:
         return f"The seeds separate nothing: the board has no record of {BASELINE}."
     keys = [(row.method, column) for row in rows if row.method != base]
@@ -165,7 +149,7 @@ def _sides(claimed: Sequence[tuple[str, str]], judged: Comparison) -> str:
 
 def _reason(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
     """Return why no row could have been separated: no interval, or no p small enough."""
-    column = _column(table)
+    column = lead(table)
     keys = [(row.method, column) for row in rows]
     able = [k for k in keys if k in judged.differences and judged.differences[k].interval]
     if not able:

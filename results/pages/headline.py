@@ -25,9 +25,9 @@ def headline(table: Table, judged: Comparison) -> str:
     )
 
 
-def ranked(table: Table) -> list[tuple[float, Row]]:
-    """Return the rows with a score on every task, and that average, the best first."""
-    means = [(average(row, table.tasks), row) for row in table.rows]
+def ranked(table: Table, rows: Sequence[Row] | None = None) -> list[tuple[float, Row]]:
+    """Return the rows, or some, that have a score on every task, and its mean, the best first."""
+    means = [(average(row, table.tasks), row) for row in (table.rows if rows is None else rows)]
     known = [(mean, row) for mean, row in means if mean is not None]
     return sorted(known, key=lambda one: -one[0])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,26 +25,9 @@ def escape(text: str) -> str:
     return html.escape(printable(text, kept="\n"))
 
 
-def page(
-    title: str,
-    sheets: Sequence[Sheet],
-    pictures: Mapping[str, tuple[str, str]],
-    records: str,
-    beside: Sequence[tuple[str, str]] = (),
-    about: str = "",
-) -> str:
-    """Return the page.
-
-    `pictures` maps a heading to a caption and SVG text; `records` is the address of the folder of
-    records, percent-encoded; `beside` lists names and relative addresses of the same tables' other
-    files; `about` is a sentence below the title.
-    """
-    parts = [f"<p>{escape(about)}</p>\n"] if about else []
-    if beside:
-        parts.append(f"<p>The same as {links(beside)}.</p>\n")
-    parts += [section(sheet, f"t{number}", records) for number, sheet in enumerate(sheets)]
-    parts += [figure(heading, *picture) for heading, picture in pictures.items()]
-    return document(title, parts)
+def page(title: str, sheets: Sequence[Sheet], records: str) -> str:
+    """Return a page of tables; `records` is the percent-encoded address of their folder."""
+    return document(title, [section(s, f"t{i}", records) for i, s in enumerate(sheets)])
 
 
 def document(title: str, parts: Sequence[str], style: str = "", script: str = "") -> str:

@@ -25,8 +25,9 @@ MEAN = "mean"
 class Trials:
     """A row's trials on one task, or their means over its tasks: scores by learning rate.
 
-    A score is a fraction, on the part cut from train; one that diverged counts as 0. `best` is the
-    rate that a board chooses.
+    A score is a fraction, on rows of train that were not trained on; one that diverged counts as 0.
+    `best` is the rate that a board chooses; of rows that differ in an option which its search
+    tries, it takes the best.
     """
 
     method: str

@@ -253,7 +253,7 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
             claimed = comparison.claimed((name, column))
             line.append(Entry(text, claimed, "; ".join(said), difference.mean))
         body.append(tuple(line))
-    notes = ["Points, paired by seed; 95 % BCa intervals from five pairs on."]
+    notes = ["Points, paired by seed; 95 % BCa intervals from five seeds on."]
     if comparison.adjusted:
         notes[0] += (
             f" Bold: interval, and step-down max-T test over the {len(comparison.adjusted)}"

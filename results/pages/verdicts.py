@@ -26,10 +26,11 @@ def claim_sheet(judgements: Sequence[Judged]) -> Sheet:
         ("sentence", "verdict", "numbers", "table", "source"),
         body,
         (
-            "Supported or contradicted: the 95 % interval lies on one side of what the sentence"
-            " needs. Of a difference in scores it is the BCa interval over seeds, of a ratio of"
-            " costs the sign test's interval of the median over pairs of runs. A verdict holds for"
-            " the model, data and budget of its table.",
+            "Supported or contradicted: the interval lies on one side of what the sentence needs."
+            " The intervals of all sentences hold together, 95 times in 100, by max-T over them:"
+            " of a difference in scores the mean ± so many standard errors, of a ratio of costs the"
+            " medians that a sign test does not reject. A verdict holds for the model, data and"
+            " budget of its table.",
         ),
         prose=True,
     )

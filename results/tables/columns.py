@@ -46,7 +46,10 @@ def _by_task(record: Record) -> list[Record]:
     definitions = (of_run.get("mixture") or {}).get("tasks", {})
     parts = {t: facts for t, facts in record.data.get("parts", {}).items() if t in definitions}
     splits, seconds = record.data["splits"], record.training_seconds
-    mixed = {"": effective(of_run, "task")} | {
+    definition = effective(of_run, "task")
+    if definition.get("task.kind") == "mixture":  # as it was called first
+        definition["task.kind"] = "multitask"
+    mixed = {"": definition} | {
         name: {"train": _learned(record, train), **effective(definitions[name], "task")}
         for name, train in parts.items()
     }
@@ -241,7 +244,8 @@ def _learned(record: Record, split: dict[str, Any]) -> str:
     if not draws_by_seed(record):
         return str(split["sha256"])
     balanced = record.config["data"].get("balanced", "all")
-    return f"{split['rows']} by seed, balanced {balanced}"
+    pool = record.data.get("drawn_from")
+    return f"{split['rows']} of {pool} by seed, balanced {balanced}"
 
 
 def _by_run(records: Sequence[Record]) -> dict[tuple[str, str], Column]:

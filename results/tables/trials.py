@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from results.record import Record
 
-Choice = TypeVar("Choice", float, tuple[float, tuple[str, ...]])
+Choice = TypeVar("Choice", float, tuple[float, tuple[str, ...]])  # a rate, or one with options
 
 
 def trial_score(record: Record) -> float:
-    """Return what a trial scored on the part cut from train; one that diverged is below any."""
+    """Return a trial's score on other rows of train than it trained on; of a diverged one -inf."""
     chosen = record.selected if record.status == "finished" else None
     return -math.inf if chosen is None else float(chosen["score"])
 
@@ -30,12 +30,16 @@ def sure_of(by_seed: Sequence[float]) -> float:
 
 
 def best_choice(trials: Mapping[Choice, Mapping[int, Sequence[float]]]) -> Choice:
-    """Return the choice that is best by its trials' scores, the smaller where two are equal.
+    """Return the choice that is best by its trials' scores.
 
-    Each has, by seed, the scores of its tasks, which are averaged.
+    Each has, by seed, the scores of its tasks, which are averaged. Of equal ones it is that of the
+    smaller rate, then the first.
     """
 
     def value(choice: Choice) -> float:
         return sure_of([fmean(scores) for scores in trials[choice].values()])
 
-    return min(trials, key=lambda choice: (-value(choice), choice))
+    def rate(choice: Choice) -> float:
+        return choice if isinstance(choice, float) else choice[0]
+
+    return min(trials, key=lambda choice: (-value(choice), rate(choice)))

@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+from pydantic import (
+    Field,
+    PlainValidator,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 from methods.embedding import Pooling
 from runners.config.places import Place
@@ -40,6 +46,12 @@ class Model(Section):
         return self
 
 
+def _draw(seed: Any) -> Any:
+    if seed == "seed" or (type(seed) is int and seed >= 0):
+        return seed
+    raise ValueError("must be a whole number, 0 or more, or the word seed")
+
+
 class Data(Section):
     """Which source the task's data comes from, and how much of it is used.
 
@@ -53,7 +65,7 @@ class Data(Section):
     revision: str | None = None
     train_size: int | None = Field(default=None, ge=2)
     eval_size: int | None = Field(default=None, ge=2)
-    seed: Annotated[int, Field(ge=0)] | Literal["seed"] = 0
+    seed: Annotated[int | Literal["seed"], PlainValidator(_draw)] = 0
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     malformed_rows: Literal["error", "skip"] = "error"
     text: Place | list[Place] | None = None
@@ -241,6 +253,12 @@ class Settings(Section):
     out: Place = Field(exclude=True)
     force: bool = Field(exclude=True)
     save: Literal["delta", "sentence-transformers", "logits"] | None = Field(exclude=True)
+
+    @model_validator(mode="after")
+    def _has_one_draw_to_be_as_many_as(self) -> Settings:
+        if self.control.equal == "data" and self.data.seed == "seed":
+            raise ValueError("control=data takes as many rows from one draw: data.seed=NUMBER")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_what_is_not_there(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

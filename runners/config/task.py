@@ -24,6 +24,8 @@ Metric = Literal[
 
 
 def _known_kind(name: str) -> str:
+    if name == "mixture":  # as it was called first, in configurations that were stored
+        return "multitask"
     if name not in KINDS:
         raise ValueError(f"no kind called '{name}'{nearest(name, KINDS)}")
     return name

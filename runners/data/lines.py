@@ -58,6 +58,7 @@ def load_lines(task: Task, data: Data, protocol: Protocol, seed: int) -> TaskDat
     train = lines.split.take(sorted(set(range(count)) - set(held)))
     fewer = len(held) if data.eval_size is None else min(data.eval_size, len(held))
     complete = {"train": data.train_size is None, HELD_OUT: fewer == len(held)}
+    pool = train.sha256 if data.seed == "seed" else None
     if data.train_size is not None:
         train = draw(train, data.train_size, data.train_seed(seed), task, "data.train_size")
     report = (
@@ -81,6 +82,7 @@ def load_lines(task: Task, data: Data, protocol: Protocol, seed: int) -> TaskDat
         selection,
         complete,
         lines.facts,
+        drawn_from=pool,
     )
 
 

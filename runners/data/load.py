@@ -58,6 +58,7 @@ def load_task_data(
         report[name] = read_further(name, further, data, source)
     full = {split.name: len(split) for split in (train, *report.values())}
     selection = None
+    pool = train.sha256 if data.seed == "seed" else None
     if protocol.rows is not None:
         selection = _further(train, task, data, protocol.rows, seed)
     if data.train_size is not None:
@@ -81,7 +82,7 @@ def load_task_data(
     learned = [train] if selection is None else [train, selection]
     report = {name: count_overlap(split, learned) for name, split in report.items()}
     selection = None if selection is None else count_overlap(selection, [train])
-    return TaskData(source, reason, revision, train, report, selection, complete)
+    return TaskData(source, reason, revision, train, report, selection, complete, drawn_from=pool)
 
 
 def _further(train: Split, task: Task, data: Data, rows: int, seed: int) -> Split:
@@ -125,17 +126,20 @@ def _load_pairs(
             for k, v in sets.items()
         }
     complete = {name: len(v) == task.rows.get(name, full[name]) for name, v in sets.items()}
-    train, facts = Split("train", (), None), None
+    train, facts, pool = Split("train", (), None), None, None
     if text != "nothing":
         evaluated = {
             sentence for split in sets.values() for pair in split.texts for sentence in pair
         }
         train, facts = read_training_text(data, source, text, evaluated)
+        pool = train.sha256 if data.seed == "seed" else None
         if data.train_size is not None:
             train = draw(train, data.train_size, data.train_seed(seed), task, "data.train_size")
     selection = sets.pop("selection", None)
     revision = ", ".join(f"{name} {commit}" for name, commit in commits.items()) or None
-    return TaskData(source, reason, revision, train, sets, selection, complete, facts)
+    return TaskData(
+        source, reason, revision, train, sets, selection, complete, facts, drawn_from=pool
+    )
 
 
 def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Split:

@@ -50,4 +50,5 @@ def load_mixture(task: Task, data: Data, protocol: Protocol, load: Load) -> Task
     return TaskData(
         first.source, first.reason, ", ".join(commits) or None, train, report, None, complete,
         parts={name: (one.train, (one.complete or {}).get("train")) for name, one in each.items()},
+        drawn_from=" ".join(one.drawn_from for one in each.values() if one.drawn_from) or None,
     )  # fmt: skip

@@ -63,7 +63,8 @@ class TaskData:
     `complete` tells for each split whether it has the rows of the published one; where none is
     published, whether all rows there are were taken. `text` says what a task that has no training
     set of its own trains on; its `train` is empty where nothing is trained. `parts` are the
-    training sets of a mixture's tasks, and whether each is the published one.
+    training sets of a mixture's tasks, and whether each is the published one. `drawn_from` is the
+    hash of the rows that each seed draws its own training set from, where it does.
     """
 
     source: str
@@ -75,6 +76,7 @@ class TaskData:
     complete: dict[str, bool] | None = None
     text: dict[str, Any] | None = None
     parts: dict[str, tuple[Split, bool | None]] | None = None
+    drawn_from: str | None = None
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""

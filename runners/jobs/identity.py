@@ -43,6 +43,9 @@ def identity(
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
     start = {} if predecessor is None else {"start": _start(predecessor, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
+    of_task = task.model_dump(include=_OF_A_TASK)
+    if task.mixture is not None:
+        of_task["kind"] = "mixture"  # as that kind was called first
     return {
         **head,
         **start,
@@ -57,7 +60,7 @@ def identity(
         "precision": config.precision,
         "budget": budget,
         "protocol": settings.protocol.model_dump(exclude={_unused(settings.protocol)}),
-        "task": task.model_dump(include=_OF_A_TASK),
+        "task": of_task,
         "source": data.source,
         "splits": {name: split.sha256 for name, split in data.splits().items()},
         "weights": weights.sha256,

@@ -37,6 +37,10 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
     }
 
 
+def _holds_no_code(folder: Path) -> bool:
+    return folder.is_dir() and not (folder / "__init__.py").exists()
+
+
 @cache
 def _version(name: str) -> str | None:
     try:
@@ -75,6 +79,7 @@ def commit() -> dict[str, Any]:
     if top is None or Path(top).resolve() != ROOT.resolve():  # of another project around this one
         return {"commit": None, "dirty": None}
     head = git("rev-parse", "HEAD")
-    kept = [f":!results/{name}" for name in ("runs", "h200", "boards", "searches", "embedded")]
+    data = [d.name for d in sorted((ROOT / "results").glob("*")) if _holds_no_code(d)]
+    kept = [f":!results/{name}" for name in data]
     changes = git("status", "--porcelain", "--", ".", *kept)
     return {"commit": head, "dirty": None if changes is None else bool(changes)}

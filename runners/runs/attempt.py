@@ -55,6 +55,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
             **_parts(job),
             **({} if data.text is None else {"text": portable_all(data.text)}),
+            **({} if data.drawn_from is None else {"drawn_from": data.drawn_from}),
         },
         weights=portable_all(weights.facts | start),
         environment={"harness": HARNESS_VERSION},

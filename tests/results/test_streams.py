@@ -74,8 +74,9 @@ def test_every_form_is_printed_to_a_stream_that_lacks_its_letters(
         monkeypatch.undo()
         assert code == (2 if form[0] == "search" or "±" in form else 0), form
         assert bool(texts["stdout"]) == (code == 0)
-        assert "passed over: " in texts["stderr"]
-        if encoding == "ascii":
+        reads = "±" not in form  # there is no such board
+        assert ("passed over: " in texts["stderr"]) == reads
+        if reads and encoding == "ascii":
             assert "\\xe9.json" in texts["stderr"]
             assert "\\xb7" in texts["stdout"] or code or form[0] == "front" or "tex" in form[1]
 

@@ -230,7 +230,7 @@ function differencesTo(data, base, columns) {
     const interval = bcaInterval(one.bySeed, data.fewest);
     const gap = {mean: mean(one.bySeed), interval, pairs: one.gaps.length, p: null, claimed: false};
     out.set(row + ' ' + column, gap);
-    if (one.bySeed.length > 1) tested.push([gap, one]);
+    if (one.gaps.length > 1) tested.push([gap, one]);
   }));
   stepDown(tested.map(([, one]) => one)).forEach((p, i) => {
     const gap = tested[i][0], ends = gap.interval;

@@ -20,7 +20,7 @@ from results.run_list import ListedRun, RunList, read_list, write_list
 from results.stats.compare import average, judge
 from results.tables.collect import tables
 from tests.conftest import ROOT, Cli, tiny
-from tests.results.simulated import grid, simulated
+from tests.results.simulated import BASE, grid, simulated
 
 METHODS = ("full", "bitfit", "adapter")
 
@@ -192,9 +192,9 @@ def test_a_board_that_names_its_records_is_made_from_them_wherever_it_is_called(
     ]
     assert gains == [pytest.approx(0.1, abs=0.02), pytest.approx(-0.1, abs=0.02)]
     capsys.readouterr()
-    assert main(["front", *command, "--board", "own"]) == 0
+    assert main(["front", *command[1:], "--board", "own"]) == 0
     assert re.search(r"\+(9|10|11)\.\d", capsys.readouterr().out)
-    assert main(["compare", "bitfit", "full", *command, "--board", "own"]) == 0
+    assert main(["compare", "bitfit", "full", *command[1:], "--board", "own"]) == 0
     assert "above full" in capsys.readouterr().out
     monkeypatch.chdir(boards)
     assert main(["boards", "../runs", "--boards", "."]) == 0
@@ -209,7 +209,7 @@ def test_only_chooses_among_a_boards_own_records_too(
     assert main(["boards", *command, "--only", "seed=1"]) == 0
     assert "4 of 24 runs have a record" in (boards / "own" / "table.md").read_text()
     capsys.readouterr()
-    assert main(["front", *command, "--board", "own", "--only", "method=full"]) == 0
+    assert main(["front", *command[1:], "--board", "own", "--only", "method=full"]) == 0
     assert "bitfit" not in capsys.readouterr().out
 
 
@@ -219,10 +219,36 @@ def test_a_board_whose_records_are_nowhere_says_so(
     command, _ = _two_folders(tmp_path)
     shutil.rmtree(tmp_path / "results" / "gpu")
     for more in (["boards"], ["front", "--board", "own"]):
-        assert main([more[0], *command, *more[1:]]) == 2
+        assert main([more[0], *command[more[0] == "front" :], *more[1:]]) == 2
         said = capsys.readouterr().err
         assert said.startswith("error: board own: its records are of ")
         assert "results/gpu, and there is no such folder" in said
+
+
+def test_a_folder_that_is_typed_and_only_are_of_the_records_that_are_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The board's own records are of a GPU and better; those of all runs are of a CPU."""
+    monkeypatch.chdir(tmp_path)
+    of_gpu = {**BASE.environment, "device": "cuda", "device_name": "a GPU"}
+    for gain, folder, environment in ((0.0, "runs", BASE.environment), (0.2, "gpu", of_gpu)):
+        for record in grid({"full": gain, "bitfit": gain - 0.1}, ["mrpc", "rte"], 6):
+            record.environment = environment
+            write(record, Path("results") / folder)
+    board = _board(grid({"full": 0, "bitfit": -0.1}, ["mrpc", "rte"], 6), ("full", "bitfit"))
+    write_list(dataclasses.replace(board, records="results/gpu"), Path("results/boards"))
+    write_list(dataclasses.replace(board, name="other"), Path("results/boards"))
+    for command in (["front"], ["compare", "bitfit", "full"]):
+        said = {}
+        for typed in ([], ["results/runs"], ["--only", "device=cuda"]):
+            assert main([*command, *typed, "--board", "try"]) == 0
+            said[tuple(typed)] = capsys.readouterr().out
+        assert said[()] == said["--only", "device=cuda"] != said["results/runs",]
+    assert main(["front", "--board", "try", "--only", "device=cpu"]) == 2
+    assert "there is cuda" in capsys.readouterr().err
+    assert main(["boards", "--only", "device=cuda"]) == 0  # of the other board no record is left
+    assert "0 of 24 runs" in Path("results/boards/other/table.md").read_text()
+    assert main(["boards", "--only", "device=mps"]) == 2
 
 
 def test_the_folder_of_a_boards_records_comes_from_its_definition(

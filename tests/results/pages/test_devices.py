@@ -138,10 +138,36 @@ def test_runs_of_one_side_alone_are_counted_and_unlike_kinds_are_apart(
                    config={"precision": "bf16"})  # fmt: skip
     lost = _write(tmp_path / "other", "cuda", "bitfit", "rte", 1, None)
     shutil.copy(tmp_path / "other" / f"{lost.run}.json", folders[1])
+    _write(Path(folders[0]), "cpu", "lora", "rte", 1, 0.5)
     text = _said(capsys, *folders, "--format", "md")
     assert text.count("| task |") == 2
     assert "· bf16 ·" in text
-    assert "1 run(s) finished in one of the folders alone" in text
+    assert text.count("2 run(s) finished in one of the folders alone") == 1
+
+
+def test_other_rows_of_one_task_are_a_column_of_their_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folders = _two(tmp_path)
+    small = {"train": {"rows": 100, "sha256": "3" * 64, "complete": False}}
+    for folder, device in zip(folders, ("cpu", "cuda"), strict=True):
+        for seed in range(1, 9):
+            _write(Path(folder), device, "full", "rte", seed, 0.2 + seed / 100,
+                   splits=small, peak_bytes=2)  # fmt: skip
+    text = _said(capsys, *folders)
+    assert _line(text, "rte")[1] == "16"
+    assert _line(text, "rte#2")[1] == "8"
+
+
+def test_one_pair_of_each_of_many_tasks_is_too_few(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for device in ("cpu", "cuda"):
+        for i, task in enumerate(("cola", "sst2", "mrpc", "qqp", "qnli", "rte")):
+            moved = i / 100 if device == "cuda" else 0
+            _write(tmp_path / device, device, "full", task, 1, 0.5 + moved)
+    text = _said(capsys, str(tmp_path / "cpu"), str(tmp_path / "cuda"))
+    assert "6 pair(s) are too few to say whether the devices agree" in text
 
 
 @pytest.mark.parametrize(

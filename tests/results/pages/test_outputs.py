@@ -15,7 +15,7 @@ import pytest
 
 from results.__main__ import main
 from results.pages.data import COLUMNS, lines, to_csv, write_parquet
-from results.pages.html import page
+from results.pages.html import document, figure, links, page, section
 from results.pages.latex import escaped, latex
 from results.pages.sheet import Entry, Sheet
 from results.pages.text import BEGIN, END, render, sheets
@@ -44,7 +44,7 @@ def _forms(records: list[Record]) -> dict[str, str]:
         "tables.md": render(made, "md"),
         "tables.tex": latex(drawn),
         "tables.csv": to_csv(list(lines(made, [judge(t) for t in made]))),
-        "tables.html": page("Golden", drawn, {}, "../runs", [("CSV", "tables.csv")]),
+        "tables.html": page("Golden", drawn, "../runs"),
     }
 
 
@@ -93,7 +93,9 @@ class _Page(HTMLParser):
 
 
 def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere() -> None:
-    text = page(NASTY, _nasty(), {NASTY: (NASTY, "<svg/>")}, "../../runs", [(NASTY, "a b.csv")])
+    parts = [section(sheet, "t", "../../runs") for sheet in _nasty()]
+    parts += [figure(NASTY, NASTY, "<svg/>"), links([(NASTY, "a b.csv")])]
+    text = document(NASTY, parts)
     found = _Page(text)
     assert found.open == [""]
     assert [tag for tag, _ in found.tags].count("script") == 1
@@ -106,7 +108,7 @@ def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere()
 
 def test_cell_of_the_page_links_each_of_its_records() -> None:
     made = tables(_records())
-    found = _Page(page("T", sheets(made), {}, "../../runs"))
+    found = _Page(page("T", sheets(made), "../../runs"))
     links = {a["href"] for tag, a in found.tags if tag == "a"}
     assert links == {f"../../runs/{r.run}.json" for r in _records()}
 
@@ -233,7 +235,7 @@ def test_ten_thousand_records_make_a_page_in_twenty_seconds() -> None:
     records = grid(gains, [f"task{i}" for i in range(10)], 10)
     assert len(records) == 10_000
     began = time.process_time()
-    text = page("Many", sheets(tables(records)), {}, "../runs")
+    text = page("Many", sheets(tables(records)), "../runs")
     assert time.process_time() - began < 20
     assert text.count("<a href") == 10_000
     assert len(text) < 6_000_000

@@ -198,6 +198,7 @@ def test_a_chain_on_the_command_line_has_controls_too(
     [
         (["stages=[mnli,rte]", "control=reversed"], "one order"),
         (["stages=[mnli,rte]", "control=upsidedown"], "known: updates, data, reversed"),
+        (["stages=[mnli,rte]", "control=data", "data.seed=seed"], "from one draw"),
         (["control=updates"], "name its stages by stages=[A,B]"),
         (["board=smoke", "board.methods=[{method: full, control: data}]"], "goes with stages"),
         (["board=smoke", "board.methods=[{method: full, stages: [mnlii]}]"], "mnli"),

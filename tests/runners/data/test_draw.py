@@ -179,4 +179,21 @@ def test_each_seed_learns_from_rows_of_its_own_and_is_scored_on_the_same(
     done = cli(f"verify={records['seed', 2, 'full'].run}", "device=cpu")
     assert done.code == 0, done.err
     assert "equal to the bit" in done.out
-    assert "data.seed" in cli(*given, "data.seed=each").err
+    for typed in ("each", "-1", "1.5", "true"):
+        [line] = cli(*given, f"data.seed={typed}").err.splitlines()
+        assert "data.seed" in line
+        assert "must be a whole number, 0 or more, or the word seed" in line
+
+
+def test_seeds_that_draw_from_other_rows_are_apart(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    model = f"model.name_or_path={tiny_folder('bert')}"
+    given = [*_skewed(tmp_path), "data.eval_size=20", "budget=smoke", "budget.steps=1", model]
+    given += ["data.seed=seed", "device=cpu"]
+    assert cli(*given, "seed=1").code == 0
+    train = tmp_path / "RTE" / "train.tsv"
+    train.write_text(train.read_text().replace("t 7\t", "another 7\t"))
+    assert cli(*given, "seed=2").code == 0
+    [table] = tables(read_all(tmp_path / "runs"))
+    assert table.tasks == ("rte", "rte#2")

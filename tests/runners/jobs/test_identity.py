@@ -10,7 +10,7 @@ import pytest
 from results.record import Record
 from runners.config.check import RunConfig, from_record
 from runners.jobs.job import Job
-from tests.conftest import committed_records
+from tests.conftest import committed_records, configure
 
 
 def _here(record: Record, places: dict[str, Any]) -> RunConfig:
@@ -40,3 +40,26 @@ def test_records_on_embedded_data_keep_their_names() -> None:
     names = _names(committed_records("results/embedded"), {})
     assert len(names) == 8
     assert [(ours, theirs) for ours, theirs in names if ours != theirs] == []
+
+
+@pytest.mark.parametrize(
+    ("typed", "name"),
+    [
+        (["task=mix", "task.mixture.of=[rte,mrpc]"], "mix.full.minilm.s42.103595dc6805"),
+        (["task=mlm", "mlm.on=[rte]"], "mlm.full.minilm.s42.5c7b45dca63f"),
+        (["task=rte", "protocol=select", "data.train_size=100", "data.seed=3", "budget=smoke"],
+         "rte.full.minilm.s42.4bf376bbf26d"),
+    ],
+)  # fmt: skip
+def test_kinds_of_runs_without_a_committed_record_keep_their_names_too(
+    typed: list[str], name: str
+) -> None:
+    budget = ["budget=smoke"] if typed[0] == "task=mix" else []
+    assert Job(configure(*typed, *budget, "data=embedded")).name == name
+
+
+def test_a_stored_mixture_is_of_the_kind_that_it_was_called() -> None:
+    config = configure("task=mix", "task.mixture.of=[rte,mrpc]", "data=embedded", "budget=smoke")
+    stored = {**config.settings.model_dump(), "method": config.method_options()}
+    stored["task"]["kind"] = "mixture"
+    assert from_record(stored).settings.task == config.settings.task

@@ -14,7 +14,9 @@ from tests.conftest import ROOT
 KIND_FILES = {f"runners/tasks/{name}.py" for name in KINDS}
 NAMED_IN = KIND_FILES | {"runners/config/kinds.py", "runners/tasks/kinds.py"}
 ALLOWED = {
-    "runners/config/task.py": {"classification"},  # of a task that names no kind
+    # of a task that names no kind, or one by the name it had once
+    "runners/config/task.py": {"classification", "multitask"},
+    "results/tables/columns.py": {"multitask"},  # which had another name once
     "results/tables/leaves.py": {"classification"},  # of a record that names no kind
     "runners/models/pretrained.py": {"regression"},  # a word of transformers' config
 }

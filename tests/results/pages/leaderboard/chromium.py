@@ -17,7 +17,7 @@ def dom(page: Path, address: str = "") -> str:
     """Return the page as it stands after its scripts ran."""
     command = [str(PATH), "--headless", "--no-sandbox", "--disable-gpu", "--dump-dom"]
     done = subprocess.run(
-        [*command, page.as_uri() + address], capture_output=True, text=True, timeout=120, check=True
+        [*command, page.as_uri() + address], capture_output=True, text=True, check=True
     )
     return done.stdout
 
