@@ -56,8 +56,8 @@ soak: setup
 
 # The boards' pages, the tables of results/runs, of the front page and of the methods, written where they are shown.
 tables: setup
-	$(RUN) -m results boards
-	$(RUN) -m results --split --brief --format md --into docs/tables.md
+	$(RUN) -m results boards results/runs
+	$(RUN) -m results results/runs --split --brief --format md --into docs/tables.md
 	$(RUN) -m results front --board low1k --into README.md
 	$(RUN) -m runners.catalogue --into docs/methods.md
 

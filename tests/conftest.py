@@ -161,7 +161,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
     def call(*arguments: str) -> Outcome:
         given = list(arguments)
-        if not any(a.startswith(("out=", "eval=")) for a in given):  # eval takes no out
+        is_run = bool(given) and not given[0].isidentifier()
+        if is_run and not any(a.startswith(("out=", "eval=")) for a in given):  # eval takes none
             given.append(f"out={tmp_path / 'runs'}")
         monkeypatch.setattr(sys, "argv", ["run.py", *given])
         capfd.readouterr()

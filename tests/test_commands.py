@@ -192,7 +192,7 @@ def test_what_a_page_does_with_a_finished_run(
     assert cli(*small).code == 0
     [run] = (tmp_path / "runs").glob("*.json")
     (tmp_path / "sentences.txt").write_text("one\ntwo\n")
-    filled = line.replace("results/runs/RUN", str(run.with_suffix(""))).replace("RUN", run.stem)
+    filled = line.replace("runs/RUN", str(run.with_suffix(""))).replace("RUN", run.stem)
     arguments = [
         re.sub(r"(?<==)(?=sentences|vectors)", f"{tmp_path}/", a) for a in shlex.split(filled)[2:]
     ]

@@ -6,7 +6,7 @@ A run's settings are in runners.config.settings. Everything else that may be typ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError
 
@@ -16,19 +16,38 @@ from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.typed import is_typed, keys_beside
 
+Part = TypeVar("Part", bound=Section)
+
 
 class Acts(Section):
     """What is done with a stored result instead of a run; `text` belongs to embed."""
 
     eval: Place | None = None
+    """A folder that save=delta wrote: only score what is in it."""
     verify: Place | None = None
+    """A record, by file or run name: do it again and say where it differs."""
     embed: Place | None = None
+    """A run of task=sts, by its record or delta: write vectors of the lines of text= to
+    out=FILE.npy."""
     text: Place | None = None
+    """With embed: a file with one sentence a line."""
 
     @property
     def named(self) -> list[str]:
         """Return which of the acts were asked for."""
         return [key for key in ("eval", "verify", "embed") if getattr(self, key) is not None]
+
+
+class Way(Section):
+    """How a command's runs are done, one or several."""
+
+    stages: Any = None
+    """'stages=[mnli,rte]': a chain of runs, each from the one before; stages.0.KEY=VALUE is of
+    one."""
+    keep: bool = False
+    """With stages: keep what the stages before the last left."""
+    own_process: bool = True
+    """With -m: each run in a process of its own; false: all in this one."""
 
 
 class Sweep(Section):
@@ -39,12 +58,19 @@ class Sweep(Section):
     """
 
     plan: bool
+    """Only list the runs, where they stand, and what the missing ones cost."""
     estimate: bool
+    """With plan=true: measure a few steps of each row for that."""
     list: Place | None
+    """With plan=true: a folder, for NAME/runs.json, by which the board's tables count."""
     search: bool
+    """Do the trials of the board's search for learning rates instead."""
     workers: int = Field(ge=1)
+    """Processes at a time."""
     retry: Literal["failed"] | None
+    """failed: run again what failed or diverged, and nothing else."""
     share_device: bool
+    """Let several runs share a GPU."""
 
 
 BOARD_KEYS = ("board", *Sweep.model_fields)
@@ -56,21 +82,26 @@ USED: dict[str, tuple[str, ...]] = {
 }
 TRAINS_ONLY = ("data.train_size", "data.text", "data.glue_dir")  # of data, what eval does not read
 CHAIN_KEYS = ("stages", "keep")
-NOT_THE_RUNS = ("method", "hydra", "own_process", *CHAIN_KEYS, *BOARD_KEYS, *Acts.model_fields)
+NOT_THE_RUNS = ("method", "hydra", *Way.model_fields, *BOARD_KEYS, *Acts.model_fields)
 
 
 def acts_of(composed: Mapping[str, Any]) -> Acts:
     """Return what a composed configuration asks for; two acts at once are a UserError."""
-    given = {key: composed[key] for key in Acts.model_fields if key in composed}
-    try:
-        acts = Acts.model_validate(given)
-    except ValidationError as error:
-        raise UserError("; ".join(sentences(error, "", given, Acts))) from None
+    acts = _checked(Acts, composed)
+    _checked(Way, composed)
     if len(acts.named) > 1:
         raise UserError(f"{'= and '.join(acts.named)}= are two acts; give a command one of them")
     if acts.named and composed.get("board") is not None:
         raise UserError(f"board= and {acts.named[0]}= are two acts; give a command one of them")
     return acts
+
+
+def _checked(schema: type[Part], composed: Mapping[str, Any]) -> Part:
+    given = {key: composed[key] for key in schema.model_fields if key in composed}
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        raise UserError("; ".join(sentences(error, "", given, schema))) from None
 
 
 def is_chain(composed: Mapping[str, Any]) -> bool:

@@ -1,7 +1,7 @@
 """A run's encoder put to use: vectors of a user's sentences, and folders for other programs.
 
     from runners.runs.embed import load_embedder
-    embed = load_embedder("results/runs/sts.simcse….delta")
+    embed = load_embedder("runs/sts.simcse….delta")
     embed(["A man is eating.", "Someone eats."])      # [2, width], float32
 
 `python run.py embed=RUN text=FILE out=FILE.npy` does the same for the lines of a file.
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from results import record as records
 from results.errors import UserError
+from results.places import OWN
 from results.plain_file import is_file
 from results.whole import whole
 from runners.config.acts import Acts
@@ -68,7 +69,7 @@ class Embedder:
 def load_embedder(
     run: str | Path,
     *,
-    out: str | Path = "results/runs",
+    out: str | Path = OWN,
     device: str = "auto",
     model_path: str | None = None,
 ) -> Embedder:
