@@ -82,6 +82,10 @@ class NetworkBlocked(RuntimeError):
     """A test tried to reach something beyond this machine."""
 
 
+SOAK = bool(os.environ.get("TUNEBENCH_SOAK"))  # as make soak has it
+in_soak = pytest.mark.skipif(not SOAK, reason="takes long and repeats what others hold: make soak")
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect, lookup = socket.socket.connect, socket.getaddrinfo
