@@ -45,7 +45,7 @@ def check_scores(record: Scored, where: str) -> None:
         kept = record.predictions.get(split, {})
         if not kept.get("predictions") or not kept.get("references"):
             continue
-        theirs = _definition(task, split)
+        theirs = definition(task, split)
         for metric, stored in scores.items():
             again = _again(metric, kept, theirs)
             if again is not None and not abs(stored - again[0]) <= again[1]:
@@ -78,7 +78,7 @@ def _below(scores: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {n.removeprefix(prefix): m for n, m in scores.items() if n.startswith(prefix)}
 
 
-def _definition(task: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+def definition(task: Mapping[str, Any], split: str) -> Mapping[str, Any]:
     """Return the definition of the task that a split is of: a further set is of another."""
     tasks = _mapping(_mapping(task, "mixture"), "tasks")
     if split.partition("/")[0] in tasks:
