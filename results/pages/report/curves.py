@@ -37,7 +37,8 @@ def _loss(losses: Sequence[float]) -> str:
         return ""
     over = max(1, len(losses) // 50)
     each, mean = thinned(losses), thinned(running(losses, over))
-    inside = line(where, each, "thin") + (line(where, mean, "k0") if over > 1 else "")
+    inside = line(where, each, "thin" if over > 1 else "k0")
+    inside += line(where, mean, "k0") if over > 1 else ""
     caption = f"Each step's, and the mean of {over}." if over > 1 else "Each step's."
     if len(losses) > DRAWN:
         caption = (

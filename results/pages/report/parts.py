@@ -49,11 +49,11 @@ def soft(text: str) -> str:
     return f'<p class="soft">{kept}</p>\n'
 
 
-def table(heads: Sequence[str], body: Sequence[Sequence[Cell]], kind: str = "") -> str:
+def table(heads: Sequence[Cell], body: Sequence[Sequence[Cell]], kind: str = "") -> str:
     """Return a table whose first column names its rows; empty where it has none."""
     if not body:
         return ""
-    top = "".join(f'<th scope="col">{escape(head)}</th>' for head in heads)
+    top = "".join(f'<th scope="col">{shown(head)}</th>' for head in heads)
     rows = "".join(
         f'<tr><th scope="row">{shown(first)}</th>'
         + "".join(f"<td>{shown(cell)}</td>" for cell in rest)
@@ -64,6 +64,11 @@ def table(heads: Sequence[str], body: Sequence[Sequence[Cell]], kind: str = "") 
         f'<div class="wide {kind}"><table>\n<thead><tr>{top}</tr></thead>\n'
         f"<tbody>\n{rows}</tbody></table></div>\n"
     )
+
+
+def words(text: str) -> Markup:
+    """Return a cell of text that folds."""
+    return Markup(f'<div class="words">{escape(text)}</div>')
 
 
 def facts(pairs: Sequence[tuple[str, Cell]]) -> str:

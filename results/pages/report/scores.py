@@ -71,7 +71,14 @@ def _beside(record: Record) -> str:
     if not means or record.score is None or section(task, "mixture", "tasks"):
         return ""
     floor = math.fsum(means) / len(means)
-    return f", {_distance(record.score - floor)} {_percent(floor)} of always answering alike"
+    gap = _distance(record.score - floor)
+    return f", {gap} {_percent(floor)} % of always answering {_alike(record)}"
+
+
+def _alike(record: Record) -> str:
+    """Return what the baseline of a run's first split answers, in words."""
+    of_classes = answers_of(record, next(iter(record.scores))).of_classes
+    return "the most frequent label" if of_classes else "alike"
 
 
 def _distance(gap: float) -> str:
@@ -99,10 +106,10 @@ def score_table(record: Record) -> str:
             undefined |= bool(mark)
             gap = value - floors[metric] if metric in floors else None
             floor = _percent(floors[metric]) if metric in floors else "–"
-            body.append([cut(split), cut(metric), _percent(value) + mark, floor, always, _gap(gap)])
-    heads = ["split", "metric", "score %", "baseline %", "which always answers", "difference"]
-    beside = any(row[3] != "–" for row in body)
-    shown = table(heads if beside else heads[:3], [r if beside else r[:3] for r in body[:ROWS]])
+            body.append([_name(split, metric), _percent(value) + mark, floor, _gap(gap), always])
+    heads = ["split, metric", "score %", "baseline %", "difference", "always answering"]
+    beside = any(row[2] != "–" for row in body)
+    shown = table(heads if beside else heads[:2], [r if beside else r[:2] for r in body[:ROWS]])
     notes = ["‡ undefined, and set to 0."] if undefined else []
     if beside:
         notes.append(
@@ -115,6 +122,10 @@ def score_table(record: Record) -> str:
     if without:
         notes.append(f"No gold answers, so no scores: {', '.join(without[:ROWS])}.")
     return shown + (soft(" ".join(notes)) if notes else "")
+
+
+def _name(split: str, metric: str) -> Markup:
+    return Markup(f'{escape(cut(split))} <span class="metric">{escape(cut(metric))}</span>')
 
 
 def _gap(gap: float | None) -> Cell:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from results.pages.report.answers import Answers, section
-from results.pages.report.parts import cut
+from results.pages.report.parts import Cell, cut, words
 from results.pages.report.rows import file_of, whereabouts
 from results.plain_file import read_plain
 from results.record import Record
@@ -36,15 +36,15 @@ class Texts:
     """What a page says of a split's rows: further columns, and where they lie."""
 
     said: str
-    heads: tuple[str, ...] = ()
+    heads: tuple[Cell, ...] = ()
     rows: Sequence[Row] = ()
 
-    def of(self, place: int) -> list[str]:
+    def of(self, place: int) -> list[Cell]:
         """Return what stands in the further columns of a row, counted from 0."""
         if not self.rows:
             return []
         row = self.rows[place]
-        return [row.place, *(cut(text, LONGEST) for text in row.texts)]
+        return [row.place, *(words(cut(text, LONGEST)) for text in row.texts)]
 
 
 class _Unlike(Exception):
@@ -68,7 +68,7 @@ def texts_of(record: Record, answers: Answers, folder: Path | None) -> Texts:
     except (_Unlike, ValueError, csv.Error) as reason:
         return Texts(f"Texts are left out: {reason}. {whereabouts(record, answers)}")
     columns = answers.task.get("text")
-    names = [cut(name) for name in columns] if isinstance(columns, list) else []
+    names = [words(cut(name)) for name in columns] if isinstance(columns, list) else []
     return Texts(f"Texts are from {path}.", ("line", *names), rows)
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from results.pages.leaderboard.scale import Scale
 from results.pages.report.answers import Answers
 from results.pages.report.draw import Axes, bar, framed, line, picture
-from results.pages.report.parts import heading, soft, table
+from results.pages.report.parts import grid, heading, soft, table
 from results.stats.calibration import BINS, Bin, bins, calibration, log_softmax
 
 SHARES = Scale(0.0, 1.0, (0.0, 0.25, 0.5, 0.75, 1.0))
@@ -23,7 +23,8 @@ def trust_section(answers: Answers, logits: NDArray[np.float32]) -> str:
         f"ECE is {100 * known.ece:.1f} % (of the answer, over {BINS} equal bins), NLL"
         f" {known.nll:.4f} nats, the Brier score {known.brier:.4f} (from 0 to 2)."
     )
-    return heading("Calibration", 3) + _diagram(each, answers.split) + soft(said) + _table(each)
+    beside = [_diagram(each, answers.split), f"<div>{soft(said)}{_table(each)}</div>"]
+    return heading("Calibration", 3) + grid(beside)
 
 
 def _diagram(each: list[Bin], split: str) -> str:

@@ -29,11 +29,10 @@ def worst_section(answers: Answers, logits: NDArray[np.float32] | None, texts: T
     if not len(order):
         return heading("Worst rows", 3) + soft("No row is answered wrongly.")
     body = [
-        [f"{i + 1}", *(column[k] for column in columns), *texts.of(int(i))]
+        [f"{i + 1}", *(column[k] for column in columns), *texts.of(i)]
         for k, i in enumerate(order.tolist())
     ]
-    kind = "texts" if texts.heads else ""
-    shown = table(["row", *heads, *texts.heads], body, kind)
+    shown = table(["row", *heads, *texts.heads], body)
     return heading("Worst rows", 3) + shown + soft(f"{note} {texts.said}")
 
 
