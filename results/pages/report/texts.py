@@ -105,11 +105,11 @@ def _place(column: Any, header: Sequence[str] | None) -> int:
 
 
 def _scored_file(path: Path, pairs: Any) -> Iterator[Row]:
-    """Yield the rows of a tab-separated file of scored pairs."""
+    """Yield the rows of a file of scored pairs, which has tabs whatever it is called."""
     columns = pairs.get("columns")
     good = isinstance(columns, list) and all(isinstance(c, int) and c >= 0 for c in columns)
     first, second, score = columns if good and len(columns) == 3 else (0, 1, 2)
-    for line, fields in _fields(path):
+    for line, fields in _tabbed(path):
         if line == 1 and pairs.get("header"):
             continue
         if len(fields) <= max(first, second, score):
@@ -130,9 +130,7 @@ def _scored_folder(path: Path) -> Iterator[Row]:
 def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     """Yield the line and the fields of each row that is not empty."""
     if path.suffix.lower() != ".csv":
-        for number, line in enumerate(_lines(path), start=1):
-            if line:
-                yield number, line.split("\t")
+        yield from _tabbed(path)
         return
     text = read_plain(path, LARGEST).decode("utf-8-sig")
     csv.field_size_limit(max(csv.field_size_limit(), len(text)))  # Python's own is 131,072
@@ -140,6 +138,11 @@ def _fields(path: Path) -> Iterator[tuple[int, list[str]]]:
     for fields in reader:
         if fields:
             yield reader.line_num, fields
+
+
+def _tabbed(path: Path) -> Iterator[tuple[int, list[str]]]:
+    rows = enumerate(_lines(path), start=1)
+    return ((number, line.split("\t")) for number, line in rows if line)
 
 
 def _lines(path: Path) -> list[str]:

@@ -296,8 +296,8 @@ def test_pairs_lead_to_their_files(tmp_path: Path) -> None:
     record.scores, record.score = {"validation": {"spearmanr": -1.0}}, -1.0
     text = text_of(_page(record, tmp_path, tmp_path))
     assert "STS.input.news.txt 3 no yes" in text
-    (tmp_path / "pairs.tsv").write_text("a dog\tone dog\t5\nno\tyes\t0\n")
-    record.config["task"]["pairs"] = {"validation": {"file": "pairs.tsv"}}
+    (tmp_path / "pairs.csv").write_text("a dog\tone dog\t5\nno\tyes\t0\n")
+    record.config["task"]["pairs"] = {"validation": {"file": "pairs.csv"}}
     assert "1 a dog one dog" in text_of(_page(record, tmp_path, tmp_path))
 
 
