@@ -53,7 +53,7 @@ def check_scores(record: Scored, where: str) -> None:
                     f"{where} is damaged: it says {split} {metric} {stored:.6g}, its predictions"
                     f" have {again[0]:.6g}"
                 )
-    mean = _headline(task, record.scores)
+    mean = headline(task, record.scores)
     if record.score is None or mean is None:
         return
     if not abs(record.score - mean) <= EXACT:
@@ -63,10 +63,10 @@ def check_scores(record: Scored, where: str) -> None:
         )
 
 
-def _headline(task: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> float | None:
+def headline(task: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> float | None:
     """Return a task's one number from its splits' metrics; a mixture's is its tasks' mean."""
     if tasks := _mapping(_mapping(task, "mixture"), "tasks"):
-        each = [_headline(_mapping(tasks, name), _below(scores, f"{name}/")) for name in tasks]
+        each = [headline(_mapping(tasks, name), _below(scores, f"{name}/")) for name in tasks]
         known = [one for one in each if one is not None]
         return sum(known) / len(known) if known else None
     apart = {*_mapping(task, "diagnostics"), *_mapping(task, "further")}

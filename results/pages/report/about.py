@@ -32,7 +32,7 @@ def cost(record: Record) -> str:
     times = (
         ("training", record.train_seconds),
         ("before the first step", record.startup_seconds),
-        ("passes of methods before it", record.preparation_seconds or None),
+        ("passes of methods before it", _felt(record.preparation_seconds)),
         ("evaluation", record.eval_seconds),
         ("from the command to the record", record.whole_seconds),
     )
@@ -49,6 +49,11 @@ def cost(record: Record) -> str:
     if record.micro_batch is not None:
         body.append(("rows a part, as memory ran out", f"{record.micro_batch}"))
     return heading("Cost") + (facts(body) or say("The record holds no cost.")) + _machine(record)
+
+
+def _felt(duration: float | None) -> float | None:
+    """Return a duration that shows in tenths of a second, else None."""
+    return duration if duration is not None and duration >= 0.05 else None
 
 
 def _parameters(counts: Mapping[str, int]) -> list[tuple[str, Cell]]:

@@ -20,7 +20,9 @@ KINDS = ("classification", "regression", "multiple_choice", "similarity", "maske
 class Answers:
     """A report split's answers; `references` is None where no gold answers are known.
 
-    `task` is the definition of the task that the split is of, `kind` one of KINDS.
+    `task` is the definition of the task that the split is of, `kind` one of KINDS. The split is of
+    a task of a mixture where it is `mixed`, else of another task than the run's where it is
+    `further`.
     """
 
     split: str
@@ -28,6 +30,8 @@ class Answers:
     kind: str
     predictions: Floats
     references: Floats | None
+    mixed: bool = False
+    further: bool = False
 
     @property
     def scored(self) -> bool:
@@ -42,6 +46,11 @@ class Answers:
     @property
     def of_classes(self) -> bool:
         return self.kind in ("classification", "multiple_choice")
+
+    @property
+    def may_keep_logits(self) -> bool:
+        """Whether save=logits keeps those of such a split."""
+        return self.kind == "classification" and not self.mixed and not self.further
 
     @property
     def positive(self) -> int:
@@ -73,12 +82,15 @@ def splits_of(record: Record) -> list[str]:
 
 def answers_of(record: Record, split: str) -> Answers:
     """Return what a record holds of a split."""
-    task = definition(section(record.config, "task"), split)
+    whole = section(record.config, "task")
+    task, mixed = definition(whole, split), bool(section(whole, "mixture", "tasks"))
     kept = record.predictions.get(split, {})
     predictions = np.asarray(kept.get("predictions", []), np.float64)
     gold = np.asarray(kept.get("references", []), np.float64)
     known = len(gold) == len(predictions) and len(gold) > 0
-    return Answers(split, task, _kind(task), predictions, gold if known else None)
+    further = split in section(whole, "further")
+    references = gold if known else None
+    return Answers(split, task, _kind(task), predictions, references, mixed, further)
 
 
 def _kind(task: Mapping[str, Any]) -> str:

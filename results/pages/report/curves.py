@@ -177,9 +177,7 @@ def _remarks(record: Record, panels: int) -> list[str]:
     """Return what the pictures do not say."""
     said = []
     if not record.losses:
-        said.append(
-            "The record holds no losses: no step was trained, or it is of before they were kept."
-        )
+        said.append("The record holds no losses of steps.")
     elif max(map(abs, record.losses)) > LARGEST:
         said.append("The losses are too large to be drawn.")
     if not panels and len(record.evaluations) == 1:

@@ -116,11 +116,12 @@ def _of_split(record: Record, answers: Answers, logits: Logits, data: Path | Non
     own = logits.by_split.get(answers.split)
     worst = worst_section(answers, own, texts)
     if not answers.of_classes:
-        return top + grid([_part(scatter_section(answers)), _part(worst)])
+        scatter = scatter_section(answers)
+        return top + (scatter + worst if texts.heads else grid([_part(scatter), _part(worst)]))
     both = grid([_part(confusion_section(answers)), _part(class_section(answers))])
     trust = ""
     if answers.kind == "classification":
-        trust = trust_section(answers, own) if own is not None else _untrusted(logits)
+        trust = trust_section(answers, own) if own is not None else _untrusted(answers, logits)
     about = (
         soft("An answer is a place among the options of its own row.")
         if answers.kind == "multiple_choice"
@@ -133,8 +134,10 @@ def _part(inside: str) -> str:
     return f"<div>{inside}</div>\n"
 
 
-def _untrusted(logits: Logits) -> str:
+def _untrusted(answers: Answers, logits: Logits) -> str:
     why = logits.lacking or "The logits hold none of this split."
+    if not answers.may_keep_logits:
+        why = f"{'A mixture' if answers.mixed else 'A set of another task'} keeps no logits."
     return heading("Calibration", 3) + soft(why)
 
 
@@ -159,4 +162,6 @@ def _masked(record: Record, answers: Answers) -> str:
 def _value(value: float | None, name: str) -> str:
     if value is None:
         return "–"
-    return f"{value:,.4g}" if name == "perplexity" else f"{100 * value:.1f}"
+    if name == "perplexity":
+        return f"{value:,.2f}" if value < 1e7 else f"{value:.4g}"
+    return f"{100 * value:.1f}"

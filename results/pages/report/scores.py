@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +10,7 @@ from results.pages.html import escape
 from results.pages.report.answers import Answers, answers_of, section, splits_of
 from results.pages.report.parts import Cell, Markup, cut, facts, soft, table
 from results.record import Record
+from results.rescored import headline
 from results.stats.collapsed import constant_scores
 from results.stats.compare import points
 from results.stats.resampling import METRICS
@@ -53,32 +53,29 @@ def answer(record: Record) -> str:
         name, step = error.get("type"), error.get("step")
         at = f" at step {cut(step)}" if step is not None and record.status == "failed" else ""
         named = f"{cut(name)}: " if name and record.status == "failed" else ""
-        said, kind = f"{what} {record.status}{at}: {named}{reason}", " low"
+        scores = "" if record.scores else " It has no scores."
+        said, kind = f"{what} {record.status}{at}: {named}{reason.rstrip('.')}.{scores}", " low"
     return f'<p class="say{kind}">{escape(cut(said, 1500))}</p>\n'
 
 
 def _beside(record: Record) -> str:
     """Return how far the score is from the mean of its splits' baselines."""
-    task, means = section(record.config, "task"), []
-    apart = {*section(task, "diagnostics"), *section(task, "further")}
-    for split, scores in record.scores.items():
-        if split in apart:
-            continue
-        known = baseline(answers_of(record, split), list(scores))
-        if set(known) != set(scores) or not scores:
-            return ""
-        means.append(math.fsum(known.values()) / len(known))
-    if not means or record.score is None or section(task, "mixture", "tasks"):
+    floors = {
+        split: baseline(answers_of(record, split), list(scores))
+        for split, scores in record.scores.items()
+    }
+    whole = all(floors[split].keys() == scores.keys() for split, scores in record.scores.items())
+    floor = headline(section(record.config, "task"), floors) if whole else None
+    if floor is None or record.score is None:
         return ""
-    floor = math.fsum(means) / len(means)
     gap = _distance(record.score - floor)
     return f", {gap} {_percent(floor)} % of always answering {_alike(record)}"
 
 
 def _alike(record: Record) -> str:
-    """Return what the baseline of a run's first split answers, in words."""
-    of_classes = answers_of(record, next(iter(record.scores))).of_classes
-    return "the most frequent label" if of_classes else "alike"
+    """Return what the baseline answers, in words."""
+    every = [answers_of(record, split).of_classes for split in record.scores]
+    return "the most frequent label" if all(every) else "alike"
 
 
 def _distance(gap: float) -> str:
@@ -107,14 +104,15 @@ def score_table(record: Record) -> str:
             gap = value - floors[metric] if metric in floors else None
             floor = _percent(floors[metric]) if metric in floors else "–"
             body.append([_name(split, metric), _percent(value) + mark, floor, _gap(gap), always])
-    heads = ["split, metric", "score %", "baseline %", "difference", "always answering"]
+    heads = ["split, metric", "score", "baseline", "difference", "always answering"]
     beside = any(row[2] != "–" for row in body)
     shown = table(heads if beside else heads[:2], [r if beside else r[:2] for r in body[:ROWS]])
-    notes = ["‡ undefined, and set to 0."] if undefined else []
+    notes = ["In percent, differences in points."] if body else []
+    notes += ["‡ undefined, and set to 0."] if undefined else []
     if beside:
         notes.append(
             "The baseline answers every row with the split's most frequent label; a correlation or"
-            " Matthews' coefficient of a constant is 0. Differences in points."
+            " Matthews' coefficient of a constant is 0."
         )
     if len(body) > ROWS:
         notes.append(f"{len(body) - ROWS} further rows are left out.")

@@ -80,7 +80,7 @@ def _losses(answers: Answers, logits: NDArray[np.float32]) -> Columns:
     shares = [np.exp(logs[rows, places])[order] for places in (gold, said)]
     columns = [*_labels(answers, order), [f"{x:.3f}" for x in loss[order]]]
     columns += [[f"{100 * x:.1f} %" for x in share] for share in shares]
-    heads = ["reference", "answer", "loss", "p of the reference", "p of the answer"]
+    heads = ["reference", "answer", "loss", "p(reference)", "p(answer)"]
     return heads, order, columns, "Those with the largest loss on the right label, in nats."
 
 
@@ -88,7 +88,7 @@ def _wrong(answers: Answers) -> Columns:
     wrong = np.flatnonzero(answers.predictions != answers.gold)
     order = wrong[:ROWS]
     note = f"The first of {len(wrong):,} that are answered wrongly"
-    note += "; which are worst, logits would tell." if answers.kind == "classification" else "."
+    note += "; which are worst, logits would tell." if answers.may_keep_logits else "."
     return ["reference", "answer"], order, _labels(answers, order), note
 
 

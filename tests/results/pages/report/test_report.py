@@ -112,7 +112,7 @@ def test_logits_make_a_diagram_and_order_the_worst(tmp_path: Path) -> None:
     nll = np.mean(np.log1p(np.exp([-1, 4, -2, -1])))
     assert f"NLL {nll:.4f} nats" in text
     assert "Accuracy by confidence" in text
-    assert "row reference answer loss p of the reference p of the answer 2 yes no 4.018" in text
+    assert "row reference answer loss p(reference) p(answer) 2 yes no 4.018" in text
     path.write_bytes(path.read_bytes()[:-1])
     text = text_of(_page(record, tmp_path))
     assert "The logits cannot be read: " in text
@@ -156,7 +156,7 @@ def test_every_kind_of_task_has_its_section(tmp_path: Path) -> None:
     masked.evaluations = [{"step": 4, "scores": {"validation": {"accuracy": 0.5}},
                            "measured": {"validation": {"perplexity": 9.25}}}]  # fmt: skip
     text = text_of(_page(masked, tmp_path / "m"))
-    assert "perplexity 81.5 9.25 accuracy 25.0 50.0" in text
+    assert "perplexity 81.50 9.25 accuracy 25.0 50.0" in text
     assert "validation, perplexity" in text
     assert "2 masked tokens" in text
 
@@ -174,7 +174,9 @@ def test_each_task_of_a_mixture_is_a_section_with_its_own_labels(tmp_path: Path)
     }
     record.score = 0.75
     text = text_of(_page(record, tmp_path))
+    assert "scores 75.0 %, 25.0 points above the 50.0 % of always answering alike." in text
     assert "rte/validation accuracy 50.0 100.0 −50.0 below entails" in text
+    assert "A mixture keeps no logits." in text
     assert text.index("rte/validation · 2 rows") < text.index("Confusion matrix")
     assert text.index("stsb/validation · 2 rows") < text.index("Predicted against reference")
 
@@ -187,14 +189,14 @@ def test_a_run_that_did_not_finish_says_why_and_shows_what_there_is(
     record = simulated("lora", "rte", 1, None, status=status, error=error, losses=[1.0, 2.0, 9.0])
     text = text_of(_page(record, tmp_path))
     assert f"lora on rte with minilm {status}" in text
-    assert "the loss was not finite at step 3" in text
+    assert "the loss was not finite at step 3. It has no scores." in text
     assert "Training loss" in text
     assert "How to repeat it" in text
     bare = dataclasses.replace(record, losses=[], evaluations=[], error=None, parameters={},
                                environment={}, train_seconds=None, peak_bytes=None)  # fmt: skip
     text = text_of(_page(bare, tmp_path / "bare"))
     assert "no reason is recorded" in text
-    assert "The record holds no losses" in text
+    assert "The record holds no losses of steps." in text
 
 
 def test_the_runs_before_are_listed(tmp_path: Path) -> None:
