@@ -19,14 +19,18 @@ def find_run(named: str, folder: Path) -> Path:
             f"report {named}: is a folder, and a report is of one run; for a folder of records type"
             f" python -m results {named} --split"
         )
-    if is_there(path):
-        return path
+    for place in (path, path.with_name(f"{path.name}.json")):
+        if is_there(place):
+            return place
     if not is_folder(folder):
         raise UserError(
             f"report {named}: no such file, and no folder {folder} to look for a run in; name the"
             " run's record, RUN.json, or its folder behind the run's name"
         )
-    runs = sorted(path.stem for path in folder.iterdir() if path.suffix == ".json")
+    try:
+        runs = sorted(path.stem for path in folder.iterdir() if path.suffix == ".json")
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be read ({error.strerror})") from None
     wanted = named.removesuffix(".json")
     if wanted in runs:
         return folder / f"{wanted}.json"

@@ -310,7 +310,13 @@ def test_the_command_finds_the_run_and_writes_the_page(
     record = _classes()
     path = write(record, tmp_path / "runs")
     page = tmp_path / f"{record.run}.html"
-    for given in ([str(path)], [record.run, "runs"], ["mrpc.lora", "runs"], [path.name, "runs"]):
+    for given in (
+        [str(path)],
+        [record.run, "runs"],
+        ["mrpc.lora", "runs"],
+        [path.name, "runs"],
+        [str(path)[:-5]],
+    ):
         assert main(["report", *given]) == 0
         assert capsys.readouterr().out == f"{page.name}\n"
         assert text_of(page.read_text())
