@@ -5,9 +5,9 @@ gives each kind a table of its own. python -m results compare ROW ROW [FOLDER] s
 are apart and how sure that is, devices FOLDER FOLDER whether runs of the same names agree on two
 devices, power [FOLDER] which difference so many seeds can detect, claims [FOLDER] which sentences
 of papers the records support, calibration [FOLDER] how far probabilities can be trusted and what
-ensembles of seeds score, search FOLDER what a search for learning rates found; boards [FOLDER]
-writes every board's pages into results/boards, and front [FOLDER] --board NAME prints one board as
-a small table for a front page.
+ensembles of seeds score, search FOLDER what a search for learning rates found; report RUN [FOLDER]
+writes one run's page; boards [FOLDER] writes every board's pages into results/boards, and front
+[FOLDER] --board NAME prints one board as a small table for a front page.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from results.pages.two_rows import two_rows
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
 from results.papers.published import papers
-from results.places import OWN, read_where, shipped
+from results.places import OWN, folder_of, read_where, shipped
 from results.printable import print_anything, printable
 from results.record import Record, read_all, read_for_boards
 from results.run_list import RunList, find_list
@@ -42,7 +42,10 @@ from results.stats.power import power
 from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
-COMMANDS = ("compare", "devices", "power", "claims", "calibration", "search", "boards", "front")
+COMMANDS = (
+    *("compare", "devices", "power", "claims", "calibration", "search", "report"),
+    *("boards", "front"),
+)
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -55,6 +58,7 @@ _READ = {
     "claims": ("format", "into", "out"),
     "calibration": ("format", "split", "into", "out"),
     "search": ("format", "into", "out"),
+    "report": ("out", "data"),
     "boards": ("pdf", "boards"),
     "front": ("format", "into", "out", "board", "boards"),
 }
@@ -77,7 +81,8 @@ def main(arguments: list[str] | None = None) -> int:
     given = sys.argv[1:] if arguments is None else arguments
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
     parser = _parser(several=command == "devices")
-    rows = [a for a in given[1:3] if not a.startswith("--")] if command == "compare" else []
+    begin = 1 + {"compare": 2, "report": 1}.get(command, 0)
+    rows = [a for a in given[1:begin] if not a.startswith("--")]
     options = parser.parse_args(given if command == "tables" else given[1 + len(rows) :])
     try:
         if command == "compare" and len(rows) < 2:
@@ -88,6 +93,9 @@ def main(arguments: list[str] | None = None) -> int:
             return 0
         if command == "boards":
             _boards(options)
+            return 0
+        if command == "report":
+            _report(rows, options)
             return 0
         board = find_list(options.board, options.boards) if _is_of_board(command, options) else None
         records = _records(options, board)
@@ -163,6 +171,7 @@ def _parser(several: bool) -> argparse.ArgumentParser:
     add("--board", metavar="NAME", help="with front and compare: which board")
     add("--baseline", metavar="ROW", help="the row that differences are to (full fine-tuning)")
     add("--task", metavar="TASK", help="with compare: the column asked about (the average)")
+    add("--data", type=_place, metavar="FOLDER", help="with report: the task's files, for texts")
     add("--boards", type=_place, default=boards, help="boards' folder (%(default)s)")
     return parser
 
@@ -171,10 +180,11 @@ def _refuse_unread(
     command: str, options: argparse.Namespace, parser: argparse.ArgumentParser
 ) -> None:
     """Raise a UserError where an option was given that the command would pass over."""
-    reads = (*_READ[command], "folder", "only")
+    common = () if command == "report" else ("only",)
+    reads = (*_READ[command], "folder", *common)
     for name, value in vars(options).items():
         if name not in reads and value != parser.get_default(name):
-            known = ", ".join(f"--{read}" for read in (*_READ[command], "only"))
+            known = ", ".join(f"--{read}" for read in (*_READ[command], *common))
             raise UserError(f"--{name} does nothing with {command}, which reads {known}")
     forms = _FORMS.get(command, FORMATS)
     if "format" in reads and options.format not in forms:
@@ -191,6 +201,16 @@ def _boards(options: argparse.Namespace) -> None:
     places, chosen = (options.boards, options.folder), options.only or ()
     for path in _named(lambda bad: write_boards(*places, bad, options.pdf, chosen)):
         print(printable(path))
+
+
+def _report(named: list[str], options: argparse.Namespace) -> None:
+    from results.pages.report.page import write_report
+
+    named, folder = (named, options.folder) if named else ([options.folder], None)  # options first
+    if named[0] is None:
+        raise UserError("report needs a run: python -m results report RUN, or its RUN.json")
+    place = write_report(str(named[0]), folder_of(str(named[0]), folder), options.out, options.data)
+    print(printable(place))
 
 
 def _tables(records: list[Record], options: argparse.Namespace) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 from pathlib import Path
 
 OWN = Path("runs")  # in the current folder: what runs write to where out= is not typed
@@ -33,3 +34,10 @@ def read_where(folder: Path | None) -> Path:
     if folder is not None:
         return folder
     return OWN if OWN.is_dir() or not _SHIPPED.is_dir() else shipped()
+
+
+def folder_of(run: str, folder: Path | None) -> Path:
+    """Return where a run is looked for by its name: a typed folder, else one that has such a run."""
+    begin = f"{glob.escape(Path(run).name.removesuffix('.json'))}*.json"
+    having = (place for place in (OWN, shipped()) if any(place.glob(begin)))
+    return folder or next(having, read_where(None))

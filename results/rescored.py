@@ -45,7 +45,7 @@ def check_scores(record: Scored, where: str) -> None:
         kept = record.predictions.get(split, {})
         if not kept.get("predictions") or not kept.get("references"):
             continue
-        theirs = _definition(task, split)
+        theirs = definition(task, split)
         for metric, stored in scores.items():
             again = _again(metric, kept, theirs)
             if again is not None and not abs(stored - again[0]) <= again[1]:
@@ -53,7 +53,7 @@ def check_scores(record: Scored, where: str) -> None:
                     f"{where} is damaged: it says {split} {metric} {stored:.6g}, its predictions"
                     f" have {again[0]:.6g}"
                 )
-    mean = _headline(task, record.scores)
+    mean = headline(task, record.scores)
     if record.score is None or mean is None:
         return
     if not abs(record.score - mean) <= EXACT:
@@ -63,10 +63,10 @@ def check_scores(record: Scored, where: str) -> None:
         )
 
 
-def _headline(task: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> float | None:
+def headline(task: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> float | None:
     """Return a task's one number from its splits' metrics; a mixture's is its tasks' mean."""
     if tasks := _mapping(_mapping(task, "mixture"), "tasks"):
-        each = [_headline(_mapping(tasks, name), _below(scores, f"{name}/")) for name in tasks]
+        each = [headline(_mapping(tasks, name), _below(scores, f"{name}/")) for name in tasks]
         known = [one for one in each if one is not None]
         return sum(known) / len(known) if known else None
     apart = {*_mapping(task, "diagnostics"), *_mapping(task, "further")}
@@ -78,7 +78,7 @@ def _below(scores: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {n.removeprefix(prefix): m for n, m in scores.items() if n.startswith(prefix)}
 
 
-def _definition(task: Mapping[str, Any], split: str) -> Mapping[str, Any]:
+def definition(task: Mapping[str, Any], split: str) -> Mapping[str, Any]:
     """Return the definition of the task that a split is of: a further set is of another."""
     tasks = _mapping(_mapping(task, "mixture"), "tasks")
     if split.partition("/")[0] in tasks:

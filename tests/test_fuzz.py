@@ -25,6 +25,7 @@ from results.errors import UserError
 from results.pages.data import lines, to_csv
 from results.pages.html import page
 from results.pages.latex import latex
+from results.pages.report.page import report_page
 from results.pages.search import search_sheets
 from results.pages.text import one_run, sheets
 from results.pages.text import write as written
@@ -166,6 +167,7 @@ def _read_and_tabulate(path: Path, form: str) -> None:
         shown = sheets(of_one, papers(), examples=True)
         texts = [latex(shown), page("t", shown, "")]
         texts += [written(sheet, kind) for sheet in shown for kind in ("text", "md")]
+        texts += [report_page(record, path, path.parent)]
     elif form == "data":
         texts = [to_csv(list(lines(of_one, [judge(table) for table in of_one])))]
         texts += [one_run(record)]

@@ -45,16 +45,47 @@ def calibration(logits: NDArray[np.floating], references: Sequence[float] | Floa
     )
 
 
+@dataclass(frozen=True)
+class Bin:
+    """Rows whose confidence lies in (low, high]: their mean confidence and accuracy, fractions."""
+
+    low: float
+    high: float
+    rows: int
+    confidence: float
+    accuracy: float
+
+
 def ece(probabilities: Floats, gold: NDArray[np.int64]) -> float:
     """Return the expected calibration error of the top class (Guo et al. 2017, equation 3).
 
     Bin m of M holds the confidences in ((m - 1)/M, m/M].
     """
+    confidence, right, places = _binned(probabilities, gold)
+    gaps = np.bincount(places, weights=right - confidence, minlength=BINS)
+    return float(np.abs(gaps).sum() / len(gold))
+
+
+def bins(probabilities: Floats, gold: NDArray[np.int64]) -> list[Bin]:
+    """Return the bins of `ece` that hold rows."""
+    confidence, right, places = _binned(probabilities, gold)
+    rows = np.bincount(places, minlength=BINS)
+    sums = [np.bincount(places, weights=w, minlength=BINS) for w in (confidence, right)]
+    return [
+        Bin(m / BINS, (m + 1) / BINS, int(n), float(sums[0][m] / n), float(sums[1][m] / n))
+        for m, n in enumerate(rows)
+        if n
+    ]
+
+
+def _binned(
+    probabilities: Floats, gold: NDArray[np.int64]
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
+    """Return each row's confidence, whether its answer is right, and its bin, [rows] each."""
     confidence = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == gold).astype(np.float64)
-    bins = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
-    gaps = np.bincount(bins, weights=right - confidence, minlength=BINS)
-    return float(np.abs(gaps).sum() / len(gold))
+    places = np.clip(np.ceil(confidence * BINS).astype(np.int64) - 1, 0, BINS - 1)
+    return confidence, right, places
 
 
 def ensemble(each: Sequence[NDArray[np.floating]]) -> NDArray[np.int64]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from results.record import Record
-from results.stats.resampling import METRICS, positive_label, scored_splits
+from results.stats.resampling import Floats, positive_label, scored_splits
 from results.tables.collect import Cell
-
-CORRELATIONS = {"matthews_correlation", "pearson", "spearmanr"}
 
 
 def majority_score(record: Record) -> float | None:
@@ -21,19 +21,24 @@ def majority_score(record: Record) -> float | None:
     if not splits:
         return None
     positive = positive_label(record)
-    by_split = []
-    for _, names, _, gold in splits:
-        if CORRELATIONS.issuperset(names):  # of one answer to all
-            by_split.append(0.0)
-            continue
-        labels, counts = np.unique(gold, return_counts=True)
-        once = np.ones((1, len(gold)))
-        means = [
-            np.mean([METRICS[n](np.full_like(gold, label), gold, once, positive) for n in names])
-            for label in labels[counts == counts.max()]
-        ]
-        by_split.append(float(max(means)))
-    return float(np.mean(by_split))
+    each = [constant_scores(names, gold, positive) for _, names, _, gold in splits]
+    return float(np.mean([np.mean(list(scores.values())) for scores in each]))
+
+
+def constant_scores(names: Sequence[str], gold: Floats, positive: int) -> dict[str, float]:
+    """Return each metric of always answering the most frequent label; 0 of a correlation.
+
+    Of several equally frequent labels the one that F1 is of counts.
+    """
+    labels, counts = np.unique(gold, return_counts=True)
+    most = int(counts.max())
+    f1 = 2 * most / (len(gold) + most)
+    known = {
+        "accuracy": most / len(gold),
+        "f1": f1 if positive in labels[counts == most] else 0.0,
+        "macro_f1": f1 / len(labels),
+    }
+    return {name: known.get(name, 0.0) for name in names}
 
 
 def collapsed_seeds(cell: Cell) -> list[int]:

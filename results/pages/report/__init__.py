@@ -1,0 +1,1 @@
+"""One run's page: its scores beside the baseline, curves, confusions, worst rows, cost, command."""
