@@ -115,6 +115,10 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
         from runners.runs.evaluate import score
 
         return score(acts.eval, config, typed)
+    if acts.export is not None:
+        from runners.runs.export import export
+
+        return export(acts.export, config, typed)
     if acts.verify is not None:
         from runners.runs.verify import verify
 

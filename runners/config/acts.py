@@ -21,6 +21,7 @@ class Acts(Section):
     """What is done with a stored result instead of a run; `text` belongs to embed."""
 
     eval: Place | None = None
+    export: Place | None = None
     verify: Place | None = None
     embed: Place | None = None
     text: Place | None = None
@@ -28,7 +29,8 @@ class Acts(Section):
     @property
     def named(self) -> list[str]:
         """Return which of the acts were asked for."""
-        return [key for key in ("eval", "verify", "embed") if getattr(self, key) is not None]
+        acts = ("eval", "export", "verify", "embed")
+        return [key for key in acts if getattr(self, key) is not None]
 
 
 class Sweep(Section):
@@ -51,6 +53,7 @@ BOARD_KEYS = ("board", *Sweep.model_fields)
 # What each act reads of a command; everything else is as the stored run says.
 USED: dict[str, tuple[str, ...]] = {
     "eval": ("device", "threads", "data", "model.name_or_path"),
+    "export": ("out", "push", "threads", "model.name_or_path"),
     "verify": ("out", "device", "threads", "checkpoint", "data.dir", "data.glue_dir", "data.text"),
     "embed": ("text", "out", "device", "threads", "model.name_or_path"),
 }
@@ -105,6 +108,8 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
         raise UserError("board= and stages= are two acts; give a command one of them")
     if is_typed(typed, "keep") and not (chain or board):
         raise UserError("keep= would change nothing: it goes with stages=[A,B] or board=NAME")
+    if composed.get("push") is not None:
+        _refuse_push(composed, "board" if board else "stages" if chain else None)
     control = composed.get("control") or {}
     if control.get("equal") and not chain and not control.get("stages"):
         raise UserError("control= is of a chain: name its stages by stages=[A,B]")
@@ -112,6 +117,17 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
     idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key not in shared]
     if idle and not board:
         raise UserError(f"{_listed(idle)} would change nothing: it goes with board=NAME")
+
+
+def _refuse_push(composed: Mapping[str, Any], several: str | None) -> None:
+    """Refuse to send a folder that is not written, or many runs' folders to one place."""
+    if several is not None:
+        raise UserError(
+            f"push= names one repository, and {several}= makes many runs; type push= for one of"
+            " them when they are done"
+        )
+    if composed.get("save") != "model":
+        raise UserError("push= sends the folder that save=model writes; add save=model")
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -27,7 +27,8 @@ class Model(Section):
     `lr` holds the learning rates that suit methods on this encoder; `full` is always there, and is
     also what a method without a rate of its own gets. `untrained` names modules that the checkpoint
     holds but that no training ever reached: they are drawn anew and belong to the head. `pooling`
-    is how the encoder itself makes a vector of a sentence.
+    is how the encoder itself makes a vector of a sentence. `hub` is where the hub has the weights
+    of a package: it is told to others and read by no run.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -37,6 +38,7 @@ class Model(Section):
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     untrained: list[str] = Field(default_factory=list)
     pooling: Pooling = "cls"
+    hub: str | None = Field(default=None, exclude=True)
     lr: dict[str, Annotated[float, Field(gt=0)]]
 
     @model_validator(mode="after")
@@ -252,7 +254,8 @@ class Settings(Section):
     threads: int | None = Field(default=None, ge=1, exclude=True)
     out: Place = Field(exclude=True)
     force: bool = Field(exclude=True)
-    save: Literal["delta", "sentence-transformers", "logits"] | None = Field(exclude=True)
+    save: Literal["delta", "model", "sentence-transformers", "logits"] | None = Field(exclude=True)
+    push: str | None = Field(default=None, exclude=True)
 
     @model_validator(mode="after")
     def _has_one_draw_to_be_as_many_as(self) -> Settings:
