@@ -21,7 +21,7 @@ from results.errors import UserError
 from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig
 from runners.models.build import Tensors
-from runners.models.pretrained import Loaded
+from runners.models.pretrained import Loaded, count_embeddings
 
 # How far logits may lie apart, as a share of the largest (of 1 where that is smaller). Merged
 # matrices and a last layer that is computed whole round otherwise: some float32 steps a layer, 1e-6
@@ -177,10 +177,10 @@ def difference(loaded: Loaded, plain: Any, config: RunConfig) -> float:
 
 def _random_texts(loaded: Loaded, config: RunConfig) -> Batch:
     """Return four texts of tokens drawn at random, of which two are filled up, [4, length]."""
-    model, tokenizer = loaded.model, loaded.tokenizer
-    rows = int(model.get_input_embeddings().weight.shape[0])
+    model, tokenizer, rows = loaded.model, loaded.tokenizer, count_embeddings(loaded.model)
     length, stream = min(16, config.settings.budget.max_length), torch.Generator().manual_seed(0)
-    pad = int(tokenizer.pad_token_id)  # type: ignore[arg-type]
+    pad = tokenizer.pad_token_id
+    assert isinstance(pad, int)
     ids = torch.randint(rows, (4, length), generator=stream)
     ids[ids == pad] = (pad + 1) % rows
     mask = torch.ones_like(ids)

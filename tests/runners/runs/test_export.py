@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import yaml
 from safetensors.torch import load_file
 
 from results.record import Record, read_all
+from runners.command import main
 from tests.conftest import Cli, composed, tiny
 from tests.runners.runs.test_full_disk import fill, small_disk  # noqa: F401
 from tests.tiny import save_tiny
@@ -39,10 +42,10 @@ class _Hub:
 
 
 @pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[_Hub]:
+def hub(monkeypatch: pytest.MonkeyPatch) -> _Hub:
     own = _Hub()
     monkeypatch.setattr("huggingface_hub.HfApi", lambda: own)
-    yield own
+    return own
 
 
 def _one(out: Path) -> tuple[Record, Path]:
@@ -85,7 +88,9 @@ def test_a_run_leaves_its_model_and_a_delta_makes_the_same(
     assert other.trained_sha256 == record.trained_sha256  # the check drew nothing
     for folder in (made, trained / f"{record.run}.model"):
         tensors = load_file(folder / "model.safetensors")
-        assert {n: t.shape for n, t in tensors.items()} == {n: t.shape for n, t in from_delta.items()}
+        assert {n: t.shape for n, t in tensors.items()} == {
+            n: t.shape for n, t in from_delta.items()
+        }
         assert all(torch.equal(tensors[n], t) for n, t in from_delta.items())
         facts, page = _card(folder)
         assert facts["tags"] == ["tunebench", "lora", "rte"]
@@ -117,10 +122,8 @@ def test_a_push_that_fails_costs_nothing(
 
 
 def test_files_of_every_export_are_for_everyone(
-    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
-    import os
-
     before = os.umask(0o077)
     try:
         small = tiny(tiny_folder("bert"), "method=full", "task=rte")
@@ -185,19 +188,19 @@ def test_a_full_disk_leaves_no_half_model(
     ],
 )
 def test_mistakes_are_named_before_any_work(
-    typed: list[str], said: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    typed: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    import sys
-
-    from runners.command import main
-
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", ["run.py", *typed])  # without the out= that cli adds
-    done = cli(*typed) if not typed[0].startswith("export") else None
-    code, err = (done.code, done.err) if done else (main(), None)
-    assert code == 2
-    assert err is None or (said in err and err.count("\n") == 1)
-    assert not (tmp_path / "runs").exists()
+    monkeypatch.setattr(sys, "argv", ["run.py", *typed])
+    assert main() == 2
+    err = capfd.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_export_does_not_write_over_a_folder_nor_make_what_would_answer_otherwise(
