@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from results.printable import print_anything, printable
-from runners.config.acts import acts_of, is_chain, refuse_unused
+from runners.config.acts import acts_of, is_chain, refuse_shared_push, refuse_unused
 from runners.config.check import check
 from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
@@ -77,6 +77,7 @@ def main() -> int:
         options, unknown = get_args_parser().parse_known_intermixed_args(arguments)
         if unknown:
             raise UserError(f"no option {unknown[0]}; python run.py --hydra-help lists them")
+        refuse_shared_push(options.overrides, options.multirun)
         sys.argv[1:] = options_first(arguments, options.overrides)
         begin(options.config_dir and Path(options.config_dir))
         try:

@@ -14,7 +14,7 @@ from results.errors import UserError
 from runners.config.places import Place
 from runners.config.problems import sentences
 from runners.config.section import Section
-from runners.config.typed import is_typed, keys_beside
+from runners.config.typed import is_typed, key_of, keys_beside
 
 
 class Acts(Section):
@@ -128,6 +128,16 @@ def _refuse_push(composed: Mapping[str, Any], several: str | None) -> None:
         )
     if composed.get("save") != "model":
         raise UserError("push= sends the folder that save=model writes; add save=model")
+
+
+def refuse_shared_push(typed: Sequence[str], several: bool) -> None:
+    """Refuse one repository for all runs of a sweep: each would write over the one before."""
+    pushes = [argument for argument in typed if key_of(argument) == "push"]
+    if several and any("$" not in argument for argument in pushes):
+        raise UserError(
+            f"{pushes[0]}: -m makes many runs, and each needs a repository of its own: name it by"
+            " what they differ in, as in 'push=OWNER/${task.name}'"
+        )
 
 
 def _listed(keys: Sequence[str]) -> str:

@@ -67,7 +67,7 @@ def checked_model(loaded: Loaded, config: RunConfig) -> Any:
     apart = difference(loaded, plain, config)
     if not apart <= TOLERANCE:
         raise NotPlain(f"of the same tokens, its logits lie {apart:.1e} apart")
-    return plain.cpu()
+    return plain
 
 
 def plain_model(model: Any, config: RunConfig) -> Any:
@@ -159,15 +159,15 @@ def _for_options(tensors: Tensors, frame: Any) -> Tensors:
 def difference(loaded: Loaded, plain: Any, config: RunConfig) -> float:
     """Return how far two models' logits of the same tokens lie apart; TOLERANCE says by what."""
     model, device = loaded.model, next(loaded.model.parameters()).device
-    batch = {k: v.to(device) for k, v in _random_texts(loaded, config).items()}
+    batch = _random_texts(loaded, config)
     was_training, was_paused = model.training, [method.paused for method in config.methods]
     model.eval()
     for method in config.methods:
         method.paused = True
     pairs = {k: v.unflatten(0, (2, -1)) for k, v in batch.items()} if _chooses(config) else batch
     with torch.inference_mode():
-        ours = model(**batch).logits.float()
-        theirs = plain.to(device)(**pairs).logits.float()
+        ours = model(**{k: v.to(device) for k, v in batch.items()}).logits.float().cpu()
+        theirs = plain(**pairs).logits.float()  # on the CPU: a GPU's memory is measured
     model.train(was_training)
     for method, paused in zip(config.methods, was_paused, strict=True):
         method.paused = paused

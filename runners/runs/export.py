@@ -58,13 +58,11 @@ def from_delta(folder: Path, out: Path, act: str, path_now: str | None, known: M
     key, settings = f"{act}={folder}", delta.config.settings
     if problems := model_problems(key, settings, delta.config.methods):
         raise UserError("; ".join(problems))
-    about = read_about(folder, act)
-    own = about["config"]["model"]
-    weights = replace(delta.weights, name_or_path=about["weights"]["name_or_path"])
-    hub = known.hub if known.package and known.package == own.get("package") else None
-    model = settings.model.model_copy(update={"name": own.get("name"), "hub": hub})
+    package = read_about(folder, act)["config"]["model"].get("package")
+    hub = known.hub if package and package == known.package else None
+    model = settings.model.model_copy(update={"hub": hub})
     config = replace(delta.config, settings=settings.model_copy(update={"model": model}))
-    card = model_card(delta.run, config, weights, _record_beside(folder, delta.run))
+    card = model_card(delta.run, config, delta.weights, _record_beside(folder, delta.run))
     try:
         export_model(out, delta.loaded, config, card)
     except NotPlain as reason:

@@ -137,7 +137,7 @@ def _exported(path: Path, stored: Record, job: Job) -> bool:
     try:
         if read_about(delta, "save")["run"] != stored.run:
             return False
-        from_delta(delta, model, "save", str(job.weights.folder), settings.model)
+        from_delta(delta, model, "save", settings.model.name_or_path, settings.model)
     except UserError as error:
         say(str(error))
         return False

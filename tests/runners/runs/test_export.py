@@ -107,18 +107,20 @@ def test_a_push_that_fails_costs_nothing(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, hub: _Hub
 ) -> None:
     hub.failure = RuntimeError("401 Client Error:\nnobody is logged in")
-    given = tiny(tiny_folder("bert"), "method=bitfit", "task=stsb", "save=model", "push=a/b")
+    given = tiny(
+        tiny_folder("bert"), "method=bitfit", "task=stsb", "save=model", "push=a/${task.name}"
+    )
     done = cli(*given)
     assert done.code == 0
     _, model = _one(tmp_path / "runs")
     [warned] = [line for line in done.err.splitlines() if line.startswith("warning: push=")]
     assert "401 Client Error: nobody is logged in" in warned
-    assert warned.endswith(f"this sends it: hf upload a/b {model}")
+    assert warned.endswith(f"this sends it: hf upload a/stsb {model}")
     assert json.loads((model / "config.json").read_text())["problem_type"] == "regression"
     hub.failure = None
     done = cli(*given)  # the folder is there: it is only sent
     assert "stored result" in done.out
-    assert "sent to the hub: a/b" in done.out
+    assert "sent to the hub: a/stsb" in done.out
 
 
 def test_files_of_every_export_are_for_everyone(
@@ -182,6 +184,7 @@ def test_a_full_disk_leaves_no_half_model(
         (["task=rte", "save=model", "push=a--b"], "give OWNER/NAME"),
         (["board=smoke", "save=model", "push=a/b"], "board= makes many runs"),
         (["stages=[rte,mrpc]", "save=model", "push=a/b"], "stages= makes many runs"),
+        (["-m", "task=rte,cola", "save=model", "push=a/b"], "push=a/b: -m makes many runs"),
         (["export=x"], "export=x needs out=FOLDER"),
         (["export=x", "lr=1"], "lr= would change nothing: export="),
         (["export=nothing", "out=new"], "export=nothing: no delta.json there"),
