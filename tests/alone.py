@@ -19,10 +19,13 @@ os.chdir("/")
 import torch, transformers
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-answers = {}
+answers, tokenizers = {}, {}
 for name, one in json.load(open(f"{place}/asked.json")).items():
     folder, auto, texts = one["folder"], one["auto"], one["texts"]
-    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    files = tuple(open(f"{folder}/{n}").read() for n in ("tokenizer.json", "tokenizer_config.json"))
+    if files not in tokenizers:
+        tokenizers[files] = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer = tokenizers[files]
     model, info = getattr(transformers, auto).from_pretrained(folder, output_loading_info=True)
     first, *second = [list(column) for column in zip(*texts)]
     inputs = tokenizer(first, *second, truncation=True, padding=True, return_tensors="pt")
