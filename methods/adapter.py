@@ -40,6 +40,7 @@ class Adapter(Method):
     paper: ClassVar[str] = "Houlsby et al. 2019; Pfeiffer et al. 2021; He et al. 2022"
     trains: ClassVar[str] = "bottlenecks after attention and feed-forward, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    leaves: ClassVar[str] = "leaves bottlenecks in the encoder"
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
     narrow: ClassVar[Options] = {"size": 8}
 

@@ -31,6 +31,7 @@ class Compacter(Method):
     paper: ClassVar[str] = "Karimi Mahabadi et al. 2021"
     trains: ClassVar[str] = "Kronecker bottlenecks, LayerNorms; `placement=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    leaves: ClassVar[str] = "leaves bottlenecks in the encoder"
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
     narrow: ClassVar[Options] = {"reduction": 4}
 

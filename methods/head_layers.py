@@ -30,6 +30,7 @@ class HeadLayers(Method):
     paper: ClassVar[str] = "Sun et al. 2019"
     trains: ClassVar[str] = "the head reads several layers; `layers=`, `pool=`"
     of_whole_texts: ClassVar[str] = "chooses what a head over whole texts reads"
+    leaves: ClassVar[str] = "has the head read several layers"
     changes_start: ClassVar[bool] = True
     no_strength: ClassVar[Options | None] = {"layers": [-1]}
     narrow: ClassVar[Options] = {"layers": [-2, -1]}

@@ -104,7 +104,9 @@ class Method:
     options that a released method was given later, each with the value at which it does what it did
     before: at that value a run's name and record leave the option out, so that older records stand
     for the same run. `of_whole_texts` says what it does to the answer to a whole text, where that
-    is nothing for a head that predicts single tokens: such a task then refuses it.
+    is nothing for a head that predicts single tokens: such a task then refuses it. `leaves` says,
+    as the end of a sentence, what it leaves in a trained model that the plain architecture has no
+    place for: `save=model` then refuses it. What peft's layers merge into a matrix is not that.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -125,6 +127,7 @@ class Method:
     represents: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     of_whole_texts: ClassVar[str] = ""
+    leaves: ClassVar[str] = ""
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}

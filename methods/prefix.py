@@ -25,6 +25,7 @@ class Prefix(Method):
     paper: ClassVar[str] = "Li and Liang 2021"
     trains: ClassVar[str] = "10 keys and values in every layer; `length=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    leaves: ClassVar[str] = "leaves keys and values before those of every layer"
     changes_start: ClassVar[bool] = True  # a prefix takes attention, whatever it holds
     other_dropout: ClassVar[bool] = True
 

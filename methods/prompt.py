@@ -27,6 +27,7 @@ class Prompt(Method):
     trains: ClassVar[str] = "10 vectors before the text; `length=`, `place=`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters", "places"})
     of_whole_texts: ClassVar[str] = "moves the tokens that a head over tokens answers"
+    leaves: ClassVar[str] = "leaves vectors before the text"
     changes_start: ClassVar[bool] = True  # virtual tokens are attended to, and read by the head
     other_dropout: ClassVar[bool] = True
 

@@ -43,6 +43,7 @@ class Raft(Method):
     paper: ClassVar[str] = "Fang et al. 2023"
     trains: ClassVar[str] = "everything, and rational activations; `train=coefficients`, `bitfit`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    leaves: ClassVar[str] = "leaves rational activations in the encoder"
     changes_start: ClassVar[bool] = True  # the fit is not GELU itself
 
     lr: LearningRate = None

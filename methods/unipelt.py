@@ -38,6 +38,7 @@ class Unipelt(Method):
     paper: ClassVar[str] = "Mao et al. 2022"
     trains: ClassVar[str] = "gated adapter, prefix and LoRA; `variant=AP`, `APL`, `APLB`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
+    leaves: ClassVar[str] = "leaves gated modules in the encoder"
     changes_start: ClassVar[bool] = True  # prefix and adapter start near the pretrained model
     narrow: ClassVar[Options] = {"size": 8, "projection_size": 16}
     other_dropout: ClassVar[bool] = True

@@ -37,7 +37,7 @@ def read_where(folder: Path | None) -> Path:
 
 
 def folder_of(run: str, folder: Path | None) -> Path:
-    """Return where a run is looked for by its name: a typed folder, else one that has such a run."""
+    """Return where a run is looked for by its name: a typed folder, else one that has it."""
     begin = f"{glob.escape(Path(run).name.removesuffix('.json'))}*.json"
     having = (place for place in (OWN, shipped()) if any(place.glob(begin)))
     return folder or next(having, read_where(None))

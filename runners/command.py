@@ -21,7 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from results.printable import print_anything, printable
-from runners.config.acts import acts_of, is_chain, refuse_unused
+from runners.config.acts import acts_of, is_chain, refuse_shared_push, refuse_unused
 from runners.config.check import check
 from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
@@ -80,6 +80,7 @@ def main() -> int:
         options, unknown = get_args_parser().parse_known_intermixed_args(arguments)
         if unknown:
             raise UserError(f"no option {unknown[0]}; {program()} --hydra-help lists them")
+        refuse_shared_push(options.overrides, options.multirun)
         sys.argv[1:] = options_first(arguments, options.overrides)
         begin(options.config_dir and Path(options.config_dir))
         try:
@@ -118,6 +119,10 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
         from runners.runs.evaluate import score
 
         return score(acts.eval, config, typed)
+    if acts.export is not None:
+        from runners.runs.export import export
+
+        return export(acts.export, config, typed)
     if acts.verify is not None:
         from runners.runs.verify import verify
 

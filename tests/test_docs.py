@@ -9,6 +9,7 @@ import tomllib
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -198,3 +199,22 @@ def test_python_examples_of_the_pages_run(
     names: dict[str, object] = {}
     exec(example.replace("runs/RUN.delta", str(delta)), names)
     assert {"records.md": "model", "vectors.md": "embed"}[page] in names
+
+
+def test_python_examples_of_exported_models_run(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    small = tiny(tiny_folder("bert"), "method=lora", "task=rte")
+    assert cli(*small, "save=delta").code == 0
+    assert cli(*small, "save=model").code == 0
+    [run] = (tmp_path / "runs").glob("*.json")
+    whole, theirs = examples(DOCS / "export.md", "python")
+    whole, theirs = (
+        e.replace("results/runs/RUN", str(run.with_suffix(""))) for e in (whole, theirs)
+    )
+    base = theirs.replace("sentence-transformers/all-MiniLM-L6-v2", str(tiny_folder("bert")))
+    names: dict[str, Any] = {}
+    exec(f"{whole}\nlabel = classify('the plot', top_k=1)[0]['label']", names)
+    assert names["label"] in ("entailment", "not_entailment")
+    exec(base, names)
+    assert names["model"].peft_config["default"].r == 8

@@ -14,7 +14,7 @@ from results.errors import UserError
 from runners.config.places import Place
 from runners.config.problems import sentences
 from runners.config.section import Section
-from runners.config.typed import is_typed, keys_beside
+from runners.config.typed import is_typed, key_of, keys_beside
 
 Part = TypeVar("Part", bound=Section)
 
@@ -24,6 +24,8 @@ class Acts(Section):
 
     eval: Place | None = None
     """A folder that save=delta wrote: only score what is in it."""
+    export: Place | None = None
+    """A folder that save=delta wrote: write a whole model for transformers to out=FOLDER."""
     verify: Place | None = None
     """A record, by file or run name: do it again and say where it differs."""
     embed: Place | None = None
@@ -35,7 +37,8 @@ class Acts(Section):
     @property
     def named(self) -> list[str]:
         """Return which of the acts were asked for."""
-        return [key for key in ("eval", "verify", "embed") if getattr(self, key) is not None]
+        acts = ("eval", "export", "verify", "embed")
+        return [key for key in acts if getattr(self, key) is not None]
 
 
 class Way(Section):
@@ -77,6 +80,7 @@ BOARD_KEYS = ("board", *Sweep.model_fields)
 # What each act reads of a command; everything else is as the stored run says.
 USED: dict[str, tuple[str, ...]] = {
     "eval": ("device", "threads", "data", "model.name_or_path"),
+    "export": ("out", "push", "threads", "model.name_or_path"),
     "verify": ("out", "device", "threads", "checkpoint", "data.dir", "data.glue_dir", "data.text"),
     "embed": ("text", "out", "device", "threads", "model.name_or_path"),
 }
@@ -136,6 +140,8 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
         raise UserError("board= and stages= are two acts; give a command one of them")
     if is_typed(typed, "keep") and not (chain or board):
         raise UserError("keep= would change nothing: it goes with stages=[A,B] or board=NAME")
+    if composed.get("push") is not None:
+        _refuse_push(composed, "board" if board else "stages" if chain else None)
     control = composed.get("control") or {}
     if control.get("equal") and not chain and not control.get("stages"):
         raise UserError("control= is of a chain: name its stages by stages=[A,B]")
@@ -143,6 +149,27 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
     idle = [key for key in BOARD_KEYS if is_typed(typed, key) and key not in shared]
     if idle and not board:
         raise UserError(f"{_listed(idle)} would change nothing: it goes with board=NAME")
+
+
+def _refuse_push(composed: Mapping[str, Any], several: str | None) -> None:
+    """Refuse to send a folder that is not written, or many runs' folders to one place."""
+    if several is not None:
+        raise UserError(
+            f"push= names one repository, and {several}= makes many runs; type push= for one of"
+            " them when they are done"
+        )
+    if composed.get("save") != "model":
+        raise UserError("push= sends the folder that save=model writes; add save=model")
+
+
+def refuse_shared_push(typed: Sequence[str], several: bool) -> None:
+    """Refuse one repository for all runs of a sweep: each would write over the one before."""
+    pushes = [argument for argument in typed if key_of(argument) == "push"]
+    if several and any("$" not in argument for argument in pushes):
+        raise UserError(
+            f"{pushes[0]}: -m makes many runs, and each needs a repository of its own: name it by"
+            " what they differ in, as in 'push=OWNER/${task.name}'"
+        )
 
 
 def _listed(keys: Sequence[str]) -> str:

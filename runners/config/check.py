@@ -17,6 +17,7 @@ from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
 from runners.config.problems import sentences
 from runners.config.refusals import empty_problems, task_problems, text_problems
+from runners.config.saving import save_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
 from runners.config.typed import is_typed
@@ -107,7 +108,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if not problems:
         problems += composition_problems(methods, stored)
     if settings is not None and not problems:
-        problems += _kind_problems(settings, methods)
+        problems += _kind_problems(settings, methods) or save_problems(settings, methods)
     if settings is not None and not stored:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
@@ -227,7 +228,14 @@ def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
     )
     return {
         **settings,
-        "model": {**model, "package": None, "sha256": None, "untrained": [], "name": name},
+        "model": {
+            **model,
+            "package": None,
+            "hub": None,
+            "sha256": None,
+            "untrained": [],
+            "name": name,
+        },
     }
 
 

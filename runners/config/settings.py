@@ -27,7 +27,8 @@ class Model(Section):
     `lr` holds the learning rates that suit methods on this encoder; `full` is always there, and is
     also what a method without a rate of its own gets. `untrained` names modules that the checkpoint
     holds but that no training ever reached: they are drawn anew and belong to the head. `pooling`
-    is how the encoder itself makes a vector of a sentence.
+    is how the encoder itself makes a vector of a sentence. `hub` is where the hub has the weights
+    of a package: it is told to others and read by no run.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
@@ -43,7 +44,9 @@ class Model(Section):
     untrained: list[str] = Field(default_factory=list)
     """Modules of the checkpoint that no training reached: drawn anew, part of the head."""
     pooling: Pooling = "cls"
-    """how the encoder makes a vector of a sentence: cls, mean, …."""
+    """How the encoder makes a vector of a sentence: cls, mean and others."""
+    hub: str | None = Field(default=None, exclude=True)
+    """The repository of the hub that holds the same weights, named in exports."""
     lr: dict[str, Annotated[float, Field(gt=0)]]
     """Learning rates that suit methods on this encoder, by method; `full` is always there."""
 
@@ -329,9 +332,12 @@ class Settings(Section):
     """Folder that records are written to."""
     force: bool = Field(exclude=True)
     """Run again although a finished record is there."""
-    save: Literal["delta", "sentence-transformers", "logits"] | None = Field(exclude=True)
-    """Also write, beside the record: delta (what training changed), sentence-transformers (a
-    folder for that library), or logits (of the report splits)."""
+    save: Literal["delta", "model", "sentence-transformers", "logits"] | None = Field(exclude=True)
+    """Also write, beside the record: delta (what training changed), model (a whole model for
+    transformers), sentence-transformers (a folder for that library), or logits (of the report
+    splits)."""
+    push: str | None = Field(default=None, exclude=True)
+    """With save=model or export: a repository of the hub that the folder is sent to."""
 
     @model_validator(mode="after")
     def _has_one_draw_to_be_as_many_as(self) -> Settings:

@@ -21,7 +21,7 @@ from methods.method import Method
 from results.errors import UserError
 from results.plain_file import is_file
 from results.sealed import sealed
-from results.whole import whole
+from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig, from_record
 from runners.config.places import expanded, portable
 from runners.exports.peft import _from_peft, _write_peft, check_peft
@@ -57,7 +57,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
     """Write the folder of a job, whole or not at all; return the bytes of its tensors."""
     config, weights, predecessor = job.config, job.weights, job.predecessor
     tensors = changed_tensors(model, head, config, weights)
-    with whole(folder) as temporary:
+    with whole(folder, EVERYONE) as temporary:
         temporary.mkdir()
         file = _write_peft(temporary, tensors, model, head, config, weights)
         if file is None:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.lib.format import write_array
 from numpy.typing import NDArray
 
-from results.whole import whole
+from results.whole import EVERYONE, whole
 
 
 def save_logits(path: Path, logits: Mapping[str, NDArray[np.float32]]) -> str:
@@ -23,6 +23,6 @@ def save_logits(path: Path, logits: Mapping[str, NDArray[np.float32]]) -> str:
             with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w") as entry:
                 write_array(entry, np.asarray(rows, np.float32), allow_pickle=False)
     content = stream.getvalue()
-    with whole(path) as temporary:
+    with whole(path, EVERYONE) as temporary:
         temporary.write_bytes(content)
     return hashlib.sha256(content).hexdigest()

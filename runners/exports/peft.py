@@ -12,6 +12,7 @@ from results.errors import UserError
 from results.plain_file import is_file, read_json
 from runners.config.check import RunConfig
 from runners.config.places import portable
+from runners.exports.card import hub_name
 from runners.models.about import ABOUT, PEFTS
 from runners.models.build import Tensors, kept_tensors
 from runners.models.pretrained import Loaded
@@ -46,7 +47,8 @@ def _write_peft(
     peft.modules_to_save = sorted(
         {n.split(".")[0] for n in outside} | {n.rsplit(".", 1)[0] for n in head - outside}
     )
-    peft.base_model_name_or_path = portable(weights.name_or_path)
+    peft.base_model_name_or_path = hub_name(config, weights) or portable(weights.name_or_path)
+    peft.revision = weights.revision
     peft.inference_mode = True
     save_file({str(names[n]): t for n, t in tensors.items()}, folder / PEFTS)
     peft.save_pretrained(str(folder))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from results.errors import UserError
-from results.whole import whole
+from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig, representation_of
 from runners.models.pretrained import Loaded
 
@@ -56,7 +56,7 @@ def export(folder: Path, model: Any, loaded: Loaded, config: RunConfig) -> None:
             "pooling_mode_mean_tokens": pooling == "mean",
         },
     }
-    with whole(folder) as temporary:
+    with whole(folder, EVERYONE) as temporary:
         model.base_model.save_pretrained(temporary)
         loaded.tokenizer.save_pretrained(temporary)
         (temporary / "1_Pooling").mkdir()

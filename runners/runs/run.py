@@ -9,8 +9,9 @@ from pathlib import Path
 
 from results import logits, places
 from results import record as records
+from results.errors import UserError
 from results.pages.text import one_run
-from results.plain_file import is_there
+from results.plain_file import is_folder, is_there
 from results.printable import printable
 from results.record import Record
 from runners.config.check import RunConfig
@@ -18,6 +19,7 @@ from runners.config.settings import Settings
 from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
+from runners.models.about import read_about
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
 
@@ -45,7 +47,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         )
     name = job.name
     path = records.record_path(folder, name)
-    stored = _stored(places.stored(path), settings)
+    stored = _stored(places.stored(path), job)
     if stored is not None:
         return stored
     records.check_writable(folder)  # not before: a stored result needs no room
@@ -57,7 +59,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             who = f"process {owner.get('pid')} on {owner.get('host')} since {owner.get('since')}"
             say(f"{name} is being done by {who}; nothing is left to do here")
             return CLAIMED
-        stored = _stored(path, settings)  # another process may have done it in the meantime
+        stored = _stored(path, job)  # another process may have done it in the meantime
         if stored is not None:
             return stored
         if settings.force:
@@ -77,6 +79,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         claim.release()
     beside = f"; {path} holds a better one, which stays" if written != path else ""
     _print_result(done, f"record: {written}{beside}")
+    _push(done, path, settings)
     return FINISHED if done.status == "finished" else NOT_FINISHED
 
 
@@ -95,17 +98,20 @@ def _was_done(path: Path, before: tuple[int, int] | None, done: Record) -> bool:
     return now not in (None, before) and not records.is_better(done, path)
 
 
-def _stored(path: Path, settings: Settings) -> int | None:
+def _stored(path: Path, job: Job) -> int | None:
     """Print the stored result of a run that need not be done again; None where it must be."""
+    settings = job.config.settings
     if settings.force or not is_there(path):
         return None
     stored = records.read(path)
-    if stored.status == "finished" and not _is_kept(settings.save, path, stored):
+    kept = _is_kept(settings.save, path, stored) or _exported(path, stored, job)
+    if stored.status == "finished" and not kept:
         say(f"{path} is finished but was run without save={settings.save}: it runs again for that")
         return None
     if stored.status not in records.DONE:
         return None
     _print_result(stored, f"stored result of {path}; force=true runs it again")
+    _push(stored, path, settings)
     return FINISHED if stored.status == "finished" else NOT_FINISHED
 
 
@@ -114,6 +120,39 @@ def _is_kept(save: str | None, path: Path, stored: Record) -> bool:
     if save == "logits":
         return logits.is_of(stored, path.parent)
     return save is None or path.with_suffix(f".{save}").is_dir()
+
+
+def _exported(path: Path, stored: Record, job: Job) -> bool:
+    """Make a finished run's model from the delta beside its record; say whether it is there now."""
+    delta = path.with_suffix(".delta")
+    finished = stored.status == "finished" and job.config.settings.save == "model"
+    if not finished or not is_folder(delta):
+        return False
+    settings, model = job.config.settings, path.with_suffix(".model")
+    set_threads(settings.threads)
+    from safetensors import SafetensorError
+
+    from runners.runs.export import from_delta
+
+    try:
+        if read_about(delta, "save")["run"] != stored.run:
+            return False
+        from_delta(delta, model, "save", settings.model.name_or_path, settings.model)
+    except UserError as error:
+        say(str(error))
+        return False
+    except (OSError, SafetensorError) as error:
+        say(f"warning: {model} could not be written ({error})")
+    return True
+
+
+def _push(record: Record, path: Path, settings: Settings) -> None:
+    """Send a finished run's model to the hub, where that is asked for."""
+    if settings.push is None or record.status != "finished":
+        return
+    from runners.exports.hub import push
+
+    push(path.with_suffix(".model"), settings.push)
 
 
 def _print_result(record: Record, line: str) -> None:

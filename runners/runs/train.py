@@ -14,8 +14,10 @@ from accelerate import Accelerator
 from safetensors import SafetensorError
 
 from results.record import Record, Status
+from runners.exports.card import model_card
 from runners.exports.delta import save_delta
 from runners.exports.logits import save_logits
+from runners.exports.model import NotPlain, check_plain, export_model
 from runners.exports.sentence_transformers import check_exportable, export
 from runners.jobs.job import Job
 from runners.machine.console import say
@@ -133,6 +135,8 @@ def _prepared(job: Job, record: Record, model: Any, loaded: Loaded) -> Record:
     """Return the record with what a prepared model says; refuse an export that it cannot have."""
     if job.config.settings.save == "sentence-transformers":
         check_exportable(job.config, model)
+    elif job.config.settings.save == "model":
+        check_plain("save=model", loaded, job.config)
     methods = job.config.methods
     return replace(
         record,
@@ -194,6 +198,9 @@ def _write_beside(
         if config.settings.save == "delta":
             path = path.with_name(f"{run}.delta")
             save_delta(path, model, loaded.head, job)
+        elif config.settings.save == "model":
+            path = path.with_name(f"{run}.model")
+            export_model(path, loaded, config, model_card(run, config, job.weights, record))
         elif config.settings.save == "sentence-transformers":
             path = path.with_name(f"{run}.sentence-transformers")
             export(path, model, loaded, config)
@@ -201,7 +208,7 @@ def _write_beside(
             path = path.with_name(f"{run}.logits.npz")
             kept = _own_logits(job, scoring.kind)
             record = replace(record, logits_sha256=save_logits(path, kept))
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, NotPlain) as error:
         say(f"warning: {path} could not be written ({error})")
     except Exception as error:
         say(f"warning: {path} could not be written ({error!r})")

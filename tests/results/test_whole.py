@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from results.whole import whole
+from results.whole import EVERYONE, whole
 
 Put = Callable[[Path, str], None]
 
@@ -165,6 +165,25 @@ def test_files_get_the_mode_that_open_gives(mask: int, tmp_path: Path) -> None:
         os.umask(before)
     names = ("plain", "file", "folder/inside")
     assert {(tmp_path / name).stat().st_mode & 0o777 for name in names} == {0o666 & ~mask}
+
+
+def test_a_named_mode_is_given_whatever_the_umask_is(tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        for mode in (EVERYONE, 0o640):
+            with whole(tmp_path / f"{mode}", mode) as temporary:
+                put_folder(temporary, "new")
+            with whole(tmp_path / f"{mode}.file", mode) as temporary:
+                put_file(temporary, "new")
+    finally:
+        os.umask(before)
+    for mode, folders in ((0o644, 0o755), (0o640, 0o750)):
+        place = tmp_path / f"{mode}"
+        modes = {
+            (path.is_dir(), path.stat().st_mode & 0o777) for path in (place, *place.rglob("*"))
+        }
+        assert modes == {(True, folders), (False, mode)}
+        assert place.with_suffix(".file").stat().st_mode & 0o777 == mode
 
 
 @KINDS

@@ -31,7 +31,9 @@ def test_a_record_holds_no_key_that_says_how_or_where(
 ) -> None:
     assert cli(*tiny(tiny_folder("bert"), "task=rte", "save=delta", "threads=1")).code == 0
     [record] = read_all(tmp_path / "runs")
-    elsewhere = {"out", "force", "save", "threads", "checkpoint", *NOT_THE_RUNS} - {"method"}
+    elsewhere = {"out", "force", "save", "push", "threads", "checkpoint", *NOT_THE_RUNS} - {
+        "method"
+    }
     assert not set(record.config) & elsewhere
     given = {*record.config, *elsewhere, "start", "control"}  # these are there where one is typed
     assert given == set(Settings.model_fields) | set(NOT_THE_RUNS)
@@ -52,11 +54,11 @@ def test_an_act_of_the_wrong_kind_is_named(cli: Cli) -> None:
     assert "verify=['a', 'b'] (must be text)" in done.err
 
 
-@pytest.mark.parametrize("act", ["eval", "verify", "embed"])
+@pytest.mark.parametrize("act", ["eval", "export", "verify", "embed"])
 def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> None:
     """eval=D lr=5 with other data of the task printed the stored run's score of the old data."""
-    read = {"eval": {"data"}, "verify": {"checkpoint"}, "embed": set[str]()}[act]
-    refused = {*Settings.model_fields} - {"out", "device", "threads"} - read
+    own = {"eval": {"data"}, "export": {"push"}, "verify": {"checkpoint"}, "embed": set[str]()}
+    refused = {*Settings.model_fields} - {"out", "device", "threads"} - own[act]
     refused |= {"method", "method.full.lr", "plan", "task.local.report.validation"}
     refused |= {"budget.epochs", "model.revision", "speed.onednn", "data.train_size", "data.text"}
     refused -= {"data.text"} if act == "verify" else set()
@@ -73,6 +75,7 @@ def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> N
     [
         ("eval", ["data", "data.dir", "data.eval_size", "model.name_or_path", "device", "threads"]),
         ("verify", ["out", "data.dir", "data.glue_dir", "checkpoint.steps", "device", "threads"]),
+        ("export", ["out", "push", "threads", "model.name_or_path"]),
         ("embed", ["text", "out", "model.name_or_path", "device", "threads"]),
     ],
 )

@@ -94,6 +94,24 @@ def test_peft_itself_loads_the_delta_of_its_methods(
     assert stored == record.stored_bytes
 
 
+@pytest.mark.parametrize("method", ["lora", "prompt"])
+def test_pefts_auto_class_finds_the_base_by_itself(
+    method: str, cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """It is told the number of labels, which a delta of peft's has no place for."""
+    import peft
+
+    folder = tiny_folder("bert")
+    done = cli(*tiny(folder, f"method={method}", "task=mnli", "save=delta", "lr=1e-2"))
+    assert done.code == 0, done.err
+    [delta] = (tmp_path / "runs").glob("*.delta")
+    auto = peft.AutoPeftModelForSequenceClassification
+    theirs = auto.from_pretrained(str(delta), num_labels=3).eval()
+    ours, batch = load_delta(delta).loaded.model, tiny_batch(folder)
+    with torch.no_grad():
+        assert torch.allclose(ours(**batch).logits, theirs(**batch).logits, atol=1e-6)
+
+
 def test_delta_holds_only_what_changed(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
     record, delta = _saved(cli, tiny_folder("bert"), tmp_path / "out", "method=bitfit")
     tensors = load_file(delta / "delta.safetensors")
