@@ -9,5 +9,16 @@ from runners.config.stages import with_stages_own
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Return what was typed with its recipe, and settings of single stages, as Hydra's keys."""
-    return with_stages_own(with_recipe(arguments))
+    """Return what was typed with its recipe, and settings of single stages, as Hydra's keys.
+
+    Runs of `submission=` that commas separate are one list, for which Hydra wants brackets.
+    """
+    return with_stages_own(with_recipe([_listed(argument) for argument in arguments]))
+
+
+def _listed(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if key != "submission" or "," not in value or value.startswith("["):
+        return argument
+    plain = value[1:-1] if value[:1] in "'\"" and value[:1] == value[-1:] else value
+    return f"{key}=[{plain}]"
