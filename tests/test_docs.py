@@ -187,7 +187,9 @@ def test_method_of_the_front_page_trains_what_it_says(
     assert composition_problems([norms(), llrd()]) == []
 
 
-@pytest.mark.parametrize(("page", "task"), [("records.md", "rte"), ("vectors.md", "sts")])
+@pytest.mark.parametrize(
+    ("page", "task"), [("records.md", "rte"), ("vectors.md", "sts"), ("predict.md", "rte")]
+)
 def test_python_examples_of_the_pages_run(
     page: str, task: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -197,4 +199,4 @@ def test_python_examples_of_the_pages_run(
     [example] = examples(DOCS / page, "python")
     names: dict[str, object] = {}
     exec(example.replace("results/runs/RUN.delta", str(delta)), names)
-    assert {"records.md": "model", "vectors.md": "embed"}[page] in names
+    assert {"records.md": "model", "vectors.md": "embed", "predict.md": "predicted"}[page] in names

@@ -131,7 +131,7 @@ def _texts(
                 f"{_shown(task, config, source)} has no column"
                 f" '{column}'{nearest(column, table.column_names)}"
             )
-    return table, tuple(zip(*(table[columns[c]] for c in task.columns), strict=True))
+    return table, tuple(zip(*(table[columns[c]][:] for c in task.columns), strict=True))
 
 
 def _shown(task: Task, config: str | None, source: str) -> str:

@@ -26,7 +26,7 @@ NUMBERS = ("index", "id")  # what test files call the column that counts their r
 
 
 @cache
-def tested() -> Mapping[str, Task]:
+def tasks_with_tests() -> Mapping[str, Task]:
     """Return the shipped tasks that have test sets, by name."""
     files = sorted((CONFIGS / "task").glob("*.yaml"))
     contents = [yaml.safe_load(path.read_text(encoding="utf-8")) for path in files]

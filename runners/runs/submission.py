@@ -23,7 +23,7 @@ from runners.config.acts import Acts
 from runners.config.check import RunConfig, model_path
 from runners.config.task import Task
 from runners.config.typed import is_typed
-from runners.data.unanswered import Texts, read_unanswered, tested
+from runners.data.unanswered import Texts, read_unanswered, tasks_with_tests
 from runners.machine.console import show
 from runners.machine.device import set_threads
 from runners.runs.predict import Predictor, predictor_of
@@ -45,7 +45,7 @@ def write_submission(acts: Acts, command: RunConfig, typed: Sequence[str]) -> in
     for name, stored in runs.items():
         data = data_of(stored.config.settings.data, command, typed)
         data = data.model_copy(update={"eval_size": few})
-        sets[name], lacking = read_unanswered(tested()[name], data)
+        sets[name], lacking = read_unanswered(tasks_with_tests()[name], data)
         absent |= lacking
     if not any(sets.values()):
         raise UserError(
@@ -59,7 +59,7 @@ def write_submission(acts: Acts, command: RunConfig, typed: Sequence[str]) -> in
         if sets[name]:
             predictor = predictor_of(stored, settings.device)
             files |= {
-                f"{one}.tsv": table(predictor, tested()[name], sets[name][one])
+                f"{one}.tsv": table(predictor, tasks_with_tests()[name], sets[name][one])
                 for one in sets[name]
             }
     _write(out, files)
@@ -84,11 +84,11 @@ def _one_a_task(runs: Sequence[Stored]) -> dict[str, Stored]:
     by_task: dict[str, Stored] = {}
     for stored in runs:
         task = stored.config.settings.task
-        glue = tested().get(task.name)
+        glue = tasks_with_tests().get(task.name)
         if glue is None:
             raise UserError(
                 f"{stored.named}: that run is of task={task.name}, of which GLUE has no test set;"
-                f" its tasks are {', '.join(tested())}"
+                f" its tasks are {', '.join(tasks_with_tests())}"
             )
         if (task.kind, task.text, task.labels) != (glue.kind, glue.text, glue.labels):
             raise UserError(
@@ -135,7 +135,7 @@ def _write(out: Path, files: Mapping[str, str]) -> None:
 
 def _verdict(files: Mapping[str, str], few: int | None) -> str:
     """Say whether the files can be submitted."""
-    every = [f"{name}.tsv" for task in tested().values() for name in task.test]
+    every = [f"{name}.tsv" for task in tasks_with_tests().values() for name in task.test]
     lacking = [name for name in every if name not in files]
     if few is not None:
         return f"NOT TO BE SUBMITTED: the first rows of each set only (data.eval_size={few})"

@@ -1,4 +1,4 @@
-"""A run's answers to a user's own rows: those of its evaluation, in the rows' order, whole or not."""
+"""A run's answers to a user's rows: those of its evaluation, in the rows' order, whole or not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,8 @@ from runners.data.rows import read_table
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
 from runners.runs import predict as predicting
-from runners.runs.predict import load_predictor
+from runners.runs.predict import answered_task, load_predictor
+from runners.runs.stored import Stored
 from tests.conftest import Cli, configure, tiny
 
 Folder = Callable[[str], Path]
@@ -205,9 +206,21 @@ def test_a_mixture_answers_for_the_task_that_is_named(
 
 
 BAD: dict[str, tuple[str, bytes, str]] = {
-    "column": (".csv", b"id,sentence1\n1,a\n", "no column 'sentence2', which task=rte reads; it has id, sentence1"),
-    "ours": (".csv", b"prediction,sentence1,sentence2\n1,a,b\n", "has a column 'prediction', and so will"),
-    "twice": (".csv", b"sentence1,sentence1,sentence2\n1,a,b\n", "has several columns called 'sentence1'"),
+    "column": (
+        ".csv",
+        b"id,sentence1\n1,a\n",
+        "no column 'sentence2', which task=rte reads; it has id, sentence1",
+    ),
+    "ours": (
+        ".csv",
+        b"prediction,sentence1,sentence2\n1,a,b\n",
+        "has a column 'prediction', and so will",
+    ),
+    "twice": (
+        ".csv",
+        b"sentence1,sentence1,sentence2\n1,a,b\n",
+        "has several columns called 'sentence1'",
+    ),
     "few": (".tsv", b"sentence1\tsentence2\na\tb\na\n", "line 3 has 1 fields, expected 2"),
     "many": (".csv", b"sentence1,sentence2\na,b,c\n", "line 2 has 3 fields, expected 2"),
     "quotes": (".csv", b'sentence1,sentence2\n"a,b\n', "check its quotes"),
@@ -215,18 +228,42 @@ BAD: dict[str, tuple[str, bytes, str]] = {
     "empty line": (".csv", b"sentence1,sentence2\n\na,b\n", "line 2 is empty"),
     "no rows": (".tsv", b"sentence1\tsentence2\n", "has a header and no rows"),
     "nothing": (".csv", b"", "is empty; the columns are named there"),
-    "no object": (".jsonl", b"[1]\n", 'line 1 is no JSON object'),
+    "no object": (".jsonl", b"[1]\n", "line 1 is no JSON object"),
     "no json": (".jsonl", b'{"sentence1": "a"\n', "line 1 is no JSON: "),
     "twice in json": (".jsonl", b'{"sentence1": "a", "sentence1": "b"}\n', "stands twice"),
-    "number": (".jsonl", b'{"sentence1": "a", "sentence2": 5}\n', "line 1: its sentence2 is 5, no text"),
-    "key": (".jsonl", b'{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "a"}\n', "line 2 has no column 'sentence2'"),
-    "keys": (".jsonl", b'{"sentence1": "a", "sentence2": "b"}\n{"sentence2": "a", "sentence1": "b"}\n', "line 2 has the keys sentence2, sentence1, its first line"),
-    "json as table": (".csv", b'{"sentence1": 5}\n', "is no table: it looks like JSON lines; call it .jsonl"),
+    "number": (
+        ".jsonl",
+        b'{"sentence1": "a", "sentence2": 5}\n',
+        "line 1: its sentence2 is 5, no text",
+    ),
+    "key": (
+        ".jsonl",
+        b'{"sentence1": "a", "sentence2": "b"}\n{"sentence1": "a"}\n',
+        "line 2 has no column 'sentence2'",
+    ),
+    "keys": (
+        ".jsonl",
+        b'{"sentence1": "a", "sentence2": "b"}\n{"sentence2": "a", "sentence1": "b"}\n',
+        "line 2 has the keys sentence2, sentence1, its first line",
+    ),
+    "json as table": (
+        ".csv",
+        b'{"sentence1": 5}\n',
+        "is no table: it looks like JSON lines; call it .jsonl",
+    ),
     "gzip": (".csv", gzip.compress(b"sentence1,sentence2\na,b\n"), "looks like gzip: unpack it"),
-    "wide": (".tsv", "sentence1\tsentence2\na\tb\n".encode("utf-16"), "looks like UTF-16: save it as UTF-8"),
-    "latin": (".csv", b"sentence1,sentence2\na,b\xe9\n", "is not UTF-8 at byte 23: it looks like Latin-1"),
+    "wide": (
+        ".tsv",
+        "sentence1\tsentence2\na\tb\n".encode("utf-16"),
+        "looks like UTF-16: save it as UTF-8",
+    ),
+    "latin": (
+        ".csv",
+        b"sentence1,sentence2\na,b\xe9\n",
+        "is not UTF-8 at byte 23: it looks like Latin-1",
+    ),
     "nul": (".csv", b"sentence1,sentence2\na,b\0\n", "line 2 holds a NUL byte"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -281,14 +318,15 @@ def test_a_command_that_cannot_be_done_is_one_line(
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_run_that_answers_nothing_is_named(
-    runs: Path, cli: Cli, tiny_folder: Folder, tmp_path: Path
-) -> None:
-    out, text = tmp_path / "runs", tmp_path / "t.csv"
-    assert cli(*tiny(tiny_folder("bert"), "method=embedding", "task=sts")).code == 0
-    assert cli(*tiny(tiny_folder("bert"), "task=mlm", "mlm.on=[rte]", "save=delta")).code == 0
-    assert cli(*tiny(tiny_folder("bert"), *RUNS["rte"])).code == 0
-    records = {record.task: record for record in read_all(out)}
+def test_a_run_that_answers_nothing_is_named(runs: Path, cli: Cli, tmp_path: Path) -> None:
+    for given, said in (
+        (["method=embedding", "task=sts"], "task=sts, which makes vectors: embed=RUN writes those"),
+        (["task=mlm", "task.mlm.on=[rte]"], "task=mlm, which predicts masked tokens"),
+    ):
+        stored = Stored("r", configure(*given), tmp_path, "predict=r", None)
+        with pytest.raises(UserError, match=said):
+            answered_task(stored, None)
+    text, record = tmp_path / "t.csv", _record(runs, "rte")
     text.write_text("sentence1,sentence2\na,b\n")
 
     def refusal(run: Path) -> str:
@@ -296,14 +334,11 @@ def test_a_run_that_answers_nothing_is_named(
         assert (done.code, done.err.count("\n")) == (2, 1), done.err
         return done.err
 
-    assert "which makes vectors: embed=RUN" in refusal(out / f"{records['sts'].run}.json")
-    assert "which predicts masked tokens" in refusal(out / f"{records['mlm'].run}.delta")
-    rte = out / f"{records['rte'].run}.json"
-    assert "is not there; run it again with save=delta" in refusal(rte)
-    records["rte"].status = "diverged"
-    rte.unlink()
-    write(records["rte"], out)
-    assert "that run is diverged; name a finished one" in refusal(rte)
+    alone = write(record, tmp_path / "runs")
+    assert "is not there; run it again with save=delta" in refusal(alone)
+    alone.unlink()
+    record.status = "diverged"
+    assert "that run is diverged; name a finished one" in refusal(write(record, alone.parent))
 
 
 def test_a_full_disk_leaves_nothing_half_written(
