@@ -21,17 +21,20 @@ from results.plain_file import is_file, read_json
 from results.sealed import is_changed, sealed
 from results.whole import whole
 
+INSTEAD = "name a record's file, or one run of out=FOLDER"
 
-def find_record(named: str, out: Path, key: str = "verify") -> Path:
-    """Return a record's file from its path, or from its run's name or the start of one."""
+
+def find_record(named: str, out: Path, key: str = "verify", instead: str = INSTEAD) -> Path:
+    """Return a record's file from its path, or from its run's name or the start of one.
+
+    `instead` ends the sentence where there is none.
+    """
     if is_file(Path(named)):
         return Path(named)
     paths = sorted(out.glob(f"{named.removesuffix('.json')}*.json")) if named.strip() else []
     if len(paths) != 1:
         what = f"{len(paths)} records begin so" if paths else "no such record"
-        raise UserError(
-            f"{key}={named}: {what} in {out}; name a record's file, or one run of out=FOLDER"
-        )
+        raise UserError(f"{key}={named}: {what} in {out}; {instead}")
     return paths[0]
 
 

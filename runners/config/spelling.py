@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from runners.config.recipes import with_recipe
@@ -20,5 +21,5 @@ def _listed(argument: str) -> str:
     key, _, value = argument.partition("=")
     if key != "submission" or "," not in value or value.startswith("["):
         return argument
-    plain = value[1:-1] if value[:1] in "'\"" and value[:1] == value[-1:] else value
-    return f"{key}=[{plain}]"
+    quoted = re.fullmatch(r"(['\"])([^'\"]*)\1", value)
+    return f"{key}=[{quoted[2] if quoted else value}]"

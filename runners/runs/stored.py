@@ -79,7 +79,8 @@ def _place(named: str, out: Path, act: str) -> Path:
     """
     if is_file(Path(named) / ABOUT):
         return Path(named)
-    record = named_record(named.removesuffix(".delta"), out, act)
+    instead = f"name the folder of a delta, a record's file, or a run of {out}"
+    record = named_record(named.removesuffix(".delta"), out, act, instead)
     delta = record.with_suffix(".delta")
     if delta.is_dir():
         return delta

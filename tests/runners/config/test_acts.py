@@ -14,6 +14,7 @@ from results.errors import UserError
 from results.record import read_all
 from runners.config.acts import NOT_THE_RUNS, USED, Acts, Sweep, refuse_unused
 from runners.config.settings import Settings
+from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
 from tests.conftest import SMALL, Cli, tiny
 
@@ -35,6 +36,21 @@ def test_a_record_holds_no_key_that_says_how_or_where(
     assert not set(record.config) & elsewhere
     given = {*record.config, *elsewhere, "start", "control"}  # these are there where one is typed
     assert given == set(Settings.model_fields) | set(NOT_THE_RUNS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "spelled"),
+    [
+        ("submission=a,b", "submission=[a,b]"),
+        ("submission='a,b'", "submission=[a,b]"),
+        ("submission='~/a','~/b'", "submission=['~/a','~/b']"),
+        ("submission=[a,b]", "submission=[a,b]"),
+        ("submission=a", "submission=a"),
+        ("task=a,b", "task=a,b"),
+    ],
+)
+def test_runs_that_commas_separate_are_one_list(typed: str, spelled: str) -> None:
+    assert spelled_out([typed]) == [spelled]
 
 
 @pytest.mark.parametrize("second", ["verify=RUN", "embed=RUN", "predict=RUN", "submission=A,B"])
