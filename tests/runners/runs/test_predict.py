@@ -17,7 +17,7 @@ import torch
 from results.errors import UserError
 from results.record import Record, read, read_all, write
 from runners.command import main
-from runners.data.rows import read_table
+from runners.data.rows import TableWriter, read_table
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
 from runners.runs import predict as predicting
@@ -265,17 +265,18 @@ BAD: dict[str, tuple[str, bytes, str]] = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_a_table_that_cannot_be_answered_is_one_line(
-    name: str, runs: Path, cli: Cli, tmp_path: Path
-) -> None:
+def test_a_table_that_cannot_be_answered_is_one_line(name: str, tmp_path: Path) -> None:
+    """Before any model is loaded: the whole table is gone through first."""
     end, content, said = BAD[name]
-    text, out = tmp_path / f"text{end}", tmp_path / "out.csv"
+    text = tmp_path / f"text{end}"
     text.write_bytes(content)
-    done = cli(f"predict={_delta(runs, 'rte')}", f"text={text}", f"out={out}")
-    assert (done.code, done.err.count("\n")) == (2, 1), done.err
-    assert done.err.startswith(f"error: text={text}")
-    assert said in done.err
-    assert list(tmp_path.iterdir()) == [text]
+    table = predicting._Table(text, configure("task=rte").settings.task)
+    with pytest.raises(UserError) as refusal:
+        table.check(TableWriter(".csv", table.where))
+    line = str(refusal.value)
+    assert line.startswith(f"text={text}")
+    assert said in line
+    assert "\n" not in line
 
 
 @pytest.mark.parametrize(
@@ -292,6 +293,7 @@ def test_a_table_that_cannot_be_answered_is_one_line(
         (["text=text.csv", "out=out.csv", "lr=1"], "lr= would change nothing: predict= takes"),
         (["text=text.csv", "out=out.csv", "task.version=2"], "task.version= would change nothing"),
         (["text=text.csv", "out=out.tsv"], "line 3: a text holds a tab or a line's end"),
+        (["text=bad.csv", "out=out.csv"], "text=bad.csv line 2 has no column 'sentence2', which"),
         (["text=text.csv", "out=out.csv", "predict=no"], "predict=no: no such record"),
         (["text=text.csv", "out=out.csv", "predict=a.csv"], "predict=a.csv: that is a folder"),
     ],
@@ -307,6 +309,7 @@ def test_a_command_that_cannot_be_done_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("text.csv").write_text('sentence1,sentence2\n"a\nb",c\n')
     Path("link.csv").symlink_to("text.csv")
+    Path("bad.csv").write_text("sentence1\na\n")
     Path("text.json").write_text("{}")
     Path("a.csv").mkdir()
     before = sorted(tmp_path.rglob("*"))

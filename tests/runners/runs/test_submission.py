@@ -116,10 +116,14 @@ def test_test_sets_that_are_there_are_answered(
     assert said[0] == f"STS-B.tsv: 1,379 predictions by {_record(runs, 'stsb').run}"
     assert f"MNLI-m.tsv: left out, as {glue}/MNLI/test_matched.tsv is not there" in said
     assert said[-1].startswith(f"{out}: 2 of 11 files, and GLUE takes all or none: add CoLA.tsv, ")
-    before = out.read_bytes()
-    again = cli(f"submission={named}", "data=local", f"data.dir={glue}", f"out={out}")
-    assert again.code == 0, again.err
-    assert out.read_bytes() == before
+    contents = []
+    for listed in (named, f"[{named}]"):
+        few = ["data=local", f"data.dir={glue}", "data.eval_size=3", f"out={out}", "device=cpu"]
+        again = cli(f"submission={listed}", *few)
+        assert again.code == 0, again.err
+        contents.append(out.read_bytes())
+    assert contents[0] == contents[1]
+    assert {name: len(rows) for name, rows in _opened(out).items()} == {"AX.tsv": 4, "STS-B.tsv": 4}
 
 
 def test_a_score_outside_the_scale_is_held_in_it(
