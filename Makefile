@@ -46,18 +46,19 @@ bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
 	$(if $(WORK),,$(RUN) -m tests.benchmarks.overhead)
 
-# Fuzzers with ten times the examples, runs killed at seven times as many moments, then a quarter of an
+# Runs of every kind killed at seven times as many moments, every pair of methods, Ray's workers killed,
+# the benchmarks' peer, fuzzers with ten times the examples, then a quarter of an
 # hour of random kills, duplicates, stopped owners, removed folders and bad files against boards, and
 # an audit.
 soak: setup
-	KILLS=20 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/runners/training/test_checkpoint.py -k random_moments
+	TUNEBENCH_SOAK=1 KILLS=20 OMP_NUM_THREADS=1 $(RUN) -m pytest --timeout 3600 tests/runners/training/test_checkpoint.py tests/runners/test_launchers.py tests/benchmarks/test_baseline.py tests/methods/test_pairs.py -k "random_moments or killed_worker or trainer_scores or every_pair"
 	TUNEBENCH_FUZZ=5000 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_fuzz.py --timeout 3600
 	$(RUN) -m tests.soak
 
 # The boards' pages, the tables of results/runs, of the front page and of the methods, written where they are shown.
 tables: setup
-	$(RUN) -m results boards
-	$(RUN) -m results --split --brief --format md --into docs/tables.md
+	$(RUN) -m results boards results/runs
+	$(RUN) -m results results/runs --split --brief --format md --into docs/tables.md
 	$(RUN) -m results front --board low1k --into README.md
 	$(RUN) -m runners.catalogue --into docs/methods.md
 

@@ -33,8 +33,9 @@ from results.pages.two_rows import two_rows
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
 from results.papers.published import papers
+from results.places import OWN, read_where, shipped
 from results.printable import print_anything, printable
-from results.record import Record, read_all
+from results.record import Record, read_all, read_for_boards
 from results.run_list import RunList, find_list
 from results.stats.compare import held, judge
 from results.stats.power import power
@@ -42,7 +43,6 @@ from results.tables.collect import Table, tables
 from results.tables.conditions import only, refuse_mixed
 
 COMMANDS = ("compare", "devices", "power", "claims", "calibration", "search", "boards", "front")
-RUNS = Path("results/runs")  # read where no folder is typed
 FORMATS = ("text", "md", "tex", "html", "csv", "parquet")
 
 
@@ -114,14 +114,16 @@ def _is_of_board(command: str, options: argparse.Namespace) -> bool:
 
 
 def _records(options: argparse.Namespace, board: RunList | None) -> list[Record]:
-    """Read the folder that was typed, else the board's own, else the one of all runs."""
+    """Read the folder that was typed, else the board's own, else those of all runs."""
     from results.pages.board_folder import own_folder, own_records
 
     own = own_folder(board, options.boards) if board is not None else None
     if options.folder is None and board is not None and own is not None:
         records = _named(partial(own_records, own, board.name))
+    elif board is not None:
+        records = _named(partial(read_for_boards, options.folder))
     else:
-        records = _named(partial(read_all, options.folder or RUNS))
+        records = _named(partial(read_all, read_where(options.folder)))
     return only(records, options.only) if options.only else records
 
 
@@ -150,7 +152,7 @@ def _parser(several: bool) -> argparse.ArgumentParser:
     if several:
         add("folder", nargs="*", type=_place, help="two folders of records")
     else:
-        add("folder", nargs="?", type=_place, help=f"records ({RUNS})")
+        add("folder", nargs="?", type=_place, help=f"records ({OWN}, else {shipped()})")
     add("--format", choices=FORMATS, default="text", help="default: %(default)s")
     add("--split", action="store_true", help="a table for each set of comparable records")
     add("--brief", action="store_true", help="scores only, as text or Markdown")
@@ -186,7 +188,7 @@ def _refuse_unread(
 def _boards(options: argparse.Namespace) -> None:
     from results.pages.board_folder import write_boards
 
-    places, chosen = (options.boards, options.folder or RUNS), options.only or ()
+    places, chosen = (options.boards, options.folder), options.only or ()
     for path in _named(lambda bad: write_boards(*places, bad, options.pdf, chosen)):
         print(printable(path))
 
@@ -218,7 +220,7 @@ def _tables(records: list[Record], options: argparse.Namespace) -> None:
     elif options.format == "tex":
         _put(latex(sheets(compared, papers(), beside=beside)), options)
     else:
-        folder = (options.folder or RUNS).resolve().as_uri()
+        folder = read_where(options.folder).resolve().as_uri()
         every = sheets(compared, papers(), examples=True, beside=beside)
         _put(page("tunebench", every, folder), options)
 
@@ -263,7 +265,7 @@ def _search(records: list[Record], options: argparse.Namespace) -> None:
     if form == "tex":
         _put(latex(trials), options)
     elif form == "html":
-        _put(page("tunebench", trials, (options.folder or RUNS).resolve().as_uri()), options)
+        _put(page("tunebench", trials, read_where(options.folder).resolve().as_uri()), options)
     else:
         _put("\n".join(write(sheet, form) for sheet in trials), options)
 
@@ -271,7 +273,7 @@ def _search(records: list[Record], options: argparse.Namespace) -> None:
 def _calibration(records: list[Record], options: argparse.Namespace) -> None:
     if not options.split:
         refuse_mixed(records)
-    laid_out = _named(lambda bad: calibration_sheets(records, options.folder or RUNS, bad))
+    laid_out = _named(lambda bad: calibration_sheets(records, read_where(options.folder), bad))
     text = "\n".join(write(sheet, options.format) for sheet in laid_out)
     _put(text or NO_LOGITS, options)
 

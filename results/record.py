@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from results.errors import UserError
+from results.places import OWN, read_where, shipped
 from results.plain_file import is_file, read_json
 from results.sealed import is_changed, sealed
 from results.whole import whole
@@ -27,14 +28,18 @@ INSTEAD = "name a record's file, or one run of out=FOLDER"
 def find_record(named: str, out: Path, key: str = "verify", instead: str = INSTEAD) -> Path:
     """Return a record's file from its path, or from its run's name or the start of one.
 
-    `instead` ends the sentence where there is none.
+    What `out` has none of is looked for among the shipped records. `instead` ends the sentence
+    where there is none.
     """
     if is_file(Path(named)):
         return Path(named)
-    paths = sorted(out.glob(f"{named.removesuffix('.json')}*.json")) if named.strip() else []
+    paths: list[Path] = []
+    for folder in (out, shipped()) if named.strip() else ():
+        paths = paths or sorted(folder.glob(f"{named.removesuffix('.json')}*.json"))
     if len(paths) != 1:
         what = f"{len(paths)} records begin so" if paths else "no such record"
-        raise UserError(f"{key}={named}: {what} in {out}; {instead}")
+        where = paths[0].parent if paths else out
+        raise UserError(f"{key}={named}: {what} in {where}; {instead}")
     return paths[0]
 
 
@@ -251,6 +256,17 @@ def read_all(folder: Path, bad: list[str] | None = None) -> list[Record]:
     if bad is not None:
         bad += map(str, problems)
     return records
+
+
+def read_for_boards(folder: Path | None, bad: list[str] | None = None) -> list[Record]:
+    """Read what a board's list chooses among: a folder, or where none is typed the own and shipped.
+
+    A run that has a record in both is read from the own folder.
+    """
+    if folder is not None or not (OWN.is_dir() and shipped().is_dir()):
+        return read_all(read_where(folder), bad)
+    by_run = {record.run: record for place in (shipped(), OWN) for record in read_all(place, bad)}
+    return [by_run[run] for run in sorted(by_run)]
 
 
 def _json_below(folder: Path, problems: list[UserError]) -> Iterator[Path]:

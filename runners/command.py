@@ -29,7 +29,8 @@ from runners.config.own_files import refuse_hidden
 from runners.config.spelling import spelled_out
 from runners.config.typed import check_typed, options_first, readable
 from runners.machine import processes
-from runners.root import CONFIGS
+from runners.root import CONFIGS, program
+from runners.subcommands.choose import chosen
 
 
 class JobFailed(RuntimeError):
@@ -41,10 +42,10 @@ class JobFailed(RuntimeError):
 
 
 def main() -> int:
-    """Compose what sys.argv asks for, run each job, and return the exit code.
+    """Do what sys.argv asks for: a word's, or a run of each job that it composes.
 
     With -m, each job is a process of its own, whatever launcher Hydra uses, unless
-    own_process=false.
+    own_process=false. The exit code is returned.
 
     0: every run finished; 1: a run failed or diverged; 2: the request was wrong; 3: another process
     does this run; 130: interrupted; 143: terminated.
@@ -72,11 +73,13 @@ def main() -> int:
             codes.append(_guarded(lambda: dispatch(resolved(composed), said, typed), own))
 
     def compose_and_run() -> int:
+        if (act := chosen(arguments)) is not None:
+            return act[0](act[1])
         sys.argv[1:] = arguments[:] = spelled_out(arguments)
         check_typed(arguments)
         options, unknown = get_args_parser().parse_known_intermixed_args(arguments)
         if unknown:
-            raise UserError(f"no option {unknown[0]}; python run.py --hydra-help lists them")
+            raise UserError(f"no option {unknown[0]}; {program()} --hydra-help lists them")
         sys.argv[1:] = options_first(arguments, options.overrides)
         begin(options.config_dir and Path(options.config_dir))
         try:
@@ -151,6 +154,9 @@ def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
     except (HydraException, OmegaConfBaseException) as error:
         print(f"error: {printable(explain(error, arguments))}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # what reads the output wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     except Exception:
         traceback.print_exc()
         return 1

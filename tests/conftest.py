@@ -82,6 +82,10 @@ class NetworkBlocked(RuntimeError):
     """A test tried to reach something beyond this machine."""
 
 
+SOAK = bool(os.environ.get("TUNEBENCH_SOAK"))  # as make soak has it
+in_soak = pytest.mark.skipif(not SOAK, reason="takes long and repeats what others hold: make soak")
+
+
 @pytest.fixture(autouse=True)
 def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     connect, lookup = socket.socket.connect, socket.getaddrinfo
@@ -161,7 +165,8 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
 
     def call(*arguments: str) -> Outcome:
         given = list(arguments)
-        if not any(a.startswith(("out=", "eval=")) for a in given):  # eval takes no out
+        is_run = bool(given) and not given[0].isidentifier()
+        if is_run and not any(a.startswith(("out=", "eval=")) for a in given):  # eval takes none
             given.append(f"out={tmp_path / 'runs'}")
         monkeypatch.setattr(sys, "argv", ["run.py", *given])
         capfd.readouterr()

@@ -197,7 +197,7 @@ def test_what_a_page_does_with_a_finished_run(
     (tmp_path / "GLUE" / "RTE").mkdir(parents=True)
     (tmp_path / "GLUE" / "RTE" / "test.tsv").write_text(pairs.replace(",", "\t"))
     line = line.replace("[RUN,RUN]", "[RUN]").replace("GLUE", f"{tmp_path}/GLUE data.eval_size=2")
-    filled = line.replace("results/runs/RUN", str(run.with_suffix(""))).replace("RUN", run.stem)
+    filled = line.replace("runs/RUN", str(run.with_suffix(""))).replace("RUN", run.stem)
     arguments = [
         re.sub(r"(?<==)(?=sentences|vectors|rows|answers|glue)", f"{tmp_path}/", a)
         for a in shlex.split(filled)[2:]

@@ -101,7 +101,7 @@ def test_every_file_that_a_page_names_is_there(page: Path) -> None:
     """A path from the root, or a file's or a room's name alone."""
     rooted = r"(?:configs|methods|runners|results|tests|docs)/[\w./*-]*"
     named = re.findall(rf"`({rooted}|\w+\.(?:py|yaml|md)|\w+/)`", prose(page))
-    others = ("CoLA/", "SST-2/", "results/runs/RUN.delta/", "methods/norms.py")
+    others = ("CoLA/", "SST-2/", "runs/RUN.delta/", "methods/norms.py")
     assert [name for name in named if name not in others and not _is_there(name)] == []
 
 
@@ -198,5 +198,5 @@ def test_python_examples_of_the_pages_run(
     [delta] = (tmp_path / "runs").glob("*.delta")
     [example] = examples(DOCS / page, "python")
     names: dict[str, object] = {}
-    exec(example.replace("results/runs/RUN.delta", str(delta)), names)
+    exec(example.replace("runs/RUN.delta", str(delta)), names)
     assert {"records.md": "model", "vectors.md": "embed", "predict.md": "predicted"}[page] in names

@@ -134,6 +134,13 @@ def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_pa
     }
     assert {path.suffix for path in beside_code} >= {".css", ".js", ".csv", ".yaml"}
     assert {p: (target / p).read_bytes() for p in beside_code} == beside_code
+    tunebench = str(target / "bin" / "tunebench")
+    assert "tunebench method=bitfit task=sst2" in python(tunebench)
+    smoke = ("data=embedded", "budget=smoke", "budget.steps=1", "data.eval_size=20", "device=cpu")
+    python(tunebench, "-m", "method=norms", "task=rte", *smoke)  # its run is a process of its own
+    [record] = (elsewhere / "runs").glob("rte.norms.*.json")
+    assert '"command": "tunebench ' in record.read_text()
+    assert "norms" in python(tunebench, "results")
     shown = python(*COMMAND.split()[1:], "-v", "-p", "no:cacheprovider")
     assert re.search(r"\n=+ 9 passed, 2 skipped", shown), (
         shown

@@ -20,7 +20,8 @@ from results.pages.sheet import Sheet, difference_sheet, score_sheet
 from results.pages.text import paragraph, write
 from results.papers.claims import claims
 from results.papers.published import papers
-from results.record import Record, read_all
+from results.places import read_where
+from results.record import Record, read_all, read_for_boards
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
@@ -34,14 +35,15 @@ _FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$
 
 def write_boards(
     folder: Path,
-    runs: Path,
+    runs: Path | None,
     bad: list[str],
     pdf: bool = False,
     choices: Sequence[str] = (),
 ) -> list[Path]:
     """Write every board's files below its folder, and a page over all; return their paths.
 
-    `runs` is the folder of the records, to which the page links. A board that names a folder of its
+    `runs` is the folder of the records, to which the page links; where there is none, the own one,
+    and shipped records of runs that it lacks. A board that names a folder of its
     own is made from that. `choices` keep what --only does; that no board has any such record is a
     UserError. The trials of a board's search
     are looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of
@@ -54,7 +56,7 @@ def write_boards(
             f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
             f" list={folder}"
         )
-    records = read_all(runs, bad)
+    records = read_for_boards(runs, bad)
     places = [own_folder(listed, folder) for listed in lists]
     of_boards = [
         records if place is None else own_records(place, listed.name, bad)
@@ -64,7 +66,7 @@ def write_boards(
     written, entries = [], []
     for listed, place, there in zip(lists, places, of_boards, strict=True):
         trials = _trials(listed, folder, bad)
-        paths, entry = _write(listed, there, trials, folder, place or runs, pdf)
+        paths, entry = _write(listed, there, trials, folder, place or read_where(runs), pdf)
         written += paths
         entries.append(entry)
     _put({"index.html": boards_page(entries)}, folder)

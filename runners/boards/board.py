@@ -32,6 +32,7 @@ from runners.config.check import check
 from runners.config.problems import sentences
 from runners.machine.console import say
 from runners.machine.processes import config_dir
+from runners.root import program
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
@@ -53,7 +54,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     if sweep.plan:
         for run in runs:
             start = ["start=RUN"] if run.before and run.state == "waiting" else []
-            command = shlex.join(["python", "run.py", *config_dir(), *run.overrides, *start])
+            command = f"{program()} {shlex.join([*config_dir(), *run.overrides, *start])}"
             print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:
             say(f"list: {write_list(listed(board, cells), Path(sweep.list))}")

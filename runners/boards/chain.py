@@ -21,6 +21,7 @@ from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone
+from runners.root import program
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does
@@ -141,6 +142,6 @@ class Chain:
             state = "waiting" if run is None else run.state
             name = f"stage {stage + 1} waits for the one before" if run is None else run.name
             typed = [*overrides, "start=RUN"] if run is None else run.overrides
-            command = shlex.join(["python", "run.py", *config_dir(), *typed])
+            command = f"{program()} {shlex.join([*config_dir(), *typed])}"
             print(f"{state:9} {name}  {command}")
         return FINISHED

@@ -24,6 +24,7 @@ from runners.config.section import Section
 from runners.config.stages import Control, Stage
 from runners.config.typed import is_typed, key_of
 from runners.machine.processes import config_dir
+from runners.root import program
 
 
 def _is_of_a_run(argument: str) -> str:
@@ -252,7 +253,7 @@ def search_command(typed: Sequence[str]) -> str:
     mine = overrides_of(typed)
     chosen = [a for a in mine if key_of(a) == "board"]
     rest = [a for a in mine if key_of(a) not in ("board", *Sweep.model_fields)]
-    return shlex.join(["python", "run.py", *config_dir(), *chosen, "search=true", *rest])
+    return f"{program()} {shlex.join([*config_dir(), *chosen, 'search=true', *rest])}"
 
 
 def plan(
@@ -305,7 +306,7 @@ def best_trials(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, st
             unfinished.add(key)
             continue
         by_seed = scores.setdefault(key, {}).setdefault(choice, {})
-        score = trial_score(records.read(trial.path))
+        score = trial_score(records.read(trial.record))
         by_seed.setdefault(trial.slot.seed, []).append(score)
     return {key: best_choice(tried) for key, tried in scores.items() if key not in unfinished}
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from results import places
 from results import record as records
 from results.errors import UserError
 from runners.config.check import check
@@ -72,9 +73,9 @@ class Planned:
         """Read again where the run stands."""
         if self.state == "waiting":
             return self.state
-        if self.path.exists():
+        if self.record.exists():
             try:
-                stored = records.read(self.path)
+                stored = records.read(self.record)
             except UserError as error:  # a damaged record is named; the others go on
                 self.state, self.message = "failed", str(error)
             else:
@@ -83,6 +84,11 @@ class Planned:
         else:
             self.state = "claimed" if self.claimed() else "missing"
         return self.state
+
+    @property
+    def record(self) -> Path:
+        """The run's record: where it is written to, or among the shipped ones."""
+        return places.stored(self.path)
 
     @property
     def delta(self) -> Path:
@@ -147,7 +153,7 @@ class Planner:
         """Return a run that starts from another, waiting until that is finished."""
         start = []
         if before is not None and before.state == "finished":
-            start = [f"start.run={before.path}"]
+            start = [f"start.run={before.record}"]
         job = self.job([*alone, *start])
         waits = before is not None and not start
         if waits:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -17,7 +16,7 @@ from results.errors import UserError
 from runners.boards.passing import mark
 from runners.boards.planned import Planned, Planner
 from runners.machine.console import say
-from runners.machine.processes import RUN_PY, config_dir, ending_with_this_process
+from runners.machine.processes import config_dir, ending_with_this_process, run_command
 from runners.runs.run import CLAIMED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -137,7 +136,7 @@ class Pool:
                 if self._stopped:
                     return 0
                 process = subprocess.Popen(
-                    [sys.executable, str(RUN_PY), *config_dir(), *run.overrides],
+                    [*run_command(), *config_dir(), *run.overrides],
                     stdin=subprocess.DEVNULL,
                     stdout=stream,
                     stderr=subprocess.STDOUT,

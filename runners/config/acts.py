@@ -6,7 +6,7 @@ A run's settings are in runners.config.settings. Everything else that may be typ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import Field, ValidationError, field_validator
 
@@ -16,6 +16,8 @@ from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.typed import is_typed, keys_beside
 
+Part = TypeVar("Part", bound=Section)
+
 
 class Acts(Section):
     """What is done with a stored result instead of a run; `text` belongs to embed and predict.
@@ -24,11 +26,20 @@ class Acts(Section):
     """
 
     eval: Place | None = None
+    """A folder that save=delta wrote: only score what is in it."""
     verify: Place | None = None
+    """A record, by file or run name: do it again and say where it differs."""
     embed: Place | None = None
+    """A run of task=sts, by its record or delta: write vectors of the lines of text= to
+    out=FILE.npy."""
     predict: Place | None = None
+    """A run, by its record or delta: write what it answers to the rows of text=FILE to out=FILE,
+    both .csv, .tsv or .jsonl; of a mixture's tasks, the one of task=NAME."""
     submission: list[Place] | None = None
+    """'submission=[RUN,RUN]', runs of GLUE's tasks: write what they answer to GLUE's test sets to
+    out=FILE.zip."""
     text: Place | None = None
+    """With embed: a file with one sentence a line; with predict: a table with the task's texts."""
 
     @field_validator("submission", mode="before")
     @classmethod
@@ -43,6 +54,18 @@ class Acts(Section):
         return [key for key in USED if getattr(self, key) is not None]
 
 
+class Way(Section):
+    """How a command's runs are done, one or several."""
+
+    stages: Any = None
+    """'stages=[mnli,rte]': a chain of runs, each from the one before; stages.0.KEY=VALUE is of
+    one."""
+    keep: bool = False
+    """With stages: keep what the stages before the last left."""
+    own_process: bool = True
+    """With -m: each run in a process of its own; false: all in this one."""
+
+
 class Sweep(Section):
     """How a board is run: `retry` runs what failed, and nothing else.
 
@@ -51,12 +74,19 @@ class Sweep(Section):
     """
 
     plan: bool
+    """Only list the runs, where they stand, and what the missing ones cost."""
     estimate: bool
+    """With plan=true: measure a few steps of each row for that."""
     list: Place | None
+    """With plan=true: a folder, for NAME/runs.json, by which the board's tables count."""
     search: bool
+    """Do the trials of the board's search for learning rates instead."""
     workers: int = Field(ge=1)
+    """Processes at a time."""
     retry: Literal["failed"] | None
+    """failed: run again what failed or diverged, and nothing else."""
     share_device: bool
+    """Let several runs share a GPU."""
 
 
 BOARD_KEYS = ("board", *Sweep.model_fields)
@@ -75,21 +105,26 @@ IDLE = {
     "submission": (*TRAINS_ONLY, "data.seed", "data.balanced", "data.malformed_rows"),
 }
 CHAIN_KEYS = ("stages", "keep")
-NOT_THE_RUNS = ("method", "hydra", "own_process", *CHAIN_KEYS, *BOARD_KEYS, *Acts.model_fields)
+NOT_THE_RUNS = ("method", "hydra", *Way.model_fields, *BOARD_KEYS, *Acts.model_fields)
 
 
 def acts_of(composed: Mapping[str, Any]) -> Acts:
     """Return what a composed configuration asks for; two acts at once are a UserError."""
-    given = {key: composed[key] for key in Acts.model_fields if key in composed}
-    try:
-        acts = Acts.model_validate(given)
-    except ValidationError as error:
-        raise UserError("; ".join(sentences(error, "", given, Acts))) from None
+    acts = _checked(Acts, composed)
+    _checked(Way, composed)
     if len(acts.named) > 1:
         raise UserError(f"{'= and '.join(acts.named)}= are two acts; give a command one of them")
     if acts.named and composed.get("board") is not None:
         raise UserError(f"board= and {acts.named[0]}= are two acts; give a command one of them")
     return acts
+
+
+def _checked(schema: type[Part], composed: Mapping[str, Any]) -> Part:
+    given = {key: composed[key] for key in schema.model_fields if key in composed}
+    try:
+        return schema.model_validate(given)
+    except ValidationError as error:
+        raise UserError("; ".join(sentences(error, "", given, schema))) from None
 
 
 def is_chain(composed: Mapping[str, Any]) -> bool:

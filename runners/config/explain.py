@@ -19,7 +19,7 @@ from methods.registry import default_options, registered
 from results.errors import nearest
 from runners.config.compose import composing
 from runners.config.typed import CONFIG_DIR
-from runners.root import CONFIGS
+from runners.root import CONFIGS, program
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
@@ -114,7 +114,7 @@ def _nearest(name: str, known: Sequence[str]) -> str:
     guess = nearest(name, known)
     if guess.startswith("; known"):
         sections = ", ".join(sorted({key.partition(".")[0] for key in known}))
-        return f"; known: {sections}, and what python run.py --help shows"
+        return f"; known: {sections}, and what {program()} --help shows"
     return guess
 
 

@@ -31,13 +31,21 @@ class Model(Section):
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9._-]+$")
+    """What records and tables call it."""
     package: str | None = None
+    """The registry package that carries the weights."""
     name_or_path: Place | None = None
+    """A local folder or a hub id, in place of the package."""
     revision: str | None = None
+    """The hub's commit, branch or tag; null: the newest."""
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """The hash that the weights must have; null: any."""
     untrained: list[str] = Field(default_factory=list)
+    """Modules of the checkpoint that no training reached: drawn anew, part of the head."""
     pooling: Pooling = "cls"
+    """how the encoder makes a vector of a sentence: cls, mean, …."""
     lr: dict[str, Annotated[float, Field(gt=0)]]
+    """Learning rates that suit methods on this encoder, by method; `full` is always there."""
 
     @model_validator(mode="after")
     def _names_the_baselines_rate(self) -> Model:
@@ -61,15 +69,28 @@ class Data(Section):
     """
 
     source: Literal["auto", "local", "hub", "embedded"]
+    """auto, local, hub or embedded; auto: local files where the folder is there, else the hub,
+    else embedded."""
     dir: Place | None = None
+    """local: folder in GLUE's layout (CoLA/, SST-2/, …); null: the environment's GLUE_DIR."""
     revision: str | None = None
+    """hub: commit or branch of the data set."""
     train_size: int | None = Field(default=None, ge=2)
+    """Draw so many training rows; null: all."""
     eval_size: int | None = Field(default=None, ge=2)
+    """Draw so many rows of each report split; null: all."""
     seed: Annotated[int | Literal["seed"], PlainValidator(_draw)] = 0
+    """Of the two draws and of the selection part; seed: the run's own draws what it learns from."""
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
+    """train: a drawn training set has its classes balanced where possible, a drawn report split
+    its own shares; all: both balanced; none."""
     malformed_rows: Literal["error", "skip"] = "error"
+    """local: error, or skip (the number skipped is recorded)."""
     text: Place | list[Place] | None = None
+    """task=mlm: file of lines; task=sts: file of sentences, or files of NLI pairs or triplets, or
+    hub:NAME; null: GLUE's training sets."""
     glue_dir: Place | None = None
+    """task=sts: GLUE's folder for them; null: the environment's GLUE_DIR."""
 
     @property
     def report_seed(self) -> int:
@@ -85,21 +106,37 @@ class Budget(Section):
     """What every method may spend; `steps`, when set, replaces `epochs`."""
 
     name: str
+    """What records call it."""
     epochs: int = Field(ge=1)
+    """Passes over the training rows."""
     steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps; when set, epochs is not used."""
     batch_size: int = Field(ge=1)
+    """Rows a step."""
     eval_batch_size: int = Field(ge=1)
+    """Rows a batch of an evaluation."""
     length_bucket: int = Field(ge=1)
+    """Batches, at most, among which rows are sorted by length; 1: plain random order."""
     buckets: int = Field(default=16, ge=1)  # what records that do not say it had
+    """Of those, at least, an epoch."""
     max_length: int = Field(ge=4)
+    """Tokens a text, special ones included."""
     truncate: Truncate = "head"  # what records that do not say it had
+    """Which part of a single text that is too long stays: head, tail or head_tail."""
     schedule: Literal["linear", "constant", "slanted_triangular"]
+    """Of the learning rate after the warm-up: linear, constant or slanted_triangular."""
     warmup: float = Field(ge=0, lt=1)
+    """Share of the steps in which the rate rises from zero."""
     weight_decay: float = Field(ge=0)
+    """Never of biases and normalisation gains."""
     max_grad_norm: float = Field(gt=0)
+    """Gradients are clipped to this norm."""
     precision: Precision
+    """fp32 or bf16."""
     dropout: float | None = Field(default=None, ge=0, lt=1)
+    """Replaces every rate of the encoder; null: the model's own."""
     evaluate: Literal["epoch", "end"] | int
+    """epoch, end, or every so many steps."""
 
     @model_validator(mode="after")
     def _evaluates(self) -> Budget:
@@ -116,8 +153,11 @@ class Protocol(Section):
     """
 
     name: Literal["final", "select"]
+    """final: the last weights are reported; select: those best on other rows of train."""
     fraction: float | None = Field(default=None, gt=0, lt=1)
+    """select: share of train that is cut off for it."""
     rows: int | None = Field(default=None, ge=2)
+    """select: so many further rows, that data.train_size leaves out; fraction then says nothing."""
 
     @model_validator(mode="after")
     def _fraction_belongs_to_select(self) -> Protocol:
@@ -132,8 +172,11 @@ class AdamWOptions(Section):
     """AdamW: torch's, with bias correction; adamw_nobc without it, as BERT was first tuned."""
 
     name: Literal["adamw", "adamw_nobc"]
+    """adamw, or adamw_nobc without bias correction."""
     betas: list[Decay] = Field(min_length=2, max_length=2)
+    """Decay of the two moments."""
     eps: Positive
+    """Added to the root of the second moment."""
 
     @property
     def gradients_a_step(self) -> int:
@@ -144,15 +187,25 @@ class SuperAdamOptions(Section):
     """SUPER-ADAM; `lr` is its effective rate at the start. See runners/optimizers/super_adam.py."""
 
     name: Literal["super_adam"]
+    """super_adam."""
     tau: Literal[0, 1]
+    """1: variance reduction, two gradients a step; 0: moving average."""
     k: Positive
+    """μ_t = k / (m + t)^e, e = 1/3 with tau=1 and 1/2 with tau=0."""
     m: Positive
+    """see k."""
     c: Positive | None
+    """α = min(c μ² or c μ, 1); null: what makes the first α 0.1."""
     beta: Decay
+    """decay of the average behind the matrix."""
     lam: Positive
+    """λ, added to the matrix's root."""
     matrix: Literal["coordinate", "amsgrad", "norm", "coordinate_norm", "barzilai_borwein"]
+    """coordinate, amsgrad, norm, coordinate_norm, or barzilai_borwein (tau=1)."""
     bias_correction: bool
+    """of the average behind the matrix."""
     decay: Literal["own", "budget"]
+    """own: the rate falls as μ_t, instead of the budget's schedule; budget: the reverse."""
 
     @property
     def gradients_a_step(self) -> int:
@@ -178,11 +231,18 @@ class Speed(Section):
     """
 
     fast_dropout: bool
+    """CPU: 16 random bits an element instead of torch's 53; false: torch's own."""
     first_token: bool = False
+    """The last layer only for the token that the head reads, where nothing else reads it."""
     onednn: bool = False
+    """CPU, fp32: products through oneDNN where it is much faster than MKL."""
     prefetch: bool = False
+    """GPU: batches are made ahead in a thread and pinned."""
     release_memory: bool = False
+    """CPU, Linux: freed memory goes back to the system after every 16,384 places of batches."""
     trim_vocabulary: bool = False
+    """only rows of the word embedding that the run's texts ask for are trained, where all others
+    stay as they are anyway."""
 
     @property
     def switches(self) -> dict[str, bool]:
@@ -194,7 +254,9 @@ class Checkpoint(Section):
     """How often a run saves its state, to go on from when it was killed; null: not by that."""
 
     minutes: float | None = Field(gt=0)
+    """Minutes between checkpoints; null: none by the clock."""
     steps: int | None = Field(ge=1)
+    """Optimizer steps between checkpoints; null: none by steps."""
 
 
 class Start(Section):
@@ -205,8 +267,11 @@ class Start(Section):
     """
 
     run: Place | None = None
+    """start=RUN: the encoder goes on from that run: its name in out=, its record or its delta."""
     head: Literal["drawn", "keep"] = "drawn"
+    """drawn: the head is new; keep: that run's, whose labels must agree."""
     freeze: bool = Field(default=False, exclude_if=lambda freeze: not freeze)
+    """The head alone is trained, whatever the method chooses."""
 
 
 class Control(Section):
@@ -218,9 +283,14 @@ class Control(Section):
     """
 
     equal: Literal["updates", "data"] | None = None
+    """With stages: control=updates or control=data, the target alone with as much of it;
+    control=reversed, the stages the other way round."""
     stages: list[str] = Field(default_factory=list)
+    """Filled in."""
     steps: int | None = None
+    """Filled in."""
     train: str | None = None
+    """Filled in."""
 
     @model_validator(mode="after")
     def _is_of_a_chain(self) -> Control:
@@ -246,13 +316,22 @@ class Settings(Section):
     start: Start = Start()
     control: Control = Control()
     seed: int = Field(ge=0, lt=2**32)
+    """Fixes head initialisation, data order and dropout."""
     lr: float | None = Field(default=None, gt=0)
+    """Learning rate; null: the method's own."""
     precision: Precision | None = None
+    """fp32 or bf16; null: the budget's."""
     device: str = Field(pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    """auto, cpu, cuda, cuda:N or mps."""
     threads: int | None = Field(default=None, ge=1, exclude=True)
+    """CPU threads; null: OMP_NUM_THREADS, else every core."""
     out: Place = Field(exclude=True)
+    """Folder that records are written to."""
     force: bool = Field(exclude=True)
+    """Run again although a finished record is there."""
     save: Literal["delta", "sentence-transformers", "logits"] | None = Field(exclude=True)
+    """Also write, beside the record: delta (what training changed), sentence-transformers (a
+    folder for that library), or logits (of the report splits)."""
 
     @model_validator(mode="after")
     def _has_one_draw_to_be_as_many_as(self) -> Settings:

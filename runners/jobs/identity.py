@@ -8,9 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from runners.config.check import RunConfig
+from results.record import Record
+from results.tables.conditions import harness
+from runners.config.check import RunConfig, from_record
 from runners.config.settings import Protocol, Start
 from runners.config.task import Mixture, Task
 from runners.data.split import TaskData
@@ -25,9 +29,24 @@ HARNESS_VERSION = (
 OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
 
 
-def identity(
-    config: RunConfig, data: TaskData, weights: Weights, predecessor: Predecessor | None = None
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Inputs:
+    """What a run is made from besides its configuration: its source, and hashes.
+
+    `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
+    says whether these hold a task's head, and `start` is the run that the encoder comes from, and
+    its hash.
+    """
+
+    source: str
+    splits: Mapping[str, str]
+    weights: str
+    model_files: str
+    has_head: bool
+    start: tuple[str, str] | None = None
+
+
+def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     """Return what the name is made from, JSON-ready."""
     settings = config.settings
     budget = settings.budget.model_dump(exclude={"name", "precision", "eval_batch_size"})
@@ -39,9 +58,9 @@ def identity(
         budget["epochs"] = None
     task = settings.task
     # A head in the pretrained files was kept once where its shapes fitted.
-    head = {"head": "drawn"} if weights.head and task.facts.head == "texts" else {}
+    head = {"head": "drawn"} if inputs.has_head and task.facts.head == "texts" else {}
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
-    start = {} if predecessor is None else {"start": _start(predecessor, settings.start)}
+    start = {} if inputs.start is None else {"start": _start(*inputs.start, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
     of_task = task.model_dump(include=_OF_A_TASK)
     if task.mixture is not None:
@@ -61,10 +80,10 @@ def identity(
         "budget": budget,
         "protocol": settings.protocol.model_dump(exclude={_unused(settings.protocol)}),
         "task": of_task,
-        "source": data.source,
-        "splits": {name: split.sha256 for name, split in data.splits().items()},
-        "weights": weights.sha256,
-        "model_files": weights.files_sha256,
+        "source": inputs.source,
+        "splits": dict(inputs.splits),
+        "weights": inputs.weights,
+        "model_files": inputs.model_files,
         "optimizer": settings.optimizer.model_dump(),
         "fast_dropout": settings.speed.fast_dropout,
         "untrained": sorted(settings.model.untrained),
@@ -100,10 +119,10 @@ def _further(task: Task) -> dict[str, Any]:
     }
 
 
-def _start(predecessor: Predecessor, start: Start) -> dict[str, Any]:
+def _start(run: str, sha256: str, start: Start) -> dict[str, Any]:
     return {
-        "run": predecessor.run,
-        "sha256": predecessor.sha256,
+        "run": run,
+        "sha256": sha256,
         "head": start.head,
         **({"freeze": True} if start.freeze else {}),
     }
@@ -116,7 +135,38 @@ def run_name(
     predecessor: Predecessor | None = None,
 ) -> str:
     """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
-    facts = identity(config, data, weights, predecessor)
+    return _name(config, identity(config, inputs_of(data, weights, predecessor)))
+
+
+def inputs_of(data: TaskData, weights: Weights, predecessor: Predecessor | None = None) -> Inputs:
+    """Return what a run is made from, as it was read."""
+    return Inputs(
+        source=data.source,
+        splits={name: split.sha256 for name, split in data.splits().items()},
+        weights=weights.sha256,
+        model_files=weights.files_sha256,
+        has_head=bool(weights.head),
+        start=None if predecessor is None else (predecessor.run, predecessor.sha256),
+    )
+
+
+def recorded_name(record: Record) -> str:
+    """Return the name that a record's run has by what the record holds, without its files."""
+    weights, splits = record.weights, record.data["splits"]
+    before = weights.get("start")
+    inputs = Inputs(
+        source=record.data["source"],
+        splits={name: facts["sha256"] for name, facts in splits.items()},
+        weights=weights["sha256"],
+        model_files=weights["files_sha256"],
+        has_head=bool(weights.get("unused_head")),
+        start=None if before is None else (before["run"], before["sha256"]),
+    )
+    config = from_record(record.config)
+    return _name(config, {**identity(config, inputs), "harness": int(harness(record))})
+
+
+def _name(config: RunConfig, facts: dict[str, Any]) -> str:
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False)
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     settings = config.settings

@@ -17,7 +17,16 @@ from omegaconf import OmegaConf
 
 from runners.root import ROOT
 
-RUN_PY = ROOT / "run.py"
+
+def run_command() -> list[str]:
+    """Return what starts a process that does a run: run.py, or the installed package.
+
+    The latter does not look for packages in the current folder.
+    """
+    script = ROOT / "run.py"
+    if script.is_file():
+        return [sys.executable, str(script)]
+    return [sys.executable, "-P", "-m", "runners"]
 
 
 _PARENT = "TUNEBENCH_ENDS_WITH"
@@ -40,13 +49,13 @@ def worst(codes: Sequence[int]) -> int:
 
 
 def run_alone(arguments: Sequence[str]) -> int:
-    """Run run.py with the arguments in a fresh process and return its exit code.
+    """Do what the arguments ask for in a fresh process and return its exit code.
 
     The process is terminated when the one that waits for it dies, so that a sweep that is killed
     leaves nothing behind but checkpoints.
     """
     environment = {**os.environ, **ending_with_this_process()}
-    process = subprocess.Popen([sys.executable, str(RUN_PY), *arguments], env=environment)
+    process = subprocess.Popen([*run_command(), *arguments], env=environment)
     try:
         return worst([process.wait()])
     except BaseException:

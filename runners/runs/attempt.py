@@ -19,6 +19,7 @@ from runners.config.typed import CONFIG_DIR
 from runners.data.load import describe
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
+from runners.root import program
 
 
 def now() -> str:
@@ -34,7 +35,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
     return Record(
         run=job.name,
         status="failed",
-        command=shlex.join(["python", "run.py", *_recorded(arguments)]),
+        command=f"{program()} {shlex.join(_recorded(arguments))}".rstrip(),
         methods=list(config.method_names),
         task=settings.task.name,
         model=settings.model.name,

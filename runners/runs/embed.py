@@ -1,7 +1,7 @@
 """A run's encoder put to use: vectors of a user's sentences, and folders for other programs.
 
     from runners.runs.embed import load_embedder
-    embed = load_embedder("results/runs/sts.simcse….delta")
+    embed = load_embedder("runs/sts.simcse….delta")
     embed(["A man is eating.", "Someone eats."])      # [2, width], float32
 
 `python run.py embed=RUN text=FILE out=FILE.npy` does the same for the lines of a file.
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.errors import UserError
+from results.places import OWN
 from results.whole import whole
 from runners.config.acts import Acts
 from runners.config.check import RunConfig, model_path, representation_of
@@ -26,7 +27,7 @@ from runners.jobs.job import Job
 from runners.machine.console import show
 from runners.machine.device import choose_device, make_deterministic, set_threads
 from runners.models.pretrained import Loaded
-from runners.runs.stored import RECORDS, find_stored
+from runners.runs.stored import find_stored
 from runners.tasks.kind import Evaluation
 from runners.tasks.similarity import embed, raw_tokens, sentence_collator, sentence_room
 
@@ -62,7 +63,7 @@ class Embedder:
 def load_embedder(
     run: str | Path,
     *,
-    out: str | Path = RECORDS,
+    out: str | Path = OWN,
     device: str = "auto",
     model_path: str | None = None,
 ) -> Embedder:

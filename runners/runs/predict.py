@@ -1,7 +1,7 @@
 """A run's model put to use: answers to a user's own texts.
 
     from runners.runs.predict import load_predictor
-    predict = load_predictor("results/runs/rte.bitfit….delta")
+    predict = load_predictor("runs/rte.bitfit….delta")
     predict([("It rains.", "It is wet."), ("It rains.", "It is dry.")]).answers
 
 `python run.py predict=RUN text=FILE out=FILE` does the same for the rows of a table.
@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 
 from results.errors import UserError, nearest
+from results.places import OWN
 from results.plain_file import is_file, is_folder
 from results.record import check_writable
 from results.whole import whole
@@ -32,7 +33,7 @@ from runners.jobs.job import Job
 from runners.machine.console import say, show
 from runners.machine.device import choose_device, make_deterministic, set_threads
 from runners.models.pretrained import Loaded
-from runners.runs.stored import RECORDS, Stored, find_stored
+from runners.runs.stored import Stored, find_stored
 from runners.tasks.kind import Evaluation
 from runners.tasks.kinds import kind_of
 from runners.tasks.labelled import Labelled, read_answers
@@ -129,7 +130,7 @@ def _softmax(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
 def load_predictor(
     run: str | Path,
     *,
-    out: str | Path = RECORDS,
+    out: str | Path = OWN,
     device: str = "auto",
     model_path: str | None = None,
     task: str | None = None,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from results import logits
+from results import logits, places
 from results import record as records
 from results.pages.text import one_run
 from results.plain_file import is_there
@@ -45,7 +45,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         )
     name = job.name
     path = records.record_path(folder, name)
-    stored = _stored(path, settings)
+    stored = _stored(places.stored(path), settings)
     if stored is not None:
         return stored
     records.check_writable(folder)  # not before: a stored result needs no room

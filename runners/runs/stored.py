@@ -8,6 +8,7 @@ from pathlib import Path
 
 from results import record as records
 from results.errors import UserError
+from results.places import OWN
 from results.plain_file import is_file
 from runners.config.check import RunConfig
 from runners.config.places import expanded
@@ -19,8 +20,6 @@ from runners.models.about import ABOUT, read_about
 from runners.models.pretrained import Loaded
 from runners.runs.verify import named_record
 from runners.training.start import build_model
-
-RECORDS = "results/runs"  # where a run is looked for by its name
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class Stored:
 
 
 def find_stored(
-    run: str | Path, act: str, *, out: str | Path = RECORDS, model_path: str | None = None
+    run: str | Path, act: str, *, out: str | Path = OWN, model_path: str | None = None
 ) -> Stored:
     """Return the finished run that `act=RUN` names.
 

@@ -36,7 +36,8 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     data.text) and the device are the command's.
     """
     began = time.perf_counter()
-    stored = records.read_copy(named_record(named, Path(command.settings.out), "verify"))
+    path = named_record(named, Path(command.settings.out), "verify")
+    stored = records.read_copy(path)
     if stored.status != "finished":
         raise UserError(f"verify={named}: that run is {stored.status}; name a finished one")
     with tempfile.TemporaryDirectory() as apart:
@@ -61,7 +62,7 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
         show("another input is another run: give it the data and the weights of the record")
         return 1
     if promise.startswith("3"):
-        inside, spread = _within(stored, again, Path(command.settings.out))
+        inside, spread = _within(stored, again, path.parent)
         show(spread)
         return 0 if inside else 1
     show("promise broken")

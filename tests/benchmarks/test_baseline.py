@@ -6,8 +6,10 @@ import dataclasses
 from pathlib import Path
 
 from tests.benchmarks.bench import WORKS, theirs
+from tests.conftest import in_soak
 
 
+@in_soak
 def test_the_trainer_scores_its_rows_in_the_order_of_its_predictions(real_glue: Path) -> None:
     """It groups dev by length as well; scored in the file's order, sst2 would be chance (.5)."""
     work = dataclasses.replace(WORKS["full-sst2-fp32"], train_size=1000)

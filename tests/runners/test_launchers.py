@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from results.record import read_all
-from tests.conftest import ROOT, Cli, tiny
+from tests.conftest import ROOT, Cli, in_soak, tiny
 
 LAUNCHERS = {
     "joblib": ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"],
@@ -47,7 +47,7 @@ def _parent(pid: int) -> int:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("launcher", LAUNCHERS)
+@pytest.mark.parametrize("launcher", ["joblib", pytest.param("ray", marks=in_soak)])
 def test_killed_worker_costs_one_run_and_the_same_command_does_only_that(
     launcher: str, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:

@@ -92,11 +92,11 @@ def test_a_head_of_another_size_is_no_hindrance(tuned: Callable[[str], Path]) ->
 def test_only_a_head_that_the_model_would_take_changes_a_runs_name(
     tuned: Callable[[str], Path], tiny_folder: Callable[[str], Path]
 ) -> None:
-    from runners.jobs.identity import identity
+    from runners.jobs.identity import identity, inputs_of
 
     def parts(folder: Path, *more: str) -> dict[str, Any]:
         job = Job(configure(*tiny(folder, *more)))
-        return identity(job.config, job.data, job.weights)
+        return identity(job.config, inputs_of(job.data, job.weights))
 
     for architecture in ("bert", "deberta-v2", "modernbert"):
         assert parts(tuned(architecture), "task=rte")["head"] == "drawn"

@@ -19,7 +19,7 @@ from results.record import Record, read_all
 from runners.training import checkpoint, course
 from runners.training.checkpoint import Checkpoints, flatten, unflatten
 from tests import forked
-from tests.conftest import Cli, narrow, task_of, tiny
+from tests.conftest import Cli, in_soak, narrow, task_of, tiny
 
 Folder = Callable[[str], Path]
 KILLS = int(os.environ.get("KILLS", "3"))  # make soak asks for more
@@ -178,7 +178,11 @@ def test_a_run_that_began_on_another_kind_of_device_says_so_and_stays_as_it_is(
     assert cli(*given, "force=true").code == 0
 
 
-@pytest.mark.parametrize("method", ["full", "bitfit", "child_tuning_f", "hype", "promptbert"])
+@pytest.mark.parametrize(
+    "method",
+    ["full", "child_tuning_f", *(pytest.param(m, marks=in_soak)
+                                 for m in ("bitfit", "hype", "promptbert"))],
+)  # fmt: skip
 def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Path) -> None:
     """SIGKILL at random moments of a run; every end is the uninterrupted one."""
     given = [

@@ -1,0 +1,1 @@
+"""What a command does whose first word is no KEY=VALUE."""

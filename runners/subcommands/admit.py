@@ -1,0 +1,99 @@
+"""Takes records into the folder of shipped ones: admit RECORD…, checked or not at all."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from results import record as records
+from results.errors import UserError
+from results.places import shipped
+from results.printable import printable
+from results.record import Record
+from results.whole import whole
+from runners.jobs.identity import recorded_name
+
+DEVICE = "cpu"  # of the records in results/runs; another device's stand in a folder of their own
+_PLACE = re.compile(r'"(/[^"]*|[A-Za-z]:\\\\[^"]*)"')
+
+
+def admit(arguments: Sequence[str]) -> int:
+    """Copy records that fit into the folder of shipped ones; return 0, or 2 where one does not.
+
+    None is copied where one does not fit; what is wrong with each is told in a line.
+    """
+    parser = argparse.ArgumentParser(prog="admit", description=__doc__, allow_abbrev=False)
+    parser.add_argument("records", nargs="+", type=Path, help="files, or folders of them")
+    parser.add_argument("--into", type=Path, default=None, help="default: results/runs")
+    parser.add_argument("--device", default=DEVICE, help="what all of them ran on (%(default)s)")
+    options = parser.parse_args(list(arguments))
+    folder = options.into or shipped()
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder of records; admit is for a clone of the project")
+    paths = [path for named in options.records for path in _files(named)]
+    read = {path: records.read(path) for path in paths}
+    wrong = [
+        f"{path}: {problem}"
+        for path, record in read.items()
+        for problem in problems(record, folder, options.device)
+    ]
+    if wrong:
+        raise UserError(*wrong)
+    for path, record in read.items():
+        place = records.record_path(folder, record.run)
+        if not place.exists():
+            with whole(place) as temporary:
+                temporary.write_bytes(path.read_bytes())
+        print(printable(str(place)))
+    return 0
+
+
+def _files(named: Path) -> list[Path]:
+    if not named.is_dir():
+        return [named]
+    paths = sorted(path for path in named.glob("*.json"))
+    if not paths:
+        raise UserError(f"{named}: no records in that folder")
+    return paths
+
+
+def problems(record: Record, folder: Path, device: str = DEVICE) -> list[str]:
+    """Return why a record may not stand among the shipped ones, a clause each.
+
+    Reading it has held its scores against its predictions, and its content against its hash. Its
+    name is made again from its configuration and the hashes of its data and weights.
+    """
+    if record.status != "finished":
+        return [f"the run is {record.status}"]
+    environment, place = record.environment, records.record_path(folder, record.run)
+    checks = {
+        f"its configuration makes another name, {_name(record)}": _name(record) == record.run,
+        f"it ran on {environment.get('device')}, not on {device}; give a device's records a folder"
+        " of their own": environment.get("device") == device,
+        "the code was changed since its commit, or has none; run it again from a clean clone": (
+            environment.get("dirty") is False
+            and re.fullmatch(r"[0-9a-f]{40}", str(environment.get("commit"))) is not None
+        ),
+        "its data is generated, not the task's": record.data["source"] != "embedded",
+        "it was not deterministic": environment.get("deterministic") is True,
+        f"it names a place of the machine, {_place(record)}": _place(record) is None,
+        f"{place} is there and is another record of the run": (
+            not place.exists() or records.read(place) == record
+        ),
+    }
+    return [problem for problem, fits in checks.items() if not fits]
+
+
+def _name(record: Record) -> str | None:
+    """Return the name that a record's content makes; None where its configuration is refused."""
+    try:
+        return recorded_name(record)
+    except (KeyError, TypeError, UserError):
+        return None
+
+
+def _place(record: Record) -> str | None:
+    match = _PLACE.search(record.to_json())
+    return match and match.group(1)

@@ -1,0 +1,54 @@
+"""Runs go to a folder of one's own, and shipped records count there too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from results import places
+from results.__main__ import main
+from results.record import find_record, read_for_boards, write
+from tests.conftest import ROOT
+from tests.results.simulated import simulated
+
+RUN = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[0]
+
+
+def test_a_shipped_record_is_known_in_the_own_folder_and_in_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places.stored(Path("runs") / RUN.name) == RUN
+    assert places.stored(tmp_path / "runs" / RUN.name) == tmp_path / "runs" / RUN.name
+    assert places.stored(Path("runs/none.json")) == Path("runs/none.json")
+    Path("runs").mkdir()
+    (Path("runs") / RUN.name).write_text("{}")
+    assert places.stored(Path("runs") / RUN.name) == Path("runs") / RUN.name
+    monkeypatch.chdir(ROOT)
+    assert places.shipped() == Path("results/runs")
+
+
+def test_a_record_is_looked_for_in_the_typed_folder_then_among_the_shipped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert find_record(RUN.stem, tmp_path) == RUN
+    (tmp_path / f"{RUN.stem}.json").write_text("{}")
+    assert find_record(RUN.stem, tmp_path) == tmp_path / RUN.name
+
+
+def test_tables_are_of_the_own_folder_where_there_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert places.read_where(None) == places.shipped()
+    for seed in (1, 2):
+        write(simulated("mine", "rte", seed, 0.5 + seed / 10), Path("runs"))
+    assert places.read_where(None) == Path("runs")
+    assert places.read_where(tmp_path) == tmp_path
+    assert main([]) == 0
+    assert "mine" in capsys.readouterr().out
+    both = read_for_boards(None)
+    assert {record.methods[0] for record in both} > {"mine", "bitfit"}
+    assert len(read_for_boards(Path("runs"))) == 2

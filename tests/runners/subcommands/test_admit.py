@@ -1,0 +1,98 @@
+"""Records that are taken among the shipped ones, and those that are not."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results.record import Record, read, write
+from runners.jobs.identity import recorded_name
+from tests.conftest import ROOT, Cli, committed_records
+
+SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
+
+
+def test_every_shipped_record_has_the_name_that_its_own_content_makes() -> None:
+    folders = ("results/runs", "results/h200", "results/embedded")
+    records = [record for folder in folders for record in committed_records(folder)]
+    assert len(records) > 830
+    assert [r.run for r in records if recorded_name(r) != r.run] == []
+
+
+def _altered(folder: Path, **changes: Any) -> Path:
+    """Write a shipped record with other fields, sealed anew."""
+    folder.mkdir()
+    record = dataclasses.replace(read(SHIPPED[0]), content_sha256=None, **changes)
+    return write(record, folder)
+
+
+def test_records_that_fit_are_copied_to_the_byte_and_again_without_harm(
+    cli: Cli, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    for _ in range(2):
+        done = cli("admit", *map(str, SHIPPED), "--into", str(into))
+        assert done.code == 0, done.err
+        assert {p.name: p.read_bytes() for p in into.iterdir()} == {
+            path.name: path.read_bytes() for path in SHIPPED
+        }
+
+
+def _environment(**changes: Any) -> dict[str, Any]:
+    return {"environment": {**read(SHIPPED[0]).environment, **changes}}
+
+
+CHANGES: dict[str, dict[str, Any]] = {
+    "makes another name": {"seed": 2, "config": {**read(SHIPPED[0]).config, "seed": 77}},
+    "it ran on cuda, not on cpu": _environment(device="cuda"),
+    "the code was changed": _environment(dirty=True),
+    "or has none": _environment(commit=None),
+    "not deterministic": _environment(deterministic=False),
+    "a place of the machine, /home/me/x": _environment(where="/home/me/x"),
+    "the run is failed": {"status": "failed"},
+    "is generated": {"data": {**read(SHIPPED[0]).data, "source": "embedded"}},
+}
+
+
+@pytest.mark.parametrize("said", CHANGES)
+def test_a_record_that_does_not_fit_is_named_and_none_is_taken(
+    said: str, cli: Cli, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    bad = _altered(tmp_path / "bad", **CHANGES[said])
+    done = cli("admit", str(SHIPPED[1]), str(bad.parent), "--into", str(into))
+    assert done.code == 2
+    assert said in done.err
+    assert f"{bad}: " in done.err
+    assert "Traceback" not in done.err
+    assert not list(into.iterdir())
+
+
+def test_another_record_of_a_run_that_is_there_is_refused(cli: Cli, tmp_path: Path) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    shutil.copy(SHIPPED[0], into)
+    other: Record = read(SHIPPED[0])
+    bad = _altered(tmp_path / "bad", train_seconds=(other.train_seconds or 0) + 1)
+    done = cli("admit", str(bad), "--into", str(into))
+    assert (done.code, "is there and is another record" in done.err) == (2, True)
+    assert (into / bad.name).read_bytes() == SHIPPED[0].read_bytes()
+
+
+def test_scores_that_are_not_those_of_the_predictions_are_refused(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "into").mkdir()
+    stored = json.loads(SHIPPED[0].read_text())
+    stored["predictions"]["validation"]["predictions"][0] += 1
+    stored.pop("content_sha256", None)
+    bad = tmp_path / SHIPPED[0].name
+    bad.write_text(json.dumps(stored))
+    done = cli("admit", str(bad), "--into", str(tmp_path / "into"))
+    assert done.code == 2
+    assert "is damaged" in done.err
