@@ -22,11 +22,14 @@ from results.plain_file import is_file, read_json
 from results.sealed import is_changed, sealed
 from results.whole import whole
 
+INSTEAD = "name a record's file, or one run of out=FOLDER"
 
-def find_record(named: str, out: Path, key: str = "verify") -> Path:
+
+def find_record(named: str, out: Path, key: str = "verify", instead: str = INSTEAD) -> Path:
     """Return a record's file from its path, or from its run's name or the start of one.
 
-    What `out` has none of is looked for among the shipped records.
+    What `out` has none of is looked for among the shipped records. `instead` ends the sentence
+    where there is none.
     """
     if is_file(Path(named)):
         return Path(named)
@@ -36,9 +39,7 @@ def find_record(named: str, out: Path, key: str = "verify") -> Path:
     if len(paths) != 1:
         what = f"{len(paths)} records begin so" if paths else "no such record"
         where = paths[0].parent if paths else out
-        raise UserError(
-            f"{key}={named}: {what} in {where}; name a record's file, or one run of out=FOLDER"
-        )
+        raise UserError(f"{key}={named}: {what} in {where}; {instead}")
     return paths[0]
 
 

@@ -21,8 +21,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from results.printable import print_anything, printable
-from runners.config.acts import acts_of, is_chain, refuse_shared_push, refuse_unused
-from runners.config.check import check
+from runners.config.acts import Acts, acts_of, is_chain, refuse_shared_push, refuse_unused
+from runners.config.check import RunConfig, check
 from runners.config.compose import Composer, begin, resolved
 from runners.config.explain import explain
 from runners.config.own_files import refuse_hidden
@@ -97,7 +97,7 @@ def main() -> int:
 
 
 def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence[str]) -> int:
-    """Do what a composed configuration asks for: a board, a chain, a run, or an act on one.
+    """Do what a composed configuration asks for: a board, a chain, a run, or an act on some.
 
     `typed` are those of the arguments that set keys of it.
     """
@@ -115,6 +115,15 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
 
         return run_chain(composed, arguments, Composer())
     config = check(composed)
+    if acts.named:
+        return _act(acts, config, arguments, typed)
+    from runners.runs.run import run
+
+    return run(config, arguments)
+
+
+def _act(acts: Acts, config: RunConfig, arguments: Sequence[str], typed: Sequence[str]) -> int:
+    """Do something with stored results."""
     if acts.eval is not None:
         from runners.runs.evaluate import score
 
@@ -131,9 +140,13 @@ def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence
         from runners.runs.embed import embed_file
 
         return embed_file(acts, config, typed)
-    from runners.runs.run import run
+    if acts.predict is not None:
+        from runners.runs.predict import predict_file
 
-    return run(config, arguments)
+        return predict_file(acts, config, typed)
+    from runners.runs.submission import write_submission
+
+    return write_submission(acts, config, typed)
 
 
 def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:

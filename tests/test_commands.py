@@ -42,7 +42,7 @@ TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(p
 RUNS = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
 LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
 SHORT = [line for line in RUNS if not LONG.search(line)]
-OF_A_RUN = re.compile(r"(eval|embed|export|verify|start)=")
+OF_A_RUN = re.compile(r"(eval|embed|export|verify|start|predict|submission)=")
 OTHERS = sorted({line for _, line in TYPED} - set(RUNS))
 FOLDERS = ("data.dir=STS", "data.glue_dir=GLUE")
 
@@ -192,14 +192,19 @@ def test_what_a_page_does_with_a_finished_run(
     assert cli(*small).code == 0
     [run] = (tmp_path / "runs").glob("*.json")
     (tmp_path / "sentences.txt").write_text("one\ntwo\n")
+    pairs = "sentence1,sentence2\none,two\nthree,four\n"
+    (tmp_path / "rows.csv").write_text(pairs)
+    (tmp_path / "GLUE" / "RTE").mkdir(parents=True)
+    (tmp_path / "GLUE" / "RTE" / "test.tsv").write_text(pairs.replace(",", "\t"))
+    line = line.replace("[RUN,RUN]", "[RUN]").replace("GLUE", f"{tmp_path}/GLUE data.eval_size=2")
     filled = line.replace("runs/RUN", str(run.with_suffix(""))).replace("RUN", run.stem)
     arguments = [
-        re.sub(r"(?<==)(?=sentences|vectors|FOLDER)", f"{tmp_path}/", a)
+        re.sub(r"(?<==)(?=sentences|vectors|FOLDER|rows|answers|glue)", f"{tmp_path}/", a)
         for a in shlex.split(filled)[2:]
     ]
     if "start=" in line:
         arguments = [*tiny(tiny_folder("bert")), *arguments]
-    if "embed=" in line:
+    if "out=" in line:
         arguments = [a.replace(run.stem, str(run)) for a in arguments]
     done = cli(*arguments, *([] if "export=" in line else ["device=cpu"]))
     assert done.code == 0, done.err

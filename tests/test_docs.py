@@ -188,7 +188,9 @@ def test_method_of_the_front_page_trains_what_it_says(
     assert composition_problems([norms(), llrd()]) == []
 
 
-@pytest.mark.parametrize(("page", "task"), [("records.md", "rte"), ("vectors.md", "sts")])
+@pytest.mark.parametrize(
+    ("page", "task"), [("records.md", "rte"), ("vectors.md", "sts"), ("predict.md", "rte")]
+)
 def test_python_examples_of_the_pages_run(
     page: str, task: str, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
@@ -198,7 +200,7 @@ def test_python_examples_of_the_pages_run(
     [example] = examples(DOCS / page, "python")
     names: dict[str, object] = {}
     exec(example.replace("runs/RUN.delta", str(delta)), names)
-    assert {"records.md": "model", "vectors.md": "embed"}[page] in names
+    assert {"records.md": "model", "vectors.md": "embed", "predict.md": "predicted"}[page] in names
 
 
 def test_python_examples_of_exported_models_run(
@@ -209,9 +211,7 @@ def test_python_examples_of_exported_models_run(
     assert cli(*small, "save=model").code == 0
     [run] = (tmp_path / "runs").glob("*.json")
     whole, theirs = examples(DOCS / "export.md", "python")
-    whole, theirs = (
-        e.replace("results/runs/RUN", str(run.with_suffix(""))) for e in (whole, theirs)
-    )
+    whole, theirs = (e.replace("runs/RUN", str(run.with_suffix(""))) for e in (whole, theirs))
     base = theirs.replace("sentence-transformers/all-MiniLM-L6-v2", str(tiny_folder("bert")))
     names: dict[str, Any] = {}
     exec(f"{whole}\nlabel = classify('the plot', top_k=1)[0]['label']", names)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 
 from results.errors import UserError
 from runners.config.places import Place
@@ -20,7 +20,10 @@ Part = TypeVar("Part", bound=Section)
 
 
 class Acts(Section):
-    """What is done with a stored result instead of a run; `text` belongs to embed."""
+    """What is done with a stored result instead of a run; `text` belongs to embed and predict.
+
+    `submission` lists several results, in a list or as one text with commas.
+    """
 
     eval: Place | None = None
     """A folder that save=delta wrote: only score what is in it."""
@@ -31,14 +34,26 @@ class Acts(Section):
     embed: Place | None = None
     """A run of task=sts, by its record or delta: write vectors of the lines of text= to
     out=FILE.npy."""
+    predict: Place | None = None
+    """A run, by its record or delta: write what it answers to the rows of text=FILE to out=FILE,
+    both .csv, .tsv or .jsonl; of a mixture's tasks, the one of task=NAME."""
+    submission: list[Place] | None = None
+    """'submission=[RUN,RUN]', runs of GLUE's tasks: write what they answer to GLUE's test sets to
+    out=FILE.zip."""
     text: Place | None = None
-    """With embed: a file with one sentence a line."""
+    """With embed: a file with one sentence a line; with predict: a table with the task's texts."""
+
+    @field_validator("submission", mode="before")
+    @classmethod
+    def _of_a_text(cls, given: Any) -> Any:
+        if not isinstance(given, str):
+            return given
+        return [name.strip() for name in given.split(",") if name.strip()]
 
     @property
     def named(self) -> list[str]:
         """Return which of the acts were asked for."""
-        acts = ("eval", "export", "verify", "embed")
-        return [key for key in acts if getattr(self, key) is not None]
+        return [key for key in USED if getattr(self, key) is not None]
 
 
 class Way(Section):
@@ -83,8 +98,15 @@ USED: dict[str, tuple[str, ...]] = {
     "export": ("out", "push", "threads", "model.name_or_path"),
     "verify": ("out", "device", "threads", "checkpoint", "data.dir", "data.glue_dir", "data.text"),
     "embed": ("text", "out", "device", "threads", "model.name_or_path"),
+    "predict": ("text", "out", "device", "threads", "model.name_or_path", "task"),
+    "submission": ("out", "device", "threads", "data", "model.name_or_path"),
 }
 TRAINS_ONLY = ("data.train_size", "data.text", "data.glue_dir")  # of data, what eval does not read
+# Of the sections that acts read, the keys that they do not.
+IDLE = {
+    "eval": TRAINS_ONLY,
+    "submission": (*TRAINS_ONLY, "data.seed", "data.balanced", "data.malformed_rows"),
+}
 CHAIN_KEYS = ("stages", "keep")
 NOT_THE_RUNS = ("method", "hydra", *Way.model_fields, *BOARD_KEYS, *Acts.model_fields)
 
@@ -126,8 +148,9 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
         [act] = acts.named
         used = USED[act]
         idle = keys_beside(typed, act, "own_process", *used)
-        if act == "eval":
-            idle += [key for key in TRAINS_ONLY if is_typed(typed, key)]
+        idle += [key for key in IDLE.get(act, ()) if is_typed(typed, key)]
+        if act == "predict":  # the name of a task alone says which of a mixture's is meant
+            idle += [key for key in keys_beside(typed) if key.startswith("task.")]
         if idle:
             raise UserError(
                 f"{_listed(idle)} would change nothing: {act}= takes all but {_listed(used)} from"
@@ -135,7 +158,7 @@ def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str])
             )
         return
     if is_typed(typed, "text"):
-        raise UserError("text= goes with embed=RUN, and changes nothing else")
+        raise UserError("text= goes with embed=RUN or predict=RUN, and changes nothing else")
     if board and composed.get("stages") is not None:
         raise UserError("board= and stages= are two acts; give a command one of them")
     if is_typed(typed, "keep") and not (chain or board):

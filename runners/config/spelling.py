@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from runners.config.recipes import with_recipe
@@ -9,5 +10,16 @@ from runners.config.stages import with_stages_own
 
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
-    """Return what was typed with its recipe, and settings of single stages, as Hydra's keys."""
-    return with_stages_own(with_recipe(arguments))
+    """Return what was typed with its recipe, and settings of single stages, as Hydra's keys.
+
+    Runs of `submission=` that commas separate are one list, for which Hydra wants brackets.
+    """
+    return with_stages_own(with_recipe([_listed(argument) for argument in arguments]))
+
+
+def _listed(argument: str) -> str:
+    key, _, value = argument.partition("=")
+    if key != "submission" or "," not in value or value.startswith("["):
+        return argument
+    quoted = re.fullmatch(r"(['\"])([^'\"]*)\1", value)
+    return f"{key}=[{quoted[2] if quoted else value}]"

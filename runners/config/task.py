@@ -53,6 +53,18 @@ class HubFiles(Section):
     columns: dict[str, str] = Field(default_factory=dict)
 
 
+class Unanswered(Section):
+    """A test set without answers, whose columns are named as the task's.
+
+    `local` and `hub` are its file and its split, as those of LocalFiles and HubFiles, and `rows`
+    how many the published one has.
+    """
+
+    local: Place
+    hub: str
+    rows: int = Field(ge=1)
+
+
 class Pairs(Section):
     """Where scored pairs lie: a folder in SentEval's layout, or a tab-separated file; and the hub.
 
@@ -128,9 +140,11 @@ class Task(Section):
     names the options in the same order. A task of a kind that compares vectors has sets of scored
     `pairs` instead of labelled splits, and `selection` is the set that protocol=select chooses by.
     One of a kind that predicts masked tokens has a section `mlm`. `stages` are trained on before
-    it, each from what the one before left. One that is `generated` has no other source than the
-    embedded data. An `arm_of` another task is that one with other rows to train on. `further` sets
-    of other tasks are reported, each by itself. A kind of several tasks has them in `mixture`.
+    it, each from what the one before left. `test` sets are not scored, as they have no answers:
+    each bears the name of the file of answers that a leaderboard takes. One that is `generated` has
+    no other source than the embedded data. An `arm_of` another task is that one with other rows to
+    train on. `further` sets of other tasks are reported, each by itself. A kind of several tasks
+    has them in `mixture`.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -154,6 +168,7 @@ class Task(Section):
     selection: Pairs | None = None
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
+    test: dict[str, Unanswered] = Field(default_factory=dict, exclude=True)
 
     @property
     def facts(self) -> KindFacts:

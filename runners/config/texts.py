@@ -17,6 +17,7 @@ from runners.config.problems import sentences
 from runners.config.task import Task
 
 Definition = dict[str, Any]
+_NOT_LENT = ("further", "stages", "test")  # what of a task is for runs of that task alone
 
 
 def with_texts(
@@ -74,7 +75,7 @@ def _checked(name: str, definition_of: Callable[[str], Definition], key: str) ->
     """Return what a task's file says, once it is known to be a task with text."""
     if not re.fullmatch(r"[\w.-]+", name):
         raise UserError(f"{key}: '{name}' is no name of a task, such as rte")
-    definition = {k: v for k, v in definition_of(name).items() if k not in ("further", "stages")}
+    definition = {k: v for k, v in definition_of(name).items() if k not in _NOT_LENT}
     try:
         task = Task.model_validate(definition)
     except ValidationError as error:

@@ -87,9 +87,14 @@ def is_whole(row: Row, width: int, where: str, skip: bool) -> bool:
     if skip:
         return False
     raise UserError(
-        f"{where} line {row.line} has {len(row.fields)} fields, expected {width}; the file may be"
-        " cut off (data.malformed_rows=skip leaves such rows out and records how many)"
+        f"{unlike(len(row.fields), width, f'{where} line {row.line}')} (data.malformed_rows=skip"
+        " leaves such rows out and records how many)"
     )
+
+
+def unlike(fields: int, width: int, where: str) -> str:
+    """Say that a row has another number of fields than its file's first."""
+    return f"{where} has {fields} fields, expected {width}; the file may be cut off"
 
 
 def place_of(column: str, header: Sequence[str], where: str, instead: str = "") -> int:

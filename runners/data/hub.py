@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import urllib.error
 import urllib.request
 from typing import TYPE_CHECKING
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 
 ANSWER_SECONDS = 3.0
+
+
+class NoSuchSplit(UserError):
+    """A data set that the hub has, without the split or configuration that was wanted of it."""
 
 
 def hub_answers(path: str) -> str | None:
@@ -87,22 +92,48 @@ def hub_table(
         return datasets.load_dataset(path, config, split=split, revision=commit)
     except Exception as error:  # the library raises many types, of several libraries
         reason = " ".join(str(error).split())[:200]
-        raise UserError(
+        lacking = re.search(r"(Unknown|Bad) split|BuilderConfig .* not found", reason)
+        raise (NoSuchSplit if lacking else UserError)(
             f"{key}: {path} could not be read ({type(error).__name__}: {reason});"
             " works offline: data=embedded, or data=local data.dir=FOLDER"
         ) from None
 
 
+def read_hub_texts(task: Task, place: str, commit: str | None) -> tuple[tuple[str, ...], ...]:
+    """Return the texts of a split, or of another configuration's as CONFIGURATION/SPLIT.
+
+    Where the data set has no such split, NoSuchSplit is raised.
+    """
+    assert task.hub is not None
+    config, _, source = place.rpartition("/")
+    return _texts(task, config or task.hub.name, source, commit)[1]
+
+
 def _read(task: Task, config: str | None, source: str, name: str, commit: str | None) -> Split:
     assert task.hub is not None
+    table, texts = _texts(task, config, source, commit, "label")
+    column = task.hub.columns.get("label", "label")
+    where = _shown(task, config, source)
+    labels = hub_labels(list(table[column]), table.features[column], task, where, name)
+    return Split(name, texts, labels)
+
+
+def _texts(
+    task: Task, config: str | None, source: str, commit: str | None, *beside: str
+) -> tuple[datasets.Dataset, tuple[tuple[str, ...], ...]]:
+    """Return a split and its texts; columns that are not there, these or `beside`, are an error."""
+    assert task.hub is not None
     table = hub_table(task.hub.path, config, source, commit, "data=hub")
-    where = f"task={task.name}: {task.hub.path} {config or ''} {source}".replace("  ", " ")
-    columns = {c: task.hub.columns.get(c, c) for c in (*task.columns, "label")}
+    columns = {c: task.hub.columns.get(c, c) for c in (*task.columns, *beside)}
     for column in columns.values():
         if column not in table.column_names:
             raise UserError(
-                f"{where} has no column '{column}'{nearest(column, table.column_names)}"
+                f"{_shown(task, config, source)} has no column"
+                f" '{column}'{nearest(column, table.column_names)}"
             )
-    texts = tuple(zip(*(table[columns[c]] for c in task.columns), strict=True))
-    raw = list(table[columns["label"]])
-    return Split(name, texts, hub_labels(raw, table.features[columns["label"]], task, where, name))
+    return table, tuple(zip(*(table[columns[c]][:] for c in task.columns), strict=True))
+
+
+def _shown(task: Task, config: str | None, source: str) -> str:
+    assert task.hub is not None
+    return f"task={task.name}: {task.hub.path} {config or ''} {source}".replace("  ", " ")

@@ -125,7 +125,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     about = read_about(folder, act)
     path = folder / about["file"]
     _check_files(folder, about, named)
-    config = _configuration(named, about["config"], model_path)
+    config = configuration_of(named, ABOUT, about["config"], model_path)
     weights = find_weights(config.settings.model)
     if weights.sha256 != about["weights"]["sha256"]:
         raise UserError(
@@ -157,8 +157,13 @@ def _check_files(folder: Path, about: dict[str, Any], named: str) -> None:
             )
 
 
-def _configuration(named: str, composed: dict[str, Any], model_path: str | None) -> RunConfig:
-    """Return the configuration that a delta holds; what is none is a UserError."""
+def configuration_of(
+    named: str, file: str, composed: dict[str, Any], model_path: str | None
+) -> RunConfig:
+    """Return the configuration that a delta or a record holds; what is none is a UserError.
+
+    `named` is the argument that named it, and `file` is its file's name.
+    """
     if model_path is not None:
         model = composed.get("model")
         model = dict(model) if isinstance(model, dict) else {}
@@ -166,10 +171,10 @@ def _configuration(named: str, composed: dict[str, Any], model_path: str | None)
     try:
         return from_record(composed)
     except UserError as error:
-        raise UserError(f"{named}: {ABOUT}: {error}") from None
+        raise UserError(f"{named}: {file}: {error}") from None
     except Exception as error:
         raise UserError(
-            f"{named}: {ABOUT} holds no configuration of a run ({error!r}); save the delta again"
+            f"{named}: {file} holds no configuration of a run ({error!r}); save the delta again"
         ) from None
 
 

@@ -17,25 +17,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from results import record as records
 from results.errors import UserError
 from results.places import OWN
-from results.plain_file import is_file
 from results.whole import whole
 from runners.config.acts import Acts
-from runners.config.check import RunConfig, from_record, model_path, representation_of
-from runners.config.places import expanded
+from runners.config.check import RunConfig, model_path, representation_of
 from runners.data.files import read_sentences
-from runners.exports.delta import load_delta
 from runners.jobs.job import Job
 from runners.machine.console import show
 from runners.machine.device import choose_device, make_deterministic, set_threads
-from runners.models.about import ABOUT
 from runners.models.pretrained import Loaded
-from runners.runs.verify import named_record
+from runners.runs.stored import find_stored
 from runners.tasks.kind import Evaluation
 from runners.tasks.similarity import embed, raw_tokens, sentence_collator, sentence_room
-from runners.training.start import build_model
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -81,47 +75,18 @@ def load_embedder(
     """
     from runners.machine.device import make_accelerator
 
-    source = _delta_or_record(expanded(str(run)), Path(expanded(str(out))))
-    if source.is_dir():
-        delta = load_delta(source, model_path=model_path)
-        job, loaded = Job(delta.config, trains=False), delta.loaded
-    else:
-        composed = dict(records.read_copy(source).config)
-        if model_path is not None:
-            composed["model"] = {
-                **composed.get("model", {}),
-                "name_or_path": model_path,
-                "package": None,
-            }
-        job = Job(from_record(composed), trains=False)
-        loaded = build_model(job, 0)
-    task = job.config.settings.task
+    stored = find_stored(run, "embed", out=out, model_path=model_path)
+    task = stored.config.settings.task
     if not task.facts.vectors:
         raise UserError(
             f"embed={run}: that run is of task={task.name}, which makes no vectors;"
             " name one of task=sts"
         )
+    job, loaded = stored.load()
     accelerator = make_accelerator(choose_device(device), job.config)
     make_deterministic()
     loaded.model.to(accelerator.device).eval()
     return Embedder(job, loaded, accelerator)
-
-
-def _delta_or_record(named: str, out: Path) -> Path:
-    """Return the folder of a delta, or the record of a run that trained nothing."""
-    if is_file(Path(named) / ABOUT):
-        return Path(named)
-    record = named_record(named.removesuffix(".delta"), out, "embed")
-    delta = record.with_suffix(".delta")
-    if delta.is_dir():
-        return delta
-    stored = records.read_copy(record)
-    if stored.steps:
-        raise UserError(
-            f"embed={named}: that run trained, and {delta} is not there; run it again with"
-            " save=delta"
-        )
-    return record
 
 
 def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING
 
 from results import record as records
 from runners.config.check import RunConfig, model_path
-from runners.config.settings import Data
-from runners.config.typed import is_typed, key_of
+from runners.config.typed import is_typed
 from runners.jobs.job import Job
 from runners.machine.console import show
 
@@ -29,13 +28,14 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     set_threads(command.settings.threads)
     from runners.exports.delta import load_delta
     from runners.machine.device import choose_device, make_accelerator, make_deterministic
+    from runners.runs.stored import data_of
     from runners.tasks.kinds import encode, kind_of
     from runners.tasks.scoring import Scoring
 
     delta = load_delta(folder, model_path=model_path(command, typed))
     settings = delta.config.settings
     if is_typed(typed, "data"):
-        settings = settings.model_copy(update={"data": _data(settings.data, command, typed)})
+        settings = settings.model_copy(update={"data": data_of(settings.data, command, typed)})
     job = Job(dataclasses.replace(delta.config, settings=settings), trains=False)
     accelerator = make_accelerator(choose_device(command.settings.device), job.config)
     make_deterministic()
@@ -50,15 +50,6 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     compared = _compared(folder, delta.run, scoring)
     show(f"delta of run {delta.run}, data {job.data.source}{compared}")
     return 0
-
-
-def _data(stored: Data, command: RunConfig, typed: Sequence[str]) -> Data:
-    """Return the command's data where a source of data is typed, else the stored with what is."""
-    own = command.settings.data
-    if any(key_of(argument) == "data" for argument in typed):
-        return own
-    keys = [key for key in Data.model_fields if is_typed(typed, f"data.{key}")]
-    return stored.model_copy(update={key: getattr(own, key) for key in keys})
 
 
 def _compared(folder: str, run: str, scoring: Scoring) -> str:

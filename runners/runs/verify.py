@@ -12,7 +12,7 @@ from typing import Any
 from results import record as records
 from results.errors import UserError
 from results.plain_file import is_file, is_folder
-from results.record import Record, find_record
+from results.record import INSTEAD, Record, find_record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
 from runners.config.places import portable_all
@@ -83,8 +83,11 @@ def _scores(split: str, before: Metrics | None, now: Metrics | None) -> str:
     )
 
 
-def named_record(named: str, out: Path, act: str) -> Path:
-    """Return a record's file from its path, its run's name in `out`, or the start of one."""
+def named_record(named: str, out: Path, act: str, instead: str = INSTEAD) -> Path:
+    """Return a record's file from its path, its run's name in `out`, or the start of one.
+
+    `instead` ends the sentence where there is none.
+    """
     if is_folder(Path(named)):
         wrong = "that is a folder"
     elif set(named) & set("*?["):
@@ -92,8 +95,8 @@ def named_record(named: str, out: Path, act: str) -> Path:
     elif Path(named).is_absolute() and not is_file(Path(named)):
         wrong = "no such file"
     else:
-        return find_record(named, out, act)
-    raise UserError(f"{act}={named}: {wrong}; name a record's file, or one run of out=FOLDER")
+        return find_record(named, out, act, instead)
+    raise UserError(f"{act}={named}: {wrong}; {instead}")
 
 
 def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:

@@ -9,12 +9,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from methods.method import Batch
 from runners.config.check import RunConfig
 from runners.data.split import Split
-from runners.tasks.collate import by_length
+from runners.tasks.collate import Collate
 from runners.tasks.kind import Encoded, Evaluation
-from runners.tasks.labelled import Labelled
+from runners.tasks.labelled import Labelled, read_answers
 
 
 class Classification(Labelled):
@@ -27,26 +26,21 @@ class Classification(Labelled):
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)
         self.logits: dict[str, NDArray[np.float32]] = {}
-        self._batches: list[NDArray[np.float32]] = []
+        self._last: NDArray[np.float32] | None = None
 
-    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
-        logits = model(**batch).logits.float()
-        if self.config.settings.save == "logits":
-            self._batches.append(logits.cpu().numpy())
-        return self.highest(logits)
+    def _answers(self, model: Any, collate: Collate, evaluation: Evaluation) -> NDArray[np.float64]:
+        if self.config.settings.save != "logits":
+            return super()._answers(model, collate, evaluation)
+        self._last = self.all_outputs(model, collate, evaluation)
+        answers = read_answers(torch.from_numpy(self._last), self.config.settings.task)
+        return answers.numpy().astype(np.float64)
 
     def predict(
         self, model: Any, encoded: Encoded, splits: Sequence[Split], evaluation: Evaluation
     ) -> dict[str, NDArray[np.float64]]:
-        if self.config.settings.save != "logits":
-            return super().predict(model, encoded, splits, evaluation)
         predicted: dict[str, NDArray[np.float64]] = {}
         for split in splits:
-            self._batches = []
             predicted |= super().predict(model, encoded, [split], evaluation)
-            lengths = encoded[split.name].lengths
-            places = np.concatenate(list(by_length(lengths, evaluation.batch_size)))
-            rows = np.concatenate(self._batches)
-            self.logits[split.name] = np.empty_like(rows)
-            self.logits[split.name][places] = rows
+            if self._last is not None:
+                self.logits[split.name] = self._last
         return predicted

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
+from runners.config.task import Task
 from runners.data.split import Split
 from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator, by_length
@@ -18,8 +19,19 @@ from runners.tasks.kind import Encoded, Evaluation, NotFinite
 from runners.tasks.tokens import tokenize
 
 
+def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
+    """Return the answer in each row of outputs, (B, outputs) to (B,), nan where one is not finite.
+
+    It is the score where the task has scores, else the number of the highest output.
+    """
+    if task.facts.answer == "score":
+        return outputs.squeeze(-1)
+    number = outputs.argmax(dim=-1).float()
+    return torch.where(outputs.isfinite().all(dim=-1), number, torch.nan)
+
+
 class Labelled:
-    """Encodes every split, and predicts it batch by batch; what an answer is, a kind says."""
+    """Encodes every split, and predicts it batch by batch; what the outputs are, a kind says."""
 
     evaluates: ClassVar[Literal["when due", "at the end"]] = "when due"
     evaluates_start: ClassVar[bool] = False
@@ -35,10 +47,10 @@ class Labelled:
             name: self.collator(split, job, tokenizer) for name, split in job.data.splits().items()
         }
 
-    def collator(self, split: Split, job: Job, tokenizer: Any) -> Collate:
-        """Tokenise one split."""
+    def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
+        """Tokenise one split; `keep` its tokens for the next run."""
         budget = self.config.settings.budget
-        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate)
+        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
         left = tokenizer.padding_side == "left"
         return Collator(tokens, self.labels(split), tokenizer.pad_token_id, left)
 
@@ -50,8 +62,13 @@ class Labelled:
         output = model(**batch)
         return Output(output.loss.float(), output.logits.float())
 
+    def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
+        """Return what answers are read from, (B, outputs), in float32."""
+        outputs: torch.Tensor = model(**batch).logits.float()
+        return outputs
+
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
-        raise NotImplementedError
+        return read_answers(self.outputs(model, batch), self.config.settings.task)
 
     def predict(
         self, model: Any, encoded: Encoded, splits: Sequence[Split], evaluation: Evaluation
@@ -68,20 +85,13 @@ class Labelled:
         return predicted
 
     def _answers(self, model: Any, collate: Collate, evaluation: Evaluation) -> NDArray[np.float64]:
-        answers = np.empty(len(collate.lengths), dtype=np.float64)
-        device = evaluation.accelerator.device
-        with torch.inference_mode():
-            for indices in by_length(collate.lengths, evaluation.batch_size):
-                batch = {k: v.to(device) for k, v in collate(indices).items() if k != "labels"}
-                with evaluation.accelerator.autocast():
-                    values = self.answer(model, batch)
-                answers[indices] = values.cpu().numpy()
-        return answers
+        return _of_each(self.answer, model, collate, evaluation).astype(np.float64)
 
-    def highest(self, logits: torch.Tensor) -> torch.Tensor:
-        """Return the number of the highest logit of each row, (B,); nan where one is not finite."""
-        number = logits.argmax(dim=-1).float()
-        return torch.where(logits.isfinite().all(dim=-1), number, torch.nan)
+    def all_outputs(
+        self, model: Any, collate: Collate, evaluation: Evaluation
+    ) -> NDArray[np.float32]:
+        """Return the outputs of every example, [rows, outputs], of a model in evaluation mode."""
+        return _of_each(self.outputs, model, collate, evaluation)
 
     def references(self, encoded: Encoded, split: Split) -> Sequence[float] | None:
         return split.labels
@@ -91,3 +101,25 @@ class Labelled:
 
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:
         return [int(p) for p in predicted]
+
+
+def _of_each(
+    function: Callable[[Any, Batch], torch.Tensor],
+    model: Any,
+    collate: Collate,
+    evaluation: Evaluation,
+) -> NDArray[np.float32]:
+    """Return a function's rows for all examples, in their order; it is given batches of a model."""
+    batches = by_length(collate.lengths, evaluation.batch_size)
+    device = evaluation.accelerator.device
+    parts = []
+    with torch.inference_mode():
+        for indices in batches:
+            batch = {k: v.to(device) for k, v in collate(indices).items() if k != "labels"}
+            with evaluation.accelerator.autocast():
+                values = function(model, batch)
+            parts.append(values.cpu().numpy())
+    rows = np.concatenate(parts)
+    ordered = np.empty_like(rows)
+    ordered[np.concatenate(batches)] = rows
+    return ordered

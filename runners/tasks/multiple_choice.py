@@ -41,11 +41,12 @@ class OptionCollator(ColumnCollator):
 class MultipleChoice(Labelled):
     """A score for each option; the answer is the highest one's place."""
 
-    def collator(self, split: Split, job: Job, tokenizer: Any) -> Collate:
+    def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
         length, left = self.config.settings.budget.max_length, tokenizer.padding_side == "left"
         options = []
         for number in range(len(self.config.settings.task.options)):
-            tokens = tokenize(self.option(split, number), tokenizer, job.weights, length)
+            option = self.option(split, number)
+            tokens = tokenize(option, tokenizer, job.weights, length, keep=keep)
             options.append(Collator(tokens, None, tokenizer.pad_token_id, left))
         return OptionCollator(options, self.labels(split))
 
@@ -59,13 +60,10 @@ class MultipleChoice(Labelled):
         return replace(split, texts=tuple(pairs))
 
     def forward(self, model: Any, batch: Batch) -> Output:
-        logits = self.logits(model, batch)
+        logits = self.outputs(model, batch)
         return Output(cross_entropy(logits, batch["labels"]), logits)
 
-    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
-        return self.highest(self.logits(model, batch))
-
-    def logits(self, model: Any, batch: Batch) -> torch.Tensor:
+    def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the scores of each example's options, [batch, N], in float32."""
         options = {k: v.flatten(0, 1) for k, v in batch.items() if k != "labels"}
         scores: torch.Tensor = model(**options).logits.float()

@@ -20,9 +20,8 @@ from methods.method import Batch, Output
 from runners.config.check import RunConfig
 from runners.data.split import Split
 from runners.jobs.job import Job
-from runners.tasks.collate import Collator
-from runners.tasks.kind import Encoded
-from runners.tasks.labelled import Labelled
+from runners.tasks.collate import Collate, Collator
+from runners.tasks.labelled import Labelled, read_answers
 from runners.tasks.tokens import tokenize
 
 
@@ -67,20 +66,18 @@ class Multitask(Labelled):
         ends = np.cumsum([len(task.outputs) for task in self.tasks]).tolist()
         self.places = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
 
-    def encode(self, job: Job, tokenizer: Any) -> Encoded:
-        encoded = {}
-        for name, split in job.data.splits().items():
-            tasks = [name.partition("/")[0]] if split.subsets is None else split.subsets
-            groups = np.asarray([self.names.index(task) for task in tasks], dtype=np.int64)
-            groups = np.broadcast_to(groups, len(split))
-            rows = {int(g): np.flatnonzero(groups == g).tolist() for g in np.unique(groups)}
-            parts = {g: self._part(split.take(own), g, job, tokenizer) for g, own in rows.items()}
-            encoded[name] = MixedCollator(parts, groups)
-        return encoded
+    def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
+        """Tokenise one split, of TASK/SPLIT or of the tasks that its subsets name."""
+        tasks = [split.name.partition("/")[0]] if split.subsets is None else split.subsets
+        groups = np.asarray([self.names.index(task) for task in tasks], dtype=np.int64)
+        groups = np.broadcast_to(groups, len(split))
+        rows = {int(g): np.flatnonzero(groups == g).tolist() for g in np.unique(groups)}
+        parts = {g: self._part(split.take(own), g, job, tokenizer, keep) for g, own in rows.items()}
+        return MixedCollator(parts, groups)
 
-    def _part(self, split: Split, group: int, job: Job, tokenizer: Any) -> Collator:
+    def _part(self, split: Split, group: int, job: Job, tokenizer: Any, keep: bool) -> Collator:
         budget = self.config.settings.budget
-        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate)
+        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
         left = tokenizer.padding_side == "left"
         dtype = np.float32 if self._is_scored(group) else np.int64
         labels = None if split.labels is None else np.asarray(split.labels, dtype=dtype)
@@ -88,6 +85,9 @@ class Multitask(Labelled):
 
     def _is_scored(self, group: int) -> bool:
         return self.tasks[group].facts.answer == "score"
+
+    def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
+        return self._outputs(model, batch)[1]
 
     def _outputs(self, model: Any, batch: Batch) -> tuple[int, torch.Tensor]:
         """Return a batch's task by its number, and its outputs, (B, outputs), in float32."""
@@ -103,7 +103,7 @@ class Multitask(Labelled):
 
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
         group, logits = self._outputs(model, batch)
-        return logits.squeeze(-1) if self._is_scored(group) else self.highest(logits)
+        return read_answers(logits, self.tasks[group])
 
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:
         return [int(p) if p == int(p) else float(f"{p:.9g}") for p in predicted]

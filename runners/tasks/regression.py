@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from methods.method import Batch
 from runners.tasks.labelled import Labelled
 
 
@@ -16,10 +14,6 @@ class Regression(Labelled):
     """One output, which is the answer; the loss is the squared error."""
 
     label_type: ClassVar[type[np.generic]] = np.float32
-
-    def answer(self, model: Any, batch: Batch) -> torch.Tensor:
-        scores: torch.Tensor = model(**batch).logits.float()
-        return scores.squeeze(-1)
 
     def stored(self, predicted: NDArray[np.float64]) -> list[float]:
         return [float(f"{p:.9g}") for p in predicted]

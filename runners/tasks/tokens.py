@@ -76,16 +76,31 @@ def tokenize(
     weights: Weights,
     max_length: int,
     truncate: Truncate = "head",
+    keep: bool = True,
 ) -> Tokens:
     """Return the tokens of a split, examples cut to `max_length` (a pair's longer text first).
 
-    Of a single text that is too long, `truncate` says which part stays: see runners.tasks.cut.
+    Of a single text that is too long, `truncate` says which part stays: see runners.tasks.cut. The
+    cache is neither read nor written where they are not to `keep`.
     """
+    if not keep:
+        return _tokenised(split, tokenizer, weights, max_length, truncate)
     key = _key(split, tokenizer, weights, max_length, truncate)
     path = cache_folder() / f"tokens-{key}.npz"
     cached = _read(path)
-    if cached is not None:
-        return cached
+    if cached is None:
+        cached = _tokenised(split, tokenizer, weights, max_length, truncate)
+        _write(path, cached)
+    return cached
+
+
+def _tokenised(
+    split: Split,
+    tokenizer: PreTrainedTokenizerBase,
+    weights: Weights,
+    max_length: int,
+    truncate: Truncate,
+) -> Tokens:
     columns = list(zip(*split.texts, strict=True))
     try:
         if truncate != "head" and len(columns) == 1:
@@ -102,9 +117,7 @@ def tokenize(
         raise UserError(
             f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
         ) from error
-    tokens = _lay_out(encoded)
-    _write(path, tokens)
-    return tokens
+    return _lay_out(encoded)
 
 
 def _key(

@@ -12,8 +12,9 @@ import yaml
 
 from results.errors import UserError
 from results.record import read_all
-from runners.config.acts import NOT_THE_RUNS, Acts, Sweep, refuse_unused
+from runners.config.acts import NOT_THE_RUNS, USED, Acts, Sweep, refuse_unused
 from runners.config.settings import Settings
+from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
 from tests.conftest import SMALL, Cli, tiny
 
@@ -39,7 +40,22 @@ def test_a_record_holds_no_key_that_says_how_or_where(
     assert given == set(Settings.model_fields) | set(NOT_THE_RUNS)
 
 
-@pytest.mark.parametrize("second", ["verify=RUN", "embed=RUN"])
+@pytest.mark.parametrize(
+    ("typed", "spelled"),
+    [
+        ("submission=a,b", "submission=[a,b]"),
+        ("submission='a,b'", "submission=[a,b]"),
+        ("submission='~/a','~/b'", "submission=['~/a','~/b']"),
+        ("submission=[a,b]", "submission=[a,b]"),
+        ("submission=a", "submission=a"),
+        ("task=a,b", "task=a,b"),
+    ],
+)
+def test_runs_that_commas_separate_are_one_list(typed: str, spelled: str) -> None:
+    assert spelled_out([typed]) == [spelled]
+
+
+@pytest.mark.parametrize("second", ["verify=RUN", "embed=RUN", "predict=RUN", "submission=A,B"])
 def test_two_acts_at_once_are_refused(second: str, cli: Cli) -> None:
     done = cli("eval=RUN", second)
     assert done.code == 2
@@ -54,11 +70,12 @@ def test_an_act_of_the_wrong_kind_is_named(cli: Cli) -> None:
     assert "verify=['a', 'b'] (must be text)" in done.err
 
 
-@pytest.mark.parametrize("act", ["eval", "export", "verify", "embed"])
+@pytest.mark.parametrize("act", USED)
 def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> None:
     """eval=D lr=5 with other data of the task printed the stored run's score of the old data."""
-    own = {"eval": {"data"}, "export": {"push"}, "verify": {"checkpoint"}, "embed": set[str]()}
-    refused = {*Settings.model_fields} - {"out", "device", "threads"} - own[act]
+    read = {"eval": {"data"}, "export": {"push"}, "verify": {"checkpoint"}, "predict": {"task"}}
+    read |= {"submission": {"data"}}
+    refused = {*Settings.model_fields} - {"out", "device", "threads"} - read.get(act, set())
     refused |= {"method", "method.full.lr", "plan", "task.local.report.validation"}
     refused |= {"budget.epochs", "model.revision", "speed.onednn", "data.train_size", "data.text"}
     refused -= {"data.text"} if act == "verify" else set()
@@ -77,6 +94,8 @@ def test_an_act_refuses_every_key_that_it_does_not_read(act: str, cli: Cli) -> N
         ("verify", ["out", "data.dir", "data.glue_dir", "checkpoint.steps", "device", "threads"]),
         ("export", ["out", "push", "threads", "model.name_or_path"]),
         ("embed", ["text", "out", "model.name_or_path", "device", "threads"]),
+        ("predict", ["text", "out", "model.name_or_path", "device", "threads", "task"]),
+        ("submission", ["out", "data", "data.dir", "data.revision", "data.eval_size", "device"]),
     ],
 )
 def test_an_act_takes_the_keys_that_it_reads(act: str, keys: list[str]) -> None:

@@ -118,8 +118,10 @@ def test_every_place_is_expanded(home: Path) -> None:
     assert stored["data"]["text"] == ["~/a", "hub:b"]
     assert "jean" not in str(stored)
     assert from_record(stored).settings.data == settings.data
-    acts = Acts(eval="~/e", verify="~/v", embed="~/m", text="~/t")
-    assert set(acts.model_dump().values()) == {"~/e", "~/v", "~/m", "~/t"}
+    named = {"eval": "~/e", "verify": "~/v", "embed": "~/m", "predict": "~/p", "text": "~/t"}
+    acts = Acts(**named, submission="~/a,~/b")
+    assert acts.model_dump() == {**named, "submission": ["~/a", "~/b"]}
+    assert acts.submission == [f"{home}/a", f"{home}/b"]
     assert acts.verify == f"{home}/v"
     sweep = {k: v for k, v in compose(["list=~/l"]).items() if k in Sweep.model_fields}
     assert Sweep.model_validate(sweep).list == f"{home}/l"

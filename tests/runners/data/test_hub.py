@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import threading
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,8 @@ def _write_glue(folder: Path) -> None:
     """Write rte, mnli and ax as nyu-mll/glue holds them: parquet files and a card."""
     names = {"rte": ["entailment", "not_entailment"], "mnli": list(_MNLI), "ax": list(_MNLI)}
     splits = {
-        "rte": ["train", "validation"],
-        "mnli": ["train", "validation_matched", "validation_mismatched"],
+        "rte": ["train", "validation", "test"],
+        "mnli": ["train", "validation_matched", "validation_mismatched", "test_matched"],
         "ax": ["test"],
     }
     card = ["---", "configs:"]
@@ -38,9 +39,8 @@ def _write_glue(folder: Path) -> None:
         card += [f"- config_name: {config}", "  data_files:"]
         for split in found:
             rows = 60 if split == "train" else 12
-            labels = (
-                [-1] * rows if config == "ax" else [i % len(names[config]) for i in range(rows)]
-            )
+            known = not split.startswith("test")
+            labels = [i % len(names[config]) if known else -1 for i in range(rows)]
             features = datasets.Features(
                 {
                     first: datasets.Value("string"),
@@ -99,7 +99,8 @@ class Hub:
         }
         small = [a for a in SMALL if not a.startswith("data=") and "eval_size" not in a]
         given = [
-            [*small, *([] if any(a.startswith("out=") for a in command) else [f"out={self.out}"]),
+            [*([] if command[0].startswith("submission=") else small),
+             *([] if any(a.startswith("out=") for a in command) else [f"out={self.out}"]),
              *command]
             for command in commands
         ]  # fmt: skip
@@ -206,18 +207,43 @@ def _check_sentences(record: records.Record) -> None:
 
 
 def test_what_was_fetched_serves_the_next_process_and_one_without_network(hub: Hub) -> None:
-    asked = ["task=rte", "data=auto", MODEL]
-    [done] = hub.run(asked)
-    assert done.code == 0, done.err
+    asked = ["task=rte", "data=auto", MODEL, "save=delta"]
+    done, of_mnli = hub.run(asked, ["task=mnli", "data=hub", MODEL, "save=delta"])
+    assert (done.code, of_mnli.code) == (0, 0), done.err + of_mnli.err
     hub.log.clear()
-    [again] = hub.run(asked)
+    again, *submissions = hub.run(asked, *_submissions(hub.out))
     assert "stored result" in again.out, again.err
     assert not [line for line in hub.log if "safetensors" in line and line.startswith("GET /org")]
+    _check_submissions(submissions, hub.out)
     [offline] = hub.run(asked, HF_HUB_OFFLINE="1")
     assert offline.code == 0, offline.err  # the model is in the cache by now
     assert "DATA: EMBEDDED" in offline.err
     assert "HF_HUB_OFFLINE" in offline.err
     assert {r.data["source"] for r in records.read_all(hub.out)} == {"hub", "embedded"}
+
+
+def _submissions(out: Path) -> list[list[str]]:
+    """Return commands that answer the test sets of the hub, in part and whole."""
+    named = ",".join(str(path) for path in sorted(out.glob("*.delta")))
+    asked = [f"submission={named}", "data=hub", "device=cpu", f"out={out.parent / 'glue.zip'}"]
+    return [[*asked, "data.eval_size=5"], asked]
+
+
+def _check_submissions(submissions: Sequence[Outcome], out: Path) -> None:
+    """Texts of labels -1 are answered, a set that is not there is named, part of one is refused."""
+    part, whole = submissions
+    assert part.code == 0, part.err
+    assert "MNLI-mm.tsv: left out, as nyu-mll/glue test_mismatched is not there" in part.out
+    assert "NOT TO BE SUBMITTED" in part.out
+    with zipfile.ZipFile(out.parent / "glue.zip") as archive:
+        files = {n: archive.read(n).decode().splitlines() for n in archive.namelist()}
+    assert list(files) == ["AX.tsv", "MNLI-m.tsv", "RTE.tsv"]
+    for name, lines in files.items():
+        assert [line.partition("\t")[0] for line in lines] == ["index", *"01234"]
+        words = {line.partition("\t")[2] for line in lines[1:]}
+        assert words <= {"entailment", "not_entailment"} if name == "RTE.tsv" else {*_MNLI}
+    assert whole.code == 2
+    assert "nyu-mll/glue test_matched has 12 rows, GLUE's has 9,796" in whole.err
 
 
 @contextlib.contextmanager

@@ -1,0 +1,310 @@
+"""A run's model put to use: answers to a user's own texts.
+
+    from runners.runs.predict import load_predictor
+    predict = load_predictor("runs/rte.bitfit….delta")
+    predict([("It rains.", "It is wet."), ("It rains.", "It is dry.")]).answers
+
+`python run.py predict=RUN text=FILE out=FILE` does the same for the rows of a table.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from results.errors import UserError, nearest
+from results.places import OWN
+from results.plain_file import is_file, is_folder
+from results.record import check_writable
+from results.whole import whole
+from runners.config.acts import Acts
+from runners.config.check import RunConfig, model_path
+from runners.config.task import Task
+from runners.config.typed import is_typed
+from runners.data.rows import TableRow, TableWriter, format_of, read_table
+from runners.data.split import Split
+from runners.jobs.job import Job
+from runners.machine.console import say, show
+from runners.machine.device import choose_device, make_deterministic, set_threads
+from runners.models.pretrained import Loaded
+from runners.runs.stored import Stored, find_stored
+from runners.tasks.kind import Evaluation
+from runners.tasks.kinds import kind_of
+from runners.tasks.labelled import Labelled, read_answers
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+# Of a file as many rows are in memory as this, or as hold so many characters. Within them texts of
+# like length share batches, as in an evaluation: a split that fits is answered to the bit alike.
+ROWS, CHARACTERS = 2**16, 2**28
+ANSWER, SHARE = "prediction", "probability_"  # columns of what is written
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model answers to texts, in their order.
+
+    `answers` holds a label's name for each text, or a score. `probabilities` are the softmax of the
+    model's outputs, [texts, labels], in the order of `labels`; of scores there are none.
+    """
+
+    answers: list[str | float]
+    labels: list[str]
+    probabilities: NDArray[np.float64] | None
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """Answers texts as a run's evaluation did; of a mixture, as that of its `task`."""
+
+    job: Job
+    loaded: Loaded
+    accelerator: Accelerator
+    task: Task
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of an example's texts, in the order in which they are given."""
+        return self.task.columns
+
+    def __call__(self, rows: Sequence[str | Sequence[str]]) -> Predictions:
+        """Return an answer a row: a text, or as many as the task has columns.
+
+        An empty text and another number of texts are a UserError.
+        """
+        texts = [(row,) if isinstance(row, str) else tuple(row) for row in rows]
+        if not texts:
+            raise UserError("there are no texts to answer")
+        for number, row in enumerate(texts, 1):
+            if len(row) != len(self.columns):
+                raise UserError(
+                    f"row {number} of {len(texts)} has {len(row)} texts; task={self.task.name} has"
+                    f" {', '.join(self.columns)}"
+                )
+            for column, text in zip(self.columns, row, strict=True):
+                if not text.split():
+                    raise UserError(f"row {number} of {len(texts)}: its {column} is empty")
+        return self.answer(texts)
+
+    def answer(self, texts: Sequence[tuple[str, ...]]) -> Predictions:
+        """Return an answer a row, of rows that may hold empty texts."""
+        name = self.task.name if self.job.config.settings.task.mixture is None else self._part
+        split = Split(name, tuple(texts), None)
+        kind = kind_of(self.job.config)
+        assert isinstance(kind, Labelled)
+        collate = kind.collator(split, self.job, self.loaded.tokenizer, keep=False)
+        batch_size = self.job.config.settings.budget.eval_batch_size
+        evaluation = Evaluation(self.accelerator, batch_size)
+        outputs = kind.all_outputs(self.loaded.model, collate, evaluation)
+        if not np.isfinite(outputs).all():
+            row = int(np.argmin(np.isfinite(outputs).all(axis=1)))
+            raise UserError(f"the model's answer to '{texts[row][0][:60]}' is no finite number")
+        answers = read_answers(torch.from_numpy(outputs), self.task).tolist()
+        labels = self.task.labels
+        if not labels:
+            return Predictions(answers, [], None)
+        return Predictions([labels[int(a)] for a in answers], labels, _softmax(outputs))
+
+    @property
+    def _part(self) -> str:
+        """The name of a split of the mixture's task."""
+        mixture = self.job.config.settings.task.mixture
+        assert mixture is not None
+        return next(f"{name}/text" for name, task in mixture.tasks.items() if task == self.task)
+
+
+def _softmax(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
+    shifted = outputs.astype(np.float64) - outputs.max(axis=1, keepdims=True)
+    powers = np.exp(shifted)
+    shares: NDArray[np.float64] = powers / powers.sum(axis=1, keepdims=True)
+    return shares
+
+
+def load_predictor(
+    run: str | Path,
+    *,
+    out: str | Path = OWN,
+    device: str = "auto",
+    model_path: str | None = None,
+    task: str | None = None,
+) -> Predictor:
+    """Rebuild the model of a run whose task has labels, scores or options.
+
+    `run` is a folder that save=delta wrote, or a record (its file, or the run's name in `out`) with
+    that folder beside it. `model_path` names the pretrained weights where they lie elsewhere now,
+    and `task` the one that is meant of a mixture's. Everything else is a UserError.
+    """
+    return predictor_of(find_stored(run, "predict", out=out, model_path=model_path), device, task)
+
+
+def predictor_of(stored: Stored, device: str, task: str | None = None) -> Predictor:
+    """Load what `load_predictor` returns, of a run that was looked up."""
+    from runners.machine.device import make_accelerator
+
+    chosen = answered_task(stored, task)
+    job, loaded = stored.load()
+    accelerator = make_accelerator(choose_device(device), job.config)
+    make_deterministic()
+    loaded.model.to(accelerator.device).eval()
+    return Predictor(job, loaded, accelerator, chosen)
+
+
+def answered_task(stored: Stored, named: str | None) -> Task:
+    """Return the task that texts are to be answered for; one that answers none is a UserError."""
+    task, where = stored.config.settings.task, f"{stored.named}: that run is of task"
+    if task.facts.vectors:
+        raise UserError(f"{where}={task.name}, which makes vectors: embed=RUN writes those")
+    if task.facts.answer == "token":
+        raise UserError(
+            f"{where}={task.name}, which predicts masked tokens and answers no text: train a task"
+            " from it by start=RUN"
+        )
+    if task.mixture is None:
+        if named is not None:
+            raise UserError(
+                f"{where}={task.name} alone, and task={named} says which of several is meant; leave"
+                " it out"
+            )
+        return task
+    names = ", ".join(task.mixture.tasks)
+    if named is None:
+        raise UserError(f"{where}s {names}: say which is meant by task=NAME")
+    if named not in task.mixture.tasks:
+        raise UserError(f"{where}s {names}, not of {named}{nearest(named, task.mixture.tasks)}")
+    return task.mixture.tasks[named]
+
+
+def predict_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
+    """Write a table's rows with what a run answers to each, whole or not at all."""
+    settings = command.settings
+    if acts.text is None or not is_typed(typed, "out"):
+        raise UserError(
+            "predict=RUN needs text=FILE, a table with the task's texts, and out=FILE; both are"
+            " .csv, .tsv or .jsonl"
+        )
+    assert acts.predict is not None
+    path, out = Path(acts.text), Path(settings.out)
+    end = _checked_places(path, out)
+    named = settings.task.name if is_typed(typed, "task") else None
+    stored = find_stored(acts.predict, "predict", model_path=model_path(command, typed))
+    table = _Table(path, answered_task(stored, named))
+    count = table.check(TableWriter(end, f"text={path}"))
+    check_writable(out.parent)
+    set_threads(settings.threads)
+    predictor = predictor_of(stored, settings.device, named)
+    try:
+        with whole(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
+            writer, done = TableWriter(end, f"text={path}", stream), 0
+            for part in _parts(table.rows()):
+                predicted = predictor.answer([texts for _, texts in part])
+                for (row, _), answer in zip(part, _columns(predicted), strict=True):
+                    writer.write(row, answer)
+                done += len(part)
+                if done < count:
+                    say(f"{done:,} of {count:,} rows")
+    except OSError as error:
+        raise UserError(f"out={out}: cannot be written ({error.strerror})") from None
+    show(f"{out}: {count:,} predictions of {predictor.task.name} by {stored.run}")
+    return 0
+
+
+def _checked_places(path: Path, out: Path) -> str:
+    """Return the end of the name of what is written, once both names can be what they are."""
+    format_of(path, f"text={path}")
+    end = format_of(out, f"out={out}")
+    if is_folder(out):
+        raise UserError(f"out={out}: that is a folder; name a file")
+    if path.absolute() == out.absolute() or (is_file(path) and is_file(out) and path.samefile(out)):
+        raise UserError(f"out={out} is text=, which would be lost; name another file")
+    return end
+
+
+@dataclass(frozen=True)
+class _Table:
+    """A user's table with the texts of a task."""
+
+    path: Path
+    task: Task
+
+    @property
+    def where(self) -> str:
+        return f"text={self.path}"
+
+    def rows(self) -> Iterator[tuple[TableRow, tuple[str, ...]]]:
+        """Yield each row and its texts."""
+        for row in read_table(self.path, self.where):
+            yield row, self._texts(row)
+
+    def check(self, writer: TableWriter) -> int:
+        """Return how many rows there are; one that cannot be answered or written is a UserError."""
+        count = 0
+        labels = {f"{SHARE}{label}": 0.0 for label in self.task.labels}
+        for row, texts in self.rows():
+            at = f"{self.where} line {row.line}"
+            for column, text in zip(self.task.columns, texts, strict=True):
+                if not isinstance(text, str):
+                    raise UserError(f"{at}: its {column} is {text!r}, no text")
+                if not text.split():
+                    raise UserError(f"{at}: its {column} is empty, and needs a word")
+            writer.write(row, {ANSWER: "", **labels})
+            count += 1
+        if not count:
+            raise UserError(f"{self.where} has a header and no rows")
+        return count
+
+    def _texts(self, row: TableRow) -> tuple[str, ...]:
+        values = dict(zip(row.columns, row.values, strict=True))
+        taken = [n for n in (ANSWER, *(SHARE + label for label in self.task.labels)) if n in values]
+        if taken:
+            raise UserError(
+                f"{self.where} has a column '{taken[0]}', and so will what is written; rename it"
+            )
+        return tuple(values[self._place(column, row)] for column in self.task.columns)
+
+    def _place(self, column: str, row: TableRow) -> str:
+        """Return what a column is called: as by the task, else as in the files it was read from."""
+        local = None if self.task.local is None else self.task.local.columns.get(column)
+        names = [column, *([local] if isinstance(local, str) and local != column else [])]
+        name = next((n for n in names if n in row.columns), None)
+        if name is None:
+            shown = ", ".join(row.columns[:12]) + (", …" if len(row.columns) > 12 else "")
+            raise UserError(
+                f"{self.where} line {row.line} has no column {' or '.join(map(repr, names))}, which"
+                f" task={self.task.name} reads; it has {shown}"
+            )
+        if row.columns.count(name) > 1:
+            raise UserError(f"{self.where} has several columns called '{name}'; rename all but one")
+        return name
+
+
+def _parts(
+    rows: Iterable[tuple[TableRow, tuple[str, ...]]],
+) -> Iterator[list[tuple[TableRow, tuple[str, ...]]]]:
+    """Yield rows in lists that fit in memory."""
+    part: list[tuple[TableRow, tuple[str, ...]]] = []
+    characters = 0
+    for row, texts in rows:
+        part.append((row, texts))
+        characters += sum(map(len, texts))
+        if len(part) == ROWS or characters >= CHARACTERS:
+            yield part
+            part, characters = [], 0
+    if part:
+        yield part
+
+
+def _columns(predicted: Predictions) -> Iterator[dict[str, str | float]]:
+    """Yield the columns that are written of each answer."""
+    names = [f"{SHARE}{label}" for label in predicted.labels]
+    if predicted.probabilities is None:
+        yield from ({ANSWER: answer} for answer in predicted.answers)
+        return
+    for answer, shares in zip(predicted.answers, predicted.probabilities.tolist(), strict=True):
+        yield {ANSWER: answer, **dict(zip(names, shares, strict=True))}

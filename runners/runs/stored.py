@@ -1,0 +1,103 @@
+"""Finds what RUN names in a command: a finished run, and its model as training left it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from results import record as records
+from results.errors import UserError
+from results.places import OWN
+from results.plain_file import is_file
+from runners.config.check import RunConfig
+from runners.config.places import expanded
+from runners.config.settings import Data
+from runners.config.typed import is_typed, key_of
+from runners.exports.delta import configuration_of, load_delta
+from runners.jobs.job import Job
+from runners.models.about import ABOUT, read_about
+from runners.models.pretrained import Loaded
+from runners.runs.verify import named_record
+from runners.training.start import build_model
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A finished run on disk, of which no weights were read yet.
+
+    `place` is the folder of its delta, or its record where it trained nothing. `named` is the
+    argument that named it, `model_path` where its pretrained weights lie if not where they did.
+    """
+
+    run: str
+    config: RunConfig
+    place: Path
+    named: str
+    model_path: str | None
+
+    def load(self) -> tuple[Job, Loaded]:
+        """Return the run as a job that only scores, and its model, in evaluation mode on the CPU.
+
+        Files that are missing or damaged are a UserError.
+        """
+        if self.place.is_dir():
+            act = self.named.partition("=")[0]
+            delta = load_delta(self.place, model_path=self.model_path, act=act)
+            return Job(delta.config, trains=False), delta.loaded
+        job = Job(self.config, trains=False)
+        loaded = build_model(job, 0)
+        loaded.model.eval()
+        return job, loaded
+
+
+def find_stored(
+    run: str | Path, act: str, *, out: str | Path = OWN, model_path: str | None = None
+) -> Stored:
+    """Return the finished run that `act=RUN` names.
+
+    RUN is a folder that save=delta wrote, or a record (its file, or the run's name in `out`), of
+    which the delta must lie beside it if the run trained. Everything else is a UserError.
+    """
+    named = f"{act}={run}"
+    place = _place(expanded(str(run)), Path(expanded(str(out))), act)
+    if place.is_dir():
+        about = read_about(place, act)
+        name, file, composed = str(about["run"]), ABOUT, about["config"]
+    else:
+        record = records.read_copy(place)
+        name, file, composed = record.run, place.name, record.config
+    config = configuration_of(named, file, composed, model_path)
+    return Stored(name, config, place, named, model_path)
+
+
+def _place(named: str, out: Path, act: str) -> Path:
+    """Return the folder of a delta, or the record of a run that trained nothing.
+
+    Whatever else a run may be kept as is told from these here.
+    """
+    if is_file(Path(named) / ABOUT):
+        return Path(named)
+    instead = f"name the folder of a delta, a record's file, or a run of {out}"
+    record = named_record(named.removesuffix(".delta"), out, act, instead)
+    delta = record.with_suffix(".delta")
+    if delta.is_dir():
+        return delta
+    stored = records.read_copy(record)
+    if stored.status != "finished":
+        raise UserError(f"{act}={named}: that run is {stored.status}; name a finished one")
+    if stored.steps:
+        raise UserError(
+            f"{act}={named}: that run trained, and {delta} is not there; run it again with"
+            " save=delta"
+        )
+    return record
+
+
+def data_of(stored: Data, command: RunConfig, typed: Sequence[str]) -> Data:
+    """Return the command's data where a source of data is typed, else the stored with what is."""
+    own = command.settings.data
+    if any(key_of(argument) == "data" for argument in typed):
+        return own
+    keys = [key for key in Data.model_fields if is_typed(typed, f"data.{key}")]
+    return stored.model_copy(update={key: getattr(own, key) for key in keys})
