@@ -7,7 +7,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -64,7 +64,9 @@ class TaskData:
     published, whether all rows there are were taken. `text` says what a task that has no training
     set of its own trains on; its `train` is empty where nothing is trained. `parts` are the
     training sets of a mixture's tasks, and whether each is the published one. `drawn_from` is the
-    hash of the rows that each seed draws its own training set from, where it does.
+    hash of the rows that each seed draws its own training set from, where it does. `whole_labels`
+    are, for each split of which a part was drawn, the labels of all rows that it was drawn from; a
+    mixture's are named TASK/SPLIT.
     """
 
     source: str
@@ -77,6 +79,7 @@ class TaskData:
     text: dict[str, Any] | None = None
     parts: dict[str, tuple[Split, bool | None]] | None = None
     drawn_from: str | None = None
+    whole_labels: dict[str, tuple[Label, ...]] = field(default_factory=dict)
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""
@@ -157,6 +160,11 @@ def count_overlap(split: Split, learned: Sequence[Split]) -> Split:
     """
     seen = {_words(texts) for part in learned for texts in part.texts}
     return replace(split, also_in_train=sum(_words(texts) in seen for texts in split.texts))
+
+
+def count_copies(split: Split) -> int:
+    """Return how many examples have the texts of one before them, as `count_overlap` compares."""
+    return len(split) - len({_words(texts) for texts in split.texts})
 
 
 def _words(texts: tuple[str, ...]) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
-from runners.data.split import Split
+from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator, by_length
-from runners.tasks.kind import Encoded, Evaluation, NotFinite
+from runners.tasks.doctor import readings_by_split
+from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
 from runners.tasks.tokens import tokenize
 
 
@@ -45,6 +46,9 @@ class Labelled:
     def labels(self, split: Split) -> NDArray[Any] | None:
         """Return the answers of a split, [rows], where it has some."""
         return None if split.labels is None else np.asarray(split.labels, dtype=self.label_type)
+
+    def readings(self, data: TaskData, encoded: Encoded) -> list[Reading]:
+        return readings_by_split(self.config.settings.task, data, encoded)
 
     def forward(self, model: Any, batch: Batch) -> Output:
         output = model(**batch)
