@@ -112,6 +112,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
         problems += _cut_problems(settings)
+        problems += _weight_problems(settings)
         if settings.task.mixture is not None and settings.protocol.fraction is not None:
             problems.append("protocol=select: a mixture has no one part to select by; use final")
         problems += empty_problems(composed)
@@ -173,6 +174,16 @@ def _cut_problems(settings: Settings) -> list[str]:
         " longer is cut at its end first: leave it out"
         for one in several
         if truncate != "head"
+    ]
+
+
+def _weight_problems(settings: Settings) -> list[str]:
+    """Say where weights of classes would change nothing."""
+    if settings.task.class_weights is None or settings.budget.batch_size > 1:
+        return []
+    return [
+        "task.class_weights with budget.batch_size=1: the loss is a weighted mean over a batch, and"
+        " one row's is its own; use larger batches"
     ]
 
 

@@ -108,6 +108,10 @@ def _mixture_problems(task: Task) -> list[str]:
         " scores"
         for name, one in task.mixture.tasks.items()
         if one.facts.answer not in ("class", "score")
+    ] + [
+        f"mix.of: task={name} has class_weights, and a mixture weighs no classes; leave them out"
+        for name, one in task.mixture.tasks.items()
+        if one.class_weights is not None
     ]
 
 

@@ -10,4 +10,12 @@ from runners.config.stages import with_stages_own
 
 def spelled_out(arguments: Sequence[str]) -> list[str]:
     """Return what was typed with its recipe, and settings of single stages, as Hydra's keys."""
-    return with_stages_own(with_recipe(arguments))
+    return [_added(argument) for argument in with_stages_own(with_recipe(arguments))]
+
+
+# What files of configs/ may leave out; Hydra is to add it there, as `++` tells it.
+LEFT_OUT = ("task.class_weights",)
+
+
+def _added(argument: str) -> str:
+    return f"++{argument}" if argument.partition("=")[0] in LEFT_OUT else argument

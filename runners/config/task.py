@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from results.errors import nearest
 from runners.config.kinds import KINDS, KindFacts
@@ -29,6 +30,23 @@ def _known_kind(name: str) -> str:
     if name not in KINDS:
         raise ValueError(f"no kind called '{name}'{nearest(name, KINDS)}")
     return name
+
+
+def _class_weights(weights: Any) -> Any:
+    if weights is None or weights == "balanced":
+        return weights
+    numbers = list(weights.values()) if isinstance(weights, dict) else weights
+    able = isinstance(numbers, list) and all(type(n) in (int, float) for n in numbers)
+    if not able or not all(0 < n < math.inf for n in numbers):
+        raise ValueError("must be balanced, [1, 3], or {LABEL: 3}, each number > 0")
+    if isinstance(weights, dict):
+        return {str(label): float(n) for label, n in weights.items()}
+    return [float(n) for n in numbers]
+
+
+ClassWeights = Annotated[
+    Literal["balanced"] | list[float] | dict[str, float] | None, PlainValidator(_class_weights)
+]
 
 
 class LocalFiles(Section):
@@ -131,6 +149,8 @@ class Task(Section):
     it, each from what the one before left. One that is `generated` has no other source than the
     embedded data. An `arm_of` another task is that one with other rows to train on. `further` sets
     of other tasks are reported, each by itself. A kind of several tasks has them in `mixture`.
+    `class_weights` say what each class counts for in the loss: as rare as it is in train
+    (balanced), or a number for each of the labels.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -140,6 +160,7 @@ class Task(Section):
     options: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
     labels: list[str] = Field(default_factory=list)
     positive_label: str | None = None
+    class_weights: ClassWeights = Field(default=None, exclude_if=lambda weights: weights is None)
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     metrics: list[Metric] = Field(min_length=1)
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
@@ -214,6 +235,27 @@ class Task(Section):
             raise ValueError(
                 f"options names {len(self.options)} columns and labels {len(self.labels)} names;"
                 " each option needs both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_its_classes(self) -> Task:
+        weights = self.class_weights
+        if weights is None:
+            return self
+        if self.facts.answer != "class":
+            able = ", ".join(name for name, facts in KINDS.items() if facts.answer == "class")
+            raise ValueError(f"class_weights is for kind={able}; kind={self.kind} has no classes")
+        if isinstance(weights, list) and len(weights) != len(self.labels):
+            raise ValueError(
+                f"class_weights has {len(weights)} numbers and labels {len(self.labels)} names;"
+                " give one for each, in that order"
+            )
+        if isinstance(weights, dict) and weights.keys() != set(self.labels):
+            differ = ", ".join(sorted(weights.keys() ^ set(self.labels)))
+            raise ValueError(
+                f"class_weights names other labels than labels does ({differ}); give each of"
+                f" {', '.join(self.labels)} a number"
             )
         return self
 

@@ -13,6 +13,7 @@ from typing import Any
 from runners.config.check import RunConfig
 from runners.config.settings import Protocol, Start
 from runners.config.task import Mixture, Task
+from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
 from runners.models.predecessor import Predecessor
 from runners.models.weights import Weights
@@ -43,6 +44,7 @@ def identity(
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
     start = {} if predecessor is None else {"start": _start(predecessor, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
+    weighted = class_weights(task, data.train)
     of_task = task.model_dump(include=_OF_A_TASK)
     if task.mixture is not None:
         of_task["kind"] = "mixture"  # as that kind was called first
@@ -52,6 +54,7 @@ def identity(
         **masked,
         **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
+        **({} if weighted is None else {"class_weights": weighted}),
         **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,

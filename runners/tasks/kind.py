@@ -68,8 +68,10 @@ class Kind(Protocol):
 
     evaluates: ClassVar[Literal["when due", "at the end"]]
     evaluates_start: ClassVar[bool]
-    divisible: ClassVar[bool]
     needs_model: ClassVar[bool]
+
+    @property
+    def divisible(self) -> bool: ...
 
     def encode(self, job: Job, tokenizer: Any) -> Encoded:
         """Tokenise what is trained on, as `train`, and what is scored, by names of its own."""

@@ -24,12 +24,15 @@ class Labelled:
 
     evaluates: ClassVar[Literal["when due", "at the end"]] = "when due"
     evaluates_start: ClassVar[bool] = False
-    divisible: ClassVar[bool] = True
     needs_model: ClassVar[bool] = False
     label_type: ClassVar[type[np.generic]] = np.int64
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+
+    @property
+    def divisible(self) -> bool:
+        return True
 
     def encode(self, job: Job, tokenizer: Any) -> Encoded:
         return {
