@@ -82,7 +82,10 @@ class Data(Section):
 
 
 class Budget(Section):
-    """What every method may spend; `steps`, when set, replaces `epochs`."""
+    """What every method may spend; `steps`, when set, replaces `epochs`.
+
+    With `patience`, so many evaluations in a row without a better score of selection end a run.
+    """
 
     name: str
     epochs: int = Field(ge=1)
@@ -100,6 +103,7 @@ class Budget(Section):
     precision: Precision
     dropout: float | None = Field(default=None, ge=0, lt=1)
     evaluate: Literal["epoch", "end"] | int
+    patience: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
 
     @model_validator(mode="after")
     def _evaluates(self) -> Budget:

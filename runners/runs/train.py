@@ -124,6 +124,8 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     status: Status = "finished"
     try:
         course.run(Saving(course, checkpoints, settings.checkpoint))
+        if course.stopped is not None:
+            say("stopped at step {step} of {of}: {why}".format(**course.stopped))
         record = course.result(record)
     except Diverged as diverged:
         status, record.error = "diverged", _error(diverged)
@@ -163,6 +165,8 @@ def _course_facts(course: Course) -> dict[str, Any]:
     seconds = progress.train_seconds
     return {
         "evaluations": course.evaluations,
+        "steps": course.steps,
+        "stopped": course.stopped,
         "losses": [float(f"{loss:.9g}") for loss in losses],
         "startup_seconds": round(course.startup_seconds, 3),
         "whole_seconds": round(course.earlier_seconds, 3),

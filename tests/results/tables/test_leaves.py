@@ -36,6 +36,7 @@ COMPOSITIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
         ["task=cola", "task.class_weights={acceptable: 1, unacceptable: 2}"],
         {"data": _DATA},
     ),
+    "patient": (["task=cola", "protocol=select", "budget.patience=2"], {"data": _DATA}),
     "composed": (["task=rte", "method=[hype,adapter]"], {"data": _DATA}),
     "tokens": (["task=mlm", "method=full", "task.mlm.on=[cola,rte]"], {"data": _DATA}),
     "vectors": (
