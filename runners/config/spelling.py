@@ -14,7 +14,7 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
 
 
 # What files of configs/ may leave out; Hydra is to add it there, as `++` tells it.
-LEFT_OUT = ("task.class_weights", "budget.patience")
+LEFT_OUT = ("task.class_weights", "task.local.split", "budget.patience")
 
 
 def _added(argument: str) -> str:

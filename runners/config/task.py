@@ -49,15 +49,43 @@ ClassWeights = Annotated[
 ]
 
 
+CUT = "validation"  # the part that is cut from train where no file is reported
+
+
 class LocalFiles(Section):
-    """Where a task's files lie, relative to data.dir; .csv is read with quotes, .tsv without."""
+    """Where a task's files lie, relative to data.dir; .csv is read with quotes, .tsv without.
+
+    With `split`, that share of train is cut off and reported as validation, in place of files.
+    """
 
     train: Place
-    report: dict[str, Place] = Field(min_length=1)
+    report: dict[str, Place] = Field(default_factory=dict)
+    split: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda share: share is None)
     where_present: dict[str, Place] = Field(default_factory=dict)
     header: bool = True
     columns: dict[str, str | int] = Field(default_factory=dict)
     label_names: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _reports_something(self) -> LocalFiles:
+        if self.split is None and not self.report:
+            raise ValueError(
+                "report names no file; name one, or cut a part from train by split=0.1"
+            )
+        if self.split is not None and self.report:
+            raise ValueError(
+                f"split={self.split} and report ({', '.join(self.report)}) are two ways to have"
+                " rows to report on; leave out one of them"
+            )
+        if self.split is not None and CUT in self.where_present:
+            raise ValueError(f"split calls the part that it cuts {CUT}: name where_present's else")
+        return self
+
+    @property
+    def reported(self) -> list[str]:
+        """The names of its report splits."""
+        cut = [] if self.split is None else [CUT]
+        return [*cut, *self.report, *self.where_present]
 
 
 class HubFiles(Section):
@@ -69,6 +97,11 @@ class HubFiles(Section):
     report: dict[str, str] = Field(min_length=1)
     where_present: dict[str, str] = Field(default_factory=dict)
     columns: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def reported(self) -> list[str]:
+        """The names of its report splits."""
+        return [*self.report, *self.where_present]
 
 
 class Pairs(Section):
@@ -202,7 +235,7 @@ class Task(Section):
     def reported(self) -> list[str]:
         """The names of its report splits, wherever it lies."""
         files = [f for f in (self.local, self.hub) if f is not None]
-        return list(dict.fromkeys(n for f in files for n in (*f.report, *f.where_present)))
+        return list(dict.fromkeys(name for f in files for name in f.reported))
 
     @property
     def columns(self) -> list[str]:

@@ -48,7 +48,8 @@ def load_task_data(
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":
-        train, report = read_local(task, local_folder(task, data), data.malformed_rows == "skip")
+        skip = data.malformed_rows == "skip"
+        train, report = read_local(task, local_folder(task, data), skip, data.report_seed)
     elif source == "hub":
         train, report, revision = read_hub(task, data.revision)
     else:
