@@ -179,10 +179,11 @@ def _warnings(
     ]
     if cut:
         one_text = all(len(reading.task.columns) == 1 for reading in readings)
+        of_method = any(reading.task.facts.vectors for reading in readings)
+        where = f"budget.max_length={max_length}" + (" or the method's own limit" * of_method)
         part = ", or choose the part that stays by budget.truncate=" if one_text else ""
         yield (
-            f"texts cut at budget.max_length={max_length}: {', '.join(cut)}; give it more if the"
-            f" model reads more{part}"
+            f"texts cut at {where}: {', '.join(cut)}; give it more if the model reads more{part}"
         )
     twice = [
         f"{facts['also_in_train']:,} of {facts['rows']:,} rows of {name}"
