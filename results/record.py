@@ -76,6 +76,8 @@ class Record:
     where there are any; of text with masked tokens there is one for each of these.
     `measured` holds for each report split what no score counts, such as the perplexity of masked
     text, `before` and `after` training; a record without it does not name it.
+    `stopped` says at which step training ended before its budget did, and why; `steps` are those
+    done. A record of a run that was not stopped does not name it.
     `logits_sha256` is of RUN.logits.npz, which `save=logits` wrote beside the record; a record
     without it does not name it.
     `content_sha256` hashes all the rest, when the record is written; older ones have none.
@@ -110,6 +112,7 @@ class Record:
     losses: list[float] = field(default_factory=list)
     trained_sha256: str | None = None
     steps: int | None = None
+    stopped: dict[str, Any] | None = None
     train_loss: float | None = None
     micro_batch: int | None = None
     resumed: list[int] = field(default_factory=list)
@@ -142,8 +145,9 @@ class Record:
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         if not self.measured:
             del fields["measured"]
-        if self.logits_sha256 is None:
-            del fields["logits_sha256"]
+        for key in ("logits_sha256", "stopped"):
+            if fields[key] is None:
+                del fields[key]
         text = json.dumps(fields, ensure_ascii=False, allow_nan=False)
         content = json.loads(text.encode("utf-8", "replace"))
         return sealed(content)

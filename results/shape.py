@@ -179,6 +179,7 @@ class _Data(_Part):
     parts: dict[str, _Split] = {}
     draw: str = ""
     drawn_from: str | None = None
+    doctor: dict[str, Any] = {}
 
 
 class _Stage(_Part):

@@ -113,6 +113,8 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
         problems += _cut_problems(settings)
+        problems += _weight_problems(settings)
+        problems += _patience_problems(settings)
         if settings.task.mixture is not None and settings.protocol.fraction is not None:
             problems.append("protocol=select: a mixture has no one part to select by; use final")
         problems += empty_problems(composed)
@@ -175,6 +177,39 @@ def _cut_problems(settings: Settings) -> list[str]:
         for one in several
         if truncate != "head"
     ]
+
+
+def _weight_problems(settings: Settings) -> list[str]:
+    """Say where weights of classes would change nothing."""
+    if settings.task.class_weights is None or settings.budget.batch_size > 1:
+        return []
+    return [
+        "task.class_weights with budget.batch_size=1: the loss is a weighted mean over a batch, and"
+        " one row's is its own; use larger batches"
+    ]
+
+
+def _patience_problems(settings: Settings) -> list[str]:
+    """Say where a run cannot end early, or must not."""
+    if (patience := settings.budget.patience) is None:
+        return []
+    key, problems = f"budget.patience={patience}", []
+    if settings.protocol.name != "select":
+        problems.append(
+            f"{key} waits for a better score of selection, which protocol={settings.protocol.name}"
+            " has not; use protocol=select"
+        )
+    if settings.budget.evaluate == "end":
+        problems.append(
+            f"{key} counts evaluations, and budget.evaluate=end has one; use budget.evaluate=epoch,"
+            " or a number of steps"
+        )
+    if settings.control.equal is not None:
+        problems.append(
+            f"{key} lets a run end early, and control={settings.control.equal} is of equal amounts;"
+            " leave one of them out"
+        )
+    return problems
 
 
 def from_record(stored: Mapping[str, Any]) -> RunConfig:

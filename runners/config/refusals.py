@@ -108,6 +108,10 @@ def _mixture_problems(task: Task) -> list[str]:
         " scores"
         for name, one in task.mixture.tasks.items()
         if one.facts.answer not in ("class", "score")
+    ] + [
+        f"mix.of: task={name} has class_weights, and a mixture weighs no classes; leave them out"
+        for name, one in task.mixture.tasks.items()
+        if one.class_weights is not None
     ]
 
 
@@ -126,6 +130,11 @@ def _unlike(task: Task, name: str, further: Further) -> list[str]:
         return [
             f"{where}.split={further.split}: task={theirs.name} has no such report split"
             f"{nearest(further.split, theirs.reported)}"
+        ]
+    if theirs.local is not None and theirs.local.split is not None:
+        return [
+            f"{where}: task={theirs.name} cuts its report rows from train (local.split); write them"
+            " into a file of their own, named in its local.report"
         ]
     unknown = [label for label in further.merge if label not in task.labels]
     problems = [f"{where}.merge: {label} is no label of task={task.name}" for label in unknown]
@@ -162,8 +171,9 @@ def _diagnostic_problems(task: Task) -> list[str]:
     for source, files in (("local", task.local), ("hub", task.hub)):
         if files is None:
             continue
-        known |= {*files.report, *files.where_present}
-        if files.report and set(files.report) <= set(task.diagnostics):
+        known |= {*files.reported}
+        main = set(files.reported) - set(files.where_present)
+        if main and main <= set(task.diagnostics):
             problems.append(
                 f"task.{source}.report holds diagnostics only, which are no part of a score; leave"
                 " one of its splits out of task.diagnostics"

@@ -106,7 +106,10 @@ class Data(Section):
 
 
 class Budget(Section):
-    """What every method may spend; `steps`, when set, replaces `epochs`."""
+    """What every method may spend; `steps`, when set, replaces `epochs`.
+
+    With `patience`, so many evaluations in a row without a better score of selection end a run.
+    """
 
     name: str
     """What records call it."""
@@ -140,6 +143,8 @@ class Budget(Section):
     """Replaces every rate of the encoder; null: the model's own."""
     evaluate: Literal["epoch", "end"] | int
     """epoch, end, or every so many steps."""
+    patience: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
+    """With protocol=select: so many evaluations in a row without a better score end the run."""
 
     @model_validator(mode="after")
     def _evaluates(self) -> Budget:

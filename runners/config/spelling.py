@@ -14,7 +14,8 @@ def spelled_out(arguments: Sequence[str]) -> list[str]:
 
     Runs of `submission=` that commas separate are one list, for which Hydra wants brackets.
     """
-    return with_stages_own(with_recipe([_listed(argument) for argument in arguments]))
+    whole = with_stages_own(with_recipe([_listed(argument) for argument in arguments]))
+    return [_added(argument) for argument in whole]
 
 
 def _listed(argument: str) -> str:
@@ -23,3 +24,11 @@ def _listed(argument: str) -> str:
         return argument
     quoted = re.fullmatch(r"(['\"])([^'\"]*)\1", value)
     return f"{key}=[{quoted[2] if quoted else value}]"
+
+
+# What files of configs/ may leave out; Hydra is to add it there, as `++` tells it.
+LEFT_OUT = ("task.class_weights", "task.local.split", "budget.patience")
+
+
+def _added(argument: str) -> str:
+    return f"++{argument}" if argument.partition("=")[0] in LEFT_OUT else argument

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+import math
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, model_validator
 
 from results.errors import nearest
 from runners.config.kinds import KINDS, KindFacts
@@ -31,15 +32,60 @@ def _known_kind(name: str) -> str:
     return name
 
 
+def _class_weights(weights: Any) -> Any:
+    if weights is None or weights == "balanced":
+        return weights
+    numbers = list(weights.values()) if isinstance(weights, dict) else weights
+    able = isinstance(numbers, list) and all(type(n) in (int, float) for n in numbers)
+    if not able or not all(0 < n < math.inf for n in numbers):
+        raise ValueError("must be balanced, [1, 3], or {LABEL: 3}, each number > 0")
+    if isinstance(weights, dict):
+        return {str(label): float(n) for label, n in weights.items()}
+    return [float(n) for n in numbers]
+
+
+ClassWeights = Annotated[
+    Literal["balanced"] | list[float] | dict[str, float] | None, PlainValidator(_class_weights)
+]
+
+
+CUT = "validation"  # the part that is cut from train where no file is reported
+
+
 class LocalFiles(Section):
-    """Where a task's files lie, relative to data.dir; .csv is read with quotes, .tsv without."""
+    """Where a task's files lie, relative to data.dir; .csv is read with quotes, .tsv without.
+
+    With `split`, that share of train is cut off and reported as validation, in place of files.
+    """
 
     train: Place
-    report: dict[str, Place] = Field(min_length=1)
+    report: dict[str, Place] = Field(default_factory=dict)
+    split: float | None = Field(default=None, gt=0, lt=1, exclude_if=lambda share: share is None)
     where_present: dict[str, Place] = Field(default_factory=dict)
     header: bool = True
     columns: dict[str, str | int] = Field(default_factory=dict)
     label_names: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _reports_something(self) -> LocalFiles:
+        if self.split is None and not self.report:
+            raise ValueError(
+                "report names no file; name one, or cut a part from train by split=0.1"
+            )
+        if self.split is not None and self.report:
+            raise ValueError(
+                f"split={self.split} and report ({', '.join(self.report)}) are two ways to have"
+                " rows to report on; leave out one of them"
+            )
+        if self.split is not None and CUT in self.where_present:
+            raise ValueError(f"split calls the part that it cuts {CUT}: name where_present's else")
+        return self
+
+    @property
+    def reported(self) -> list[str]:
+        """The names of its report splits."""
+        cut = [] if self.split is None else [CUT]
+        return [*cut, *self.report, *self.where_present]
 
 
 class HubFiles(Section):
@@ -51,6 +97,11 @@ class HubFiles(Section):
     report: dict[str, str] = Field(min_length=1)
     where_present: dict[str, str] = Field(default_factory=dict)
     columns: dict[str, str] = Field(default_factory=dict)
+
+    @property
+    def reported(self) -> list[str]:
+        """The names of its report splits."""
+        return [*self.report, *self.where_present]
 
 
 class Unanswered(Section):
@@ -145,6 +196,8 @@ class Task(Section):
     no other source than the embedded data. An `arm_of` another task is that one with other rows to
     train on. `further` sets of other tasks are reported, each by itself. A kind of several tasks
     has them in `mixture`.
+    `class_weights` say what each class counts for in the loss: as rare as it is in train
+    (balanced), or a number for each of the labels.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -154,6 +207,7 @@ class Task(Section):
     options: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
     labels: list[str] = Field(default_factory=list)
     positive_label: str | None = None
+    class_weights: ClassWeights = Field(default=None, exclude_if=lambda weights: weights is None)
     range: list[float] | None = Field(default=None, min_length=2, max_length=2)
     metrics: list[Metric] = Field(min_length=1)
     diagnostics: dict[str, list[Metric]] = Field(default_factory=dict)
@@ -196,7 +250,7 @@ class Task(Section):
     def reported(self) -> list[str]:
         """The names of its report splits, wherever it lies."""
         files = [f for f in (self.local, self.hub) if f is not None]
-        return list(dict.fromkeys(n for f in files for n in (*f.report, *f.where_present)))
+        return list(dict.fromkeys(name for f in files for name in f.reported))
 
     @property
     def columns(self) -> list[str]:
@@ -229,6 +283,27 @@ class Task(Section):
             raise ValueError(
                 f"options names {len(self.options)} columns and labels {len(self.labels)} names;"
                 " each option needs both"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _weighs_its_classes(self) -> Task:
+        weights = self.class_weights
+        if weights is None:
+            return self
+        if self.facts.answer != "class":
+            able = ", ".join(name for name, facts in KINDS.items() if facts.answer == "class")
+            raise ValueError(f"class_weights is for kind={able}; kind={self.kind} has no classes")
+        if isinstance(weights, list) and len(weights) != len(self.labels):
+            raise ValueError(
+                f"class_weights has {len(weights)} numbers and labels {len(self.labels)} names;"
+                " give one for each, in that order"
+            )
+        if isinstance(weights, dict) and weights.keys() != set(self.labels):
+            differ = ", ".join(sorted(weights.keys() ^ set(self.labels)))
+            raise ValueError(
+                f"class_weights names other labels than labels does ({differ}); give each of"
+                f" {', '.join(self.labels)} a number"
             )
         return self
 

@@ -19,7 +19,7 @@ from runners.config.task import MaskedText, Task
 from runners.data.corpus import clean, read_training_text
 from runners.data.embedded.splits import read_embedded
 from runners.data.hub import hub_commit, read_hub, read_hub_train
-from runners.data.local import read_file
+from runners.data.local import read_file, read_local
 from runners.data.sources import choose_source, local_folder
 from runners.data.split import Split, TaskData, cut_selection, draw
 
@@ -167,6 +167,11 @@ def _splits(
 def _local_splits(task: Task, data: Data, names: list[str], skip: bool) -> Iterator[Split]:
     files, folder = task.local, local_folder(task, data)
     assert files is not None
+    if files.split is not None:  # what is reported on is no text to train on
+        train, report = read_local(task, folder, skip, data.report_seed)
+        every = {"train": train, **report}
+        yield from (every[name] for name in names if name in every)
+        return
     places = {"train": files.train, **files.report, **files.where_present}
     for name in names:
         if name in places and not (

@@ -24,6 +24,7 @@ from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
 from runners.data.split import (
+    Label,
     Split,
     TaskData,
     check_split,
@@ -47,7 +48,8 @@ def load_task_data(
     source, reason = choose_source(task, data)
     revision = None
     if source == "local":
-        train, report = read_local(task, local_folder(task, data), data.malformed_rows == "skip")
+        skip = data.malformed_rows == "skip"
+        train, report = read_local(task, local_folder(task, data), skip, data.report_seed)
     elif source == "hub":
         train, report, revision = read_hub(task, data.revision)
     else:
@@ -57,6 +59,7 @@ def load_task_data(
     for name, further in task.further.items():
         report[name] = read_further(name, further, data, source)
     full = {split.name: len(split) for split in (train, *report.values())}
+    whole_labels = _labels_drawn_from(data, [train], [*report.values()])
     selection = None
     pool = train.sha256 if data.seed == "seed" else None
     if protocol.rows is not None:
@@ -82,7 +85,18 @@ def load_task_data(
     learned = [train] if selection is None else [train, selection]
     report = {name: count_overlap(split, learned) for name, split in report.items()}
     selection = None if selection is None else count_overlap(selection, [train])
-    return TaskData(source, reason, revision, train, report, selection, complete, drawn_from=pool)
+    return TaskData(
+        source, reason, revision, train, report, selection, complete,
+        drawn_from=pool, whole_labels=whole_labels,
+    )  # fmt: skip
+
+
+def _labels_drawn_from(
+    data: Data, train: list[Split], report: list[Split]
+) -> dict[str, tuple[Label, ...]]:
+    """Return the labels of the splits that parts are to be drawn of."""
+    drawn = [*(train if data.train_size else []), *(report if data.eval_size else [])]
+    return {split.name: split.labels for split in drawn if split.labels is not None}
 
 
 def _further(train: Split, task: Task, data: Data, rows: int, seed: int) -> Split:
@@ -120,6 +134,7 @@ def _load_pairs(
         else:
             sets[name] = _pairs(task, name, files, data, source)
     full = {name: len(split) for name, split in sets.items()}
+    whole_labels = _labels_drawn_from(data, [], [*sets.values()])
     if data.eval_size is not None:
         sets = {
             k: draw(v, min(data.eval_size, len(v)), data.report_seed, task, "data.eval_size")
@@ -138,8 +153,9 @@ def _load_pairs(
     selection = sets.pop("selection", None)
     revision = ", ".join(f"{name} {commit}" for name, commit in commits.items()) or None
     return TaskData(
-        source, reason, revision, train, sets, selection, complete, facts, drawn_from=pool
-    )
+        source, reason, revision, train, sets, selection, complete, facts,
+        drawn_from=pool, whole_labels=whole_labels,
+    )  # fmt: skip
 
 
 def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Split:

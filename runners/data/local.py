@@ -11,14 +11,19 @@ import itertools
 from pathlib import Path
 
 from results.errors import UserError
-from runners.config.task import LocalFiles, Task
+from runners.config.task import CUT, LocalFiles, Task
 from runners.data.files import is_whole, place_of, read_rows, refuse_json
 from runners.data.labels import local_label
-from runners.data.split import Label, Split
+from runners.data.split import Label, Split, cut_report
 
 
-def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, dict[str, Split]]:
-    """Return train and report splits read below `folder`; a fault is named with file and line."""
+def read_local(
+    task: Task, folder: Path, skip_malformed: bool, seed: int = 0
+) -> tuple[Split, dict[str, Split]]:
+    """Return train and report splits read below `folder`; a fault is named with file and line.
+
+    The rows to report on that are cut from train are drawn by the seed.
+    """
     files = task.local
     assert files is not None
     train = read_file(task, files, folder / files.train, "train", skip_malformed)
@@ -26,6 +31,8 @@ def read_local(task: Task, folder: Path, skip_malformed: bool) -> tuple[Split, d
         name: read_file(task, files, folder / path, name, skip_malformed)
         for name, path in files.report.items()
     }
+    if files.split is not None:
+        train, report[CUT] = cut_report(train, files.split, seed, task)
     for name, path in files.where_present.items():
         if (folder / path).is_file():
             report[name] = read_file(task, files, folder / path, name, skip_malformed)

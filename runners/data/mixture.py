@@ -51,4 +51,9 @@ def load_mixture(task: Task, data: Data, protocol: Protocol, load: Load) -> Task
         first.source, first.reason, ", ".join(commits) or None, train, report, None, complete,
         parts={name: (one.train, (one.complete or {}).get("train")) for name, one in each.items()},
         drawn_from=" ".join(one.drawn_from for one in each.values() if one.drawn_from) or None,
+        whole_labels={
+            f"{name}/{split}": labels
+            for name, one in each.items()
+            for split, labels in one.whole_labels.items()
+        },
     )  # fmt: skip

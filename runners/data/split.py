@@ -7,12 +7,12 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from results.errors import UserError
-from runners.config.task import Task
+from runners.config.task import CUT, Task
 
 Label = int | float
 
@@ -64,7 +64,9 @@ class TaskData:
     published, whether all rows there are were taken. `text` says what a task that has no training
     set of its own trains on; its `train` is empty where nothing is trained. `parts` are the
     training sets of a mixture's tasks, and whether each is the published one. `drawn_from` is the
-    hash of the rows that each seed draws its own training set from, where it does.
+    hash of the rows that each seed draws its own training set from, where it does. `whole_labels`
+    are, for each split of which a part was drawn, the labels of all rows that it was drawn from; a
+    mixture's are named TASK/SPLIT.
     """
 
     source: str
@@ -77,6 +79,7 @@ class TaskData:
     text: dict[str, Any] | None = None
     parts: dict[str, tuple[Split, bool | None]] | None = None
     drawn_from: str | None = None
+    whole_labels: dict[str, tuple[Label, ...]] = field(default_factory=dict)
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""
@@ -131,23 +134,61 @@ def shuffled(split: Split, rng: random.Random, task: Task, balanced: bool) -> li
 
 def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple[Split, Split]:
     """Cut a seeded part of train, each class by its share; return the rest and the part."""
-    classes = train.labels if task.facts.answer == "class" else None
-    groups: dict[Label, list[int]] = defaultdict(list)
-    for i in range(len(train)):
-        groups[0 if classes is None else classes[i]].append(i)
-    rng = random.Random(f"{seed}:selection")
-    part: set[int] = set()
-    for label in sorted(groups):
-        members = groups[label]
-        part.update(rng.sample(members, max(1, round(fraction * len(members)))))
-    rest = [i for i in range(len(train)) if i not in part]
-    missing = set() if classes is None else set(groups) - {classes[i] for i in rest}
-    if not rest or missing:
+    groups = _by_class(train, task)
+    part = _part_of(groups, fraction, f"{seed}:selection")
+    if any(part.issuperset(members) for members in groups.values()):
         raise UserError(
             f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training"
             " examples; use a smaller fraction or protocol=final"
         )
-    return train.take(rest), replace(train.take(sorted(part)), name="selection", skipped_rows=0)
+    return _apart(train, part, "selection")
+
+
+def cut_report(train: Split, fraction: float, seed: int, task: Task) -> tuple[Split, Split]:
+    """Cut a seeded part of a file's rows to report on, each class by its share, at least a row.
+
+    Return the rest, to train on, and the part. Too few rows of a class, or in all, are a UserError.
+    """
+    where = f"task.local.split={fraction}: of {task.name}'s {len(train):,} rows"
+    groups = _by_class(train, task)
+    part = _part_of(groups, fraction, f"{seed}:report")
+    lost = {label: len(rows) for label, rows in groups.items() if part.issuperset(rows)}
+    if lost and task.facts.answer == "class":
+        listed = ", ".join(f"{rows} {task.labels[int(label)]}" for label, rows in lost.items())
+        raise UserError(
+            f"{where} only {listed}: each class needs a row to train on and one to report on; add"
+            " rows, or use a smaller share"
+        )
+    if min(len(part), len(train) - len(part)) < 2:
+        raise UserError(
+            f"{where} {len(part)} would be reported on and {len(train) - len(part)} trained on;"
+            " each needs two or more: add rows, or use another share"
+        )
+    return _apart(train, part, CUT)
+
+
+def _by_class(split: Split, task: Task) -> dict[Label, list[int]]:
+    """Return the rows of each class, all together where answers are no classes."""
+    classes = split.labels if task.facts.answer == "class" else None
+    groups: dict[Label, list[int]] = defaultdict(list)
+    for i in range(len(split)):
+        groups[0 if classes is None else classes[i]].append(i)
+    return groups
+
+
+def _part_of(groups: dict[Label, list[int]], fraction: float, stream: str) -> set[int]:
+    """Draw a share of each group's rows, at least one."""
+    rng, part = random.Random(stream), set[int]()
+    for label in sorted(groups):
+        members = groups[label]
+        part.update(rng.sample(members, max(1, round(fraction * len(members)))))
+    return part
+
+
+def _apart(split: Split, part: set[int], name: str) -> tuple[Split, Split]:
+    """Return a split without a part of its rows, and the part, which bears a name."""
+    rest = [i for i in range(len(split)) if i not in part]
+    return split.take(rest), replace(split.take(sorted(part)), name=name, skipped_rows=0)
 
 
 def count_overlap(split: Split, learned: Sequence[Split]) -> Split:
@@ -157,6 +198,11 @@ def count_overlap(split: Split, learned: Sequence[Split]) -> Split:
     """
     seen = {_words(texts) for part in learned for texts in part.texts}
     return replace(split, also_in_train=sum(_words(texts) in seen for texts in split.texts))
+
+
+def count_copies(split: Split) -> int:
+    """Return how many examples have the texts of one before them, as `count_overlap` compares."""
+    return len(split) - len({_words(texts) for texts in split.texts})
 
 
 def _words(texts: tuple[str, ...]) -> tuple[str, ...]:

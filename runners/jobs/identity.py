@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
 from runners.config.settings import Protocol, Start
 from runners.config.task import Mixture, Task
+from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
 from runners.models.predecessor import Predecessor
 from runners.models.weights import Weights
@@ -34,8 +35,8 @@ class Inputs:
     """What a run is made from besides its configuration: its source, and hashes.
 
     `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
-    says whether these hold a task's head, and `start` is the run that the encoder comes from, and
-    its hash.
+    says whether these hold a task's head, `start` is the run that the encoder comes from, and its
+    hash, and `class_weights` are what each label counts for in the loss.
     """
 
     source: str
@@ -44,6 +45,7 @@ class Inputs:
     model_files: str
     has_head: bool
     start: tuple[str, str] | None = None
+    class_weights: Sequence[float] | None = None
 
 
 def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
@@ -71,6 +73,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         **masked,
         **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
+        **({} if inputs.class_weights is None else {"class_weights": list(inputs.class_weights)}),
         **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
@@ -135,10 +138,14 @@ def run_name(
     predecessor: Predecessor | None = None,
 ) -> str:
     """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
-    return _name(config, identity(config, inputs_of(data, weights, predecessor)))
+    return _name(
+        config, identity(config, inputs_of(config.settings.task, data, weights, predecessor))
+    )
 
 
-def inputs_of(data: TaskData, weights: Weights, predecessor: Predecessor | None = None) -> Inputs:
+def inputs_of(
+    task: Task, data: TaskData, weights: Weights, predecessor: Predecessor | None = None
+) -> Inputs:
     """Return what a run is made from, as it was read."""
     return Inputs(
         source=data.source,
@@ -147,13 +154,14 @@ def inputs_of(data: TaskData, weights: Weights, predecessor: Predecessor | None 
         model_files=weights.files_sha256,
         has_head=bool(weights.head),
         start=None if predecessor is None else (predecessor.run, predecessor.sha256),
+        class_weights=class_weights(task, data.train),
     )
 
 
 def recorded_name(record: Record) -> str:
     """Return the name that a record's run has by what the record holds, without its files."""
     weights, splits = record.weights, record.data["splits"]
-    before = weights.get("start")
+    before, weighed = weights.get("start"), record.data.get("class_weights")
     inputs = Inputs(
         source=record.data["source"],
         splits={name: facts["sha256"] for name, facts in splits.items()},
@@ -161,6 +169,7 @@ def recorded_name(record: Record) -> str:
         model_files=weights["files_sha256"],
         has_head=bool(weights.get("unused_head")),
         start=None if before is None else (before["run"], before["sha256"]),
+        class_weights=None if weighed is None else list(weighed.values()),
     )
     config = from_record(record.config)
     return _name(config, {**identity(config, inputs), "harness": int(harness(record))})

@@ -16,6 +16,7 @@ from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
 from runners.config.task import Task
 from runners.config.typed import CONFIG_DIR
+from runners.data.class_weights import class_weights
 from runners.data.load import describe
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
@@ -55,6 +56,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "revision": data.revision,
             "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
             **_parts(job),
+            **_class_weights(job),
             **({} if data.text is None else {"text": portable_all(data.text)}),
             **({} if data.drawn_from is None else {"drawn_from": data.drawn_from}),
         },
@@ -71,6 +73,14 @@ def _parts(job: Job) -> dict[str, Any]:
         return {}
     kept = {name: describe(split, complete) for name, (split, complete) in parts.items()}
     return {"parts": kept, "draw": mixture.draw}
+
+
+def _class_weights(job: Job) -> dict[str, Any]:
+    """Return what each class counts for, where classes do not count alike."""
+    weights = class_weights(job.config.settings.task, job.data.train)
+    if weights is None:
+        return {}
+    return {"class_weights": dict(zip(job.config.settings.task.labels, weights, strict=True))}
 
 
 def _start(job: Job) -> dict[str, Any]:

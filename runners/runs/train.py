@@ -37,6 +37,7 @@ from runners.models.build import (
 from runners.models.pretrained import Loaded
 from runners.speed.levers import Levers
 from runners.tasks.classification import Classification
+from runners.tasks.doctor import examine
 from runners.tasks.kind import Diverged
 from runners.tasks.kinds import encode, kind_of
 from runners.tasks.metrics import headline
@@ -72,6 +73,10 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
     config, kind = job.config, kind_of(job.config)
     loaded = build_model(job, 0)
     encoded = encode(kind, job, loaded)
+    examination = examine(job, kind, encoded, loaded.tokenizer)
+    blank.data["doctor"] = examination.facts
+    for line in examination.warning_lines():
+        say(line)
     model = loaded.model.to(accelerator.device)
     record = _prepared(job, blank, model, loaded)
     record = replace(record, train_seconds=0.0, startup_seconds=_since(began))
@@ -98,6 +103,10 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     saved = checkpoints.newest()
     prepared = prepare(job, accelerator, anew=saved is None)
     loop = prepared.loop
+    examination = examine(job, prepared.kind, prepared.encoded, prepared.loaded.tokenizer)
+    blank.data["doctor"] = examination.facts  # in place: a record of a failure says it too
+    for line in examination.lines():
+        say(line)
     gc.freeze()  # what was imported stays for good: the collector need not look at it again
     gc.enable()
     record = replace(
@@ -117,6 +126,8 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     status: Status = "finished"
     try:
         course.run(Saving(course, checkpoints, settings.checkpoint))
+        if course.stopped is not None:
+            say("stopped at step {step} of {of}: {why}".format(**course.stopped))
         record = course.result(record)
     except Diverged as diverged:
         status, record.error = "diverged", _error(diverged)
@@ -158,6 +169,8 @@ def _course_facts(course: Course) -> dict[str, Any]:
     seconds = progress.train_seconds
     return {
         "evaluations": course.evaluations,
+        "steps": course.steps,
+        "stopped": course.stopped,
         "losses": [float(f"{loss:.9g}") for loss in losses],
         "startup_seconds": round(course.startup_seconds, 3),
         "whole_seconds": round(course.earlier_seconds, 3),

@@ -8,9 +8,13 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy
 
+from methods.method import Batch, Output
 from runners.config.check import RunConfig
+from runners.data.class_weights import class_weights
 from runners.data.split import Split
+from runners.jobs.job import Job
 from runners.tasks.collate import Collate
 from runners.tasks.kind import Encoded, Evaluation
 from runners.tasks.labelled import Labelled, read_answers
@@ -27,6 +31,23 @@ class Classification(Labelled):
         super().__init__(config)
         self.logits: dict[str, NDArray[np.float32]] = {}
         self._last: NDArray[np.float32] | None = None
+        self._weights: torch.Tensor | None = None  # of the classes, in the loss
+
+    @property
+    def divisible(self) -> bool:
+        return self.config.settings.task.class_weights is None  # else it is a weighted mean
+
+    def encode(self, job: Job, tokenizer: Any) -> Encoded:
+        weights = class_weights(self.config.settings.task, job.data.train)
+        self._weights = None if weights is None else torch.tensor(weights)
+        return super().encode(job, tokenizer)
+
+    def forward(self, model: Any, batch: Batch) -> Output:
+        if self._weights is None:
+            return super().forward(model, batch)
+        logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float()
+        self._weights = self._weights.to(logits.device)
+        return Output(cross_entropy(logits, batch["labels"], self._weights), logits)
 
     def _answers(self, model: Any, collate: Collate, evaluation: Evaluation) -> NDArray[np.float64]:
         if self.config.settings.save != "logits":

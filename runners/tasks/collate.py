@@ -28,6 +28,11 @@ class Collate(Protocol):
         ...
 
     @property
+    def token_columns(self) -> Sequence[Tokens]:
+        """The tokens of every column of texts that batches are made from."""
+        ...
+
+    @property
     def pad_id(self) -> int:
         """The token that fills texts up."""
         ...
@@ -74,6 +79,10 @@ class Collator:
     def token_ids(self) -> Sequence[NDArray[np.int32]]:
         return [self.tokens.input_ids]
 
+    @property
+    def token_columns(self) -> Sequence[Tokens]:
+        return [self.tokens]
+
     def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
         offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]
@@ -105,6 +114,7 @@ class ColumnCollator:
         self.columns, self.pad_id = columns, columns[0].pad_id
         self.lengths: NDArray[np.int64] = np.sum([c.lengths for c in columns], axis=0)
         self.token_ids = [ids for column in columns for ids in column.token_ids]
+        self.token_columns = [column.tokens for column in columns]
 
     def padded(self, indices: NDArray[np.int64]) -> list[Batch]:
         """Return a batch for each column, [batch, length] of one length."""

@@ -16,20 +16,22 @@ HEAD_SHARE = 128 / 510
 
 def cut_texts(
     texts: Sequence[str], tokenizer: Any, max_length: int, truncate: Truncate
-) -> dict[str, list[list[int]]]:
+) -> tuple[dict[str, list[list[int]]], list[bool]]:
     """Tokenise single texts, special tokens around them, each of `max_length` tokens at most.
 
-    The answer holds what the tokenizer gives, such as input_ids, one list a text.
+    The answer holds what the tokenizer gives, such as input_ids, one list a text; and of each text
+    whether it was cut.
     """
     whole = tokenizer(
         list(texts), return_attention_mask=False, return_special_tokens_mask=True, verbose=False
     )
     masks = whole.pop("special_tokens_mask")
     kept = [kept_places(mask, max_length, truncate) for mask in masks]
-    return {
+    encoded = {
         name: [[row[i] for i in places] for row, places in zip(rows, kept, strict=True)]
         for name, rows in whole.items()
     }
+    return encoded, [len(places) < len(mask) for places, mask in zip(kept, masks, strict=True)]
 
 
 def kept_places(special: Sequence[int], max_length: int, truncate: Truncate) -> list[int]:

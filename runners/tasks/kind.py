@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from methods.method import Batch, Output
-    from runners.data.split import Split
+    from runners.config.task import Task
+    from runners.data.split import Split, TaskData
     from runners.jobs.job import Job
     from runners.tasks.collate import Collate
+    from runners.tasks.tokens import Tokens
 
 Encoded = Mapping[str, "Collate"]
 Scores = dict[str, dict[str, float]]
@@ -41,6 +43,20 @@ class Evaluation:
     batch_size: int
 
 
+@dataclass(frozen=True)
+class Reading:
+    """Examples of one task that a run reads under one name, and what it reads of their texts.
+
+    `columns` are tokenised apart, a row an example in each.
+    """
+
+    name: str
+    task: Task
+    split: Split
+    columns: Sequence[Tokens]
+    is_trained_on: bool
+
+
 class Kind(Protocol):
     """All that differs between kinds of task, for one run; one class a kind, in its own file.
 
@@ -52,11 +68,17 @@ class Kind(Protocol):
 
     evaluates: ClassVar[Literal["when due", "at the end"]]
     evaluates_start: ClassVar[bool]
-    divisible: ClassVar[bool]
     needs_model: ClassVar[bool]
+
+    @property
+    def divisible(self) -> bool: ...
 
     def encode(self, job: Job, tokenizer: Any) -> Encoded:
         """Tokenise what is trained on, as `train`, and what is scored, by names of its own."""
+        ...
+
+    def readings(self, data: TaskData, encoded: Encoded) -> list[Reading]:
+        """Return all examples that a run reads, those that it trains on first."""
         ...
 
     def forward(self, model: Any, batch: Batch) -> Output:

@@ -12,10 +12,11 @@ from numpy.typing import NDArray
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
 from runners.config.task import Task
-from runners.data.split import Split
+from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator, by_length
-from runners.tasks.kind import Encoded, Evaluation, NotFinite
+from runners.tasks.doctor import readings_by_split
+from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
 from runners.tasks.tokens import tokenize
 
 
@@ -35,12 +36,15 @@ class Labelled:
 
     evaluates: ClassVar[Literal["when due", "at the end"]] = "when due"
     evaluates_start: ClassVar[bool] = False
-    divisible: ClassVar[bool] = True
     needs_model: ClassVar[bool] = False
     label_type: ClassVar[type[np.generic]] = np.int64
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config
+
+    @property
+    def divisible(self) -> bool:
+        return True
 
     def encode(self, job: Job, tokenizer: Any) -> Encoded:
         return {
@@ -57,6 +61,9 @@ class Labelled:
     def labels(self, split: Split) -> NDArray[Any] | None:
         """Return the answers of a split, [rows], where it has some."""
         return None if split.labels is None else np.asarray(split.labels, dtype=self.label_type)
+
+    def readings(self, data: TaskData, encoded: Encoded) -> list[Reading]:
+        return readings_by_split(self.config.settings.task, data, encoded)
 
     def forward(self, model: Any, batch: Batch) -> Output:
         output = model(**batch)

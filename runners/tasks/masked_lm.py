@@ -23,13 +23,14 @@ from torch.nn.functional import cross_entropy
 from methods.method import Batch, Output
 from results.errors import UserError
 from runners.config.check import RunConfig
-from runners.data.split import Split
+from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.seeds import derive
 from runners.tasks.collate import Collator, by_length
-from runners.tasks.kind import Encoded, Evaluation, NotFinite
+from runners.tasks.doctor import readings_by_split
+from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
 from runners.tasks.masking import Ids, Masking, single_units
-from runners.tasks.tokens import tokenize
+from runners.tasks.tokens import Tokens, tokenize
 from runners.tasks.words import similar_words, word_units
 
 IGNORED = -100  # what transformers, too, puts where nothing is to be predicted
@@ -54,6 +55,10 @@ class MaskedCollator:
     def token_ids(self) -> Sequence[NDArray[np.int32]]:
         put = np.append(self.masking.others, self.masking.mask_id).astype(np.int32)
         return [*self.lines.token_ids, put]
+
+    @property
+    def token_columns(self) -> Sequence[Tokens]:
+        return self.lines.token_columns
 
     @property
     def pad_id(self) -> int:
@@ -142,6 +147,9 @@ class MaskedLM:
     def _drawn(self, index: int, ids: Ids, step: int) -> np.random.Generator:
         seed = derive(self.config.settings.seed, f"mask {step} {index}")
         return np.random.Generator(np.random.PCG64(seed))
+
+    def readings(self, data: TaskData, encoded: Encoded) -> list[Reading]:
+        return readings_by_split(self.config.settings.task, data, encoded)
 
     def forward(self, model: Any, batch: Batch) -> Output:
         """Return the mean loss over the masked tokens, and their logits, [masked, vocabulary]."""

@@ -18,11 +18,12 @@ from torch.nn.functional import cross_entropy, mse_loss
 
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
-from runners.data.split import Split
+from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator
+from runners.tasks.kind import Encoded, Reading
 from runners.tasks.labelled import Labelled, read_answers
-from runners.tasks.tokens import tokenize
+from runners.tasks.tokens import Tokens, tokenize
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,10 @@ class MixedCollator:
     @property
     def token_ids(self) -> Sequence[NDArray[np.int32]]:
         return [ids for part in self.parts.values() for ids in part.token_ids]
+
+    @property
+    def token_columns(self) -> Sequence[Tokens]:
+        return [tokens for part in self.parts.values() for tokens in part.token_columns]
 
     @property
     def pad_id(self) -> int:
@@ -74,6 +79,20 @@ class Multitask(Labelled):
         rows = {int(g): np.flatnonzero(groups == g).tolist() for g in np.unique(groups)}
         parts = {g: self._part(split.take(own), g, job, tokenizer, keep) for g, own in rows.items()}
         return MixedCollator(parts, groups)
+
+    def readings(self, data: TaskData, encoded: Encoded) -> list[Reading]:
+        readings = []
+        for name, split in data.splits().items():
+            collate = encoded[name]
+            assert isinstance(collate, MixedCollator)
+            for group, part in collate.parts.items():
+                task, columns = self.names[group], part.token_columns
+                if split.subsets is None or data.parts is None:
+                    readings.append(Reading(name, self.tasks[group], split, columns, False))
+                    continue
+                own = data.parts[task][0]
+                readings.append(Reading(f"{task}/{name}", self.tasks[group], own, columns, True))
+        return readings
 
     def _part(self, split: Split, group: int, job: Job, tokenizer: Any, keep: bool) -> Collator:
         budget = self.config.settings.budget

@@ -18,7 +18,7 @@ from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.models.weights import Weights
 from runners.tasks.collate import Collator, SentenceCollator
-from runners.tasks.kind import Encoded, Evaluation, NotFinite
+from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
 from runners.tasks.tokens import Tokens, tokenize
 
 
@@ -38,7 +38,7 @@ def raw_tokens(
         kept[whole.offsets[:-1] + i] = False
     for i in range(1, behind + 1):
         kept[whole.offsets[1:] - i] = False
-    return Tokens(whole.input_ids[kept], None, offsets)
+    return Tokens(whole.input_ids[kept], None, offsets, whole.truncated)
 
 
 def sentence_collator(columns: Sequence[Tokens], pad_id: int) -> SentenceCollator:
@@ -140,6 +140,18 @@ class Similarity:
             encoded["train"] = collator("train", list(zip(*train.texts, strict=True)), True)
         encoded["sentences"] = collator("sentences", [tuple(self.places)], False)
         return encoded
+
+    def readings(self, data: TaskData, encoded: Encoded) -> list[Reading]:
+        task, [sentences] = self.config.settings.task, encoded["sentences"].token_columns
+        readings = []
+        for name, split in data.splits().items():
+            if name == "train":
+                columns = encoded[name].token_columns
+            else:
+                places = np.asarray([[self.places[t] for t in pair] for pair in split.texts])
+                columns = [sentences.take(column) for column in places.T]
+            readings.append(Reading(name, task, split, columns, name == "train"))
+        return readings
 
     def forward(self, model: Any, batch: Batch) -> Output:
         return self.representation.objective(model, batch)

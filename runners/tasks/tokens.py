@@ -12,6 +12,7 @@ import hashlib
 import os
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 @dataclass(frozen=True)
@@ -39,12 +40,14 @@ class Tokens:
     """Token ids of a split, laid end to end: example i is [offsets[i], offsets[i+1]).
 
     `input_ids` and `token_type_ids` (None where the model has none) have one entry a token;
-    `offsets` has one more entry than there are examples.
+    `offsets` has one more entry than there are examples. `truncated` says of each example whether
+    the limit of length took tokens away.
     """
 
     input_ids: NDArray[np.int32]
     token_type_ids: NDArray[np.uint8] | None
     offsets: NDArray[np.int64]
+    truncated: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.offsets) - 1
@@ -53,6 +56,15 @@ class Tokens:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of each example, special tokens included."""
         return np.diff(self.offsets)
+
+    def take(self, rows: NDArray[np.int64]) -> Tokens:
+        """Return the tokens of these examples, in this order, without their types."""
+        lengths = self.lengths[rows]
+        offsets = np.zeros(len(rows) + 1, dtype=np.int64)
+        np.cumsum(lengths, out=offsets[1:])
+        shifts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
+        ids = self.input_ids[shifts + np.arange(offsets[-1])]
+        return Tokens(ids, None, offsets, self.truncated[rows])
 
 
 def cache_folder() -> Path:
@@ -104,7 +116,7 @@ def _tokenised(
     columns = list(zip(*split.texts, strict=True))
     try:
         if truncate != "head" and len(columns) == 1:
-            encoded = cut_texts(list(columns[0]), tokenizer, max_length, truncate)
+            encoded, truncated = cut_texts(list(columns[0]), tokenizer, max_length, truncate)
         else:
             encoded = tokenizer(
                 *[list(column) for column in columns],
@@ -113,11 +125,12 @@ def _tokenised(
                 padding=False,
                 return_attention_mask=False,
             )
+            truncated = _truncated(encoded, columns, tokenizer, max_length)
     except Exception as error:
         raise UserError(
             f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
         ) from error
-    return _lay_out(encoded)
+    return _lay_out(encoded, truncated)
 
 
 def _key(
@@ -136,7 +149,29 @@ def _key(
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
-def _lay_out(encoded: Any) -> Tokens:
+def _truncated(
+    encoded: Any, columns: Sequence[Sequence[str]], tokenizer: Any, max_length: int
+) -> list[bool]:
+    """Say of each example whether it was cut.
+
+    A tokenizer that does not tell is asked again for the examples that fill the limit.
+    """
+    lengths = [len(row) for row in encoded["input_ids"]]
+    full = [i for i, length in enumerate(lengths) if length >= max_length]
+    truncated = [False] * len(lengths)
+    encodings: Any = getattr(encoded, "encodings", None)
+    if full and encodings is None:
+        texts = ([column[i] for i in full] for column in columns)
+        whole = tokenizer(*texts, return_attention_mask=False, verbose=False)["input_ids"]
+        for i, row in zip(full, whole, strict=True):
+            truncated[i] = len(row) > lengths[i]
+        return truncated
+    for i in full:
+        truncated[i] = bool(encodings[i].overflowing)
+    return truncated
+
+
+def _lay_out(encoded: Any, truncated: Sequence[bool]) -> Tokens:
     ids: list[list[int]] = encoded["input_ids"]
     offsets = np.zeros(len(ids) + 1, dtype=np.int64)
     np.cumsum([len(row) for row in ids], out=offsets[1:])
@@ -147,7 +182,7 @@ def _lay_out(encoded: Any) -> Tokens:
         )
 
     types = flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None
-    return Tokens(flat(ids, np.int32), types, offsets)
+    return Tokens(flat(ids, np.int32), types, offsets, np.asarray(truncated, dtype=np.bool_))
 
 
 def _read(path: Path) -> Tokens | None:
@@ -156,7 +191,8 @@ def _read(path: Path) -> Tokens | None:
             return None
         with np.load(path, allow_pickle=False) as stored:
             types = stored.get("token_type_ids")
-            tokens = Tokens(stored["input_ids"], types, stored["offsets"])
+            parts = (stored["input_ids"], types, stored["offsets"], stored["truncated"])
+            tokens = Tokens(*parts)
             if np.array_equal(stored["sha256"], _digest(tokens)):
                 return tokens
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
@@ -168,7 +204,7 @@ def _read(path: Path) -> Tokens | None:
 def _digest(tokens: Tokens) -> NDArray[np.uint8]:
     """Hash the arrays' types and bytes, [32]."""
     digest = hashlib.sha256()
-    for array in (tokens.input_ids, tokens.offsets, tokens.token_type_ids):
+    for array in (tokens.input_ids, tokens.offsets, tokens.truncated, tokens.token_type_ids):
         if array is not None:
             digest.update(f"{array.dtype} {array.shape}".encode())
             digest.update(np.ascontiguousarray(array).data)
@@ -178,6 +214,7 @@ def _digest(tokens: Tokens) -> NDArray[np.uint8]:
 def _write(path: Path, tokens: Tokens) -> None:
     """Keep the tokens for the next run; a cache that cannot be written costs only time."""
     arrays: dict[str, NDArray[Any]] = {"input_ids": tokens.input_ids, "offsets": tokens.offsets}
+    arrays["truncated"] = tokens.truncated
     arrays["sha256"] = _digest(tokens)
     if tokens.token_type_ids is not None:
         arrays["token_type_ids"] = tokens.token_type_ids

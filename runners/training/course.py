@@ -59,10 +59,30 @@ class Course:
         if self.scoring.kind.evaluates_start and not self.measured_before:
             self.measured_before = self._measure()
         for until in due:
+            if self.stopped is not None:
+                break
             if until > done:
                 self.loop.run(until, tick)
                 self._evaluate(until, meter)
         meter.close()
+
+    @property
+    def steps(self) -> int:
+        """The steps that were done, once the course is run."""
+        return self.loop.steps if self.stopped is None else int(self.stopped["step"])
+
+    @property
+    def stopped(self) -> dict[str, Any] | None:
+        """Where and why training ended before its budget did; None where it did not."""
+        patience = self.config.settings.budget.patience
+        if patience is None or self.selected is None:
+            return None
+        best, last = self.selected["step"], self.evaluations[-1]["step"]
+        waited = sum(entry["step"] > best for entry in self.evaluations)
+        if waited < patience or last == self.loop.steps:
+            return None
+        why = f"{patience} evaluations without a better score of selection than at step {best}"
+        return {"step": last, "of": self.loop.steps, "patience": patience, "why": why}
 
     def _measure(self) -> dict[str, dict[str, float]]:
         """Return what the model before the first step says of the report splits, and its scores."""

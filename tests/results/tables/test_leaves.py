@@ -31,6 +31,12 @@ COMPOSITIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     "plain": (["task=mrpc", "data=embedded"], {"data": _DATA}),
     "steps": (["task=stsb", "budget.steps=9", "budget.dropout=0.2"], {"data": _DATA}),
     "select": (["task=cola", "protocol=select", "optimizer=super_adam"], {"data": _DATA}),
+    "weighed": (["task=cola", "task.class_weights=[1,2]"], {"data": _DATA}),
+    "named weights": (
+        ["task=cola", "task.class_weights={acceptable: 1, unacceptable: 2}"],
+        {"data": _DATA},
+    ),
+    "patient": (["task=cola", "protocol=select", "budget.patience=2"], {"data": _DATA}),
     "composed": (["task=rte", "method=[hype,adapter]"], {"data": _DATA}),
     "tokens": (["task=mlm", "method=full", "task.mlm.on=[cola,rte]"], {"data": _DATA}),
     "vectors": (

@@ -96,7 +96,7 @@ def test_only_a_head_that_the_model_would_take_changes_a_runs_name(
 
     def parts(folder: Path, *more: str) -> dict[str, Any]:
         job = Job(configure(*tiny(folder, *more)))
-        return identity(job.config, inputs_of(job.data, job.weights))
+        return identity(job.config, inputs_of(job.config.settings.task, job.data, job.weights))
 
     for architecture in ("bert", "deberta-v2", "modernbert"):
         assert parts(tuned(architecture), "task=rte")["head"] == "drawn"

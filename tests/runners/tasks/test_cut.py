@@ -43,12 +43,12 @@ def test_head_is_what_the_library_cuts_and_the_others_are_parts_of_the_text(
     tokenizer = AutoTokenizer.from_pretrained(tiny_folder(architecture))
     texts = [" ".join(TEXTS), "a film", ""]
     library = tokenizer(texts, truncation=True, max_length=16, return_attention_mask=False)
-    assert cut_texts(texts, tokenizer, 16, "head") == dict(library)
+    assert cut_texts(texts, tokenizer, 16, "head") == (dict(library), [True, False, False])
     whole = tokenizer(texts[0], add_special_tokens=False)["input_ids"]
     room = 16 - tokenizer.num_special_tokens_to_add()
     around = set(tokenizer.all_special_ids)
     for truncate, first in (("tail", 0), ("head_tail", round(room * 128 / 510))):
-        cut = cut_texts(texts, tokenizer, 16, truncate)  # type: ignore[arg-type]
+        cut, _ = cut_texts(texts, tokenizer, 16, truncate)  # type: ignore[arg-type]
         expected = whole[:first] + whole[len(whole) - (room - first) :]
         ids = cut["input_ids"][0]
         assert len(ids) == 16

@@ -68,9 +68,8 @@ def _tokens() -> Tokens:
     rows = [[2, 9, 3], [2, 8, 8, 8, 3], [2, 3]]
     types = [[0, 0, 1], [0, 0, 1, 1, 1], [0, 0]]
     flat = np.array([i for r in rows for i in r], dtype=np.int32)
-    return Tokens(
-        flat, np.array([i for r in types for i in r], dtype=np.uint8), np.array([0, 3, 8, 10])
-    )
+    types_flat = np.array([i for r in types for i in r], dtype=np.uint8)
+    return Tokens(flat, types_flat, np.array([0, 3, 8, 10]), np.zeros(3, dtype=np.bool_))
 
 
 def test_batch_is_padded_to_its_longest_example() -> None:
