@@ -19,6 +19,7 @@ from runners.config.problems import sentences
 from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
 
 
@@ -112,6 +113,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
         problems += _cut_problems(settings)
+        problems += tracker_problems(settings.log)
         if settings.task.mixture is not None and settings.protocol.fraction is not None:
             problems.append("protocol=select: a mixture has no one part to select by; use final")
         problems += empty_problems(composed)

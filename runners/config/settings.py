@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PlainValidator,
     SerializerFunctionWrapHandler,
@@ -16,6 +17,7 @@ from methods.embedding import Pooling
 from runners.config.places import Place
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
+from runners.config.trackers import Tracker
 
 Precision = Literal["fp32", "bf16"]
 Truncate = Literal["head", "tail", "head_tail"]
@@ -229,6 +231,13 @@ class Control(Section):
         return self
 
 
+def _several(given: Any) -> Any:
+    """Return one tracker, several or none as a list that names each once."""
+    if isinstance(given, list):
+        return [one for n, one in enumerate(given) if one not in given[:n]]
+    return [] if given is None else [given]
+
+
 class Settings(Section):
     """Everything that a run is, but its methods.
 
@@ -252,6 +261,9 @@ class Settings(Section):
     threads: int | None = Field(default=None, ge=1, exclude=True)
     out: Place = Field(exclude=True)
     force: bool = Field(exclude=True)
+    log: Annotated[list[Tracker], BeforeValidator(_several)] = Field(
+        default_factory=list, exclude=True
+    )
     save: Literal["delta", "sentence-transformers", "logits"] | None = Field(exclude=True)
 
     @model_validator(mode="after")

@@ -20,6 +20,7 @@ from runners.machine.console import say
 from runners.machine.device import set_threads
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
+from runners.runs.sweep import note
 
 FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
 
@@ -76,6 +77,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     finally:
         claim.release()
     beside = f"; {path} holds a better one, which stays" if written != path else ""
+    note(record=str(written.absolute()))
     _print_result(done, f"record: {written}{beside}")
     return FINISHED if done.status == "finished" else NOT_FINISHED
 
@@ -105,6 +107,7 @@ def _stored(path: Path, settings: Settings) -> int | None:
         return None
     if stored.status not in records.DONE:
         return None
+    note(record=str(path.absolute()))
     _print_result(stored, f"stored result of {path}; force=true runs it again")
     return FINISHED if stored.status == "finished" else NOT_FINISHED
 

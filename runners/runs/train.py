@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from results.record import Record, Status
+from results.record import Record
 from runners.exports.delta import save_delta
 from runners.exports.logits import save_logits
 from runners.exports.sentence_transformers import check_exportable, export
@@ -27,6 +28,8 @@ from runners.machine.device import (
     peak_bytes,
 )
 from runners.machine.environment import describe_environment
+from runners.machine.processes import Stopped, stoppable
+from runners.machine.trackers import Logged, Trackers
 from runners.models.build import (
     count_parameters,
     stored_bytes,
@@ -44,6 +47,7 @@ from runners.training.course import Course, Saving
 from runners.training.loop import Loop
 from runners.training.prepare import prepare
 from runners.training.start import build_model
+from runners.training.watch import Watch
 
 
 def train_and_score(job: Job, blank: Record, began: float) -> Record:
@@ -94,35 +98,55 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     settings = job.config.settings
     checkpoints = Checkpoints(Path(settings.out), job.name, say)
     saved = checkpoints.newest()
-    prepared = prepare(job, accelerator, anew=saved is None)
-    loop = prepared.loop
-    gc.freeze()  # what was imported stays for good: the collector need not look at it again
-    gc.enable()
-    record = replace(
-        _prepared(job, blank, loop.model, prepared.loaded),
-        steps=loop.steps,
-        initial_sha256=trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"],
-    )
-    startup_seconds = _since(began)
-    loop.start(prepared.encoded)
-    record.environment |= loop.levers.facts(loop.model)
-    scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
-    course = Course(loop, scoring, job.config, str(record.initial_sha256))
-    course.began, course.startup_seconds = began, startup_seconds
-    if saved is not None:
-        course.load_state_dict(saved[1])
-        say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
-    status: Status = "finished"
-    try:
-        course.run(Saving(course, checkpoints, settings.checkpoint))
-        record = course.result(record)
-    except Diverged as diverged:
-        status, record.error = "diverged", _error(diverged)
+    after = None if saved is None else saved[0]
+    logged = Logged(settings.log, Path(settings.out), job.name, blank.config, after)
+    with contextlib.closing(Trackers(logged)) as trackers:
+        prepared = prepare(job, accelerator, anew=saved is None)
+        loop = prepared.loop
+        gc.freeze()  # what was imported stays for good: the collector need not look at it again
+        gc.enable()
+        initial = trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"]
+        record = replace(
+            _prepared(job, blank, loop.model, prepared.loaded),
+            steps=loop.steps,
+            initial_sha256=initial,
+        )
+        startup_seconds = _since(began)
+        loop.start(prepared.encoded)
+        record.environment |= loop.levers.facts(loop.model)
+        scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
+        course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
+        course.began, course.startup_seconds = began, startup_seconds
+        if saved is not None:
+            course.load_state_dict(saved[1])
+            say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
+        record = _followed(course, checkpoints, record)
     loop.finish()
-    record = _measured(job, replace(record, status=status, **_course_facts(course)), scoring)
-    if status == "finished":
+    record = _measured(job, replace(record, **_course_facts(course)), scoring)
+    if record.status == "finished":
         record = _write_beside(job, record, loop.model, prepared.loaded, scoring)
     return record
+
+
+def _followed(course: Course, checkpoints: Checkpoints, record: Record) -> Record:
+    """Take a course to its end; return the record with its status and scores.
+
+    The first SIGINT or SIGTERM ends it after a checkpoint, where there is a command that goes on.
+    """
+    config, loop = course.config, course.loop
+    try:
+        with stoppable(not config.stored) as stop:
+            course.run(Saving(course, checkpoints, config.settings.checkpoint), stop)
+        return replace(course.result(record), status="finished")
+    except Diverged as diverged:
+        return replace(record, status="diverged", error=_error(diverged))
+    except Stopped as stopped:
+        kept = checkpoints.save(loop.step, course.state_dict())
+        state = "in a checkpoint" if kept else "in none"
+        stopped.end(
+            f"stopped at step {loop.step} of {loop.steps}, which is {state}; the same command goes"
+            f" on{' from there' if kept else ''}: {record.command}"
+        )
 
 
 def _error(diverged: Diverged) -> dict[str, Any]:
