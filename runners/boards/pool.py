@@ -145,6 +145,7 @@ class Pool:
         """Start the run's process and wait for it; return its exit code."""
         own = environment(self.workers, self.threads, self.devices, worker)
         if self.view is not None:
+            self.view.progress(run.name).unlink(missing_ok=True)  # of a board that was killed
             own[PROGRESS] = str(self.view.progress(run.name))
         log = self.logs / f"{run.name}.log"
         with log.open("ab") as stream:

@@ -57,7 +57,7 @@ class View:
     def show(
         self, running: Sequence[str], states: Mapping[str, int], ended: int, runs: int
     ) -> None:
-        """Draw how far the `running` are, and in which `states` those of `runs` are that `ended`."""
+        """Draw how far the `running` are, and in which `states` how many of all `runs` are."""
         facts = {run: _read(self.progress(run)) for run in running}
         table = Table(box=None, pad_edge=False, expand=True)
         table.add_column("running", ratio=1, overflow="ellipsis", no_wrap=True)

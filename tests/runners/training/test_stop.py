@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -118,30 +119,47 @@ def test_a_signal_after_the_last_look_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt), stoppable() as stop:
         signal.raise_signal(signal.SIGINT)
     assert stop.number is not None
-    with pytest.raises(Stopped), stoppable() as stop:
-        signal.raise_signal(signal.SIGINT)
-        with stop.at_once():
-            pytest.fail("it was to be stopped before")
+
+    def in_an_evaluation() -> None:
+        with stoppable() as stop:
+            signal.raise_signal(signal.SIGINT)
+            with stop.at_once():
+                pytest.fail("it was to be stopped before")
+
+    with pytest.raises(Stopped):
+        in_an_evaluation()
     with pytest.raises(KeyboardInterrupt), stoppable(wanted=False):
         signal.raise_signal(signal.SIGINT)
 
 
-def test_a_stopped_sweep_says_one_line_and_goes_on(tiny_folder: Folder, tmp_path: Path) -> None:
-    """Its run is a process of its own, which gets the signal too."""
+def test_a_stopped_sweep_says_one_line_and_its_run_saves_where_it_is(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """The run is a process of its own, which the sweep ends."""
     out = tmp_path / "runs"
-    small = tiny(tiny_folder("bert"), f"out={out}", "budget.steps=2000", "threads=1", "task=rte")
-    command = [sys.executable, "run.py", "-m", "method=full,bitfit", *small]
+    small = tiny(tiny_folder("bert"), f"out={out}", "budget.steps=4000", "log=csv", "task=rte")
+    typed = ["-m", "method=full,bitfit", *small]
     process = subprocess.Popen(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
+        [sys.executable, "run.py", *typed], cwd=ROOT, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     end = time.monotonic() + 240
     try:
-        while not (out / ".logs").exists() and not list(out.glob(".checkpoints/*/*")):
+        while not any(len(p.read_bytes()) > 600 for p in out.glob(".logs/*/train.csv")):
             assert time.monotonic() < end
             assert process.poll() is None
             time.sleep(0.02)
     finally:
         process.terminate()
-    out_text, err = process.communicate(timeout=120)
+    _, err = process.communicate(timeout=120)
     assert process.returncode == 143, err
+    first, *_, last = [line for line in err.splitlines() if "DATA: EMBEDDED" not in line]
+    assert first == "run 1 of 2: method=full"
+    assert last.startswith("stopped; runs that were training left a checkpoint each, and the same")
+    assert last.endswith(shlex.join(["python", "run.py", *typed]))
+    assert err.count("stopped; ") == 1
+    [kept] = out.glob(".checkpoints/*/step-*.safetensors")
+    [log] = out.glob(".logs/*/train.csv")
+    assert log.read_text().splitlines()[-1].startswith(f"{int(kept.stem[-9:])},")
+    assert not list(out.glob(".claims/*"))

@@ -1,4 +1,4 @@
-"""What `log=` names gets every step's values once, whatever becomes of the run, and changes no bit."""
+"""What `log=` names gets each step once, whatever becomes of the run, and changes no bit."""
 
 from __future__ import annotations
 
