@@ -89,13 +89,11 @@ def main() -> int:
         if not options.multirun:
             job()
             return processes.worst(codes)
-        together = processes.stopped_together(processes.same_command(arguments))
-        with together, sweep.of(options.overrides):
+        with processes.stopped_together(arguments), sweep.of(options.overrides):
             try:
                 job()
             except JobFailed as failed:
                 codes.append(failed.code)
-            sweep.close()
         return processes.worst(codes)
 
     try:

@@ -32,7 +32,7 @@ from runners.config.acts import Sweep
 from runners.config.check import check
 from runners.config.problems import sentences
 from runners.machine.console import say
-from runners.machine.processes import config_dir, same_command, stopped_together
+from runners.machine.processes import config_dir, stopped_together
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
@@ -76,7 +76,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         if sweep.retry:
             to_do = [_again(run) for run in to_do]
         view = View.where_seen(board.name, logs)
-        with stopped_together(same_command(typed)):
+        with stopped_together(typed):
             Pool(to_do, planner, sweep.workers, threads, devices, logs, view).go()
     if not composed["keep"]:
         remove_unneeded(runs)

@@ -20,7 +20,7 @@ from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
-from runners.machine.processes import config_dir, run_alone, same_command, stopped_together
+from runners.machine.processes import config_dir, run_alone, stopped_together
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does
@@ -39,7 +39,7 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         planner.job(overrides).data.splits()
     if composed["plan"]:
         return chain.list()
-    with stopped_together(same_command(typed)):
+    with stopped_together(typed):
         code = chain.finish(chain.last)
     if code == FINISHED and not planner.keep:
         chain.remove_passing()

@@ -150,17 +150,13 @@ def stoppable(wanted: bool = True) -> Iterator[Stop]:
             signal.raise_signal(stop.number)
 
 
-def same_command(arguments: Sequence[str]) -> str:
-    """Return what a stopped command of several runs says."""
-    return (
+@contextlib.contextmanager
+def stopped_together(arguments: Sequence[str]) -> Iterator[None]:
+    """Say one line where a command of several runs, which a block does, is stopped by a signal."""
+    line = (
         "stopped; runs that were training left a checkpoint each, and the same command goes on from"
         f" there: {shlex.join(['python', 'run.py', *arguments])}"
     )
-
-
-@contextlib.contextmanager
-def stopped_together(line: str) -> Iterator[None]:
-    """Say `line`, and nothing else, where a block of several runs is stopped by a signal."""
     spoken_for = is_spoken_for()
     _spoken_for.append(line)
     try:

@@ -52,11 +52,15 @@ class Sweep:
 
     @contextlib.contextmanager
     def of(self, typed: Sequence[str]) -> Iterator[None]:
-        """Gather the notes of the runs that a block does; `typed` are the keys that it sets."""
+        """Gather the notes of the runs that a block does, and print what they say at its end.
+
+        `typed` are the keys that are set for them.
+        """
         with tempfile.TemporaryDirectory(prefix="tunebench-sweep-") as folder:
             self.typed, self.notes = typed, Path(folder) / "notes"
             try:
                 yield
+                self._close()
             finally:
                 os.environ.pop(NOTES, None)
 
@@ -73,7 +77,7 @@ class Sweep:
         """Note how a run ended."""
         note(job=self._number(), arguments=self._shown(), code=code)
 
-    def close(self) -> None:
+    def _close(self) -> None:
         """Print the table of the runs, and say which did not finish."""
         notes = self._read()
         jobs = {one["job"]: one for one in notes if "job" in one}
