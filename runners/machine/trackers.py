@@ -42,7 +42,7 @@ class Logged:
 
 
 class Trackers:
-    """Sends the values of steps and the scores of evaluations to trackers.
+    """Sends the values of steps and the scores of evaluations to trackers; closed, it ends them.
 
     One that cannot be started is a UserError. One that fails later is left out from then on: the
     run matters more. Steps that were logged before the run was killed are not logged twice: files
@@ -84,8 +84,11 @@ class Trackers:
             for tracker in [*self._services]:
                 self._log(tracker, self._services, mean, rows[-1][0])
 
-    def scores(self, step: int, values: Values) -> None:
-        """Log the scores of an evaluation."""
+    def scores(self, step: int, scores: Mapping[str, Values]) -> None:
+        """Log the scores of an evaluation: the metrics of each split, as SPLIT/METRIC."""
+        values = {f"{split}/{n}": v for split, own in scores.items() for n, v in own.items()}
+        if not values:
+            return
         for tracker in [*self._files]:
             self._log(tracker, self._files, values, step)
         if self._services and self._is_new("scores", step):

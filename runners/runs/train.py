@@ -90,8 +90,16 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
         undefined={k: v for k, v in scoring.undefined.items() if v},
         predictions=scoring.predictions,
     )
+    with contextlib.closing(Trackers(_logged(job, blank))) as trackers:
+        trackers.scores(0, scores)
     record = _measured(job, record, scoring)
     return _write_beside(job, record, model, loaded, scoring)
+
+
+def _logged(job: Job, blank: Record, after: int | None = None) -> Logged:
+    """Return what is logged of a job; `after` is the step that it goes on from."""
+    settings = job.config.settings
+    return Logged(settings.log, Path(settings.out), job.name, blank.config, after)
 
 
 def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
@@ -99,8 +107,7 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
     checkpoints = Checkpoints(Path(settings.out), job.name, say)
     saved = checkpoints.newest()
     after = None if saved is None else saved[0]
-    logged = Logged(settings.log, Path(settings.out), job.name, blank.config, after)
-    with contextlib.closing(Trackers(logged)) as trackers:
+    with contextlib.closing(Trackers(_logged(job, blank, after))) as trackers:
         prepared = prepare(job, accelerator, anew=saved is None)
         loop = prepared.loop
         gc.freeze()  # what was imported stays for good: the collector need not look at it again

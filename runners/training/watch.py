@@ -80,9 +80,7 @@ class Watch:
                 self.meter.scored(scores[-1], max(scores))
         parts = {"selection": entry["selection"]} if "selection" in entry else {}
         parts |= entry["scores"]
-        values = {f"{split}/{n}": v for split, own in parts.items() for n, v in own.items()}
-        if values:
-            self.trackers.scores(entry["step"], values)
+        self.trackers.scores(entry["step"], parts)
 
     def end(self) -> None:
         """Take the bar away; what is still unknown of the last steps may be logged later."""

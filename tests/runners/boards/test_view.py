@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from results.record import read_all
 from runners.boards import view as views
 from runners.boards.view import View
+from tests.conftest import Cli
+from tests.runners.boards.test_board import Folder, forked_runs, small  # noqa: F401
 
 
 def _drawn(view: View, stream: io.StringIO) -> str:
@@ -63,3 +66,29 @@ def test_there_is_a_view_on_a_terminal_only(
             assert view.console.file is streams["stderr" if err else "stdout"]
     monkeypatch.setenv("TERM", "dumb")
     assert View.where_seen("smoke", tmp_path) is None
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_board_draws_how_far_its_processes_say_they_are(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stream = io.StringIO()
+    logs, read = tmp_path / "runs" / ".logs", views._read
+    console = Console(file=stream, force_terminal=True, width=110, height=20, color_system=None)
+    monkeypatch.setattr(View, "where_seen", lambda name, logs: View(name, logs, console))
+    facts: list[dict[str, object]] = []
+
+    def seen(path: Path) -> dict[str, object]:
+        facts.append(read(path))
+        return facts[-1]
+
+    monkeypatch.setattr(views, "_read", seen)
+    more = ("board.seeds=[1]", "board.methods=[bitfit]", "budget.steps=200")
+    done = cli(*small(tiny_folder("bert"), "threads=1", *more))
+    assert done.code == 0, done.err
+    assert len(read_all(tmp_path / "runs")) == 1
+    assert "0 done, 0 failed, 1 running, 0 waiting" in stream.getvalue()
+    steps = [one["step"] for one in facts if one]
+    assert steps
+    assert all(one["steps"] == 200 for one in facts if one)
+    assert [path.suffix for path in logs.iterdir()] == [".log"]

@@ -93,11 +93,11 @@ def test_services_get_each_look_once_however_often_the_run_goes_on(
     names = ("wandb", "mlflow", "trackio")
     first = Trackers(Logged(names, tmp_path, "RUN", {"lr": 1.0, "budget": {"steps": 6}}))
     first.steps(ROWS)
-    first.scores(4, {"dev/accuracy": 0.5})
+    first.scores(4, {"dev": {"accuracy": 0.5}})
     first.close()
     second = Trackers(Logged(names, tmp_path, "RUN", {"lr": 1.0, "budget": {"steps": 6}}, after=2))
     second.steps(ROWS[2:])
-    second.scores(4, {"dev/accuracy": 0.5})
+    second.scores(4, {"dev": {"accuracy": 0.5}})
     second.steps([(6, {"train/loss": 0.1})])
     second.close()
     once = [["log", 4, MEAN], ["log", 4, {"dev/accuracy": 0.5}], ["finish"]]

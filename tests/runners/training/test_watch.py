@@ -130,3 +130,16 @@ def test_a_loop_that_nobody_watches_keeps_no_trace(tiny_folder: Folder) -> None:
     loop, _ = prepared(configure(*tiny(tiny_folder("bert"), "task=rte")))
     loop.run(2)
     assert loop.trace is None
+
+
+def test_scores_of_a_run_that_trains_nothing_are_logged(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    done = cli(*tiny(tiny_folder("bert"), "task=sts", "method=embedding", "log=csv"))
+    assert done.code == 0, done.err
+    [record] = read_all(tmp_path / "runs")
+    [folder] = (tmp_path / "runs" / ".logs").iterdir()
+    assert sorted(path.stem for path in folder.iterdir()) == sorted(record.scores)
+    for split, scores in record.scores.items():
+        [row] = _read(folder / f"{split}.csv")
+        assert row == {"step": "0", **{name: f"{value:.9g}" for name, value in scores.items()}}
