@@ -30,6 +30,7 @@ from runners.config.spelling import spelled_out
 from runners.config.typed import check_typed, options_first, readable
 from runners.machine import processes
 from runners.root import CONFIGS, program
+from runners.runs.sweep import Sweep
 from runners.subcommands.choose import chosen
 
 
@@ -55,22 +56,28 @@ def main() -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that claims are given back
     os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises instead of printing and exiting
-    codes: list[int] = []
-    arguments, sweep = [readable(argument) for argument in sys.argv[1:]], os.getpid()
+    codes, sweep = list[int](), Sweep()
+    arguments, here = [readable(argument) for argument in sys.argv[1:]], os.getpid()
 
     @hydra.main(version_base="1.3", config_path=str(CONFIGS), config_name="config")
     def job(composed: DictConfig) -> None:
         typed = processes.as_typed()
         several = HydraConfig.get().mode == RunMode.MULTIRUN
-        own = typed if several else arguments
-        if several and composed["own_process"]:
-            code = processes.run_alone([*processes.config_dir(), *own])
-            if code and os.getpid() != sweep:
-                raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
-            codes.append(code)
+        if not several:
+            codes.append(
+                _guarded(lambda: dispatch(resolved(composed), arguments, typed), arguments)
+            )
+            return
+        said = [*processes.config_dir(), *typed]
+        sweep.begin()
+        if composed["own_process"]:
+            code = processes.run_alone(said)
         else:
-            said = [*processes.config_dir(), *own] if several else own
-            codes.append(_guarded(lambda: dispatch(resolved(composed), said, typed), own))
+            code = _guarded(lambda: dispatch(resolved(composed), said, typed), typed)
+        sweep.end(code)
+        if code and composed["own_process"] and os.getpid() != here:
+            raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job
+        codes.append(code)
 
     def compose_and_run() -> int:
         if (act := chosen(arguments)) is not None:
@@ -83,16 +90,20 @@ def main() -> int:
         refuse_shared_push(options.overrides, options.multirun)
         sys.argv[1:] = options_first(arguments, options.overrides)
         begin(options.config_dir and Path(options.config_dir))
-        try:
+        if not options.multirun:
             job()
-        except JobFailed as failed:
-            codes.append(failed.code)
+            return processes.worst(codes)
+        with processes.stopped_together(arguments), sweep.of(options.overrides):
+            try:
+                job()
+            except JobFailed as failed:
+                codes.append(failed.code)
         return processes.worst(codes)
 
     try:
         return _guarded(compose_and_run, arguments)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+    except KeyboardInterrupt as end:
+        print(*end.args or ["interrupted"], file=sys.stderr)
         return 130
 
 

@@ -27,11 +27,12 @@ from runners.boards.plan import (
 )
 from runners.boards.planned import Compose, Planned, Planner, with_stages
 from runners.boards.pool import Pool, environment
+from runners.boards.view import View
 from runners.config.acts import Sweep
 from runners.config.check import check
 from runners.config.problems import sentences
 from runners.machine.console import say
-from runners.machine.processes import config_dir
+from runners.machine.processes import config_dir, stopped_together
 from runners.root import program
 
 
@@ -75,7 +76,9 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         logs.mkdir(exist_ok=True)
         if sweep.retry:
             to_do = [_again(run) for run in to_do]
-        Pool(to_do, planner, sweep.workers, threads, devices, logs).go()
+        view = View.where_seen(board.name, logs)
+        with stopped_together(typed):
+            Pool(to_do, planner, sweep.workers, threads, devices, logs, view).go()
     if not composed["keep"]:
         remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]

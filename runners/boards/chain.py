@@ -20,7 +20,7 @@ from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
-from runners.machine.processes import config_dir, run_alone
+from runners.machine.processes import config_dir, run_alone, stopped_together
 from runners.root import program
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
@@ -40,7 +40,8 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         planner.job(overrides).data.splits()
     if composed["plan"]:
         return chain.list()
-    code = chain.finish(chain.last)
+    with stopped_together(typed):
+        code = chain.finish(chain.last)
     if code == FINISHED and not planner.keep:
         chain.remove_passing()
     return code

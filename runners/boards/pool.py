@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,8 +16,9 @@ from results import record as records
 from results.errors import UserError
 from runners.boards.passing import mark
 from runners.boards.planned import Planned, Planner
-from runners.machine.console import say
-from runners.machine.processes import config_dir, ending_with_this_process, run_command
+from runners.boards.view import View, clock
+from runners.machine.console import PROGRESS, say
+from runners.machine.processes import config_dir, end, ending_with_this_process, run_command
 from runners.runs.run import CLAIMED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -24,7 +26,10 @@ WAIT = 2.0  # seconds between looks at runs that other processes do
 
 @dataclass
 class Pool:
-    """Runs planned runs in `workers` processes at a time and tells how far it is."""
+    """Runs planned runs in `workers` processes at a time and tells how far it is.
+
+    With a `view`, that is also shown on a terminal while it goes.
+    """
 
     planned: list[Planned]
     planner: Planner
@@ -32,6 +37,7 @@ class Pool:
     threads: int
     devices: list[str]
     logs: Path
+    view: View | None = None
     running: dict[int, Planned] = field(default_factory=dict)
     ended: int = 0
     began: float = field(default_factory=time.monotonic)
@@ -44,23 +50,30 @@ class Pool:
         """Do every run; those that other processes do come last, and are done if these die."""
         self._left = list(self.planned)
         pool = [threading.Thread(target=self._work, args=(i,)) for i in range(self.workers)]
-        for thread in pool:
-            thread.start()
-        try:
+        with self.view.shown() if self.view else nullcontext():
             for thread in pool:
-                while thread.is_alive():
-                    thread.join(0.2)
-        except BaseException:
-            self._stop()
-            raise
+                thread.start()
+            try:
+                for thread in pool:
+                    while thread.is_alive():
+                        thread.join(0.2)
+                        self._show()
+            except BaseException:
+                self._stop()
+                raise
+
+    def _show(self) -> None:
+        if self.view is not None:
+            with self._lock:
+                running, states = list(self.running.values()), self._counts()
+            names = [run.name for run in running]
+            self.view.show(names, states, self.ended, len(self.planned))
 
     def _stop(self) -> None:
         with self._lock:
             self._stopped = True
-            for process in self._processes:
-                process.terminate()
-        for process in list(self._processes):
-            process.wait()
+            processes = list(self._processes)
+        end(processes)
 
     def _next(self) -> Planned | None:
         """Take the first run that can be done now; None when nothing is left to take."""
@@ -130,6 +143,9 @@ class Pool:
     def _once(self, run: Planned, worker: int) -> int:
         """Start the run's process and wait for it; return its exit code."""
         own = environment(self.workers, self.threads, self.devices, worker)
+        if self.view is not None:
+            self.view.progress(run.name).unlink(missing_ok=True)  # of a board that was killed
+            own[PROGRESS] = str(self.view.progress(run.name))
         log = self.logs / f"{run.name}.log"
         with log.open("ab") as stream:
             with self._lock:
@@ -147,19 +163,24 @@ class Pool:
             code = process.wait()
             with self._lock:
                 self._processes.discard(process)
+        if self.view is not None:
+            self.view.progress(run.name).unlink(missing_ok=True)
         run.message = _last_line(log) if code not in (0, CLAIMED) else ""
         return code
 
     def _tell(self, run: Planned) -> None:
-        states = Counter(p.state for p in self.planned)
+        states = self._counts()
         left = len(self.planned) - self.ended
         seconds = (time.monotonic() - self.began) / max(1, self.ended) * left
         score = f" {run.score:.4f}" if run.score is not None else ""
         say(
             f"{run.state}{score} {run.name} | done {states['finished']} running"
             f" {len(self.running)} failed {states['failed'] + states['diverged']} remaining {left}"
-            f" ends in {_clock(seconds)}"
+            f" ends in {clock(seconds)}"
         )
+
+    def _counts(self) -> Counter[str]:
+        return Counter(p.state for p in self.planned)
 
 
 def environment(workers: int, threads: int, devices: Sequence[str], worker: int) -> dict[str, str]:
@@ -175,11 +196,6 @@ def environment(workers: int, threads: int, devices: Sequence[str], worker: int)
         own["CUDA_VISIBLE_DEVICES"] = devices[worker % len(devices)]
         own["TUNEBENCH_SHARED_DEVICE"] = str(int(workers > len(devices)))
     return own
-
-
-def _clock(seconds: float) -> str:
-    hours, rest = divmod(round(seconds), 3600)
-    return f"{hours}:{rest // 60:02d}:{rest % 60:02d}"
 
 
 def _last_line(log: Path) -> str:

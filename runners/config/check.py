@@ -20,6 +20,7 @@ from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.saving import save_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
 
 
@@ -115,6 +116,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += _cut_problems(settings)
         problems += _weight_problems(settings)
         problems += _patience_problems(settings)
+        problems += tracker_problems(settings.log)
         if settings.task.mixture is not None and settings.protocol.fraction is not None:
             problems.append("protocol=select: a mixture has no one part to select by; use final")
         problems += empty_problems(composed)

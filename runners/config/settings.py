@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from pydantic import (
+    BeforeValidator,
     Field,
     PlainValidator,
     SerializerFunctionWrapHandler,
@@ -16,6 +17,7 @@ from methods.embedding import Pooling
 from runners.config.places import Place
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
+from runners.config.trackers import Tracker
 
 Precision = Literal["fp32", "bf16"]
 Truncate = Literal["head", "tail", "head_tail"]
@@ -307,6 +309,13 @@ class Control(Section):
         return self
 
 
+def _several(given: Any) -> Any:
+    """Return one tracker, several or none as a list that names each once."""
+    if isinstance(given, list):
+        return [one for n, one in enumerate(given) if one not in given[:n]]
+    return [] if given is None else [given]
+
+
 class Settings(Section):
     """Everything that a run is, but its methods.
 
@@ -337,6 +346,11 @@ class Settings(Section):
     """Folder that records are written to."""
     force: bool = Field(exclude=True)
     """Run again although a finished record is there."""
+    log: Annotated[list[Tracker], BeforeValidator(_several)] = Field(
+        default_factory=list, exclude=True
+    )
+    """tensorboard, csv, wandb, mlflow, trackio, or several, as 'log=[csv,tensorboard]': where the
+    run's course is logged, in OUT/.logs/RUN."""
     save: Literal["delta", "model", "sentence-transformers", "logits"] | None = Field(exclude=True)
     """Also write, beside the record: delta (what training changed), model (a whole model for
     transformers), sentence-transformers (a folder for that library), or logits (of the report

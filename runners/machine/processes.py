@@ -5,16 +5,18 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from runners.machine.console import say
 from runners.root import ROOT
 
 
@@ -30,6 +32,7 @@ def run_command() -> list[str]:
 
 
 _PARENT = "TUNEBENCH_ENDS_WITH"
+_spoken_for: list[str] = []  # holds something while another process or block tells of signals
 
 
 _INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
@@ -52,16 +55,129 @@ def run_alone(arguments: Sequence[str]) -> int:
     """Do what the arguments ask for in a fresh process and return its exit code.
 
     The process is terminated when the one that waits for it dies, so that a sweep that is killed
-    leaves nothing behind but checkpoints.
+    leaves nothing behind but checkpoints. Ctrl-C reaches the one that waits only, which hands it on
+    once.
     """
     environment = {**os.environ, **ending_with_this_process()}
-    process = subprocess.Popen([*run_command(), *arguments], env=environment)
+    command = [*run_command(), *arguments]
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
     try:
         return worst([process.wait()])
     except BaseException:
-        process.terminate()
-        process.wait()
+        end([process])
         raise
+
+
+def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Terminate processes and wait until they have ended.
+
+    They may save what they did first. A signal meanwhile terminates them again, which is at once.
+    """
+    while True:
+        for process in processes:
+            process.terminate()
+        try:
+            for process in processes:
+                process.wait()
+            return
+        except (KeyboardInterrupt, SystemExit):
+            continue
+
+
+class Stopped(BaseException):
+    """A block was stopped by the signal `number`."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+    def end(self, line: str) -> NoReturn:
+        """End as the signal does elsewhere, and say `line` where nobody else speaks for the run."""
+        if self.number == signal.SIGINT:
+            raise KeyboardInterrupt(line)
+        if not is_spoken_for():
+            say(line)
+        sys.exit(128 + self.number)
+
+
+class Stop:
+    """The first SIGINT or SIGTERM of a block waits until the block looks for it."""
+
+    def __init__(self) -> None:
+        self.number: int | None = None
+        self._now = False
+
+    def look(self) -> None:
+        """Raise Stopped where a signal came."""
+        number, self.number = self.number, None
+        if number is not None:
+            raise Stopped(number)
+
+    @contextlib.contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal raise Stopped at any moment of a part of the block."""
+        self._now = True
+        try:
+            self.look()
+            yield
+        finally:
+            self._now = False
+
+    def hear(self, number: int) -> None:
+        """Note a signal."""
+        self.number = number
+        if self._now:
+            self.look()
+
+
+@contextlib.contextmanager
+def stoppable(wanted: bool = True) -> Iterator[Stop]:
+    """Yield what hears the first signal of a block; a second one acts as it does elsewhere.
+
+    Where that is not `wanted`, and in threads but the main one, no signal is heard.
+    """
+    stop = Stop()
+    if not wanted or threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    usual = {n: signal.getsignal(n) for n in _INTERRUPTIONS}
+    usual = {n: handler for n, handler in usual.items() if callable(handler)}  # not where ignored
+
+    def hear(number: int, _: object) -> None:
+        for n, handler in usual.items():
+            signal.signal(n, handler)
+        stop.hear(number)
+
+    for number in usual:
+        signal.signal(number, hear)
+    try:
+        yield stop
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
+        if stop.number is not None:  # it came after the last look
+            signal.raise_signal(stop.number)
+
+
+@contextlib.contextmanager
+def stopped_together(arguments: Sequence[str]) -> Iterator[None]:
+    """Say one line where a command of several runs, which a block does, is stopped by a signal."""
+    line = (
+        "stopped; runs that were training left a checkpoint each, and the same command goes on from"
+        f" there: {shlex.join(['python', 'run.py', *arguments])}"
+    )
+    spoken_for = is_spoken_for()
+    _spoken_for.append(line)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(line) from None
+    except SystemExit as end:
+        if end.code == 128 + signal.SIGTERM and not spoken_for:
+            say(line)
+        raise
+    finally:
+        _spoken_for.pop()
 
 
 @contextlib.contextmanager
@@ -112,10 +228,18 @@ def config_dir() -> list[str]:
     ]
 
 
+def is_spoken_for() -> bool:
+    """Say whether a sweep, a chain or a board, which does this run, tells of signals itself."""
+    return bool(_spoken_for)
+
+
 def end_with_parent() -> None:
     """Ask for the end of this process with its parent's, where the parent wants that (Linux)."""
     parent = os.environ.pop(_PARENT, None)
-    if parent is None or sys.platform != "linux":
+    if parent is None:
+        return
+    _spoken_for.append(parent)
+    if sys.platform != "linux":
         return
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it died before it could be watched

@@ -22,6 +22,7 @@ from runners.machine.device import set_threads
 from runners.models.about import read_about
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
+from runners.runs.sweep import note
 
 FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
 
@@ -78,6 +79,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     finally:
         claim.release()
     beside = f"; {path} holds a better one, which stays" if written != path else ""
+    note(record=str(written.absolute()))
     _print_result(done, f"record: {written}{beside}")
     _push(done, path, settings)
     return FINISHED if done.status == "finished" else NOT_FINISHED
@@ -110,6 +112,7 @@ def _stored(path: Path, job: Job) -> int | None:
         return None
     if stored.status not in records.DONE:
         return None
+    note(record=str(path.absolute()))
     _print_result(stored, f"stored result of {path}; force=true runs it again")
     _push(stored, path, settings)
     return FINISHED if stored.status == "finished" else NOT_FINISHED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import time
 from dataclasses import replace
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from safetensors import SafetensorError
 
-from results.record import Record, Status
+from results.record import Record
 from runners.exports.card import model_card
 from runners.exports.delta import save_delta
 from runners.exports.logits import save_logits
@@ -29,6 +30,8 @@ from runners.machine.device import (
     peak_bytes,
 )
 from runners.machine.environment import describe_environment
+from runners.machine.processes import Stopped, stoppable
+from runners.machine.trackers import Logged, Trackers
 from runners.models.build import (
     count_parameters,
     stored_bytes,
@@ -45,8 +48,9 @@ from runners.tasks.scoring import Scoring
 from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
 from runners.training.loop import Loop
-from runners.training.prepare import prepare
+from runners.training.prepare import Prepared, prepare
 from runners.training.start import build_model
+from runners.training.watch import Watch
 
 
 def train_and_score(job: Job, blank: Record, began: float) -> Record:
@@ -93,49 +97,81 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
         undefined={k: v for k, v in scoring.undefined.items() if v},
         predictions=scoring.predictions,
     )
+    with contextlib.closing(Trackers(_logged(job, blank))) as trackers:
+        trackers.scores(0, scores)
     record = _measured(job, record, scoring)
     return _write_beside(job, record, model, loaded, scoring)
+
+
+def _logged(job: Job, blank: Record, after: int | None = None) -> Logged:
+    """Return what is logged of a job; `after` is the step that it goes on from."""
+    settings = job.config.settings
+    return Logged(settings.log, Path(settings.out), job.name, blank.config, after)
 
 
 def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
     settings = job.config.settings
     checkpoints = Checkpoints(Path(settings.out), job.name, say)
     saved = checkpoints.newest()
-    prepared = prepare(job, accelerator, anew=saved is None)
-    loop = prepared.loop
+    after = None if saved is None else saved[0]
+    with contextlib.closing(Trackers(_logged(job, blank, after))) as trackers:
+        prepared = prepare(job, accelerator, anew=saved is None)
+        loop = prepared.loop
+        _examine(job, prepared, blank)
+        gc.freeze()  # what was imported stays for good: the collector need not look at it again
+        gc.enable()
+        initial = trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"]
+        record = replace(
+            _prepared(job, blank, loop.model, prepared.loaded),
+            steps=loop.steps,
+            initial_sha256=initial,
+        )
+        startup_seconds = _since(began)
+        loop.start(prepared.encoded)
+        record.environment |= loop.levers.facts(loop.model)
+        scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
+        course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
+        course.began, course.startup_seconds = began, startup_seconds
+        if saved is not None:
+            course.load_state_dict(saved[1])
+            say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
+        record = _followed(course, checkpoints, record)
+    loop.finish()
+    record = _measured(job, replace(record, **_course_facts(course)), scoring)
+    if record.status == "finished":
+        record = _write_beside(job, record, loop.model, prepared.loaded, scoring)
+    return record
+
+
+def _examine(job: Job, prepared: Prepared, blank: Record) -> None:
+    """Say what is to be known of the data before training, and keep it in the record."""
     examination = examine(job, prepared.kind, prepared.encoded, prepared.loaded.tokenizer)
     blank.data["doctor"] = examination.facts  # in place: a record of a failure says it too
     for line in examination.lines():
         say(line)
-    gc.freeze()  # what was imported stays for good: the collector need not look at it again
-    gc.enable()
-    record = replace(
-        _prepared(job, blank, loop.model, prepared.loaded),
-        steps=loop.steps,
-        initial_sha256=trained_sha256(loop.model) if saved is None else saved[1]["initial_sha256"],
-    )
-    startup_seconds = _since(began)
-    loop.start(prepared.encoded)
-    record.environment |= loop.levers.facts(loop.model)
-    scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
-    course = Course(loop, scoring, job.config, str(record.initial_sha256))
-    course.began, course.startup_seconds = began, startup_seconds
-    if saved is not None:
-        course.load_state_dict(saved[1])
-        say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
-    status: Status = "finished"
+
+
+def _followed(course: Course, checkpoints: Checkpoints, record: Record) -> Record:
+    """Take a course to its end; return the record with its status and scores.
+
+    The first SIGINT or SIGTERM ends it after a checkpoint, where there is a command that goes on.
+    """
+    config, loop = course.config, course.loop
     try:
-        course.run(Saving(course, checkpoints, settings.checkpoint))
+        with stoppable(not config.stored) as stop:
+            course.run(Saving(course, checkpoints, config.settings.checkpoint), stop)
         if course.stopped is not None:
             say("stopped at step {step} of {of}: {why}".format(**course.stopped))
-        record = course.result(record)
+        return replace(course.result(record), status="finished")
     except Diverged as diverged:
-        status, record.error = "diverged", _error(diverged)
-    loop.finish()
-    record = _measured(job, replace(record, status=status, **_course_facts(course)), scoring)
-    if status == "finished":
-        record = _write_beside(job, record, loop.model, prepared.loaded, scoring)
-    return record
+        return replace(record, status="diverged", error=_error(diverged))
+    except Stopped as stopped:
+        kept = checkpoints.save(loop.step, course.state_dict())
+        state = "in a checkpoint" if kept else "in none"
+        stopped.end(
+            f"stopped at step {loop.step} of {loop.steps}, which is {state}; the same command goes"
+            f" on{' from there' if kept else ''}: {record.command}"
+        )
 
 
 def _error(diverged: Diverged) -> dict[str, Any]:

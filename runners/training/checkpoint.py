@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from results.whole import whole
+from runners.machine.console import first_line
 
 FORMAT = "tunebench checkpoint 1"
 
@@ -118,7 +119,7 @@ class Checkpoints:
             try:
                 state = self._read(path)
             except (OSError, SafetensorError, ValueError, KeyError) as error:
-                self.say(f"checkpoint {path} is not used: {_first_line(error)}")
+                self.say(f"checkpoint {path} is not used: {first_line(error)}")
                 continue
             return int(path.stem.partition("-")[2]), state
         return None
@@ -143,7 +144,3 @@ class Checkpoints:
         shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):
             self.folder.parent.rmdir()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 
 from results.errors import UserError
 from results.record import Record
 from runners.config.check import RunConfig
 from runners.config.settings import Checkpoint
-from runners.machine.console import Meter
+from runners.machine.processes import Stop, Stopped
 from runners.tasks.kind import Scores
 from runners.tasks.metrics import headline
 from runners.tasks.scoring import Scoring
 from runners.training.checkpoint import Checkpoints
 from runners.training.loop import Loop, Progress
 from runners.training.schedule import evaluation_steps
+from runners.training.watch import Watch
 
 
 class Course:
@@ -32,10 +35,10 @@ class Course:
     """
 
     def __init__(
-        self, loop: Loop, scoring: Scoring, config: RunConfig, initial_sha256: str
+        self, loop: Loop, scoring: Scoring, config: RunConfig, initial_sha256: str, watch: Watch
     ) -> None:
         self.loop, self.scoring, self.config = loop, scoring, config
-        self.initial_sha256 = initial_sha256
+        self.initial_sha256, self.watch = initial_sha256, watch
         self.evaluations: list[dict[str, Any]] = []
         self.best_on_dev: dict[str, Any] | None = None
         self.selected: dict[str, Any] | None = None
@@ -46,25 +49,57 @@ class Course:
         self.startup_seconds = 0.0
         self.earlier_seconds = 0.0
 
-    def run(self, after_step: Callable[[], None] = lambda: None) -> None:
-        """Train, evaluating when it is due; `after_step` is called after each step."""
+    def run(self, after_step: Callable[[], None], stop: Stop) -> None:
+        """Train, evaluating when it is due; `after_step` is called after each step.
+
+        Stopped is raised between two steps, or at once where the model is evaluated: `state_dict`
+        is then such that what goes on from it comes to the same end.
+        """
         due = evaluation_steps(self.config.settings.budget, self.loop.order)
         done = self.evaluations[-1]["step"] if self.evaluations else 0
-        meter = Meter(self.loop.steps)
+        self.watch.begin(self._numbers())
 
         def tick(step: int) -> None:
-            meter.step(step)
+            self.watch.step(step)
             after_step()
+            stop.look()
 
-        if self.scoring.kind.evaluates_start and not self.measured_before:
-            self.measured_before = self._measure()
-        for until in due:
-            if self.stopped is not None:
-                break
-            if until > done:
-                self.loop.run(until, tick)
-                self._evaluate(until, meter)
-        meter.close()
+        try:
+            if self.scoring.kind.evaluates_start and not self.measured_before:
+                with self._begun_anew(stop):
+                    self.measured_before = self._measure()
+            for until in due:
+                if self.stopped is not None:
+                    break
+                if until > done:
+                    self.loop.run(until, tick)
+                    with self._begun_anew(stop):
+                        self._evaluate(until)
+        finally:
+            self.watch.end()
+
+    @contextlib.contextmanager
+    def _begun_anew(self, stop: Stop) -> Iterator[None]:
+        """Let a block be stopped at once, with random streams as before: it is done again whole."""
+        device = self.loop.accelerator.device
+        cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+        stream = torch.get_rng_state()
+        try:
+            with stop.at_once():
+                yield
+        except Stopped:
+            torch.set_rng_state(stream)
+            if cuda is not None:
+                torch.cuda.set_rng_state(cuda, device)
+            raise
+
+    def _numbers(self) -> list[float]:
+        """Return the task's one number at each evaluation, on the part that selects if there is."""
+        parts = (
+            {"selection": entry["selection"]} if "selection" in entry else entry["scores"]
+            for entry in self.evaluations
+        )
+        return [headline(self.config.settings.task, scores) for scores in parts if scores]
 
     @property
     def steps(self) -> int:
@@ -90,7 +125,7 @@ class Course:
         scores = self.scoring(self.loop.model, report, self.loop.step)
         return {name: {**self.scoring.measured[name], **scores[name]} for name in report}
 
-    def _evaluate(self, step: int, meter: Meter) -> None:
+    def _evaluate(self, step: int) -> None:
         task, loop = self.config.settings.task, self.loop
         per_epoch = loop.order.steps_per_epoch
         entry: dict[str, Any] = {"step": step, "epoch": round(step / per_epoch, 3)}
@@ -108,14 +143,11 @@ class Course:
         entry["scores"] = scores
         if self.scoring.measured:
             entry["measured"] = {n: self.scoring.measured[n] for n in report}
+        final = headline(task, scores) if scores else None
+        if final is not None and (self.best_on_dev is None or final > self.best_on_dev["score"]):
+            self.best_on_dev = {"step": step, "score": final, "scores": scores}
         self.evaluations.append(entry)
-        if not scores:
-            meter.evaluated(entry)
-            return
-        value = headline(task, scores)
-        if self.best_on_dev is None or value > self.best_on_dev["score"]:
-            self.best_on_dev = {"step": step, "score": value, "scores": scores}
-        meter.evaluated(entry)
+        self.watch.evaluated(entry, self._numbers())
 
     def result(self, filled: Record) -> Record:
         """Return the record with the scores of the weights that the protocol reports."""
@@ -147,6 +179,7 @@ class Course:
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the continuation and the record depend on."""
         self.loop.settle()
+        self.watch.look()  # what is logged is then never behind a checkpoint
         return {
             "loop": self.loop.state_dict(),
             "progress": dataclasses.asdict(self.loop.progress),

@@ -79,6 +79,8 @@ class Loop:
         self.levers = Levers(settings.speed.switches, str(accelerator.device))
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
+        # Rate and gradient norm of each step since somebody who wants to know them looked.
+        self.trace: list[tuple[float, torch.Tensor | None]] | None = None
         self._loss_owner = next((m for m in self.methods if "loss" in m.owns), None)
         self._gradient_owner = next((m for m in self.methods if "gradient" in m.owns), None)
         owner = self._loss_owner
@@ -163,8 +165,9 @@ class Loop:
         loss = self._backward_that_fits(batch) if owner is None else self._owned_gradients(batch)
         for method in self.methods:
             method.after_backward(self.model, self.step)
-        if owner is None:
-            self._clip()
+        norm = self._clip() if owner is None else None
+        if self.trace is not None:
+            self.trace.append((float(max(self.schedule.get_last_lr())), norm))
         for method in self.methods:
             method.after_clipping(self.model, self.step)
         self.optimizer.step(again) if again else self.optimizer.step()
@@ -215,9 +218,11 @@ class Loop:
         assert self._gradient_owner is not None
         return self._gradient_owner.gradients(self.model, batch, self._owned_loss).detach()
 
-    def _clip(self) -> None:
+    def _clip(self) -> torch.Tensor:
+        """Clip the gradients; return the norm that they had, a scalar on the device."""
         trained = [p for group in self.optimizer.param_groups for p in group["params"]]
-        self.accelerator.clip_grad_norm_(trained, self.budget.max_grad_norm)
+        norm: torch.Tensor = self.accelerator.clip_grad_norm_(trained, self.budget.max_grad_norm)
+        return norm
 
     def _gradient_again(self, batch: Batch) -> Callable[[], float]:
         """Return a function that computes the batch's gradient as now, at the weights it finds."""

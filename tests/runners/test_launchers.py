@@ -112,7 +112,9 @@ def test_sweep_gives_each_run_a_process_its_own_command_and_the_worst_exit_code(
     command += ["task=mine", "method=[hype,bitfit]", "lr=-1,1e-3"]
     done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
     assert done.returncode == 2, done.stderr
-    assert done.stderr.count("lr=-1") == 1  # the wrong job is named, and the one after it is done
+    assert (
+        done.stderr.count("error: lr=-1") == 1
+    )  # the wrong job is named, and the one after it is done
     [record] = read_all(out)
     assert record.command.startswith("python run.py ")
     assert " -m " not in record.command

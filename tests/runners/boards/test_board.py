@@ -191,8 +191,13 @@ def test_ctrl_c_ends_the_runs_and_leaves_a_clean_state(tmp_path: Path) -> None:
     process = _board(folder, out)
     _wait(lambda: len(_runs(out)) == 2)
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
+    _, err = process.communicate(timeout=60)
     assert process.returncode == 130
+    last = err.decode().splitlines()[-1]
+    assert last.startswith("stopped; runs that were training left a checkpoint each")
+    assert " python run.py board=smoke device=cpu" in last
+    assert err.count(b"stopped; ") == 1
+    assert b"interrupted" not in err
     assert not list(out.glob("**/*.claim"))
     assert not list(out.glob("**/*.tmp"))
 

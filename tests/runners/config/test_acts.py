@@ -32,9 +32,8 @@ def test_a_record_holds_no_key_that_says_how_or_where(
 ) -> None:
     assert cli(*tiny(tiny_folder("bert"), "task=rte", "save=delta", "threads=1")).code == 0
     [record] = read_all(tmp_path / "runs")
-    elsewhere = {"out", "force", "save", "push", "threads", "checkpoint", *NOT_THE_RUNS} - {
-        "method"
-    }
+    elsewhere = {"out", "force", "save", "push", "log", "threads", "checkpoint", *NOT_THE_RUNS}
+    elsewhere -= {"method"}
     assert not set(record.config) & elsewhere
     given = {*record.config, *elsewhere, "start", "control"}  # these are there where one is typed
     assert given == set(Settings.model_fields) | set(NOT_THE_RUNS)

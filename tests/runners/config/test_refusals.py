@@ -228,7 +228,14 @@ def test_options_may_stand_among_keys(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "task" / "mine.yaml").write_text("defaults: [rte]\nname: mine\n")
     typed = ["task=mine", "-m", "lr=-1,-2", "--config-dir", str(tmp_path), "own_process=false"]
     done = cli(*typed, "data=embedded")
-    assert (done.code, done.err) == (2, "error: lr=-1 (must be > 0)\nerror: lr=-2 (must be > 0)\n")
+    assert (done.code, done.err.splitlines()) == (
+        2,
+        [
+            *("run 1 of 2: lr=-1", "error: lr=-1 (must be > 0)"),
+            *("run 2 of 2: lr=-2", "error: lr=-2 (must be > 0)"),
+            *("run 1 was refused: lr=-1", "run 2 was refused: lr=-2"),
+        ],
+    )
 
 
 @pytest.mark.parametrize("odd", [{"name": "\ud800"}, {"\ud800": 1}, {"budget": {"\udfff": 1}}])

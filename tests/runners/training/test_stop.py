@@ -1,0 +1,165 @@
+"""A run that is stopped saves where it is, says how it goes on, and comes to the same end."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from results.record import read_all
+from runners.machine.processes import Stopped, stoppable
+from runners.tasks.scoring import Scoring
+from runners.training import course
+from tests.conftest import ROOT, Cli, tiny
+from tests.runners.training.test_checkpoint import outcome
+
+Folder = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _hears_ctrl_c() -> Iterator[None]:
+    """A shell's background jobs, this test among them, may ignore it."""
+    usual = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, usual)
+
+
+def _at(step: int, number: int, times: int = 1) -> Callable[[course.Saving], None]:
+    """Return what stands for Saving.__call__: it sends this process a signal after a step."""
+    every = course.Saving.__call__
+
+    def call(self: course.Saving) -> None:
+        every(self)
+        if self.course.loop.step == step:
+            for _ in range(times):
+                signal.raise_signal(number)
+
+    return call
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_stopped_run_goes_on_from_that_very_step_to_the_same_end(
+    number: int,
+    code: int,
+    cli: Cli,
+    tiny_folder: Folder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """Stopped after step 7 of 12, where no checkpoint is due, and in an evaluation after step 9."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=12", "budget.evaluate=3")
+    cut = [*given, "protocol=select", "log=csv", f"out={tmp_path / 'cut'}"]
+    assert cli(*given, "protocol=select", f"out={tmp_path / 'whole'}").code == 0
+
+    def stopped() -> str:
+        if number == signal.SIGINT:
+            done = cli(*cut)
+            assert done.code == code
+            return done.err
+        with pytest.raises(SystemExit) as end:
+            cli(*cut)
+        assert end.value.code == code
+        return capfd.readouterr().err
+
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Saving, "__call__", _at(7, number))
+        err = stopped()
+    lines = err.strip().splitlines()
+    assert lines[-1].startswith(
+        "stopped at step 7 of 12, which is in a checkpoint; the same command goes on from there:"
+        " python run.py data=embedded"
+    )
+    assert err.count("stopped at step") == 1
+    assert "interrupted" not in err
+    assert not (tmp_path / "cut" / ".claims").exists()
+    assert len(list((tmp_path / "cut").glob(".checkpoints/*/step-000000007.safetensors"))) == 1
+    [log] = (tmp_path / "cut").glob(".logs/*/train.csv")
+    assert len(log.read_text().splitlines()) == 8
+    score = Scoring.__call__
+
+    def scored(self: Scoring, model: object, names: list[str], step: int) -> object:
+        scores = score(self, model, names, step)
+        if step == 9:
+            torch.rand(5)  # what an evaluation draws is drawn again
+            signal.raise_signal(number)
+        return scores
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Scoring, "__call__", scored)
+        err = stopped()
+    assert "goes on from the checkpoint of step 7 of 12" in err
+    assert "stopped at step 9 of 12" in err
+    assert cli(*cut).code == 0
+    [whole], [again] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    assert outcome(again) == outcome(whole)
+    assert again.resumed == [7, 9]
+    assert len(log.read_text().splitlines()) == 13
+
+
+def test_a_second_signal_ends_at_once(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=12")
+    monkeypatch.setattr(course.Saving, "__call__", _at(7, signal.SIGINT, times=2))
+    done = cli(*given)
+    assert (done.code, done.err.splitlines()[-1]) == (130, "interrupted")
+    assert list((tmp_path / "runs").iterdir()) == []
+
+
+def test_a_signal_after_the_last_look_is_not_lost() -> None:
+    with pytest.raises(KeyboardInterrupt), stoppable() as stop:
+        signal.raise_signal(signal.SIGINT)
+    assert stop.number is not None
+
+    def in_an_evaluation() -> None:
+        with stoppable() as stop:
+            signal.raise_signal(signal.SIGINT)
+            with stop.at_once():
+                pytest.fail("it was to be stopped before")
+
+    with pytest.raises(Stopped):
+        in_an_evaluation()
+    with pytest.raises(KeyboardInterrupt), stoppable(wanted=False):
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_a_stopped_sweep_says_one_line_and_its_run_saves_where_it_is(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """The run is a process of its own, which the sweep ends."""
+    out = tmp_path / "runs"
+    small = tiny(tiny_folder("bert"), f"out={out}", "budget.steps=4000", "log=csv", "task=rte")
+    typed = ["-m", "method=full,bitfit", *small]
+    process = subprocess.Popen(
+        [sys.executable, "run.py", *typed], cwd=ROOT, text=True, start_new_session=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    end = time.monotonic() + 240
+    try:
+        while not any(len(p.read_bytes()) > 600 for p in out.glob(".logs/*/train.csv")):
+            assert time.monotonic() < end
+            assert process.poll() is None
+            time.sleep(0.02)
+    finally:
+        process.terminate()
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 143, err
+    first, *_, last = [line for line in err.splitlines() if "DATA: EMBEDDED" not in line]
+    assert first == "run 1 of 2: method=full"
+    assert last.startswith("stopped; runs that were training left a checkpoint each, and the same")
+    assert last.endswith(shlex.join(["python", "run.py", *typed]))
+    assert err.count("stopped; ") == 1
+    [kept] = out.glob(".checkpoints/*/step-*.safetensors")
+    [log] = out.glob(".logs/*/train.csv")
+    assert log.read_text().splitlines()[-1].startswith(f"{int(kept.stem[-9:])},")
+    assert not list(out.glob(".claims/*"))
