@@ -44,7 +44,7 @@ from runners.config.check import RunConfig, check
 from runners.config.task import LocalFiles, Pairs, Task
 from runners.data.local import read_file
 from runners.data.pairs import read_pairs
-from runners.exports.delta import _check_files, _configuration, _read_tensors
+from runners.exports.delta import _check_files, _read_tensors, configuration_of
 from runners.exports.peft import check_peft
 from runners.jobs.job import Job
 from runners.models.about import read_about
@@ -259,7 +259,7 @@ def test_a_delta_with_anything_in_its_description(
     def load() -> RunConfig:
         content = read_about(folder, "eval")
         _check_files(folder, content, f"eval={folder}")
-        return _configuration(f"eval={folder}", content["config"], None)
+        return configuration_of(f"eval={folder}", "delta.json", content["config"], None)
 
     config, said = attempt(load)
     assert (config is None and f"eval={folder}: " in said) or isinstance(config, RunConfig)
