@@ -32,3 +32,9 @@ LEFT_OUT = ("task.class_weights", "task.local.split", "budget.patience")
 
 def _added(argument: str) -> str:
     return f"++{argument}" if argument.partition("=")[0] in LEFT_OUT else argument
+
+
+def without_marks(argument: str) -> str:
+    """Return an argument as it may be typed, without what was added for Hydra."""
+    bare = argument.removeprefix("++")
+    return bare if bare.partition("=")[0] in LEFT_OUT else argument

@@ -14,6 +14,7 @@ from results.errors import UserError
 from results.record import Record
 from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
+from runners.config.spelling import without_marks
 from runners.config.task import Task
 from runners.config.typed import CONFIG_DIR
 from runners.data.class_weights import class_weights
@@ -135,7 +136,7 @@ def _recorded(arguments: Sequence[str]) -> list[str]:
     here = str(Path.cwd()).rstrip("/") + "/"
     before = ["", *arguments]
     return [
-        portable(one.removeprefix(here) if last in CONFIG_DIR else one)
+        portable(one.removeprefix(here) if last in CONFIG_DIR else without_marks(one))
         for last, one in zip(before, arguments, strict=False)
     ]
 

@@ -138,4 +138,5 @@ def test_a_user_with_one_file_can_train(tmp_path: Path, tiny_folder: Folder, cli
     [record] = read_all(tmp_path / "runs")
     assert record.data["splits"]["validation"]["rows"] == 8
     assert record.config["task"]["local"]["split"] == 0.1
+    assert " task.local.split=0.1 " in record.command  # as it was typed
     assert record.data["doctor"]["splits"]["validation"]["classes"] == {"dull": 2, "warm": 6}
