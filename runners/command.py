@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
@@ -84,10 +85,7 @@ def main() -> int:
             return act[0](act[1])
         sys.argv[1:] = arguments[:] = spelled_out(arguments)
         check_typed(arguments)
-        options, unknown = get_args_parser().parse_known_intermixed_args(arguments)
-        if unknown:
-            raise UserError(f"no option {unknown[0]}; {program()} --hydra-help lists them")
-        refuse_shared_push(options.overrides, options.multirun)
+        options = _options(arguments)
         sys.argv[1:] = options_first(arguments, options.overrides)
         begin(options.config_dir and Path(options.config_dir))
         if not options.multirun:
@@ -105,6 +103,15 @@ def main() -> int:
     except KeyboardInterrupt as end:
         print(*end.args or ["interrupted"], file=sys.stderr)
         return 130
+
+
+def _options(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return what Hydra reads of a command; an option that it does not know is a UserError."""
+    options, unknown = get_args_parser().parse_known_intermixed_args(arguments)
+    if unknown:
+        raise UserError(f"no option {unknown[0]}; {program()} --hydra-help lists them")
+    refuse_shared_push(options.overrides, options.multirun)
+    return options
 
 
 def dispatch(composed: dict[str, Any], arguments: Sequence[str], typed: Sequence[str]) -> int:

@@ -44,13 +44,33 @@ class Answers:
         return np.empty(0) if self.references is None else self.references
 
     @property
+    def of_labels(self) -> bool:
+        """Whether each answer is one of the task's labels."""
+        return self.kind == "classification"
+
+    @property
+    def of_options(self) -> bool:
+        """Whether each answer is a place among the options of its row."""
+        return self.kind == "multiple_choice"
+
+    @property
     def of_classes(self) -> bool:
-        return self.kind in ("classification", "multiple_choice")
+        return self.of_labels or self.of_options
+
+    @property
+    def of_vectors(self) -> bool:
+        """Whether each prediction is a cosine of two vectors."""
+        return self.kind == "similarity"
+
+    @property
+    def of_tokens(self) -> bool:
+        """Whether each answer is a token that was masked."""
+        return self.kind == "masked_lm"
 
     @property
     def may_keep_logits(self) -> bool:
         """Whether save=logits keeps those of such a split."""
-        return self.kind == "classification" and not self.mixed and not self.further
+        return self.of_labels and not self.mixed and not self.further
 
     @property
     def positive(self) -> int:

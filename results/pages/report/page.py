@@ -110,7 +110,7 @@ def _of_split(record: Record, answers: Answers, logits: Logits, data: Path | Non
             "The record holds no predictions of it." if none else "Its gold answers are not known."
         )
         return top + soft(why)
-    if answers.kind == "masked_lm":
+    if answers.of_tokens:
         return top + _masked(record, answers)
     texts = texts_of(record, answers, data)
     own = logits.by_split.get(answers.split)
@@ -120,12 +120,10 @@ def _of_split(record: Record, answers: Answers, logits: Logits, data: Path | Non
         return top + (scatter + worst if texts.heads else grid([_part(scatter), _part(worst)]))
     both = grid([_part(confusion_section(answers)), _part(class_section(answers))])
     trust = ""
-    if answers.kind == "classification":
+    if answers.of_labels:
         trust = trust_section(answers, own) if own is not None else _untrusted(answers, logits)
     about = (
-        soft("An answer is a place among the options of its own row.")
-        if answers.kind == "multiple_choice"
-        else ""
+        soft("An answer is a place among the options of its own row.") if answers.of_options else ""
     )
     return top + about + both + trust + worst
 
@@ -142,7 +140,7 @@ def _untrusted(answers: Answers, logits: Logits) -> str:
 
 
 def _unit(answers: Answers) -> str:
-    return "masked tokens" if answers.kind == "masked_lm" else "rows"
+    return "masked tokens" if answers.of_tokens else "rows"
 
 
 def _masked(record: Record, answers: Answers) -> str:

@@ -29,7 +29,7 @@ def whereabouts(record: Record, answers: Answers) -> str:
 
 def file_of(record: Record, answers: Answers) -> str | None:
     """Return the file, or the folder, that a split of local data is read from."""
-    if answers.kind == "similarity":
+    if answers.of_vectors:
         pairs = section(answers.task, "pairs", answers.split)
         named = pairs.get("file") or pairs.get("folder")
         return named if isinstance(named, str) else None
@@ -59,7 +59,7 @@ def _counting(record: Record, answers: Answers, named: str) -> str:
     facts = section(record.data, "splits", answers.split)
     if facts.get("skipped_rows"):
         return ", without the malformed rows, which were left out"
-    if answers.kind == "similarity":
+    if answers.of_vectors:
         return ", of pairs that have a score"
     if not named.endswith(".tsv"):
         return ""

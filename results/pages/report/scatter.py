@@ -17,7 +17,7 @@ DRAWN = 2000  # dots
 def scatter_section(answers: Answers) -> str:
     """Return the picture of a split's scores, and how far they go together."""
     said = correlations(answers.predictions, answers.gold)
-    vectors = answers.kind == "similarity"
+    vectors = answers.of_vectors
     if not vectors:
         error = float(np.abs(answers.predictions - answers.gold).mean())
         said += f" The mean absolute error is {error:.4g}."

@@ -25,7 +25,7 @@ def baseline(answers: Answers, metrics: Sequence[str]) -> dict[str, float]:
     Empty where no references are known, and of cosines, which are no answers.
     """
     known = [name for name in metrics if name in METRICS]
-    if not answers.scored or answers.kind == "similarity":
+    if not answers.scored or answers.of_vectors:
         return {}
     return constant_scores(known, answers.gold, answers.positive)
 
@@ -33,7 +33,7 @@ def baseline(answers: Answers, metrics: Sequence[str]) -> dict[str, float]:
 def most_frequent(answers: Answers) -> str:
     """Return what the baseline always answers."""
     if not answers.of_classes:
-        return "one token" if answers.kind == "masked_lm" else "a constant"
+        return "one token" if answers.of_tokens else "a constant"
     labels, counts = np.unique(answers.gold, return_counts=True)
     most = labels[counts == counts.max()]
     place = answers.positive if answers.positive in most else most[0]

@@ -73,7 +73,7 @@ def texts_of(record: Record, answers: Answers, folder: Path | None) -> Texts:
 
 
 def _read(path: Path, answers: Answers) -> list[Row]:
-    if answers.kind == "similarity":
+    if answers.of_vectors:
         pairs = section(answers.task, "pairs", answers.split)
         rows = _scored_folder(path) if pairs.get("folder") else _scored_file(path, pairs)
         return [row for row in rows if row.label.strip()]

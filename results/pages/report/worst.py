@@ -18,7 +18,7 @@ ROWS = 20
 
 def worst_section(answers: Answers, logits: NDArray[np.float32] | None, texts: Texts) -> str:
     """Return the worst rows of a split with gold answers; `texts` says where they lie."""
-    if answers.kind == "similarity":
+    if answers.of_vectors:
         heads, order, columns, note = _cosines(answers)
     elif not answers.of_classes:
         heads, order, columns, note = _scores(answers)

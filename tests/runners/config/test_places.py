@@ -118,7 +118,14 @@ def test_every_place_is_expanded(home: Path) -> None:
     assert stored["data"]["text"] == ["~/a", "hub:b"]
     assert "jean" not in str(stored)
     assert from_record(stored).settings.data == settings.data
-    named = {"eval": "~/e", "verify": "~/v", "embed": "~/m", "predict": "~/p", "text": "~/t"}
+    named = {
+        "eval": "~/e",
+        "export": "~/x",
+        "verify": "~/v",
+        "embed": "~/m",
+        "predict": "~/p",
+        "text": "~/t",
+    }
     acts = Acts(**named, submission="~/a,~/b")
     assert acts.model_dump() == {**named, "submission": ["~/a", "~/b"]}
     assert acts.submission == [f"{home}/a", f"{home}/b"]

@@ -16,6 +16,7 @@ NAMED_IN = KIND_FILES | {"runners/config/kinds.py", "runners/tasks/kinds.py"}
 ALLOWED = {
     # of a task that names no kind, or one by the name it had once
     "runners/config/task.py": {"classification", "multitask"},
+    "results/pages/report/answers.py": set(KINDS) - {"multitask"},  # what a record's answers are
     "results/tables/columns.py": {"multitask"},  # which had another name once
     "results/tables/leaves.py": {"classification"},  # of a record that names no kind
     "runners/models/pretrained.py": {"regression"},  # a word of transformers' config
