@@ -51,7 +51,7 @@ bench: setup
 # hour of random kills, duplicates, stopped owners, removed folders and bad files against boards, and
 # an audit.
 soak: setup
-	TUNEBENCH_SOAK=1 KILLS=20 OMP_NUM_THREADS=1 $(RUN) -m pytest --timeout 3600 tests/runners/training/test_checkpoint.py tests/runners/test_launchers.py tests/benchmarks/test_baseline.py tests/methods/test_pairs.py -k "random_moments or killed_worker or trainer_scores or every_pair"
+	TUNEBENCH_SOAK=1 KILLS=20 OMP_NUM_THREADS=1 $(RUN) -m pytest --timeout 3600 tests/runners/training/test_checkpoint.py tests/runners/test_launchers.py tests/benchmarks/test_baseline.py tests/methods/test_pairs.py -k "random_moments or killed_worker or ray_cluster or submitit or trainer_scores or every_pair"
 	TUNEBENCH_FUZZ=5000 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_fuzz.py --timeout 3600
 	$(RUN) -m tests.soak
 

@@ -15,8 +15,9 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -79,42 +80,57 @@ def main(arguments: list[str] | None = None) -> int:
     """Print or place the tables; return 0, or 2 after a user's mistake."""
     print_anything()
     given = sys.argv[1:] if arguments is None else arguments
+    try:
+        if (other := _of_another_package(given)) is not None:
+            return other(given[1:])
+        _do(given)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _of_another_package(given: Sequence[str]) -> Callable[[Sequence[str]], int] | None:
+    """Return what does a command that is not one of ours, where a package brings it."""
+    if not given or given[0] in COMMANDS or not given[0].isidentifier():
+        return None
+    points = [point for point in entry_points(group="tunebench.results") if point.name == given[0]]
+    act: Callable[[Sequence[str]], int] | None = points[0].load() if points else None
+    return act
+
+
+def _do(given: Sequence[str]) -> None:
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
     parser = _parser(several=command == "devices")
     begin = 1 + {"compare": 2, "report": 1}.get(command, 0)
     rows = [a for a in given[1:begin] if not a.startswith("--")]
     options = parser.parse_args(given if command == "tables" else given[1 + len(rows) :])
-    try:
-        if command == "compare" and len(rows) < 2:
-            raise UserError("compare needs two rows: python -m results compare lora full [FOLDER]")
-        _refuse_unread(command, options, parser)
-        if command == "devices":
-            _devices(options)
-            return 0
-        if command == "boards":
-            _boards(options)
-            return 0
-        if command == "report":
-            _report(rows, options)
-            return 0
-        board = find_list(options.board, options.boards) if _is_of_board(command, options) else None
-        records = _records(options, board)
-        if command == "tables":
-            _tables(records, options)
-        elif command == "search":
-            _search(records, options)
-        elif command == "calibration":
-            _calibration(records, options)
-        elif board is not None and command == "front":
-            _front(records, board, options)
-        elif command == "compare":
-            _compare(records, board, rows, options)
-        else:
-            _put(power(records) if command == "power" else to_text(claims(records)), options)
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    return 0
+    if command == "compare" and len(rows) < 2:
+        raise UserError("compare needs two rows: python -m results compare lora full [FOLDER]")
+    _refuse_unread(command, options, parser)
+    if command == "devices":
+        _devices(options)
+        return
+    if command == "boards":
+        _boards(options)
+        return
+    if command == "report":
+        _report(rows, options)
+        return
+    board = find_list(options.board, options.boards) if _is_of_board(command, options) else None
+    records = _records(options, board)
+    if command == "tables":
+        _tables(records, options)
+    elif command == "search":
+        _search(records, options)
+    elif command == "calibration":
+        _calibration(records, options)
+    elif board is not None and command == "front":
+        _front(records, board, options)
+    elif command == "compare":
+        _compare(records, board, rows, options)
+    else:
+        _put(power(records) if command == "power" else to_text(claims(records)), options)
 
 
 def _is_of_board(command: str, options: argparse.Namespace) -> bool:

@@ -1,12 +1,19 @@
-"""Where records lie: one's own, and those that the project ships."""
+"""Where records lie, one's own and those that the project ships, and what makes them."""
 
 from __future__ import annotations
 
 import glob
+import sys
 from pathlib import Path
 
 OWN = Path("runs")  # in the current folder: what runs write to where out= is not typed
 _SHIPPED = Path(__file__).resolve().parent / "runs"
+
+
+def program() -> str:
+    """Return what a user types to start this: run.py in a clone, else the installed command."""
+    is_installed = not (_SHIPPED.parent.parent / "run.py").is_file()
+    return "tunebench" if is_installed or Path(sys.argv[0]).name == "tunebench" else "python run.py"
 
 
 def shipped() -> Path:

@@ -11,6 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from results.errors import UserError, nearest
+from results.places import program
 from results.plain_file import read_json
 from results.whole import whole
 
@@ -97,7 +98,7 @@ def read_list(path: Path) -> RunList:
             raise ValueError("an entry is no [row, task, seed, run], or records no folder")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{path} is no list of a board's runs ({error}); make it with python run.py board=NAME"
+            f"{path} is no list of a board's runs ({error}); make it with {program()} board=NAME"
             " plan=true list=FOLDER"
         ) from None
     return RunList(name, tuple(methods), tuple(runs), records)

@@ -21,6 +21,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
+from results.places import program
 from results.printable import print_anything, printable
 from runners.config.acts import Acts, acts_of, is_chain, refuse_shared_push, refuse_unused
 from runners.config.check import RunConfig, check
@@ -30,7 +31,7 @@ from runners.config.own_files import refuse_hidden
 from runners.config.spelling import spelled_out
 from runners.config.typed import check_typed, options_first, readable
 from runners.machine import processes
-from runners.root import CONFIGS, program
+from runners.root import CONFIGS
 from runners.runs.sweep import Sweep
 from runners.subcommands.choose import chosen
 

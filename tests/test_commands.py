@@ -19,7 +19,6 @@ from unittest.mock import Mock
 
 import hydra
 import pytest
-import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -34,16 +33,21 @@ from runners.config.check import check
 from runners.config.compose import Composer, resolved
 from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
+from runners.subcommands.help import short_help
+from runners.subcommands.words import WORDS
 from tests import forked
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
 from tests.pages import PAGES, commands, examples, page_name
 
 TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(page)})
-RUNS = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
+RUN_PY = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
+OF_A_WORD = [line for line in RUN_PY if line.split()[2] in WORDS]
+RUNS = [line for line in RUN_PY if line not in OF_A_WORD]
 LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
 SHORT = [line for line in RUNS if not LONG.search(line)]
 OF_A_RUN = re.compile(r"(eval|embed|export|verify|start|predict|submission)=")
-OTHERS = sorted({line for _, line in TYPED} - set(RUNS))
+OTHERS = sorted({line for _, line in TYPED} - set(RUN_PY))
+RECORD = next((ROOT / "results" / "runs").glob("rte.bitfit.*.json"))
 FOLDERS = ("data.dir=STS", "data.glue_dir=GLUE")
 
 
@@ -210,15 +214,21 @@ def test_what_a_page_does_with_a_finished_run(
     assert done.code == 0, done.err
 
 
-def test_help_shows_every_key(cli: Cli, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("line", OF_A_WORD)
+def test_what_is_no_run_works(
+    line: str, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    shutil.copy(RECORD, tmp_path / "runs")
+    monkeypatch.chdir(tmp_path)
+    done = cli(*shlex.split(re.sub("RECORD…?", str(RECORD), line))[2:])
+    assert done.code == 0, done.err
+    assert done.out
+
+
+def test_help_is_named_on_a_page_and_printed(cli: Cli) -> None:
     assert "python run.py --help" in RUNS
-    with pytest.raises(SystemExit):
-        cli("--help")
-    shown = capfd.readouterr().out
-    keys = yaml.safe_load((CONFIGS / "config.yaml").read_text())
-    assert {
-        key for key in keys if key not in ("defaults", "hydra") and f"{key}:" not in shown
-    } == set()
+    assert cli("--help").code == 0
 
 
 @pytest.mark.parametrize("line", OTHERS)
@@ -229,8 +239,16 @@ def test_command_of_a_page_works(line: str, tmp_path: Path) -> None:
         _make(words[1:], tmp_path)
     elif words[:2] == ["pip", "install"]:
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        [extra] = re.findall(r"\[(\w+)\]$", words[-1])
-        assert extra in extras["optional-dependencies"]
+        named = re.findall(r"\[(\w+)\]$", words[-1])
+        assert set(named) <= extras["optional-dependencies"].keys()
+        assert named or words[-1] == "."
+    elif words[0] == "ray":
+        from ray.scripts.scripts import cli as rays
+
+        known = {name for option in rays.commands[words[1]].params for name in option.opts}
+        assert {word.partition("=")[0] for word in words[2:]} <= known
+    elif words == ["python", "run.py"]:
+        short_help()
     elif words[:2] == ["python", "-m"]:
         _module(words[2], words[3:], tmp_path)
     else:
@@ -276,7 +294,8 @@ def _module(module: str, arguments: list[str], tmp_path: Path) -> None:
 
 def _placed(arguments: list[str], tmp_path: Path) -> list[str]:
     """Fill placeholders in, and turn what would be written to copies."""
-    given = ["results/embedded" if a == "FOLDER" else a for a in arguments]
+    filled = {"FOLDER": "results/embedded", "RECORD…": str(RECORD), "RECORD": str(RECORD)}
+    given = [filled.get(argument, argument) for argument in arguments]
     for flag in ("--into", "--out"):
         if flag in given:
             at = given.index(flag) + 1

@@ -19,7 +19,7 @@ import runners.config.check
 import runners.runs.attempt
 import runners.runs.run
 import runners.runs.train
-import runners.tasks.glue_metrics.glue_metrics
+import runners.tasks.glue_metrics.values
 from methods.registry import registered
 from runners.config.compose import compose
 from tests.composing import remember_compositions

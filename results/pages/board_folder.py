@@ -20,7 +20,7 @@ from results.pages.sheet import Sheet, difference_sheet, score_sheet
 from results.pages.text import paragraph, write
 from results.papers.claims import claims
 from results.papers.published import papers
-from results.places import read_where
+from results.places import program, read_where
 from results.record import Record, read_all, read_for_boards
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
@@ -53,7 +53,7 @@ def write_boards(
     lists = read_lists(folder, bad)
     if not lists:
         raise UserError(
-            f"{folder}: no board's list of runs; make one with python run.py board=NAME plan=true"
+            f"{folder}: no board's list of runs; make one with {program()} board=NAME plan=true"
             f" list={folder}"
         )
     records = read_for_boards(runs, bad)

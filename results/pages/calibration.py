@@ -14,6 +14,7 @@ from results.errors import UserError
 from results.logits import SUFFIX, logits_path, read_logits
 from results.pages.headline import in_order
 from results.pages.sheet import Entry, Sheet
+from results.places import program
 from results.record import Record
 from results.stats.calibration import BINS, Calibration, calibration, ensemble_score
 from results.stats.compare import points
@@ -21,7 +22,7 @@ from results.stats.resampling import positive_label, scored_splits
 from results.tables.collect import Cell, Table, tables
 
 NO_LOGITS = (
-    "no record keeps logits: run with save=logits, as in python run.py task=rte save=logits\n"
+    f"no record keeps logits: run with save=logits, as in {program()} task=rte save=logits\n"
 )
 
 

@@ -9,6 +9,7 @@ from results.pages.headline import ranked
 from results.pages.leaderboard.lines import lead, seeds_text
 from results.pages.sheet import Entry, Sheet, difference_text, listed, share_entry
 from results.pages.text import escaped, markdown, paragraph
+from results.places import program
 from results.record import Record
 from results.run_list import RunList
 from results.stats.compare import Comparison, judge
@@ -31,7 +32,7 @@ def board_front(board: RunList, records: Sequence[Record], address: str) -> str:
     if not collected:
         raise UserError(
             f"--board {board.name}: none of the board's {len(board.runs)} runs has a record here;"
-            f" do them with python run.py board={board.name}, or name another folder of records"
+            f" do them with {program()} board={board.name}, or name another folder of records"
         )
     if len(collected) > 1:
         raise UserError(

@@ -10,6 +10,7 @@ from typing import Literal
 from results.errors import UserError
 from results.pages.sheet import Entry, Sheet, difference_sheet, score_sheet
 from results.papers.published import Paper
+from results.places import program
 from results.printable import printable
 from results.record import Record
 from results.stats.compare import held, judge
@@ -22,7 +23,7 @@ Format = Literal["text", "md"]
 BEGIN, END = "<!-- tables: begin -->", "<!-- tables: end -->"
 
 
-NO_RECORDS = "no records yet: run python run.py method=bitfit task=sst2\n"
+NO_RECORDS = f"no records yet: run {program()} method=bitfit task=sst2\n"
 
 
 def one_run(record: Record) -> str:

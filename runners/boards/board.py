@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from results import record as records
 from results.errors import UserError
+from results.places import program
 from results.run_list import write_list
 from runners.boards.estimate import estimate
 from runners.boards.passing import remove_unneeded
@@ -33,7 +34,6 @@ from runners.config.check import check
 from runners.config.problems import sentences
 from runners.machine.console import say
 from runners.machine.processes import config_dir, stopped_together
-from runners.root import program
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:

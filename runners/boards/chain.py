@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from results.places import program
 from runners.boards.passing import mark, remove
 from runners.boards.plan import overrides_of
 from runners.boards.planned import Compose, Planned, Planner, Slot
@@ -21,7 +22,6 @@ from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone, stopped_together
-from runners.root import program
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from results import record as records
 from results.errors import UserError, nearest
+from results.places import program
 from results.run_list import ListedRun, RunList, is_within
 from results.tables.leaves import typed as typed_value
 from results.tables.trials import best_choice, trial_score
@@ -24,7 +25,6 @@ from runners.config.section import Section
 from runners.config.stages import Control, Stage
 from runners.config.typed import is_typed, key_of
 from runners.machine.processes import config_dir
-from runners.root import program
 
 
 def _is_of_a_run(argument: str) -> str:

@@ -17,9 +17,10 @@ from omegaconf import OmegaConf
 
 from methods.registry import default_options, registered
 from results.errors import nearest
+from results.places import program
 from runners.config.compose import composing
 from runners.config.typed import CONFIG_DIR
-from runners.root import CONFIGS, program
+from runners.root import CONFIGS
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:

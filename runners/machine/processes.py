@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from results.places import program
 from runners.machine.console import say
 from runners.root import ROOT
 
@@ -164,7 +165,7 @@ def stopped_together(arguments: Sequence[str]) -> Iterator[None]:
     """Say one line where a command of several runs, which a block does, is stopped by a signal."""
     line = (
         "stopped; runs that were training left a checkpoint each, and the same command goes on from"
-        f" there: {shlex.join(['python', 'run.py', *arguments])}"
+        f" there: {program()} {shlex.join(arguments)}"
     )
     spoken_for = is_spoken_for()
     _spoken_for.append(line)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
+from results.places import program
 from results.record import Record
 from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
@@ -21,7 +22,6 @@ from runners.data.class_weights import class_weights
 from runners.data.load import describe
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
-from runners.root import program
 
 
 def now() -> str:

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 
 from pydantic import BaseModel
 
+from results.places import program
 from results.printable import printable
 from runners.config.acts import Acts, Sweep, Way
 from runners.config.settings import (
@@ -24,7 +25,7 @@ from runners.config.settings import (
     Start,
     SuperAdamOptions,
 )
-from runners.root import CONFIGS, program
+from runners.root import CONFIGS
 from runners.subcommands.listing import method_lines, shipped_tasks
 from runners.subcommands.words import WORDS
 

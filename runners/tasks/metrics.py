@@ -1,4 +1,4 @@
-"""Scores predictions with the repository's evaluate module."""
+"""Scores predictions under the names of the official metrics."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def score_split(
     `spearmanr_subsets` is the mean of Spearman's correlation over the parts that `subsets` names,
     each of one weight; it is undefined where one of them is.
     """
-    from runners.tasks.glue_metrics.glue_metrics import score
+    from runners.tasks.glue_metrics.values import score
 
     names = task.diagnostics.get(split, list(task.metrics))
     positive = task.labels.index(task.positive_label) if task.positive_label else 1

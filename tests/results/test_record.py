@@ -113,7 +113,7 @@ def test_scores_that_are_not_the_predictions_are_refused(
     metric: str, stored: float, tmp_path: Path
 ) -> None:
     """In a record without a hash too; a metric that follows is believed."""
-    from runners.tasks.glue_metrics.glue_metrics import score
+    from runners.tasks.glue_metrics.values import score
 
     record = _whole()
     kept = record.predictions["validation"]
@@ -137,7 +137,7 @@ def test_scores_that_are_not_the_predictions_are_refused(
 @pytest.mark.parametrize("spread", [1.0, 1e-3, 1e-8])
 def test_correlations_of_rounded_predictions_are_believed(kind: str, spread: float) -> None:
     from results.rescored import check_scores
-    from runners.tasks.glue_metrics.glue_metrics import score
+    from runners.tasks.glue_metrics.values import score
 
     rng = np.random.Generator(np.random.PCG64(3))
     record = _whole()

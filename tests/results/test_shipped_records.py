@@ -53,7 +53,7 @@ def test_scores_follow_from_the_predictions_in_the_records(folder: str) -> None:
 
 
 def _check_scores(record: Record, task: Task) -> None:
-    from runners.tasks.glue_metrics.glue_metrics import score
+    from runners.tasks.glue_metrics.values import score
 
     assert record.scores
     for split, scores in record.scores.items():

@@ -88,6 +88,50 @@ def test_killed_worker_costs_one_run_and_the_same_command_does_only_that(
     assert not list(out.glob(".claims/*.claim"))
 
 
+@in_soak
+def test_runs_of_a_sweep_are_shared_by_the_nodes_of_a_ray_cluster(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two nodes of one core each: two runs at a time are one on each."""
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    from ray.cluster_utils import Cluster
+
+    out = tmp_path / "runs"
+    small = tiny(tiny_folder("bert"), "task=rte", "budget.steps=150", f"out={out}", "threads=1")
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    try:
+        cluster.add_node(num_cpus=1)
+        where = f"+hydra.launcher.ray.init.address={cluster.address}"
+        command = [sys.executable, "run.py", "-m", "hydra/launcher=ray", where, *small]
+        log = (tmp_path / "log").open("ab")
+        sweep = subprocess.Popen(
+            [*command, "method=full,bitfit"], cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log
+        )
+        _until(lambda: len(_claims(out)) == 2, sweep)
+        assert sweep.wait(240) == 0, (tmp_path / "log").read_text()[-3000:]
+    finally:
+        cluster.shutdown()
+    records = read_all(out)
+    assert {r.status for r in records} == {"finished"}
+    assert {m for r in records for m in r.methods} == {"full", "bitfit"}
+
+
+@in_soak
+def test_submitit_does_here_what_slurm_would(
+    tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    small = tiny(tiny_folder("bert"), "task=rte", "budget.steps=2", f"out={out}")
+    command = [sys.executable, "run.py", "-m", "hydra/launcher=submitit_local", *small]
+    command += [f"hydra.launcher.submitit_folder={tmp_path / 'jobs'}", "method=full,bitfit"]
+    done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    records = read_all(out)
+    assert {r.status for r in records} == {"finished"}
+    assert {m for r in records for m in r.methods} == {"full", "bitfit"}
+    assert list((tmp_path / "jobs").rglob("*_result.pkl"))
+
+
 def test_slurms_configuration_composes(cli: Cli) -> None:
     done = cli(
         "--cfg", "hydra", "-p", "hydra.launcher", "hydra/launcher=submitit_slurm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 import time
@@ -42,6 +43,33 @@ def test_finished_run_is_recognised_before_torch_is_imported(
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert "stored result" in done.stdout, done.stderr
     assert "HEAVY []" in done.stdout
+
+
+def test_libraries_that_a_run_does_not_need_are_imported_by_nothing_that_it_imports() -> None:
+    """evaluate takes seconds, for it imports datasets, pandas and half of transformers."""
+    modules = {
+        path.relative_to(ROOT).as_posix(): {
+            name
+            for node in ast.parse(path.read_text()).body
+            for name in _imported(node)
+            if name in ("datasets", "evaluate", "pandas")
+        }
+        for path in sorted((ROOT / "runners").rglob("*.py"))
+    }
+    assert {path: names for path, names in modules.items() if names} == {
+        "runners/tasks/glue_metrics/glue_metrics.py": {"datasets", "evaluate"}
+    }
+    uses = [path for path in (ROOT / "runners").rglob("*.py") if "import GlueMetrics" in
+            path.read_text()]  # fmt: skip
+    assert not uses
+
+
+def _imported(node: ast.stmt) -> list[str]:
+    if isinstance(node, ast.Import):
+        return [alias.name.partition(".")[0] for alias in node.names]
+    if isinstance(node, ast.ImportFrom):
+        return [(node.module or "").partition(".")[0]]
+    return []
 
 
 def test_wrong_word_is_answered_before_torch_is_imported() -> None:

@@ -13,7 +13,7 @@ from results.errors import UserError
 from results.rescored import check_scores
 from results.stats.resampling import METRICS, example_draws, resampled_scores
 from runners.config.task import Metric
-from runners.tasks.glue_metrics.glue_metrics import score
+from runners.tasks.glue_metrics.values import score
 from tests.results.simulated import simulated
 
 DRAWS = 40

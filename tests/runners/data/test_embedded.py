@@ -14,7 +14,7 @@ from runners.data.embedded.splits import embedded_tasks, read_embedded
 from runners.data.split import Split
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.tasks.glue_metrics.glue_metrics import score
+from runners.tasks.glue_metrics.values import score
 from runners.training.prepare import prepare
 from tests.conftest import committed_records, configure
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from results.__main__ import main as results_main
 from results.record import Record, read, write
 from runners.jobs.identity import recorded_name
 from tests.conftest import ROOT, Cli, committed_records
@@ -42,6 +45,21 @@ def test_records_that_fit_are_copied_to_the_byte_and_again_without_harm(
         assert {p.name: p.read_bytes() for p in into.iterdir()} == {
             path.name: path.read_bytes() for path in SHIPPED
         }
+
+
+def test_results_admits_where_the_package_brings_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """python -m results knows the command by its entry point only."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    brought = project["entry-points"]["tunebench.results"]
+    points = [EntryPoint(name, value, "tunebench.results") for name, value in brought.items()]
+    monkeypatch.setattr("results.__main__.entry_points", lambda group: points)
+    into = tmp_path / "into"
+    into.mkdir()
+    assert results_main(["admit", str(SHIPPED[0]), "--into", str(into)]) == 0
+    assert [path.name for path in into.iterdir()] == [SHIPPED[0].name]
+    assert results_main(["admit", str(tmp_path / "none.json"), "--into", str(into)]) == 2
 
 
 def _environment(**changes: Any) -> dict[str, Any]:

@@ -9,9 +9,10 @@ import pytest
 import yaml
 
 from methods.registry import registered
+from results.places import program
 from runners.config.acts import Acts, Sweep, Way
 from runners.config.settings import Settings
-from runners.root import CONFIGS, program
+from runners.root import CONFIGS
 from runners.subcommands.help import GROUPS, described
 from tests.conftest import ROOT, Cli
 

@@ -10,7 +10,8 @@ import pytest
 import scipy.stats
 import sklearn.metrics
 
-from runners.tasks.glue_metrics.glue_metrics import GlueMetrics, score
+from runners.tasks.glue_metrics.glue_metrics import GlueMetrics
+from runners.tasks.glue_metrics.values import score
 from runners.tasks.metrics import headline, score_split
 from tests.conftest import ROOT, configure
 
