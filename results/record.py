@@ -289,7 +289,7 @@ def _json_below(folder: Path, problems: list[UserError]) -> Iterator[Path]:
 
 
 # What save= writes beside records, and the files by which such a folder is known under any name.
-_EXPORTS = (".delta", ".model", ".sentence-transformers")
+_EXPORTS = (".delta", ".sentence-transformers")
 _MARKS = frozenset({"delta.json", "modules.json", "adapter_config.json", "config.json"})
 
 

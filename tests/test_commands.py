@@ -76,6 +76,10 @@ def _norms(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.syspath_prepend(str(tmp_path))
     point = EntryPoint("norms", "norms_example:Norms", registry.ENTRY_POINT_GROUP)
     monkeypatch.setattr(registry, "entry_points", lambda group: [point])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    brought = project["entry-points"]["tunebench.results"].items()  # as a fresh installation has it
+    ours = [EntryPoint(name, value, "tunebench.results") for name, value in brought]
+    monkeypatch.setattr("results.__main__.entry_points", lambda group: ours)
     registry.registered.cache_clear()
     norms = registry.registered()["norms"]
     store = ConfigStore.instance()
@@ -208,7 +212,7 @@ def test_what_a_page_does_with_a_finished_run(
     ]
     if "start=" in line:
         arguments = [*tiny(tiny_folder("bert")), *arguments]
-    if "out=" in line:
+    if "out=" in line and "export=" not in line:
         arguments = [a.replace(run.stem, str(run)) for a in arguments]
     done = cli(*arguments, *([] if "export=" in line else ["device=cpu"]))
     assert done.code == 0, done.err

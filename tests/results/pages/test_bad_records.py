@@ -163,7 +163,8 @@ def test_every_form_is_that_of_the_good_records_and_names_the_others(
         lines = said.splitlines()
         assert [line for line in lines if not line.startswith("passed over: ")] == []
         unnamed = [p for p in bad if not any(printable(p) in line for line in lines)]
-        assert (len(lines), unnamed) == (len(bad), [])
+        assert unnamed == []
+        assert len(lines) == len(bad)
         assert printable(said, kept="\n") == said
 
 

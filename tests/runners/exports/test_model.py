@@ -64,7 +64,7 @@ def _ours(config: RunConfig, loaded: Loaded, texts: list[list[str]]) -> torch.Te
     rows, end = [], config.settings.budget.truncate
     for row in texts:
         if len(row) == 1:
-            tokens = cut_texts(row, loaded.tokenizer, LENGTH, end)
+            tokens, _ = cut_texts(row, loaded.tokenizer, LENGTH, end)
         else:
             tokens = loaded.tokenizer(*[[t] for t in row], truncation=True, max_length=LENGTH)
         with torch.no_grad():
