@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from results.errors import UserError
 from runners.config.task import Task
 from runners.data.split import Split
 
@@ -22,4 +23,10 @@ def class_weights(task: Task, train: Split) -> list[float] | None:
     if isinstance(weights, list):
         return weights
     counts = Counter(train.labels)
+    absent = [label for i, label in enumerate(task.labels) if not counts[i]]
+    if absent:
+        raise UserError(
+            f"task.class_weights=balanced: no row of train is {', '.join(absent)}, which would"
+            " count for infinitely much; give a number for each label"
+        )
     return [len(train) / (len(task.labels) * counts[i]) for i in range(len(task.labels))]

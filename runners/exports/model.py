@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from methods.method import Batch
 from results.errors import UserError
@@ -27,6 +29,9 @@ from runners.models.pretrained import Loaded, count_embeddings
 # matrices and a last layer that is computed whole round otherwise: some float32 steps a layer, 1e-6
 # in all. Weights that lack a method's part differ by 1e-3 and more.
 TOLERANCE = 1e-4
+
+
+WEIGHTS = "model.safetensors"
 
 
 class NotPlain(Exception):
@@ -89,6 +94,11 @@ def plain_model(model: Any, config: RunConfig) -> Any:
                 f"of a {architecture.model_type} model none is known that chooses among options"
             ) from None
         tensors, cls = _for_options(tensors, frame), type(frame)
+    return _holding(tensors, cls, architecture)
+
+
+def _holding(tensors: Tensors, cls: Any, architecture: Any) -> Any:
+    """Return a model of a class that holds exactly these tensors, in evaluation, on the CPU."""
     plain, info = cls.from_pretrained(
         None,
         config=architecture,
@@ -102,6 +112,28 @@ def plain_model(model: Any, config: RunConfig) -> Any:
         if names := sorted(map(str, info[what])):
             raise NotPlain(f"{len(names)} {what.replace('_keys', ' tensors')}, such as {names[0]}")
     return plain.eval()
+
+
+def read_model(folder: Path, loaded: Loaded, config: RunConfig, named: str) -> None:
+    """Put the weights of a folder that `export_model` wrote into the run's model without methods.
+
+    `named` is the argument that named it. Weights that are missing, damaged or another model's are
+    a UserError; nothing is unpickled.
+    """
+    if _chooses(config):
+        raise UserError(
+            f"{named}: the head of a task with options has another shape there; name the run's"
+            " delta, which save=delta writes"
+        )
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        plain = _holding(tensors, type(loaded.model), loaded.model.config)
+        loaded.model.load_state_dict(plain.state_dict())
+    except (OSError, SafetensorError, NotPlain, RuntimeError) as error:
+        raise UserError(f"{named}: {WEIGHTS} is not that run's model ({error})") from None
+    if any(not bool(tensor.isfinite().all()) for tensor in tensors.values()):
+        raise UserError(f"{named}: {WEIGHTS} holds numbers that are not finite; it is damaged")
+    loaded.model.eval()
 
 
 def _chooses(config: RunConfig) -> bool:

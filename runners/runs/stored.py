@@ -15,18 +15,23 @@ from runners.config.places import expanded
 from runners.config.settings import Data
 from runners.config.typed import is_typed, key_of
 from runners.exports.delta import configuration_of, load_delta
+from runners.exports.model import WEIGHTS, read_model
 from runners.jobs.job import Job
 from runners.models.about import ABOUT, read_about
+from runners.models.build import load_pretrained
 from runners.models.pretrained import Loaded
 from runners.runs.verify import named_record
 from runners.training.start import build_model
+
+MODEL = ".model"  # what save=model adds to a run's name
 
 
 @dataclass(frozen=True)
 class Stored:
     """A finished run on disk, of which no weights were read yet.
 
-    `place` is the folder of its delta, or its record where it trained nothing. `named` is the
+    `place` is the folder of its delta or of its whole model, or its record where it trained
+    nothing. `named` is the
     argument that named it, `model_path` where its pretrained weights lie if not where they did.
     """
 
@@ -41,11 +46,15 @@ class Stored:
 
         Files that are missing or damaged are a UserError.
         """
-        if self.place.is_dir():
+        if is_file(self.place / ABOUT):
             act = self.named.partition("=")[0]
             delta = load_delta(self.place, model_path=self.model_path, act=act)
             return Job(delta.config, trains=False), delta.loaded
         job = Job(self.config, trains=False)
+        if self.place.is_dir():
+            loaded = load_pretrained(self.config, job.weights)
+            read_model(self.place, loaded, self.config, self.named)
+            return job, loaded
         loaded = build_model(job, 0)
         loaded.model.eval()
         return job, loaded
@@ -56,33 +65,43 @@ def find_stored(
 ) -> Stored:
     """Return the finished run that `act=RUN` names.
 
-    RUN is a folder that save=delta wrote, or a record (its file, or the run's name in `out`), of
-    which the delta must lie beside it if the run trained. Everything else is a UserError.
+    RUN is a folder that save=delta or save=model wrote, or a record (its file, or the run's name in
+    `out`), of which one of these must lie beside it if the run trained. Everything else is a
+    UserError.
     """
     named = f"{act}={run}"
     place = _place(expanded(str(run)), Path(expanded(str(out))), act)
-    if place.is_dir():
+    if is_file(place / ABOUT):
         about = read_about(place, act)
         name, file, composed = str(about["run"]), ABOUT, about["config"]
     else:
-        record = records.read_copy(place)
-        name, file, composed = record.run, place.name, record.config
+        path = place.with_suffix(".json") if place.is_dir() else place
+        record = records.read_copy(path)
+        name, file, composed = record.run, path.name, record.config
     config = configuration_of(named, file, composed, model_path)
     return Stored(name, config, place, named, model_path)
 
 
 def _place(named: str, out: Path, act: str) -> Path:
-    """Return the folder of a delta, or the record of a run that trained nothing.
+    """Return the folder of a delta or a whole model, or the record of a run that trained nothing.
 
     Whatever else a run may be kept as is told from these here.
     """
-    if is_file(Path(named) / ABOUT):
-        return Path(named)
+    folder = Path(named)
+    if is_file(folder / ABOUT):
+        return folder
+    if is_file(folder / WEIGHTS):
+        if folder.suffix != MODEL or not is_file(folder.with_suffix(".json")):
+            raise UserError(
+                f"{act}={named}: a whole model, which does not say of which run; name RUN.model"
+                " beside its record RUN.json, or the delta that it was made from"
+            )
+        return folder
     instead = f"name the folder of a delta, a record's file, or a run of {out}"
-    record = named_record(named.removesuffix(".delta"), out, act, instead)
-    delta = record.with_suffix(".delta")
-    if delta.is_dir():
-        return delta
+    record = named_record(named.removesuffix(".delta").removesuffix(MODEL), out, act, instead)
+    delta, model = record.with_suffix(".delta"), record.with_suffix(MODEL)
+    if delta.is_dir() or model.is_dir():
+        return delta if delta.is_dir() else model
     stored = records.read_copy(record)
     if stored.status != "finished":
         raise UserError(f"{act}={named}: that run is {stored.status}; name a finished one")

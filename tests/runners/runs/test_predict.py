@@ -6,6 +6,7 @@ import csv
 import gzip
 import itertools
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from results.errors import UserError
 from results.record import Record, read, read_all, write
@@ -117,6 +119,61 @@ def test_own_report_split_is_answered_as_the_record_says(
         else:
             assert [float(row["prediction"]) for row in answered] == expected
             assert list(answered[0]) == [*columns, "prediction"]
+
+
+@pytest.mark.parametrize("task", ["rte", "stsb"])
+def test_a_whole_model_answers_as_the_delta_that_it_was_made_from(
+    task: str, runs: Path, cli: Cli, tmp_path: Path
+) -> None:
+    record, texts = _record(runs, task), PAIRS[:3]
+    alone = tmp_path / "alone"  # a record and its whole model, and no delta
+    path = write(record, alone)
+    whole = path.with_suffix(".model")
+    assert cli(f"export={_delta(runs, task)}", f"out={whole}").code == 0
+    text = _write(tmp_path / "t.csv", ["sentence1", "sentence2"], texts)
+    answers = {}
+    for run in (_delta(runs, task), whole, path):
+        out = tmp_path / "o.csv"
+        done = cli(f"predict={run}", f"text={text}", f"out={out}", "device=cpu")
+        assert done.code == 0, done.err
+        answers[run] = [list(row.values())[2:] for row in _rows(out)]
+        out.unlink()
+    theirs = answers.pop(_delta(runs, task))
+    for ours in answers.values():
+        for one, other in zip(ours, theirs, strict=True):
+            numbers = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
+            assert all(float(a) == pytest.approx(float(b), abs=1e-5) for a, b in numbers)
+
+
+def test_a_whole_model_that_is_another_or_damaged_is_one_line(
+    runs: Path, cli: Cli, tmp_path: Path
+) -> None:
+    path = write(_record(runs, "rte"), tmp_path / "runs")
+    whole, text = path.with_suffix(".model"), tmp_path / "t.csv"
+    assert cli(f"export={_delta(runs, 'rte')}", f"out={whole}").code == 0
+    _write(text, ["sentence1", "sentence2"], PAIRS[:1])
+    weights = whole / "model.safetensors"
+    tensors = load_file(weights)
+    name = next(iter(tensors))
+    missing = {n: t for n, t in tensors.items() if n != name}
+    infinite = {**tensors, name: torch.full_like(tensors[name], torch.inf)}
+    elsewhere = tmp_path / "elsewhere"
+    shutil.copytree(whole, elsewhere)
+    for run, content, said in (
+        (elsewhere, tensors, "does not say of which run; name RUN.model beside its record"),
+        (whole, missing, "is not that run's model"),
+        (whole, {**tensors, name: tensors[name][..., :1]}, "is not that run's model"),
+        (whole, infinite, "not finite"),
+        (whole, None, "is not that run's model"),
+    ):
+        if content is None:
+            weights.write_bytes(b"nothing")
+        else:
+            save_file({n: t.contiguous() for n, t in content.items()}, weights)
+        done = cli(f"predict={run}", f"text={text}", f"out={tmp_path / 'o.csv'}")
+        assert (done.code, "Traceback" in done.err) == (2, False), done.err
+        assert said in done.err
+        assert not (tmp_path / "o.csv").exists()
 
 
 def test_probabilities_are_the_models_own_one_by_one(runs: Path) -> None:

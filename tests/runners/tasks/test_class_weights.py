@@ -18,6 +18,8 @@ from methods.surgery.divergences import cross_entropies, difference
 from results.errors import UserError
 from results.record import read_all
 from runners.config.refusals import task_problems
+from runners.data.class_weights import class_weights
+from runners.data.split import Split
 from runners.jobs.job import Job
 from tests.conftest import Cli, configure, narrow, tiny
 from tests.methods.reference import prepared_run
@@ -168,3 +170,10 @@ def test_a_mixture_refuses_a_task_that_weighs_its_classes() -> None:
     assert task_problems(task, "embedded") == []
     [problem] = task_problems(task.model_copy(update={"mixture": mixture}), "embedded")
     assert "task=rte has class_weights, and a mixture weighs no classes" in problem
+
+
+def test_a_class_without_rows_has_no_balanced_weight() -> None:
+    task = configure("task=mrpc", "data=embedded", "task.class_weights=balanced").settings.task
+    train = Split("train", (("a", "b"), ("c", "d")), (1, 1))
+    with pytest.raises(UserError, match="no row of train is not_equivalent"):
+        class_weights(task, train)
