@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import itertools
-import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,11 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from results.errors import UserError
-from results.record import Record, read, read_all, write
-from runners.command import main
+from results.record import read_all, write
 from runners.data.rows import TableWriter, read_table
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
@@ -26,69 +21,9 @@ from runners.runs import predict as predicting
 from runners.runs.predict import answered_task, load_predictor
 from runners.runs.stored import Stored
 from tests.conftest import Cli, configure, tiny
+from tests.runners.runs.answered import PAIRS, delta_of, read_rows, record_of, write_rows
 
 Folder = Callable[[str], Path]
-RUNS = {
-    "rte": ["method=bitfit", "task=rte"],
-    "stsb": ["method=full", "task=stsb"],
-    "mix": ["method=full", "task=mix", "task.mixture.of=[rte,stsb]"],
-}
-PAIRS = [
-    ("dogs are asleep", "a dog sleeps"),
-    ("the plot is dull", "the film is not dull and the cast is charming"),
-    ("anna praised bruno in paris", "bruno was praised"),
-]
-
-
-@pytest.fixture(scope="module")
-def given(tiny_folder: Folder) -> Callable[[str], list[str]]:
-    return lambda name: tiny(tiny_folder("bert"), *RUNS[name], "lr=1e-3", "seed=1")
-
-
-@pytest.fixture(scope="module")
-def runs(given: Callable[[str], list[str]], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of a run of each task, with their deltas."""
-    out = tmp_path_factory.mktemp("runs")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TUNEBENCH_CACHE", str(tmp_path_factory.mktemp("cache")))
-        for name in RUNS:
-            patch.setattr("sys.argv", ["run.py", *given(name), "save=delta", f"out={out}"])
-            assert main() == 0
-    return out
-
-
-def _record(runs: Path, task: str) -> Record:
-    [path] = runs.glob(f"{task}.*.json")
-    return read(path)
-
-
-def _delta(runs: Path, task: str) -> Path:
-    [path] = runs.glob(f"{task}.*.delta")
-    return path
-
-
-def _write(path: Path, columns: list[str], rows: list[tuple[Any, ...]]) -> Path:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        if path.suffix == ".jsonl":
-            objects = [dict(zip(columns, row, strict=True)) for row in rows]
-            stream.writelines(json.dumps(one) + "\n" for one in objects)
-        elif path.suffix == ".csv":
-            csv.writer(stream).writerows([columns, *rows])
-        else:
-            stream.writelines("\t".join(map(str, row)) + "\n" for row in [columns, *rows])
-    return path
-
-
-def _rows(path: Path) -> list[dict[str, Any]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        if path.suffix == ".jsonl":
-            return [json.loads(line) for line in stream]
-        if path.suffix == ".csv":
-            return list(csv.DictReader(stream))
-        header, *lines = [line.rstrip("\n").split("\t") for line in stream]
-        return [dict(zip(header, line, strict=True)) for line in lines]
-
-
 ENDS = [".csv", ".tsv", ".jsonl"]
 
 
@@ -99,16 +34,16 @@ def test_own_report_split_is_answered_as_the_record_says(
     """To the bit, from and to every format, and what else a row holds is kept before it."""
     config = configure(*given(task))
     split = Job(config, trains=False).data.report["validation"]
-    expected = _record(runs, task).predictions["validation"]["predictions"]
+    expected = record_of(runs, task).predictions["validation"]["predictions"]
     labels = config.settings.task.labels
     rows = [(f"n{i}", 'a, "b"', *texts) for i, texts in enumerate(split.texts)]
     columns = ["id", "more", "sentence1", "sentence2"]
     for begin, end in zip(ENDS, [".jsonl", ".csv", ".tsv"], strict=True):
-        text, out = _write(tmp_path / f"text{begin}", columns, rows), tmp_path / f"out{end}"
-        done = cli(f"predict={_delta(runs, task)}", f"text={text}", f"out={out}", "device=cpu")
+        text, out = write_rows(tmp_path / f"text{begin}", columns, rows), tmp_path / f"out{end}"
+        done = cli(f"predict={delta_of(runs, task)}", f"text={text}", f"out={out}", "device=cpu")
         assert done.code == 0, done.err
-        assert f"{len(rows)} predictions of {task} by {_record(runs, task).run}" in done.out
-        answered = _rows(out)
+        assert f"{len(rows)} predictions of {task} by {record_of(runs, task).run}" in done.out
+        answered = read_rows(out)
         assert [tuple(row[name] for name in columns) for row in answered] == rows
         assert list(answered[0])[:4] == columns
         if labels:
@@ -121,65 +56,10 @@ def test_own_report_split_is_answered_as_the_record_says(
             assert list(answered[0]) == [*columns, "prediction"]
 
 
-@pytest.mark.parametrize("task", ["rte", "stsb"])
-def test_a_whole_model_answers_as_the_delta_that_it_was_made_from(
-    task: str, runs: Path, cli: Cli, tmp_path: Path
-) -> None:
-    record, texts = _record(runs, task), PAIRS[:3]
-    alone = tmp_path / "alone"  # a record and its whole model, and no delta
-    path = write(record, alone)
-    whole = path.with_suffix(".model")
-    assert cli(f"export={_delta(runs, task)}", f"out={whole}").code == 0
-    text = _write(tmp_path / "t.csv", ["sentence1", "sentence2"], texts)
-    answers = {}
-    for run in (_delta(runs, task), whole, path):
-        out = tmp_path / "o.csv"
-        done = cli(f"predict={run}", f"text={text}", f"out={out}", "device=cpu")
-        assert done.code == 0, done.err
-        answers[run] = [list(row.values())[2:] for row in _rows(out)]
-        out.unlink()
-    theirs = answers.pop(_delta(runs, task))
-    for ours in answers.values():
-        for one, other in zip(ours, theirs, strict=True):
-            numbers = [(a, b) for a, b in zip(one, other, strict=True) if a != b]
-            assert all(float(a) == pytest.approx(float(b), abs=1e-5) for a, b in numbers)
-
-
-def test_a_whole_model_that_is_another_or_damaged_is_one_line(
-    runs: Path, cli: Cli, tmp_path: Path
-) -> None:
-    path = write(_record(runs, "rte"), tmp_path / "runs")
-    whole, text = path.with_suffix(".model"), tmp_path / "t.csv"
-    assert cli(f"export={_delta(runs, 'rte')}", f"out={whole}").code == 0
-    _write(text, ["sentence1", "sentence2"], PAIRS[:1])
-    weights = whole / "model.safetensors"
-    tensors = load_file(weights)
-    name = next(iter(tensors))
-    missing = {n: t for n, t in tensors.items() if n != name}
-    infinite = {**tensors, name: torch.full_like(tensors[name], torch.inf)}
-    elsewhere = tmp_path / "elsewhere"
-    shutil.copytree(whole, elsewhere)
-    for run, content, said in (
-        (elsewhere, tensors, "does not say of which run; name RUN.model beside its record"),
-        (whole, missing, "is not that run's model"),
-        (whole, {**tensors, name: tensors[name][..., :1]}, "is not that run's model"),
-        (whole, infinite, "not finite"),
-        (whole, None, "is not that run's model"),
-    ):
-        if content is None:
-            weights.write_bytes(b"nothing")
-        else:
-            save_file({n: t.contiguous() for n, t in content.items()}, weights)
-        done = cli(f"predict={run}", f"text={text}", f"out={tmp_path / 'o.csv'}")
-        assert (done.code, "Traceback" in done.err) == (2, False), done.err
-        assert said in done.err
-        assert not (tmp_path / "o.csv").exists()
-
-
 def test_probabilities_are_the_models_own_one_by_one(runs: Path) -> None:
     """Each row alone through what save=delta left, without padding; named by record and by run."""
-    delta = load_delta(_delta(runs, "rte"))
-    predicted = load_predictor(runs / f"{_record(runs, 'rte').run}.json", device="cpu")(PAIRS)
+    delta = load_delta(delta_of(runs, "rte"))
+    predicted = load_predictor(runs / f"{record_of(runs, 'rte').run}.json", device="cpu")(PAIRS)
     assert predicted.labels == ["entailment", "not_entailment"]
     assert predicted.probabilities is not None
     for pair, answer, shares in zip(PAIRS, predicted.answers, predicted.probabilities, strict=True):
@@ -187,7 +67,7 @@ def test_probabilities_are_the_models_own_one_by_one(runs: Path) -> None:
             logits = delta.loaded.model(**delta.loaded.tokenizer(*pair, return_tensors="pt")).logits
         assert np.allclose(torch.softmax(logits, -1)[0].numpy(), shares, atol=1e-5)
         assert answer == predicted.labels[int(logits.argmax())]
-    by_name = load_predictor(_record(runs, "rte").run[:-4], out=runs, device="cpu")
+    by_name = load_predictor(record_of(runs, "rte").run[:-4], out=runs, device="cpu")
     assert by_name.columns == ["sentence1", "sentence2"]
     assert by_name(PAIRS).answers == predicted.answers
     for rows, said in (
@@ -204,13 +84,13 @@ def test_a_long_table_goes_through_in_parts(
 ) -> None:
     """So many rows are in memory as a part has, and a part's answers are those of its rows."""
     rows = [(i, *PAIRS[i % 3]) for i in range(11)]
-    text = _write(tmp_path / "text.csv", ["id", "sentence1", "sentence2"], rows)
-    asked = [f"predict={_delta(runs, 'rte')}", f"text={text}", "device=cpu"]
+    text = write_rows(tmp_path / "text.csv", ["id", "sentence1", "sentence2"], rows)
+    asked = [f"predict={delta_of(runs, 'rte')}", f"text={text}", "device=cpu"]
     assert cli(*asked, f"out={tmp_path / 'whole.csv'}").code == 0
     monkeypatch.setattr(predicting, "ROWS", 4)
     done = cli(*asked, f"out={tmp_path / 'parts.csv'}")
     assert (done.code, done.err) == (0, "4 of 11 rows\n8 of 11 rows\n")
-    whole, parts = _rows(tmp_path / "whole.csv"), _rows(tmp_path / "parts.csv")
+    whole, parts = read_rows(tmp_path / "whole.csv"), read_rows(tmp_path / "parts.csv")
     for one, other in zip(whole, parts, strict=True):
         shares = [float(row["probability_entailment"]) for row in (one, other)]
         assert shares[0] == pytest.approx(shares[1], abs=1e-5)
@@ -230,7 +110,7 @@ def test_a_long_table_goes_through_in_parts(
 
 def test_columns_of_the_tasks_own_files_will_do(tmp_path: Path) -> None:
     rows = [(1, *pair) for pair in PAIRS]
-    text = _write(tmp_path / "dev.tsv", ["Quality", "#1 String", "#2 String"], rows)
+    text = write_rows(tmp_path / "dev.tsv", ["Quality", "#1 String", "#2 String"], rows)
     mrpc, cola = (configure(f"task={task}").settings.task for task in ("mrpc", "cola"))
     assert [texts for _, texts in predicting._Table(text, mrpc).rows()] == PAIRS
     with pytest.raises(UserError, match="no column 'sentence', which task=cola reads; it has Qual"):
@@ -240,7 +120,7 @@ def test_columns_of_the_tasks_own_files_will_do(tmp_path: Path) -> None:
 def test_a_mixture_answers_for_the_task_that_is_named(
     given: Callable[[str], list[str]], runs: Path, cli: Cli, tmp_path: Path
 ) -> None:
-    record, delta = _record(runs, "mix"), _delta(runs, "mix")
+    record, delta = record_of(runs, "mix"), delta_of(runs, "mix")
     data = Job(configure(*given("mix")), trains=False).data
     for task, shown in (("rte", ["entailment", "not_entailment"]), ("stsb", None)):
         name = f"{task}/validation"
@@ -250,13 +130,13 @@ def test_a_mixture_answers_for_the_task_that_is_named(
             assert [shown[int(n)] for n in expected] == predicted.answers
         else:
             assert [float(f"{a:.9g}") for a in predicted.answers] == expected
-    text = _write(tmp_path / "t.csv", ["sentence1", "sentence2"], PAIRS)
+    text = write_rows(tmp_path / "t.csv", ["sentence1", "sentence2"], PAIRS)
     asked = [f"predict={delta}", f"text={text}", f"out={tmp_path / 'o.csv'}", "device=cpu"]
     assert cli(*asked, "task=stsb").code == 0
-    assert list(_rows(tmp_path / "o.csv")[0]) == ["sentence1", "sentence2", "prediction"]
+    assert list(read_rows(tmp_path / "o.csv")[0]) == ["sentence1", "sentence2", "prediction"]
     assert "say which is meant by task=NAME" in cli(*asked).err
     assert "that run is of tasks rte, stsb, not of cola" in cli(*asked, "task=cola").err
-    of_one = [f"predict={_delta(runs, 'rte')}", *asked[1:], "task=rte"]
+    of_one = [f"predict={delta_of(runs, 'rte')}", *asked[1:], "task=rte"]
     assert "that run is of task=rte alone" in cli(*of_one).err
 
 
@@ -370,7 +250,7 @@ def test_a_command_that_cannot_be_done_is_one_line(
     Path("text.json").write_text("{}")
     Path("a.csv").mkdir()
     before = sorted(tmp_path.rglob("*"))
-    done = cli(f"predict={_delta(runs, 'rte')}", *asked)
+    done = cli(f"predict={delta_of(runs, 'rte')}", *asked)
     assert (done.code, done.err.count("\n")) == (2, 1), done.err
     assert said in done.err
     assert sorted(tmp_path.rglob("*")) == before
@@ -384,7 +264,7 @@ def test_a_run_that_answers_nothing_is_named(runs: Path, cli: Cli, tmp_path: Pat
         stored = Stored("r", configure(*given), tmp_path, "predict=r", None)
         with pytest.raises(UserError, match=said):
             answered_task(stored, None)
-    text, record = tmp_path / "t.csv", _record(runs, "rte")
+    text, record = tmp_path / "t.csv", record_of(runs, "rte")
     text.write_text("sentence1,sentence2\na,b\n")
 
     def refusal(run: Path) -> str:
@@ -402,7 +282,7 @@ def test_a_run_that_answers_nothing_is_named(runs: Path, cli: Cli, tmp_path: Pat
 def test_a_full_disk_leaves_nothing_half_written(
     runs: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = _write(tmp_path / "t.csv", ["sentence1", "sentence2"], PAIRS)
+    text = write_rows(tmp_path / "t.csv", ["sentence1", "sentence2"], PAIRS)
     out = tmp_path / "o.csv"
     out.write_text("kept")
     calls = itertools.count()
@@ -412,7 +292,7 @@ def test_a_full_disk_leaves_nothing_half_written(
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(predicting.TableWriter, "write", full)
-    done = cli(f"predict={_delta(runs, 'rte')}", f"text={text}", f"out={out}")
+    done = cli(f"predict={delta_of(runs, 'rte')}", f"text={text}", f"out={out}")
     assert (done.code, done.err) == (
         2,
         f"error: out={out}: cannot be written (No space left on device)\n",
@@ -427,7 +307,7 @@ def test_options_are_answered_by_name(cli: Cli, tiny_folder: Folder, tmp_path: P
     rows = [(f"what of {w}", f"the {w}", "the house", "A") for w in words]
     rows += [(f"what of {w}", "the house", f"the {w}", "B") for w in words]
     for name in ("train.csv", "dev.csv"):
-        _write(tmp_path / name, columns, rows)
+        write_rows(tmp_path / name, columns, rows)
     (tmp_path / "own" / "task").mkdir(parents=True)
     (tmp_path / "own" / "task" / "pick.yaml").write_text(
         "name: pick\nkind: multiple_choice\ntext: [question]\noptions: [first, second]\n"
@@ -442,7 +322,7 @@ def test_options_are_answered_by_name(cli: Cli, tiny_folder: Folder, tmp_path: P
     run = tmp_path / "runs" / f"{record.run}.json"
     done = cli(f"predict={run}", f"text={tmp_path / 'dev.csv'}", f"out={out}", "device=cpu")
     assert done.code == 0, done.err
-    answered = _rows(out)
+    answered = read_rows(out)
     expected = record.predictions["validation"]["predictions"]
     assert [row["prediction"] for row in answered] == ["AB"[int(n)] for n in expected]
     assert list(answered[0])[-3:] == ["prediction", "probability_A", "probability_B"]
