@@ -38,7 +38,7 @@ def _until(true: Callable[[], bool], sweep: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 240
     while not true():
         assert time.monotonic() < end
-        assert sweep.poll() is None
+        assert sweep.poll() is None, "it ended too early"
         time.sleep(0.02)
 
 
@@ -101,8 +101,9 @@ def test_runs_of_a_sweep_are_shared_by_the_nodes_of_a_ray_cluster(
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     try:
         cluster.add_node(num_cpus=1)
-        where = f"+hydra.launcher.ray.init.address={cluster.address}"
-        command = [sys.executable, "run.py", "-m", "hydra/launcher=ray", where, *small]
+        where = [f"+hydra.launcher.ray.init.address={cluster.address}"]
+        where += ["+hydra.launcher.ray.init.object_store_memory=null"]
+        command = [sys.executable, "run.py", "-m", "hydra/launcher=ray", *where, *small]
         log = (tmp_path / "log").open("ab")
         sweep = subprocess.Popen(
             [*command, "method=full,bitfit"], cwd=ROOT, env=ENVIRONMENT, stdout=log, stderr=log
