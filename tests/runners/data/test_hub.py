@@ -26,16 +26,19 @@ _MNLI = ("entailment", "neutral", "contradiction")
 
 
 def _write_glue(folder: Path) -> None:
-    """Write rte, mnli and ax as nyu-mll/glue holds them: parquet files and a card."""
+    """Write rte, qqp, mnli and ax as nyu-mll/glue holds them: parquet files and a card."""
     names = {"rte": ["entailment", "not_entailment"], "mnli": list(_MNLI), "ax": list(_MNLI)}
+    names["qqp"] = ["not_duplicate", "duplicate"]
+    columns = {"rte": ("sentence1", "sentence2"), "qqp": ("question1", "question2")}
     splits = {
         "rte": ["train", "validation", "test"],
+        "qqp": ["train", "validation", "test"],
         "mnli": ["train", "validation_matched", "validation_mismatched", "test_matched"],
         "ax": ["test"],
     }
     card = ["---", "configs:"]
     for config, found in splits.items():
-        first, second = ("sentence1", "sentence2") if config == "rte" else ("premise", "hypothesis")
+        first, second = columns.get(config, ("premise", "hypothesis"))
         card += [f"- config_name: {config}", "  data_files:"]
         for split in found:
             rows = 60 if split == "train" else 12
@@ -208,8 +211,9 @@ def _check_sentences(record: records.Record) -> None:
 
 def test_what_was_fetched_serves_the_next_process_and_one_without_network(hub: Hub) -> None:
     asked = ["task=rte", "data=auto", MODEL, "save=delta"]
-    done, of_mnli = hub.run(asked, ["task=mnli", "data=hub", MODEL, "save=delta"])
-    assert (done.code, of_mnli.code) == (0, 0), done.err + of_mnli.err
+    others = [[f"task={task}", *asked[2:], "data=hub"] for task in ("mnli", "qqp")]
+    done, *of_others = hub.run(asked, *others)
+    assert [one.code for one in (done, *of_others)] == [0, 0, 0], of_others
     hub.log.clear()
     again, *submissions = hub.run(asked, *_submissions(hub.out))
     assert "stored result" in again.out, again.err
@@ -220,6 +224,9 @@ def test_what_was_fetched_serves_the_next_process_and_one_without_network(hub: H
     assert "DATA: EMBEDDED" in offline.err
     assert "HF_HUB_OFFLINE" in offline.err
     assert {r.data["source"] for r in records.read_all(hub.out)} == {"hub", "embedded"}
+
+
+WORDS = {"RTE.tsv": {"entailment", "not_entailment"}, "QQP.tsv": {"0", "1"}}
 
 
 def _submissions(out: Path) -> list[list[str]]:
@@ -237,11 +244,11 @@ def _check_submissions(submissions: Sequence[Outcome], out: Path) -> None:
     assert "NOT TO BE SUBMITTED" in part.out
     with zipfile.ZipFile(out.parent / "glue.zip") as archive:
         files = {n: archive.read(n).decode().splitlines() for n in archive.namelist()}
-    assert list(files) == ["AX.tsv", "MNLI-m.tsv", "RTE.tsv"]
+    assert list(files) == ["AX.tsv", "MNLI-m.tsv", "QQP.tsv", "RTE.tsv"]
     for name, lines in files.items():
         assert [line.partition("\t")[0] for line in lines] == ["index", *"01234"]
         words = {line.partition("\t")[2] for line in lines[1:]}
-        assert words <= {"entailment", "not_entailment"} if name == "RTE.tsv" else {*_MNLI}
+        assert words <= WORDS.get(name, {*_MNLI})
     assert whole.code == 2
     assert "nyu-mll/glue test_matched has 12 rows, GLUE's has 9,796" in whole.err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import yaml
@@ -14,7 +15,7 @@ from runners.config.acts import Acts, Sweep, Way
 from runners.config.settings import Settings
 from runners.root import CONFIGS
 from runners.subcommands.help import GROUPS, described
-from tests.conftest import ROOT, Cli
+from tests.conftest import Cli
 
 SECTIONS = {"task", "model", "data", "budget", "protocol", "optimizer", "speed", "checkpoint",
             "start", "control"}  # fmt: skip
@@ -55,12 +56,15 @@ def test_help_names_every_key_file_method_and_task(cli: Cli) -> None:
     assert cli("method=lora", "-h").out == done.out
 
 
-def test_nothing_typed_prints_a_short_help_and_trains_nothing(cli: Cli) -> None:
+def test_nothing_typed_prints_a_short_help_and_trains_nothing(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     done = cli()
     assert done.code == 0
     assert len(done.out.splitlines()) < 15
     assert "python run.py method=bitfit task=sst2" in done.out
-    assert not list(ROOT.glob("runs/*.json.tmp"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_methods_and_tasks_are_a_line_each(cli: Cli) -> None:
