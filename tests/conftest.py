@@ -7,7 +7,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from results.record import Record, read
 from runners.command import main
 from runners.contract.parts import SMALL, composed, configure, narrow, task_of, tiny  # noqa: F401
 from runners.machine import environment
+from runners.machine.warm import WARM, warm
 from tests.composing import remember_compositions
 from tests.tiny import save_tiny
 
@@ -116,6 +117,18 @@ def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _own_caches(monkeypatch: pytest.MonkeyPatch, _cache: Path) -> None:
     monkeypatch.setenv("TUNEBENCH_CACHE", str(_cache))
     monkeypatch.delenv("GLUE_DIR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def _warm_process() -> Iterator[str]:
+    with warm(entry="tests.warm"):
+        yield os.environ.pop(WARM, "")
+
+
+@pytest.fixture
+def forked_runs(_warm_process: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let runs of boards, chains and sweeps be forks of one warm process of all tests."""
+    monkeypatch.setenv(WARM, _warm_process)
 
 
 @pytest.fixture(scope="session")

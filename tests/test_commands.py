@@ -11,11 +11,10 @@ import shutil
 import subprocess
 import sys
 import tomllib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import hydra
 import pytest
@@ -35,7 +34,6 @@ from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
 from runners.subcommands.help import short_help
 from runners.subcommands.words import WORDS
-from tests import forked
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
 from tests.pages import PAGES, commands, examples, page_name
 
@@ -164,6 +162,7 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     return [*kept, *(a for a in few if a.split("=")[0] not in named)]
 
 
+@pytest.mark.usefixtures("forked_runs")
 @pytest.mark.parametrize("line", [x for x in SHORT if not OF_A_RUN.search(x)])
 def test_run_of_a_page_runs(
     line: str,
@@ -173,15 +172,6 @@ def test_run_of_a_page_runs(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each command as it stands, with a tiny model and few steps added."""
-    pool = Mock(wraps=subprocess, Popen=forked.Popen)
-    monkeypatch.setattr("runners.boards.pool.subprocess", pool)
-
-    def run_alone(given: Sequence[str]) -> int:
-        process = forked.start([*given], tmp_path / "log")
-        process.join()
-        return process.exitcode or 0
-
-    monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
     arguments = _small(_arguments(line, tmp_path), tiny_folder("bert"), tmp_path)
     if arguments is None:
         return  # checked above

@@ -256,4 +256,5 @@ def device(record: Record) -> str:
     name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
     beside = facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
-    return name + (", shared" if facts.get("shared_device") else "")
+    name += ", shared" if facts.get("shared_device") else ""
+    return name + (" through MPS" if facts.get("mps") and facts.get("shared_device") else "")

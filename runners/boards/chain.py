@@ -22,6 +22,7 @@ from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone, stopped_together
+from runners.machine.warm import warm
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does
@@ -40,7 +41,7 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         planner.job(overrides).data.splits()
     if composed["plan"]:
         return chain.list()
-    with stopped_together(typed):
+    with stopped_together(typed), warm(chain.last > 0):
         code = chain.finish(chain.last)
     if code == FINISHED and not planner.keep:
         chain.remove_passing()

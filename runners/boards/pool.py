@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import threading
 import time
 from collections import Counter
@@ -18,7 +17,8 @@ from runners.boards.passing import mark
 from runners.boards.planned import Planned, Planner
 from runners.boards.view import View, clock
 from runners.machine.console import PROGRESS, say
-from runners.machine.processes import config_dir, end, ending_with_this_process, run_command
+from runners.machine.processes import config_dir, end
+from runners.machine.warm import Process, start, warm
 from runners.runs.run import CLAIMED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -42,7 +42,7 @@ class Pool:
     ended: int = 0
     began: float = field(default_factory=time.monotonic)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _processes: set[subprocess.Popen[bytes]] = field(default_factory=set)
+    _processes: set[Process] = field(default_factory=set)
     _left: list[Planned] = field(default_factory=list)
     _stopped: bool = False
 
@@ -50,7 +50,7 @@ class Pool:
         """Do every run; those that other processes do come last, and are done if these die."""
         self._left = list(self.planned)
         pool = [threading.Thread(target=self._work, args=(i,)) for i in range(self.workers)]
-        with self.view.shown() if self.view else nullcontext():
+        with warm(len(self.planned) > 1), self.view.shown() if self.view else nullcontext():
             for thread in pool:
                 thread.start()
             try:
@@ -151,14 +151,7 @@ class Pool:
             with self._lock:
                 if self._stopped:
                     return 0
-                process = subprocess.Popen(
-                    [*run_command(), *config_dir(), *run.overrides],
-                    stdin=subprocess.DEVNULL,
-                    stdout=stream,
-                    stderr=subprocess.STDOUT,
-                    env=own,
-                    start_new_session=True,  # Ctrl-C reaches the board, which ends its runs
-                )
+                process = start([*config_dir(), *run.overrides], own, stream.fileno())
                 self._processes.add(process)
             code = process.wait()
             with self._lock:
@@ -187,7 +180,6 @@ def environment(workers: int, threads: int, devices: Sequence[str], worker: int)
     """Return what one worker's process finds: its threads, its GPU where there are some."""
     own = {
         **os.environ,
-        **ending_with_this_process(),
         "OMP_NUM_THREADS": str(threads),
         "MKL_NUM_THREADS": str(threads),
         "TUNEBENCH_RUNS_BESIDE": str(workers - 1),

@@ -32,9 +32,16 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
         "precision": precision,
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "shared_device": os.environ.get("TUNEBENCH_SHARED_DEVICE") == "1",
+        **({"mps": True} if on_gpu and has_mps() else {}),
         "runs_beside": int(os.environ.get("TUNEBENCH_RUNS_BESIDE", 0)),
         "system": f"{platform.system()} {platform.machine()}",
     }
+
+
+def has_mps() -> bool:
+    """Say whether NVIDIA's MPS server takes this machine's processes: CUDA finds it where it is."""
+    place = Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps"))  # CUDA's default
+    return (place / "control").exists()
 
 
 def _holds_no_code(folder: Path) -> bool:

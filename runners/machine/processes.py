@@ -7,7 +7,6 @@ import ctypes
 import os
 import shlex
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Sequence
@@ -18,21 +17,8 @@ from omegaconf import OmegaConf
 
 from results.places import program
 from runners.machine.console import say
-from runners.root import ROOT
+from runners.machine.warm import PARENT, Process, start
 
-
-def run_command() -> list[str]:
-    """Return what starts a process that does a run: run.py, or the installed package.
-
-    The latter does not look for packages in the current folder.
-    """
-    script = ROOT / "run.py"
-    if script.is_file():
-        return [sys.executable, str(script)]
-    return [sys.executable, "-P", "-m", "runners"]
-
-
-_PARENT = "TUNEBENCH_ENDS_WITH"
 _spoken_for: list[str] = []  # holds something while another process or block tells of signals
 
 
@@ -53,15 +39,13 @@ def worst(codes: Sequence[int]) -> int:
 
 
 def run_alone(arguments: Sequence[str]) -> int:
-    """Do what the arguments ask for in a fresh process and return its exit code.
+    """Do what the arguments ask for in a process of its own and return its exit code.
 
     The process is terminated when the one that waits for it dies, so that a sweep that is killed
     leaves nothing behind but checkpoints. Ctrl-C reaches the one that waits only, which hands it on
     once.
     """
-    environment = {**os.environ, **ending_with_this_process()}
-    command = [*run_command(), *arguments]
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    process = start(arguments, os.environ)
     try:
         return worst([process.wait()])
     except BaseException:
@@ -69,7 +53,7 @@ def run_alone(arguments: Sequence[str]) -> int:
         raise
 
 
-def end(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+def end(processes: Sequence[Process]) -> None:
     """Terminate processes and wait until they have ended.
 
     They may save what they did first. A signal meanwhile terminates them again, which is at once.
@@ -198,11 +182,6 @@ def uninterrupted() -> Iterator[None]:
             signal.raise_signal(late)
 
 
-def ending_with_this_process() -> dict[str, str]:
-    """Return what a process that is started finds in its environment, to end when this one dies."""
-    return {_PARENT: str(os.getpid())}
-
-
 def as_typed() -> list[str]:
     """Return the arguments that set keys, inside a Hydra application, letter for letter.
 
@@ -236,7 +215,7 @@ def is_spoken_for() -> bool:
 
 def end_with_parent() -> None:
     """Ask for the end of this process with its parent's, where the parent wants that (Linux)."""
-    parent = os.environ.pop(_PARENT, None)
+    parent = os.environ.pop(PARENT, None)
     if parent is None:
         return
     _spoken_for.append(parent)

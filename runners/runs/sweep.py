@@ -25,6 +25,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from results.errors import UserError
 from runners.machine.console import say
 from runners.machine.processes import as_typed
+from runners.machine.warm import warm
 
 NOTES = "TUNEBENCH_SWEEP"  # names the file to which the runs of a sweep add a line each
 ENDS = {
@@ -54,9 +55,10 @@ class Sweep:
     def of(self, typed: Sequence[str]) -> Iterator[None]:
         """Gather the notes of the runs that a block does, and print what they say at its end.
 
-        `typed` are the keys that are set for them.
+        `typed` are the keys that are set for them. Their processes are forked from a warm one.
         """
-        with tempfile.TemporaryDirectory(prefix="tunebench-sweep-") as folder:
+        apart = "own_process=false" not in typed
+        with warm(apart), tempfile.TemporaryDirectory(prefix="tunebench-sweep-") as folder:
             self.typed, self.notes = typed, Path(folder) / "notes"
             try:
                 yield

@@ -30,7 +30,6 @@ from runners.boards.plan import (
 from runners.boards.planned import Planned, Planner, Slot
 from runners.boards.pool import Pool
 from runners.runs.lease import Claim
-from tests import forked
 from tests.claims import take
 from tests.conftest import ROOT, Cli, configure
 from tests.tiny import save_tiny
@@ -38,14 +37,6 @@ from tests.tiny import save_tiny
 Folder = Callable[[str], Path]
 WORKERS = ("workers=2", "threads=1")
 NO_PLANNER = Planner(lambda overrides: {})  # where no run waits for a stage
-
-
-@pytest.fixture
-def forked_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a board's processes be forks of one that has imported everything: seconds less a run."""
-    monkeypatch.setattr(
-        "runners.boards.pool.subprocess", Mock(wraps=subprocess, Popen=forked.Popen)
-    )
 
 
 def small(folder: Path, *more: str) -> list[str]:
@@ -85,7 +76,6 @@ def test_the_same_run_twice_is_refused_before_anything_runs(tmp_path: Path) -> N
     assert configure("seed=1").settings.seed == 1
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_board_runs_what_is_missing(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     given = small(tiny_folder("bert"))
@@ -124,7 +114,6 @@ def test_a_board_runs_what_is_missing(cli: Cli, tiny_folder: Folder, tmp_path: P
     assert single.predictions == alone.predictions
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_failures_are_listed_and_retried_alone(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -170,7 +159,6 @@ def _wait(condition: Callable[[], object], seconds: float = 120) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_killed_run_is_named_and_done_by_the_next_board(cli: Cli, tmp_path: Path) -> None:
     folder, out = save_tiny("bert", tmp_path / "model"), tmp_path / "runs"
     process = _board(folder, out)
@@ -218,7 +206,6 @@ def test_a_run_that_another_process_does_is_left_to_it(
     assert cli(*overrides, f"out={tmp_path / 'runs'}").code == 0
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_board_does_other_runs_while_another_process_does_one(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -281,7 +268,6 @@ def _searching(tmp_path: Path, folder: Path) -> list[str]:
     ]
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_search_tries_every_rate_once_and_the_board_takes_the_best(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -363,7 +349,6 @@ def test_a_searchs_tasks_give_a_row_one_rate_the_best_in_their_mean(
     assert best_trials(each, trials) == {(0, "cola"): (1e-3, ())}
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_each_run_owns_a_gpu_unless_sharing_is_asked_for_and_recorded(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -417,14 +402,14 @@ def test_what_another_process_finished_meanwhile_is_not_done_again(
 
 def test_gpus_are_handed_out_one_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Started:
-        def __init__(self, command: object, env: dict[str, str], **more: object) -> None:
+        def __init__(self, arguments: object, env: dict[str, str], output: int) -> None:
             given.append((env["CUDA_VISIBLE_DEVICES"], env["TUNEBENCH_SHARED_DEVICE"]))
 
         def wait(self) -> int:
             return 0
 
     given: list[tuple[str, str]] = []
-    monkeypatch.setattr("runners.boards.pool.subprocess.Popen", Started)
+    monkeypatch.setattr("runners.boards.pool.start", Started)
     run = Planned(Slot(0, "rte", 1, []), [], "name", tmp_path / "name.json")
     for worker in range(3):
         Pool([run], NO_PLANNER, 3, 1, ["4", "6", "7"], tmp_path)._once(run, worker)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
-import subprocess
+import time
 from pathlib import Path
 from typing import Any
-from unittest.mock import Mock
 
 import pytest
 
@@ -18,9 +16,9 @@ from results.record import Record, read_all
 from results.run_list import read_list
 from results.tables.collect import tables
 from runners.boards.planned import Planned, Planner, updates
-from tests import forked
+from runners.machine.warm import Process, start
 from tests.conftest import Cli, composed
-from tests.runners.boards.test_board import WORKERS, Folder, forked_runs, small  # noqa: F401
+from tests.runners.boards.test_board import WORKERS, Folder, small
 
 AFTER = "{method: full, stages: [mnli]}"
 ROWS = f"board.methods=[full,{AFTER}]"
@@ -41,7 +39,6 @@ def _by_name(out: Path) -> dict[tuple[str, str], Record]:
     }
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_stages_are_shared_and_their_weights_stay_until_no_run_needs_them(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -83,7 +80,6 @@ def test_stages_are_shared_and_their_weights_stay_until_no_run_needs_them(
     assert {one.run for one in runs.runs} == {r.run for k, r in records.items() if k[0] != "mnli"}
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_task_of_the_board_may_be_a_stage_of_another(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -97,7 +93,6 @@ def test_a_task_of_the_board_may_be_a_stage_of_another(
     assert (tmp_path / "runs" / ".logs" / f"{plain}.log").read_text().count("step 4/4") == 1
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_what_waits_for_a_stage_that_diverged_is_left_and_said(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -118,24 +113,20 @@ def test_killed_in_each_stage_a_board_ends_as_if_it_had_not_been(
     given += ["budget.steps=12", "board.tasks=[rte]", "workers=1"]
     killed: list[str] = []
 
-    class Popen(forked.Popen):
-        """A process that is killed at its first checkpoint."""
+    def cut_short(arguments: list[str], *more: Any) -> Process:
+        """Kill a process at its first checkpoint."""
+        task = next(a for a in arguments if a.startswith("task=")).removeprefix("task=")
+        process = start(arguments, *more)
+        if any(a.endswith("cut") for a in arguments) and task not in killed:
+            while process.poll() is None:
+                if list((tmp_path / "cut").glob(f".checkpoints/{task}.*/step*")):
+                    process.send_signal(signal.SIGKILL)
+                    killed.append(task)
+                    break
+                time.sleep(0.005)
+        return process
 
-        def __init__(self, command: list[str], **more: Any) -> None:
-            self.task = next(a for a in command if a.startswith("task=")).removeprefix("task=")
-            self.cut = any(a.endswith("cut") for a in command) and self.task not in killed
-            super().__init__(command, **more)
-
-        def wait(self) -> int:
-            while self.cut and self._process.is_alive():
-                if list((tmp_path / "cut").glob(f".checkpoints/{self.task}.*/step*")):
-                    os.kill(self._process.pid or 0, signal.SIGKILL)
-                    killed.append(self.task)
-                    self.cut = False
-            return super().wait()
-
-    wrapped = Mock(wraps=subprocess, Popen=Popen)
-    monkeypatch.setattr("runners.boards.pool.subprocess", wrapped)
+    monkeypatch.setattr("runners.boards.pool.start", cut_short)
     assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
     codes = [cli(*given, f"out={tmp_path / 'cut'}").code for _ in range(3)]
     assert killed == ["mnli", "rte"]
@@ -147,7 +138,6 @@ def test_killed_in_each_stage_a_board_ends_as_if_it_had_not_been(
             assert getattr(whole[key], name) == getattr(cut[key], name), (key, name)
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_controls_train_the_target_alone_as_much(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -216,21 +206,18 @@ def test_wrong_chains_of_boards_and_controls_are_one_line(
     assert said in done.err
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_weights_that_another_process_removed_are_made_again(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out, removed = tmp_path / "runs", []
 
-    class Popen(forked.Popen):
-        def __init__(self, command: list[str], **more: Any) -> None:
-            if "task=rte" in command and not removed:
-                removed.extend(out.glob("*.delta"))
-                shutil.rmtree(removed[0])
-            super().__init__(command, **more)
+    def start_late(arguments: list[str], *more: Any) -> Process:
+        if "task=rte" in arguments and not removed:
+            removed.extend(out.glob("*.delta"))
+            shutil.rmtree(removed[0])
+        return start(arguments, *more)
 
-    wrapped = Mock(wraps=subprocess, Popen=Popen)
-    monkeypatch.setattr("runners.boards.pool.subprocess", wrapped)
+    monkeypatch.setattr("runners.boards.pool.start", start_late)
     given = small(tiny_folder("bert"), f"board.methods=[{AFTER}]", *SMALL, "board.tasks=[rte]")
     done = cli(*given, "workers=1")
     assert done.code == 0, done.err
@@ -238,7 +225,6 @@ def test_weights_that_another_process_removed_are_made_again(
     assert {r.status for r in read_all(out)} == {"finished"}
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_run_that_cannot_go_on_is_named_and_the_others_are_done(
     cli: Cli, tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

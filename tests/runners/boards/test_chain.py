@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 from collections.abc import Callable, Sequence
@@ -13,6 +12,7 @@ import pytest
 from results.errors import UserError
 from results.record import Record, read_all
 from runners.config.spelling import spelled_out
+from runners.machine.processes import worst
 from tests import forked
 from tests.conftest import Cli, composed, tiny
 
@@ -27,9 +27,7 @@ def started(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[list[str]]:
 
     def run_alone(arguments: Sequence[str]) -> int:
         starts.append([*arguments])
-        process = forked.start([*arguments], tmp_path / "log")
-        process.join()
-        return process.exitcode or 0
+        return forked.start(arguments, tmp_path / "log").wait()
 
     monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
     return starts
@@ -155,9 +153,7 @@ def test_weights_that_another_chain_removed_are_made_again(
         if "task=rte" in arguments and not removed:
             removed.extend((tmp_path / "runs").glob("*.delta"))
             shutil.rmtree(removed[0])
-        process = forked.start([*arguments], tmp_path / "log")
-        process.join()
-        return process.exitcode or 0
+        return forked.start(arguments, tmp_path / "log").wait()
 
     monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
     done = cli(*given)
@@ -174,15 +170,14 @@ def test_killed_in_each_stage_it_ends_as_if_it_had_not_been(
     kills: list[str] = []
 
     def run_alone(arguments: Sequence[str]) -> int:
-        process = forked.start([*arguments], tmp_path / "log")
+        process = forked.start(arguments, tmp_path / "log")
         task = next(a for a in arguments if a.startswith("task="))
         out = next(a for a in arguments if a.startswith("out=")).removeprefix("out=")
-        while task not in kills and out.endswith("cut") and process.is_alive():
+        while task not in kills and out.endswith("cut") and process.poll() is None:
             if list(Path(out).glob(f".checkpoints/{task.removeprefix('task=')}.*/step*")):
-                os.kill(process.pid or 0, signal.SIGKILL)
+                process.send_signal(signal.SIGKILL)
                 kills.append(task)
-        process.join()
-        return 137 if (process.exitcode or 0) < 0 else process.exitcode or 0
+        return worst([process.wait()])
 
     monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
     assert cli(*given, f"out={tmp_path / 'whole'}").code == 0

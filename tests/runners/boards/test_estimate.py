@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
-from runners.boards import pool
 from runners.boards.calibrate import count, padded, work_of
 from runners.boards.estimate import Rates, Work
 from runners.jobs.job import Job
 from runners.training.order import Order
-from tests import forked
 from tests.conftest import Cli, configure, tiny
 from tests.runners.boards.test_board import small
 
@@ -65,7 +61,7 @@ def test_tokens_are_those_that_a_run_trains_on(
 
 
 def test_plan_tells_what_is_done_and_what_is_left(
-    cli: Cli, tiny_folder: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+    cli: Cli, tiny_folder: Callable[[str], Path]
 ) -> None:
     given = small(tiny_folder("bert"), "board.methods=[full,child_tuning_d]", "budget.steps=8")
     plan = cli(*given, "plan=true", "workers=2")
@@ -82,7 +78,6 @@ def test_plan_tells_what_is_done_and_what_is_left(
     assert int(runs) == 4
     assert int(tokens.replace(",", "")) == 4 * work.real
     assert 0 < float(hours) < 0.1
-    monkeypatch.setattr(pool, "subprocess", Mock(wraps=subprocess, Popen=forked.Popen))
     assert cli(*given, "workers=2").code == 0
     again = cli(*given, "plan=true")
     assert "done: 4 runs" in again.err

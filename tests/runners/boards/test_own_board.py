@@ -10,10 +10,9 @@ import pytest
 from results.record import read_all
 from tests.conftest import ROOT, Cli
 from tests.methods.shake import shake_installed
-from tests.runners.boards.test_board import WORKERS, Folder, forked_runs  # noqa: F401
+from tests.runners.boards.test_board import WORKERS, Folder
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_users_own_board_runs_as_a_shipped_one_does(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

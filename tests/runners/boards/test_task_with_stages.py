@@ -9,7 +9,7 @@ import pytest
 
 from results.record import read_all
 from tests.conftest import Cli
-from tests.runners.boards.test_board import WORKERS, Folder, forked_runs, small  # noqa: F401
+from tests.runners.boards.test_board import WORKERS, Folder, small
 from tests.runners.boards.test_chain import started  # noqa: F401
 
 SMALL = ("data=embedded", "budget=smoke", "data.train_size=32", "data.eval_size=20")
@@ -70,7 +70,6 @@ def test_its_stages_come_first_each_with_its_own_settings(
     assert [r.task for r in read_all(tmp_path / "runs")] == ["third"]
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_board_puts_them_before_the_tasks_runs(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, lines: Path
 ) -> None:

@@ -14,7 +14,7 @@ from results.record import read_all
 from runners.boards import view as views
 from runners.boards.view import View
 from tests.conftest import Cli
-from tests.runners.boards.test_board import Folder, forked_runs, small  # noqa: F401
+from tests.runners.boards.test_board import Folder, small
 
 
 def _drawn(view: View, stream: io.StringIO) -> str:
@@ -68,7 +68,6 @@ def test_there_is_a_view_on_a_terminal_only(
     assert View.where_seen("smoke", tmp_path) is None
 
 
-@pytest.mark.usefixtures("forked_runs")
 def test_a_board_draws_how_far_its_processes_say_they_are(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

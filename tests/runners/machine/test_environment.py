@@ -32,3 +32,13 @@ def test_commit_is_this_projects_own_and_never_that_of_one_around_it(
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert environment.commit() == {"commit": _git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
     assert tmp_path != ROOT
+
+
+def test_an_mps_server_is_where_cuda_looks_for_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    assert not environment.has_mps()
+    (tmp_path / "control").touch()
+    assert environment.has_mps()
+    assert "mps" not in environment.describe_environment("cpu", "fp32")

@@ -28,12 +28,10 @@ def test_the_worst_code_is_what_a_sweep_says(codes: list[int], worst: int) -> No
 
 def test_a_run_that_is_killed_by_a_signal_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
     class Killed:
-        def __init__(self, *given: object, **more: object) -> None: ...
-
         def wait(self) -> int:
             return -9
 
-    monkeypatch.setattr(processes.subprocess, "Popen", Killed)
+    monkeypatch.setattr(processes, "start", lambda *given: Killed())
     assert processes.run_alone([]) == 137
 
 

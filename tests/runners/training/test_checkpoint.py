@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import random
+import signal
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from methods.registry import registered
 from results.record import Record, read_all
+from runners.machine.warm import Process
 from runners.training import checkpoint, course
 from runners.training.checkpoint import Checkpoints, flatten, unflatten
 from tests import forked
@@ -178,6 +181,17 @@ def test_a_run_that_began_on_another_kind_of_device_says_so_and_stays_as_it_is(
     assert cli(*given, "force=true").code == 0
 
 
+def _killed(process: Process, after: float | None) -> int:
+    """Kill a process after so many seconds, if it then goes on; return its exit code."""
+    end = math.inf if after is None else time.monotonic() + after
+    while process.poll() is None and time.monotonic() < end:
+        time.sleep(0.005)
+    if process.poll() is None:
+        process.send_signal(signal.SIGKILL)
+    return process.wait()
+
+
+@pytest.mark.usefixtures("forked_runs")
 @pytest.mark.parametrize(
     "method",
     ["full", "child_tuning_f", *(pytest.param(m, marks=in_soak)
@@ -192,12 +206,9 @@ def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Pa
 
     def go(out: str, kill_after: float | None = None) -> bool:
         process = forked.start([*given, f"out={tmp_path / out}"], tmp_path / "log")
-        process.join(kill_after)
-        killed = process.is_alive()
-        process.kill()
-        process.join()
-        assert killed or process.exitcode == 0, (tmp_path / "log").read_text()
-        return killed
+        code = _killed(process, kill_after)
+        assert code in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
+        return code != 0
 
     go("whole")
     start = time.perf_counter()
@@ -217,6 +228,7 @@ def test_killed_at_random_moments(method: str, tiny_folder: Folder, tmp_path: Pa
     assert went_on > 0
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_sweep_killed_at_random_moments(tiny_folder: Folder, tmp_path: Path) -> None:
     """SIGKILL at random moments of a sweep of four runs: each is whole, and once."""
     given = [
@@ -226,12 +238,9 @@ def test_sweep_killed_at_random_moments(tiny_folder: Folder, tmp_path: Path) -> 
 
     def go(out: str, kill_after: float | None = None) -> bool:
         process = forked.start([*given, f"out={tmp_path / out}"], tmp_path / "log")
-        process.join(kill_after)
-        killed = process.is_alive()
-        process.kill()
-        process.join()
-        assert killed or process.exitcode == 0, (tmp_path / "log").read_text()
-        return killed
+        code = _killed(process, kill_after)
+        assert code in (0, -signal.SIGKILL), (tmp_path / "log").read_text()
+        return code != 0
 
     go("warm")
     start = time.perf_counter()

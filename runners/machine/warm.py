@@ -1,0 +1,242 @@
+"""Runs in processes forked from a warm one, which has imported everything and touched no device.
+
+A run's start then takes a fraction of a second. It is still a process of its own, which ends with
+the process that asked for it. Where there is no warm process, or it is unlike the one that a run
+would find, such as after a file of code was changed, a fresh process does the run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from runners.root import ROOT
+
+WARM = "TUNEBENCH_WARM"  # names the socket at which a warm process takes requests
+PARENT = "TUNEBENCH_ENDS_WITH"  # the process whose end ends a run's
+_SERVER = """
+import importlib, sys
+entry, place, *files = sys.argv[1:]
+if place:
+    sys.path.insert(0, place)
+sys.exit(importlib.import_module(entry).main(*map(int, files)))
+"""
+
+
+class Process(Protocol):
+    """What is needed of a process that does a run."""
+
+    def poll(self) -> int | None:
+        """Return its exit code as `wait` does; None while it has not ended."""
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit code, negative where a signal ended it."""
+
+    def send_signal(self, sig: int, /) -> None:
+        """Send it a signal, if it has not ended."""
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, if it has not ended."""
+
+
+def run_command() -> list[str]:
+    """Return what starts a process that does a run: run.py, or the installed package.
+
+    The latter does not look for packages in the current folder.
+    """
+    script = ROOT / "run.py"
+    if script.is_file():
+        return [sys.executable, str(script)]
+    return [sys.executable, "-P", "-m", "runners"]
+
+
+def can_fork() -> bool:
+    """Say whether this system forks processes and tells of the end of one by a file (Linux)."""
+    return hasattr(os, "pidfd_open") and hasattr(socket, "send_fds")
+
+
+@contextlib.contextmanager
+def warm(wanted: bool = True, entry: str = "runners.warm") -> Iterator[None]:
+    """Have a warm process while a block runs, for this process and for those that it starts.
+
+    One that is there already is used. The block does not wait for it: the first run does. `entry`
+    is the module whose `main` it is.
+    """
+    if not wanted or WARM in os.environ or not can_fork():
+        yield
+        return
+    with tempfile.TemporaryDirectory(prefix="tunebench-", ignore_cleanup_errors=True) as folder:
+        address = str(Path(folder) / "warm")
+        server, alive = _start_server(address, entry)
+        os.environ[WARM] = address
+        try:
+            yield
+        finally:
+            os.environ.pop(WARM, None)
+            os.close(alive)
+            server.wait()
+
+
+def _start_server(address: str, entry: str) -> tuple[subprocess.Popen[bytes], int]:
+    """Start the warm process; it ends when the file that is returned with it is closed."""
+    watched, alive = os.pipe()
+    place = str(ROOT) if (ROOT / "run.py").is_file() else ""  # else the packages are installed
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
+            listener.bind(address)
+            listener.listen(128)
+            files = (listener.fileno(), watched)
+            command = [sys.executable, "-P", "-c", _SERVER, entry, place, *map(str, files)]
+            server = subprocess.Popen(
+                command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True
+            )
+    except BaseException:
+        os.close(alive)
+        raise
+    finally:
+        os.close(watched)
+    return server, alive
+
+
+def start(
+    arguments: Sequence[str], environment: Mapping[str, str], output: int | None = None
+) -> Process:
+    """Start a run in a process of its own, of these arguments and this environment.
+
+    It reads what this process reads, and prints where this one does; with `output`, a file, it
+    reads nothing and prints there.
+    """
+    address = environment.get(WARM)
+    if address is not None:
+        with contextlib.suppress(OSError):
+            return Forked(address, arguments, environment, output)
+    return _fresh(arguments, environment, output)
+
+
+def _fresh(
+    arguments: Sequence[str], environment: Mapping[str, str], output: int | None
+) -> subprocess.Popen[bytes]:
+    apart: dict[str, Any] = {}
+    if output is not None:
+        apart = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+    return subprocess.Popen(
+        [*run_command(), *arguments],
+        env={**environment, PARENT: str(os.getpid())},
+        start_new_session=True,  # Ctrl-C reaches the one that waits, which ends its runs
+        **apart,
+    )
+
+
+class Forked:
+    """A run in a process that the warm one forks."""
+
+    def __init__(
+        self,
+        address: str,
+        arguments: Sequence[str],
+        environment: Mapping[str, str],
+        output: int | None,
+    ) -> None:
+        """Ask the warm process at `address`; raise OSError where it cannot be asked."""
+        self._request = (arguments, environment, None if output is None else os.dup(output))
+        self._lock = threading.Lock()  # one thread at a time listens
+        self._code: int | None = None
+        self._stopped_by: int | None = None
+        self._instead: subprocess.Popen[bytes] | None = None
+        self._warm = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._warm.connect(address)
+            self._ask()
+        except BaseException:
+            self._close()
+            raise
+
+    def _close(self) -> None:
+        self._warm.close()
+        arguments, environment, output = self._request
+        if output is not None:
+            os.close(output)
+            self._request = (arguments, environment, None)
+
+    def _ask(self) -> None:
+        arguments, environment, output = self._request
+        request = {
+            "arguments": list(arguments),
+            "environment": dict(environment),
+            "folder": str(Path.cwd()),
+            "root": str(ROOT),
+            "program": run_command()[-1],
+        }
+        with contextlib.ExitStack() as stack:
+            files = [0, 1, 2]
+            if output is not None:
+                nothing = os.open(os.devnull, os.O_RDONLY)
+                stack.callback(os.close, nothing)
+                files = [nothing, output, output]
+            socket.send_fds(self._warm, [json.dumps(request).encode()], files)
+
+    def wait(self) -> int:
+        """Wait for its end; return its exit code, negative where a signal ended it.
+
+        Where the warm process does not fork it, or has died, a fresh process does the run.
+        """
+        with self._lock:
+            if self._code is None and self._instead is None:
+                self._code = self._receive()
+            if self._code is None and self._stopped_by is not None:
+                self._code = -self._stopped_by
+            if self._code is None:
+                self._code = self._do_instead()
+            self._close()
+            return self._code
+
+    def _do_instead(self) -> int:
+        if self._instead is None:
+            self._instead = _fresh(*self._request)
+            if self._stopped_by is not None:  # meanwhile
+                self._instead.send_signal(self._stopped_by)
+        return self._instead.wait()
+
+    def _receive(self) -> int | None:
+        """Wait for the exit code; return None where the warm process knows of none."""
+        try:
+            word = self._warm.recv(64)
+        except ConnectionResetError:
+            return None
+        return int(word) if word else None
+
+    @property
+    def forks(self) -> bool:
+        """Whether it is the warm process that does it, as far as is known."""
+        return self._instead is None
+
+    def poll(self) -> int | None:
+        """Return its exit code; None while it has not ended."""
+        if self._code is None and self._instead is None:
+            ready, _, _ = select.select([self._warm], [], [], 0)
+            return self.wait() if ready else None
+        return self._code if self._instead is None else self._instead.poll()
+
+    def terminate(self) -> None:
+        """Send it SIGTERM, if it has not ended."""
+        self.send_signal(signal.SIGTERM)
+
+    def send_signal(self, number: int) -> None:
+        """Send it a signal, if it has not ended."""
+        self._stopped_by = number
+        if self._instead is not None:
+            self._instead.send_signal(number)
+        else:
+            with contextlib.suppress(OSError):
+                self._warm.send(str(int(number)).encode())

@@ -1,0 +1,183 @@
+"""Runs forked from a warm process: the same run, by itself, and not when it would differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from results.record import Record, read_all
+from runners.machine.processes import end
+from runners.machine.warm import WARM, Forked, Process, can_fork, start, warm
+from tests.conftest import ROOT, tiny
+
+pytestmark = pytest.mark.skipif(not can_fork(), reason="no process is forked here")
+Folder = Callable[[str], Path]
+ALIKE = ("run", "losses", "scores", "predictions", "initial_sha256", "trained_sha256", "methods")
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Have a warm process, among whose imported files is one that can be changed."""
+    own = tmp_path_factory.mktemp("own")
+    (own / "sitecustomize.py").write_text("imported = True\n")
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(own)
+    try:
+        with warm():
+            yield os.environ.pop(WARM)
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+
+
+class Runs:
+    """Starts runs of one tiny model at a warm process, and knows where they write."""
+
+    def __init__(self, address: str, model: Path, folder: Path) -> None:
+        self.address, self.model, self.folder = address, model, folder
+        self.log = folder / "log"
+
+    def start(self, *more: str, out: str = "runs", **environment: str) -> Process:
+        given = tiny(self.model, "task=rte", f"out={self.folder / out}", *more)
+        with self.log.open("ab") as stream:
+            environment = {**os.environ, WARM: self.address, **environment}
+            return start(given, environment, stream.fileno())
+
+    def fresh(self, *more: str, out: str = "fresh", **environment: str) -> Process:
+        return self.start(*more, out=out, **{**environment, WARM: str(self.folder / "nowhere")})
+
+    def until_claimed(self, out: str = "runs") -> int:
+        """Return the process that does a run, once there is one that trains."""
+        stop = time.monotonic() + 120
+        while time.monotonic() < stop:
+            time.sleep(0.02)
+            if list((self.folder / out).glob(".checkpoints/*/step*")):
+                [claim] = (self.folder / out).glob(".claims/*.claim")
+                return int(json.loads(claim.read_text())["pid"])
+        raise AssertionError(self.log.read_text())
+
+
+@pytest.fixture
+def runs(address: str, tiny_folder: Folder, tmp_path: Path) -> Runs:
+    return Runs(address, tiny_folder("bert"), tmp_path)
+
+
+def _alike(first: Record, second: Record) -> None:
+    for name in ALIKE:
+        assert getattr(first, name) == getattr(second, name), name
+
+
+def test_a_forked_run_is_the_run_of_a_fresh_process(runs: Runs) -> None:
+    given = ("method=hype", "budget.steps=3")
+    forked = runs.start(*given, OMP_NUM_THREADS="2")
+    assert isinstance(forked, Forked)
+    assert forked.wait() == 0, runs.log.read_text()
+    assert forked.forks
+    fresh = runs.fresh(*given, OMP_NUM_THREADS="2")
+    assert isinstance(fresh, subprocess.Popen)
+    assert fresh.wait() == 0
+    [one], [other] = read_all(runs.folder / "runs"), read_all(runs.folder / "fresh")
+    _alike(one, other)
+    assert one.environment == other.environment
+    assert one.environment["threads"] == 2
+    assert one.command.replace("/runs", "/fresh") == other.command
+
+
+def test_a_forked_run_says_and_returns_what_a_fresh_one_does(runs: Runs) -> None:
+    said = []
+    for begin in (runs.start, runs.fresh):
+        runs.log.unlink(missing_ok=True)
+        process = begin("lr=-1")
+        assert process.wait() == 2
+        assert process.wait() == 2  # asked again, it says so again
+        assert process.poll() == 2
+        said.append(runs.log.read_text())
+    assert said[0] == said[1]
+    assert "lr=-1" in said[0]
+
+
+def test_a_signal_reaches_one_run_and_no_other(runs: Runs) -> None:
+    first = runs.start("budget.steps=4000", "checkpoint.steps=2", out="first")
+    second = runs.start("budget.steps=4000", "checkpoint.steps=2", "seed=9", out="second")
+    crashed = runs.until_claimed("first")
+    os.kill(crashed, signal.SIGSEGV)
+    assert first.wait() == -signal.SIGSEGV
+    runs.until_claimed("second")
+    assert second.poll() is None
+    end([second])
+    assert second.wait() == 143
+    assert not list((runs.folder / "second").glob(".claims/*.claim"))
+    second.terminate()  # it is nobody's any more
+
+
+def test_a_run_ends_with_the_process_that_asked_for_it(runs: Runs) -> None:
+    given = tiny(runs.model, "task=rte", f"out={runs.folder / 'runs'}", "budget.steps=4000",
+                 "checkpoint.steps=2")  # fmt: skip
+    code = (
+        "import os, sys; from runners.machine.warm import start;"
+        " start(sys.argv[1:], os.environ, 1).wait()"
+    )
+    asker = subprocess.Popen(
+        [sys.executable, "-c", code, *given], cwd=ROOT, env={**os.environ, WARM: runs.address},
+        stdout=runs.log.open("ab"),
+    )  # fmt: skip
+    run = runs.until_claimed()
+    asker.kill()
+    _until_gone(run)
+    assert not list((runs.folder / "runs").glob(".claims/*.claim"))
+
+
+def _until_gone(process: int) -> None:
+    stop = time.monotonic() + 60
+    while Path(f"/proc/{process}").exists():
+        assert time.monotonic() < stop
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("other", ["HF_HOME", "PYTHONWARNINGS", "TRANSFORMERS_VERBOSITY"])
+def test_what_is_read_at_import_is_not_taken_from_another_process(other: str, runs: Runs) -> None:
+    process = runs.start("lr=-1", **{other: "ignore"})
+    assert isinstance(process, Forked)
+    assert process.wait() == 2
+    assert not process.forks
+
+
+def test_a_warm_process_that_is_killed_costs_time_only(tiny_folder: Folder, tmp_path: Path) -> None:
+    given = ("budget.steps=60", "checkpoint.steps=2")
+    with warm():
+        runs = Runs(os.environ[WARM], tiny_folder("bert"), tmp_path)
+        process = runs.start(*given)
+        run = runs.until_claimed()
+        assert isinstance(process, Forked)
+        parent = int(Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[1])
+        assert b"runners.warm" in Path(f"/proc/{parent}/cmdline").read_bytes()
+        os.kill(parent, signal.SIGKILL)
+        code = process.wait()
+        while code == 3:  # the run that was forked saves where it is
+            code = runs.start(*given).wait()
+        assert code == 0, runs.log.read_text()
+    assert WARM not in os.environ
+    assert runs.fresh(*given).wait() == 0
+    [one], [other] = read_all(tmp_path / "runs"), read_all(tmp_path / "fresh")
+    assert one.resumed
+    _alike(one, other)
+
+
+def test_a_changed_file_is_imported_by_a_fresh_process(runs: Runs) -> None:
+    """The last test here: no run is forked from then on."""
+    [before] = [p for p in os.environ["PYTHONPATH"].split(":") if "own" in p]
+    file = Path(before) / "sitecustomize.py"
+    file.write_text("imported = 'anew'\n")
+    process = runs.start("lr=-1")
+    assert isinstance(process, Forked)
+    assert process.wait() == 2
+    assert not process.forks
