@@ -15,6 +15,8 @@ from tests.conftest import ROOT, Outcome
 _DRIVER = """
 import json, os, sys
 from runners.command import main
+from tests.composing import remember_compositions
+remember_compositions()
 folder, commands = sys.argv[1], json.loads(sys.argv[2])
 for number, arguments in enumerate(commands):
     for stream, name in ((1, "out"), (2, "err")):

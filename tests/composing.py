@@ -8,12 +8,13 @@ have Hydra as it is; tests/runners/config/test_compose.py holds the two against 
 from __future__ import annotations
 
 import copy
-import dataclasses
+import pickle
 from pathlib import Path
 from typing import Any
 
 from hydra._internal import config_loader_impl
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.config_repository import CachingConfigRepository
 from hydra._internal.defaults_list import DefaultsList, Overrides, create_defaults_list
 from hydra._internal.hydra import Hydra
 from hydra.core.config_store import ConfigStore
@@ -26,10 +27,10 @@ from runners.config.own_files import FileConfigSource
 
 _SHIPPED = {f"file://{CONFIGS}", "pkg://hydra.conf", "structured://"}
 _lists: dict[Any, DefaultsList] = {}
-_composed: dict[int, Any] = {}  # by the list of files, which _lists keeps
+_composed: dict[int, bytes] = {}  # by the list of files, which _lists keeps
 _parsed: dict[str, Override] = {}
 
-_files: dict[str, ConfigResult] = {}
+_files: dict[str, bytes] = {}
 _load = FileConfigSource.load_config
 _mode = Hydra.get_mode
 _parse = OverridesParser.parse_rule
@@ -65,8 +66,8 @@ def _files_composed(self: ConfigLoaderImpl, defaults: Any, repo: Any) -> Any:
     if not any(known.defaults is defaults for known in _lists.values()):
         return _compose(self, defaults, repo)
     if id(defaults) not in _composed:
-        _composed[id(defaults)] = _compose(self, defaults, repo)
-    return copy.deepcopy(_composed[id(defaults)])
+        _composed[id(defaults)] = pickle.dumps(_compose(self, defaults, repo))
+    return pickle.loads(_composed[id(defaults)])  # faster than a deep copy
 
 
 def _read(self: OverridesParser, text: str, rule: str) -> Any:
@@ -90,13 +91,20 @@ def _loaded(self: FileConfigSource, config_path: str) -> ConfigResult:
     if Path(self.path) != CONFIGS:
         return _load(self, config_path)
     if config_path not in _files:
-        _files[config_path] = _load(self, config_path)
-    known = _files[config_path]
-    return dataclasses.replace(known, config=copy.deepcopy(known.config))
+        _files[config_path] = pickle.dumps(_load(self, config_path))
+    result: ConfigResult = pickle.loads(_files[config_path])
+    return result
+
+
+def _of_the_same_sources(self: CachingConfigRepository, delegate: Any) -> None:
+    """Keep a copy whose list of sources may become another; the sources are not copied."""
+    self.delegate = copy.copy(delegate)
+    self.cache = {}
 
 
 def remember_compositions() -> None:
     """Compose by memory from here on."""
+    CachingConfigRepository.__init__ = _of_the_same_sources  # type: ignore[method-assign]
     config_loader_impl.create_defaults_list = _listed  # type: ignore[attr-defined]
     ConfigLoaderImpl._compose_config_from_defaults_list = _files_composed  # type: ignore[method-assign]
     OverridesParser.parse_rule = _read  # type: ignore[method-assign]

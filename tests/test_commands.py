@@ -272,9 +272,7 @@ def _module(module: str, arguments: list[str], tmp_path: Path) -> None:
         named = [a for a in arguments if "runners" in a or "/" in a]
         assert all((ROOT / a.replace(".", "/")).is_dir() for a in named)
         filled = ["bitfit" if a == "NAME" else a for a in arguments]
-        command = [sys.executable, "-m", "pytest", "--markers", *filled]
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
+        assert pytest.main(["--markers", *filled]) == pytest.ExitCode.OK
     elif module == "results":
         assert results_main(_placed(arguments, tmp_path)) == 0
     elif arguments or module in ("tests.benchmarks.overhead", "tests.benchmarks.bench"):

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from runners.machine.warm import PARENT
 from runners.root import ROOT
@@ -26,7 +27,7 @@ _READ_AT_IMPORT = (
     *("HF_", "HUGGING", "TRANSFORMERS_", "DATASETS_", "TORCH", "PYTORCH_", "ATEN_"),
     *("KMP_", "GOMP_", "OMP_", "DNNL_", "ONEDNN_"),
 )
-_SET_AFTERWARDS = "OMP_NUM_THREADS"
+_THREADS, _OF_MKL = "OMP_NUM_THREADS", "MKL_NUM_THREADS"
 
 
 @dataclass(frozen=True)
@@ -47,14 +48,20 @@ class Request:
         for file in self.files:
             if file > 2:
                 os.close(file)
-        assert isinstance(sys.stdout, io.TextIOWrapper)
-        sys.stdout.reconfigure(line_buffering=sys.stdout.isatty())
+        sys.stdout, sys.stderr = _stream(sys.stdout, 1), _stream(sys.stderr, 2)
         os.chdir(self.folder)
         os.environ.clear()
         os.environ.update({**self.environment, PARENT: str(os.getppid())})
         sys.argv = [self.program, *self.arguments]
-        _set_threads(self.environment.get(_SET_AFTERWARDS))
+        _set_threads(self.environment.get(_THREADS))
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _stream(before: TextIO, number: int) -> TextIO:
+    """Return a stream for what is now open as `number`: a pipe where a file was, or other."""
+    raw = open(number, "wb", closefd=False)  # noqa: SIM115
+    line_by_line = number == 2 or raw.isatty()
+    return io.TextIOWrapper(raw, before.encoding, before.errors, line_buffering=line_by_line)
 
 
 def _set_threads(threads: str | None) -> None:
@@ -131,6 +138,7 @@ class Forks:
         fits = (
             wanted["root"] == str(ROOT)
             and self._imports_alike(_read_at_import(environment))
+            and environment.get(_OF_MKL) in (None, environment.get(_THREADS))  # set together here
             and _code() == self.code
         )
         if not fits or len(files) != 3:
@@ -183,7 +191,7 @@ def _read_at_import(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: value
         for name, value in environment.items()
-        if name.startswith(_READ_AT_IMPORT) and name != _SET_AFTERWARDS
+        if name.startswith(_READ_AT_IMPORT) and name != _THREADS
     }
 
 

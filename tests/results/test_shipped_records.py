@@ -12,7 +12,7 @@ from results.run_list import read_list
 from results.tables.collect import tables
 from runners.config.task import Task
 from runners.tasks.metrics import headline
-from tests.conftest import ROOT, committed_records, configure
+from tests.conftest import ROOT, SOAK, committed_records, configure
 
 RECORDS = committed_records()
 FOLDERS = ("results/runs", "results/h200")
@@ -43,8 +43,9 @@ def test_records_are_of_committed_code_and_name_no_machines_path(folder: str) ->
 
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_scores_follow_from_the_predictions_in_the_records(folder: str) -> None:
+    """All of them in `make soak`, a quarter else: `admit` held it when it took them."""
     tasks = {}
-    for record in committed_records(folder):
+    for record in committed_records(folder)[:: 1 if SOAK else 4]:
         key = (record.task, tuple(record.methods))
         if key not in tasks:
             overrides = f"task={record.task}", f"method=[{','.join(record.methods)}]"

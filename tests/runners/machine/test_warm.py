@@ -49,8 +49,8 @@ class Runs:
     def start(self, *more: str, out: str = "runs", **environment: str) -> Process:
         given = tiny(self.model, "task=rte", f"out={self.folder / out}", *more)
         with self.log.open("ab") as stream:
-            environment = {**os.environ, WARM: self.address, **environment}
-            return start(given, environment, stream.fileno())
+            kept = {k: v for k, v in os.environ.items() if k != "MKL_NUM_THREADS"}
+            return start(given, {**kept, WARM: self.address, **environment}, stream.fileno())
 
     def fresh(self, *more: str, out: str = "fresh", **environment: str) -> Process:
         return self.start(*more, out=out, **{**environment, WARM: str(self.folder / "nowhere")})
@@ -105,6 +105,16 @@ def test_a_forked_run_says_and_returns_what_a_fresh_one_does(runs: Runs) -> None
     assert "lr=-1" in said[0]
 
 
+def test_what_it_says_reaches_a_pipe(runs: Runs) -> None:
+    """The warm process may have begun where a file took what it said."""
+    reading, writing = os.pipe()
+    process = start(["lr=-1"], {**os.environ, WARM: runs.address}, writing)
+    assert process.wait() == 2
+    os.close(writing)
+    with os.fdopen(reading) as stream:
+        assert stream.read() == "error: lr=-1 (must be > 0)\n"
+
+
 def test_a_signal_reaches_one_run_and_no_other(runs: Runs) -> None:
     first = runs.start("budget.steps=4000", "checkpoint.steps=2", out="first")
     second = runs.start("budget.steps=4000", "checkpoint.steps=2", "seed=9", out="second")
@@ -143,19 +153,19 @@ def _until_gone(process: int) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize("other", ["HF_HOME", "PYTHONWARNINGS", "TRANSFORMERS_VERBOSITY"])
+@pytest.mark.parametrize("other", ["HF_HOME", "PYTHONWARNINGS", "MKL_NUM_THREADS"])
 def test_what_is_read_at_import_is_not_taken_from_another_process(other: str, runs: Runs) -> None:
-    process = runs.start("lr=-1", **{other: "ignore"})
+    process = runs.start("lr=-1", **{other: "3" if "THREADS" in other else "ignore"})
     assert isinstance(process, Forked)
     assert process.wait() == 2
     assert not process.forks
 
 
-def test_a_warm_process_that_is_killed_costs_time_only(tiny_folder: Folder, tmp_path: Path) -> None:
+def test_a_warm_process_that_is_killed_costs_time_only(runs: Runs) -> None:
     given = ("budget.steps=60", "checkpoint.steps=2")
     with warm():
-        runs = Runs(os.environ[WARM], tiny_folder("bert"), tmp_path)
-        process = runs.start(*given)
+        another = Runs(os.environ[WARM], runs.model, runs.folder)
+        process = another.start(*given)
         run = runs.until_claimed()
         assert isinstance(process, Forked)
         parent = int(Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[1])
@@ -163,11 +173,11 @@ def test_a_warm_process_that_is_killed_costs_time_only(tiny_folder: Folder, tmp_
         os.kill(parent, signal.SIGKILL)
         code = process.wait()
         while code == 3:  # the run that was forked saves where it is
-            code = runs.start(*given).wait()
+            code = another.start(*given).wait()
         assert code == 0, runs.log.read_text()
     assert WARM not in os.environ
-    assert runs.fresh(*given).wait() == 0
-    [one], [other] = read_all(tmp_path / "runs"), read_all(tmp_path / "fresh")
+    assert runs.start(*given, out="other").wait() == 0
+    [one], [other] = read_all(runs.folder / "runs"), read_all(runs.folder / "other")
     assert one.resumed
     _alike(one, other)
 

@@ -75,7 +75,8 @@ def test_record_without_room_is_kept_elsewhere_and_harms_no_other(
     os.truncate(ballast, ballast.stat().st_size - 12 * 1024)
     spare.mkdir()
     monkeypatch.setattr("results.record.tempfile.gettempdir", lambda: str(spare))
-    done = cli(*given, "seed=2", "budget.steps=400", "budget.evaluate=1")
+    large = ("seed=2", "budget.steps=90", "budget.evaluate=1")
+    done = cli(*given, *large)
     assert done.code == 2, done.err
     assert "No space left on device" in done.err
     assert f"kept at {spare}" in done.err
@@ -85,5 +86,5 @@ def test_record_without_room_is_kept_elsewhere_and_harms_no_other(
     assert [p.name for p in out.glob("*.json")] == [first.name]
     assert not list(out.glob("**/*.tmp"))
     ballast.unlink()
-    assert cli(*given, "seed=2", "budget.steps=400", "budget.evaluate=1").code == 0
+    assert cli(*given, *large).code == 0
     assert len(read_all(out)) == 2

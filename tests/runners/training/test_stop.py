@@ -132,6 +132,7 @@ def test_a_signal_after_the_last_look_is_not_lost() -> None:
         signal.raise_signal(signal.SIGINT)
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_stopped_sweep_says_one_line_and_its_run_saves_where_it_is(
     tiny_folder: Folder, tmp_path: Path
 ) -> None:
