@@ -14,6 +14,7 @@ import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 _FORMAT = 3
+AT_ONCE = 8192  # rows given to a tokenizer: what it returns takes some 10 KB a row
 
 
 @dataclass(frozen=True)
@@ -113,24 +115,48 @@ def _tokenised(
     max_length: int,
     truncate: Truncate,
 ) -> Tokens:
-    columns = list(zip(*split.texts, strict=True))
-    try:
-        if truncate != "head" and len(columns) == 1:
-            encoded, truncated = cut_texts(list(columns[0]), tokenizer, max_length, truncate)
-        else:
-            encoded = tokenizer(
-                *[list(column) for column in columns],
-                truncation="longest_first" if len(columns) == 2 else True,
-                max_length=max_length,
-                padding=False,
-                return_attention_mask=False,
-            )
-            truncated = _truncated(encoded, columns, tokenizer, max_length)
-    except Exception as error:
-        raise UserError(
-            f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
-        ) from error
+    parts = []
+    for first in range(0, len(split.texts), AT_ONCE):
+        columns = list(zip(*split.texts[first : first + AT_ONCE], strict=True))
+        try:
+            parts.append(_part(columns, tokenizer, max_length, truncate))
+        except Exception as error:
+            raise UserError(
+                f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
+            ) from error
+    return _joined(parts)
+
+
+def _part(
+    columns: Sequence[Sequence[str]], tokenizer: Any, max_length: int, truncate: Truncate
+) -> Tokens:
+    """Return the tokens of some rows, given by their columns."""
+    if truncate != "head" and len(columns) == 1:
+        encoded, truncated = cut_texts(list(columns[0]), tokenizer, max_length, truncate)
+    else:
+        encoded = tokenizer(
+            *[list(column) for column in columns],
+            truncation="longest_first" if len(columns) == 2 else True,
+            max_length=max_length,
+            padding=False,
+            return_attention_mask=False,
+        )
+        truncated = _truncated(encoded, columns, tokenizer, max_length)
     return _lay_out(encoded, truncated)
+
+
+def _joined(parts: Sequence[Tokens]) -> Tokens:
+    """Lay tokens of rows that follow each other end to end."""
+    lengths = np.concatenate([part.lengths for part in parts])
+    offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
+    np.cumsum(lengths, out=offsets[1:])
+    types = [part.token_type_ids for part in parts if part.token_type_ids is not None]
+    return Tokens(
+        np.concatenate([part.input_ids for part in parts]),
+        np.concatenate(types) if types else None,
+        offsets,
+        np.concatenate([part.truncated for part in parts]),
+    )
 
 
 def _key(
@@ -177,9 +203,7 @@ def _lay_out(encoded: Any, truncated: Sequence[bool]) -> Tokens:
     np.cumsum([len(row) for row in ids], out=offsets[1:])
 
     def flat(rows: list[list[int]], dtype: Any) -> NDArray[Any]:
-        return np.fromiter(
-            (value for row in rows for value in row), dtype=dtype, count=int(offsets[-1])
-        )
+        return np.fromiter(chain.from_iterable(rows), dtype=dtype, count=int(offsets[-1]))
 
     types = flat(encoded["token_type_ids"], np.uint8) if "token_type_ids" in encoded else None
     return Tokens(flat(ids, np.int32), types, offsets, np.asarray(truncated, dtype=np.bool_))

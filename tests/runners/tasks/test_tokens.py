@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from runners.config.settings import Truncate
 from runners.data.split import Split
 from runners.models.weights import Weights, find_weights
 from runners.tasks.tokens import Tokens, tokenize
@@ -121,3 +122,35 @@ def test_pairs_are_cut_longest_first(bert: tuple[PreTrainedTokenizerBase, Weight
     assert tokens.token_type_ids is not None
     # The short text is kept whole on either side: one word and its [SEP], or [CLS], word, [SEP].
     assert tokens.token_type_ids.reshape(2, 16).sum(axis=1).tolist() == [2, 13]
+
+
+@pytest.mark.parametrize("columns", [1, 2])
+@pytest.mark.parametrize("truncate", ["head", "tail", "head_tail"])
+@pytest.mark.parametrize("architecture", ["bert", "roberta", "distilbert"])
+def test_rows_in_portions_are_the_rows_at_once(
+    architecture: str,
+    truncate: Truncate,
+    columns: int,
+    tiny_folder: Callable[[str], Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = tiny_folder(architecture)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    weights = find_weights(configure(*tiny(folder)).settings.model)
+    texts = [*TEXTS, " ".join(TEXTS), *TEXTS]
+    rows = tuple(tuple(texts[(i + 3 * j) % len(texts)] for j in range(columns))
+                 for i in range(len(texts)))  # fmt: skip
+    split = Split("train", rows, None)
+    longest = 12 * columns
+    whole = tokenize(split, tokenizer, weights, longest, truncate, keep=False)
+    assert whole.truncated.any()
+    assert not whole.truncated.all()
+    for size in (1, 4, len(rows) - 1, len(rows)):
+        monkeypatch.setattr("runners.tasks.tokens.AT_ONCE", size)
+        parts = tokenize(split, tokenizer, weights, longest, truncate, keep=False)
+        for name in ("input_ids", "token_type_ids", "offsets", "truncated"):
+            one, other = getattr(whole, name), getattr(parts, name)
+            assert (one is None) == (other is None)
+            if one is not None:
+                np.testing.assert_array_equal(one, other)
+                assert one.dtype == other.dtype
