@@ -50,13 +50,15 @@ class ChildTuningF(Method):
     def after_clipping(self, model: torch.nn.Module, step: int) -> None:
         import torch
 
+        from methods.surgery import streams
+
         if self.p == 1:
             return
         for name, parameter in model.named_parameters():
             gradient = parameter.grad
             if gradient is None or name in self.spared:
                 continue
-            if name in self.tables and gradient.device.type == "cpu":  # a GPU would have to wait
+            if name in self.tables and streams.is_on_host(gradient):  # a GPU would have to wait
                 largest = torch.linalg.vector_norm(gradient, ord=torch.inf, dim=1)
                 rows = largest.nonzero()[:, 0]  # nan counts as not zero
                 gradient[rows] = self._masked(gradient[rows])

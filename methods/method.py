@@ -107,6 +107,8 @@ class Method:
     is nothing for a head that predicts single tokens: such a task then refuses it. `leaves` says,
     as the end of a sentence, what it leaves in a trained model that the plain architecture has no
     place for: `save=model` then refuses it. What peft's layers merge into a matrix is not that.
+    `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
+    where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -128,6 +130,7 @@ class Method:
     added: ClassVar[Options] = {}
     of_whole_texts: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
+    hinders_capture: ClassVar[str] = ""
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}

@@ -37,6 +37,7 @@ class PatsProvisional(Method):
     name: ClassVar[str] = "pats_provisional"
     paper: ClassVar[str] = "after Zhang et al. 2022; provisional"
     trains: ClassVar[str] = "noise on insensitive weights; a design of this project"
+    hinders_capture: ClassVar[str] = "its noise depends on the number of the step"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     no_strength: ClassVar[Options | None] = {"strength": 0}
 

@@ -58,6 +58,7 @@ class Promptbert(Representation):
     name: ClassVar[str] = "promptbert"
     paper: ClassVar[str] = "Jiang et al. 2022"
     trains: ClassVar[str] = "vectors at a template's mask; `mode=` unsupervised, supervised"
+    hinders_capture: ClassVar[str] = "its templates are as wide as a batch's sentences are long"
 
     mode: Mode = "unsupervised"
     temperature: Annotated[float, Gt(0)] = 0.05

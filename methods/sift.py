@@ -109,9 +109,8 @@ class Sift(Method):
         """Return the perturbation (B, L, width) after one step; a broken gradient moves nothing."""
         import torch
 
-        if not torch.isfinite(gradient).all():
-            return first
-        return first + self.step * gradient / (gradient.abs().amax(-1, keepdim=True) + 1e-6)
+        moved = first + self.step * gradient / (gradient.abs().amax(-1, keepdim=True) + 1e-6)
+        return torch.where(torch.isfinite(gradient).all(), moved, first)
 
     def state_dict(self) -> dict[str, Any]:
         return self.streams.state_dict()

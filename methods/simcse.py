@@ -39,6 +39,7 @@ class Simcse(Representation):
     name: ClassVar[str] = "simcse"
     paper: ClassVar[str] = "Gao et al. 2021"
     trains: ClassVar[str] = "sentence vectors, contrastively; `mode=` unsupervised, supervised"
+    hinders_capture: ClassVar[str] = "its templates are as wide as a batch's sentences are long"
 
     mode: Mode = "unsupervised"
     temperature: Annotated[float, Gt(0)] = 0.05

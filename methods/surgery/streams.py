@@ -25,6 +25,11 @@ def keep_bits(
     return mask
 
 
+def is_on_host(tensor: torch.Tensor) -> bool:
+    """Say whether a tensor is in the machine's own memory, where reading it waits for nothing."""
+    return tensor.device.type == "cpu"
+
+
 class Streams:
     """One generator for each device that draws are asked for on, all from one seed."""
 
@@ -53,7 +58,7 @@ class Streams:
         On a CPU the probability is rounded to a multiple of 2⁻¹⁶, unless that would be none or all.
         """
         dropped = round((1 - probability) * VALUES)
-        if like.device.type == "cpu" and 0 < dropped < VALUES:
+        if is_on_host(like) and 0 < dropped < VALUES:
             return keep_bits(like.shape, dropped, like.dtype, self.on(like.device))
         return torch.empty_like(like).bernoulli_(probability, generator=self.on(like.device))
 

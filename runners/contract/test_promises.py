@@ -15,6 +15,7 @@ from methods.method import Batch, Method
 from methods.registry import default_options, method_class, registered
 from methods.surgery.representation import Representation
 from runners.config.check import RunConfig
+from runners.contract.guard import AS_ON_A_GPU, hindrances
 from runners.contract.parts import configure, narrow, prepared, task_of, tiny, typed, yaml_of
 from runners.contract.tiny import save_bert
 from runners.exports.delta import load_delta, save_delta
@@ -205,6 +206,14 @@ def test_method_leaves_the_global_random_stream_alone(
     assert torch.equal(torch.get_rng_state(), drawn)
     plain_order = [b.tolist() for b in plain.order.batches(0, 6)]
     assert plain_order == [b.tolist() for b in loop.order.batches(0, 6)]
+
+
+def test_what_hinders_a_capture_is_said(training: str, configured: Configured) -> None:
+    """A step may be replayed as a CUDA graph, or the class says why it cannot be."""
+    loop, _ = prepared(configured(training, *AS_ON_A_GPU))
+    shown = hindrances(loop, loop.batch(next(iter(loop.order.batches(0, 1)))))
+    said = method_class(training).hinders_capture
+    assert bool(shown) == bool(said), (shown, said)
 
 
 def test_head_starts_the_same_for_every_method(labelled: str, configured: Configured) -> None:

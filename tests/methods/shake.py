@@ -23,6 +23,7 @@ class Shake(Method):
     name: ClassVar[str] = "shake"
     owns: ClassVar[frozenset[str]] = frozenset()
     no_strength: ClassVar[Options | None] = {"strength": 0.0}
+    hinders_capture: ClassVar[str] = "it draws from a generator of the host"
     strength: float = 0.1
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
