@@ -76,7 +76,9 @@ def problems(record: Record, folder: Path, device: str = DEVICE) -> list[str]:
             environment.get("dirty") is False
             and re.fullmatch(r"[0-9a-f]{40}", str(environment.get("commit"))) is not None
         ),
-        "its data is generated, not the task's": record.data["source"] != "embedded",
+        "its data is generated, not the task's; give such records a folder of their own": (
+            record.data["source"] != "embedded" or folder.resolve() != shipped().resolve()
+        ),
         "it was not deterministic": environment.get("deterministic") is True,
         f"it names a place of the machine, {_place(record)}": _place(record) is None,
         f"{place} is there and is another record of the run": (

@@ -13,8 +13,10 @@ from typing import Any
 import pytest
 
 from results.__main__ import main as results_main
+from results.places import shipped
 from results.record import Record, read, write
 from runners.jobs.identity import recorded_name
+from runners.subcommands.admit import problems
 from tests.conftest import ROOT, Cli, committed_records
 
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
@@ -74,7 +76,6 @@ CHANGES: dict[str, dict[str, Any]] = {
     "not deterministic": _environment(deterministic=False),
     "a place of the machine, /home/me/x": _environment(where="/home/me/x"),
     "the run is failed": {"status": "failed"},
-    "is generated": {"data": {**read(SHIPPED[0]).data, "source": "embedded"}},
 }
 
 
@@ -91,6 +92,12 @@ def test_a_record_that_does_not_fit_is_named_and_none_is_taken(
     assert f"{bad}: " in done.err
     assert "Traceback" not in done.err
     assert not list(into.iterdir())
+
+
+def test_records_of_generated_data_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    generated = committed_records("results/embedded")[0]
+    assert [p for p in problems(generated, shipped()) if "its data is generated" in p]
+    assert not problems(generated, tmp_path)
 
 
 def test_another_record_of_a_run_that_is_there_is_refused(cli: Cli, tmp_path: Path) -> None:
