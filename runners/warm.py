@@ -10,6 +10,7 @@ import gc
 import importlib
 import os
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 from runners.machine.forking import serve
@@ -29,11 +30,14 @@ _MODULES = (
 )
 
 
-def main(listener: int, alive: int) -> int:
-    """Import everything, then fork for each run that is asked for; return a run's exit code."""
-    environment = dict(os.environ)
+def main(listener: int, alive: int, environment: Mapping[str, str] | None = None) -> int:
+    """Import everything, then fork for each run that is asked for; return a run's exit code.
+
+    `environment` is what was found before the first import; else what is found now.
+    """
+    environment = dict(os.environ) if environment is None else environment
     gc.disable()  # imports leave little to collect; the run turns it on again
-    _prepare()
+    prepare()
     gc.freeze()
     request = serve(listener, alive, environment)
     if request is None:
@@ -44,7 +48,7 @@ def main(listener: int, alive: int) -> int:
     return command()
 
 
-def _prepare() -> None:
+def prepare() -> None:
     """Import, and look up, what every run would; what fails here, the run meets itself."""
     for module in _MODULES:
         with contextlib.suppress(Exception):

@@ -13,7 +13,7 @@ from typing import Any
 from runners.machine import warm
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["runners.runs.train"])
+_CONTEXT.set_forkserver_preload(["tests.preloaded"])
 
 
 def start(arguments: Sequence[str], log: Path) -> warm.Process:

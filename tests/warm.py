@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 
-from tests.composing import remember_compositions
+from runners import warm
 
 
 def main(listener: int, alive: int) -> int:
     """Do what `runners.warm` does, after a first composition."""
-    remember_compositions()
-    from runners.config.compose import compose
-    from runners.warm import main as serve
+    before = dict(os.environ)
+    import tests.preloaded  # noqa: F401
 
-    with contextlib.suppress(Exception):  # only time would be lost
-        compose(("task=rte", "data=embedded", "budget=smoke"))
-    return serve(listener, alive)
+    return warm.main(listener, alive, before)

@@ -70,43 +70,60 @@ def can_fork() -> bool:
 def warm(wanted: bool = True, entry: str = "runners.warm") -> Iterator[None]:
     """Have a warm process while a block runs, for this process and for those that it starts.
 
-    One that is there already is used. The block does not wait for it: the first run does. `entry`
-    is the module whose `main` it is.
+    One that is there already is used. It begins when the first run is asked for, and nobody but
+    that run waits for it. `entry` is the module whose `main` it is.
     """
     if not wanted or WARM in os.environ or not can_fork():
         yield
         return
     with tempfile.TemporaryDirectory(prefix="tunebench-", ignore_cleanup_errors=True) as folder:
-        address = str(Path(folder) / "warm")
-        server, alive = _start_server(address, entry)
-        os.environ[WARM] = address
+        server = _Server(str(Path(folder) / "warm"), entry)
+        os.environ[WARM] = server.address
         try:
             yield
         finally:
             os.environ.pop(WARM, None)
-            os.close(alive)
-            server.wait()
+            server.end()
 
 
-def _start_server(address: str, entry: str) -> tuple[subprocess.Popen[bytes], int]:
-    """Start the warm process; it ends when the file that is returned with it is closed."""
-    watched, alive = os.pipe()
-    place = str(ROOT) if (ROOT / "run.py").is_file() else ""  # else the packages are installed
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listener:
-            listener.bind(address)
-            listener.listen(128)
-            files = (listener.fileno(), watched)
-            command = [sys.executable, "-P", "-c", _SERVER, entry, place, *map(str, files)]
-            server = subprocess.Popen(
-                command, pass_fds=files, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-    except BaseException:
-        os.close(alive)
-        raise
-    finally:
-        os.close(watched)
-    return server, alive
+class _Server:
+    """A socket at which runs are asked for, and the warm process once there was a request."""
+
+    def __init__(self, address: str, entry: str) -> None:
+        self.address, self.entry = address, entry
+        self._process: subprocess.Popen[bytes] | None = None
+        self._watched, self._alive = os.pipe()  # the warm process ends when the latter is closed
+        self._over, over = socket.socketpair()
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._listener.bind(address)
+        self._listener.listen(128)
+        self._thread = threading.Thread(target=self._begin, args=(over,), daemon=True)
+        self._thread.start()
+
+    def _begin(self, over: socket.socket) -> None:
+        """Wait for the first request, and leave it to the warm process."""
+        with self._listener, over:
+            ready, _, _ = select.select([self._listener, over], [], [])
+            if over not in ready:
+                place = str(ROOT) if (ROOT / "run.py").is_file() else ""  # else it is installed
+                files = (self._listener.fileno(), self._watched)
+                command = [sys.executable, "-P", "-c", _SERVER, self.entry, place]
+                self._process = subprocess.Popen(
+                    [*command, *map(str, files)],
+                    pass_fds=files,
+                    stdin=subprocess.DEVNULL,
+                    start_new_session=True,
+                )
+
+    def end(self) -> None:
+        """End the warm process, where there is one, and the runs that it has left."""
+        self._over.close()
+        self._thread.join()
+        os.close(self._alive)
+        os.close(self._watched)
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait()
 
 
 def start(

@@ -294,7 +294,7 @@ def test_committed_pages_are_what_the_records_give(tmp_path: Path) -> None:
         shutil.copy(listed, folder)
     written = tmp_path / "results" / "boards"
 
-    for records in ("runs", "h200", "embedded", "searches"):
+    for records in ("runs", "h200", "cft", "searches"):
         shutil.copytree(ROOT / "results" / records, tmp_path / "results" / records)
     assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(written)]) == 0
     for path in sorted(p for p in written.rglob("*") if p.is_file()):

@@ -182,6 +182,23 @@ def test_a_warm_process_that_is_killed_costs_time_only(runs: Runs) -> None:
     _alike(one, other)
 
 
+def test_nothing_begins_before_the_first_run_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(WARM, raising=False)
+    began: list[object] = []
+    monkeypatch.setattr("runners.machine.warm.subprocess.Popen", lambda *a, **k: began.append(a))
+    with warm():
+        address = Path(os.environ[WARM])
+        assert address.is_socket()
+        with warm():  # one that is there is used
+            assert os.environ[WARM] == str(address)
+    assert not began
+    assert not address.exists()
+    with warm(wanted=False):
+        assert WARM not in os.environ
+
+
 def test_a_changed_file_is_imported_by_a_fresh_process(runs: Runs) -> None:
     """The last test here: no run is forked from then on."""
     [before] = [p for p in os.environ["PYTHONPATH"].split(":") if "own" in p]

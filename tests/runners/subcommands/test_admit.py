@@ -23,7 +23,7 @@ SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[
 
 
 def test_every_shipped_record_has_the_name_that_its_own_content_makes() -> None:
-    folders = ("results/runs", "results/h200", "results/embedded")
+    folders = ("results/runs", "results/h200", "results/embedded", "results/cft")
     records = [record for folder in folders for record in committed_records(folder)]
     assert len(records) > 830
     assert [r.run for r in records if recorded_name(r) != r.run] == []
