@@ -60,6 +60,7 @@ def test_what_is_typed_counts_more() -> None:
     assert list(config["method"]) == ["bitfit"]
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_lp_ft_trains_the_head_and_goes_on_from_it(
     cli: Cli,
     tiny_folder: Folder,

@@ -14,6 +14,7 @@ from tests.conftest import Cli, tiny
 Folder = Callable[[str], Path]
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_a_sweep_ends_with_the_table_of_its_own_runs_and_says_what_failed(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
