@@ -11,6 +11,7 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
@@ -71,32 +72,49 @@ def warm(wanted: bool = True, entry: str = "runners.warm") -> Iterator[None]:
     """Have a warm process while a block runs, for this process and for those that it starts.
 
     One that is there already is used. It begins when the first run is asked for, and nobody but
-    that run waits for it. `entry` is the module whose `main` it is.
+    that run waits for it. Without it, as where temporary files have no place or their paths are too
+    long for a socket, each run is a fresh process. `entry` is the module whose `main` it is.
     """
-    if not wanted or WARM in os.environ or not can_fork():
+    server = _server(entry) if wanted and WARM not in os.environ and can_fork() else None
+    if server is None:
         yield
         return
-    with tempfile.TemporaryDirectory(prefix="tunebench-", ignore_cleanup_errors=True) as folder:
-        server = _Server(str(Path(folder) / "warm"), entry)
-        os.environ[WARM] = server.address
-        try:
-            yield
-        finally:
-            os.environ.pop(WARM, None)
-            server.end()
+    os.environ[WARM] = server.address
+    try:
+        yield
+    finally:
+        os.environ.pop(WARM, None)
+        server.end()
+
+
+def _server(entry: str) -> _Server | None:
+    try:
+        folder = tempfile.mkdtemp(prefix="tunebench-")  # which nobody else may enter
+    except OSError:
+        return None
+    try:
+        return _Server(str(Path(folder) / "warm"), entry)
+    except OSError:
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
 
 
 class _Server:
     """A socket at which runs are asked for, and the warm process once there was a request."""
 
     def __init__(self, address: str, entry: str) -> None:
+        """Take requests at `address`, in a folder of its own; raise OSError where none can be."""
         self.address, self.entry = address, entry
         self._process: subprocess.Popen[bytes] | None = None
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        try:
+            self._listener.bind(address)
+            self._listener.listen(128)
+        except OSError:
+            self._listener.close()
+            raise
         self._watched, self._alive = os.pipe()  # the warm process ends when the latter is closed
         self._over, over = socket.socketpair()
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._listener.bind(address)
-        self._listener.listen(128)
         self._thread = threading.Thread(target=self._begin, args=(over,), daemon=True)
         self._thread.start()
 
@@ -124,6 +142,7 @@ class _Server:
         if self._process is not None:
             self._process.terminate()
             self._process.wait()
+        shutil.rmtree(Path(self.address).parent, ignore_errors=True)
 
 
 def start(

@@ -199,6 +199,19 @@ def test_nothing_begins_before_the_first_run_is_asked_for(
         assert WARM not in os.environ
 
 
+def test_without_a_place_for_a_socket_runs_are_fresh_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv(WARM, raising=False)
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    for place in (long, tmp_path / "nowhere"):
+        monkeypatch.setattr("tempfile.tempdir", str(place))
+        with warm():
+            assert WARM not in os.environ
+    assert not list(long.iterdir())
+
+
 def test_a_changed_file_is_imported_by_a_fresh_process(runs: Runs) -> None:
     """The last test here: no run is forked from then on."""
     [before] = [p for p in os.environ["PYTHONPATH"].split(":") if "own" in p]
