@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from results import record as records
@@ -14,9 +16,10 @@ from results.printable import printable
 from results.record import Record
 from results.whole import whole
 from runners.jobs.identity import recorded_name
+from runners.root import ROOT
 
 DEVICE = "cpu"  # of the records in results/runs; another device's stand in a folder of their own
-_PLACE = re.compile(r'"(/[^"]*|[A-Za-z]:\\\\[^"]*)"')
+PLACE = re.compile(r'["=](/\w[^"\s]*|[A-Za-z]:\\\\[^"\s]*)')
 
 
 def admit(arguments: Sequence[str]) -> int:
@@ -33,7 +36,8 @@ def admit(arguments: Sequence[str]) -> int:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of records; admit is for a clone of the project")
     paths = [path for named in options.records for path in _files(named)]
-    read = {path: records.read(path) for path in paths}
+    originals = {path: records.read(path) for path in paths}
+    read = {path: moved(record, folder) for path, record in originals.items()}
     wrong = [
         f"{path}: {problem}"
         for path, record in read.items()
@@ -45,7 +49,9 @@ def admit(arguments: Sequence[str]) -> int:
         place = records.record_path(folder, record.run)
         if not place.exists():
             with whole(place) as temporary:
-                temporary.write_bytes(path.read_bytes())
+                is_moved = record is not originals[path]
+                content = record.to_json().encode() if is_moved else path.read_bytes()
+                temporary.write_bytes(content)
         print(printable(str(place)))
     return 0
 
@@ -57,6 +63,21 @@ def _files(named: Path) -> list[Path]:
     if not paths:
         raise UserError(f"{named}: no records in that folder")
     return paths
+
+
+def moved(record: Record, folder: Path) -> Record:
+    """Return a record whose command names `folder` where it named the folder that it was made in.
+
+    That is so where the command has `out=` with a whole path, which is of one machine only.
+    """
+    words = shlex.split(record.command)
+    out = next((w.removeprefix("out=") for w in words if w.startswith("out=/")), None)
+    if out is None:
+        return record
+    there = folder.resolve()
+    own = there.relative_to(ROOT) if there.is_relative_to(ROOT) else Path(folder.name)
+    put = [re.sub(rf"(^|=){re.escape(out.rstrip('/'))}(?=/|$)", rf"\1{own}", w) for w in words]
+    return replace(record, command=shlex.join(put))
 
 
 def problems(record: Record, folder: Path, device: str = DEVICE) -> list[str]:
@@ -97,5 +118,5 @@ def _name(record: Record) -> str | None:
 
 
 def _place(record: Record) -> str | None:
-    match = _PLACE.search(record.to_json())
+    match = PLACE.search(record.to_json())
     return match and match.group(1)

@@ -16,14 +16,15 @@ from results.__main__ import main as results_main
 from results.places import shipped
 from results.record import Record, read, write
 from runners.jobs.identity import recorded_name
-from runners.subcommands.admit import problems
+from runners.subcommands.admit import PLACE, moved, problems
 from tests.conftest import ROOT, Cli, committed_records
 
+FOLDERS = ("results/runs", "results/h200", "results/embedded", "results/cft")
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
 
 
 def test_every_shipped_record_has_the_name_that_its_own_content_makes() -> None:
-    folders = ("results/runs", "results/h200", "results/embedded", "results/cft")
+    folders = FOLDERS
     records = [record for folder in folders for record in committed_records(folder)]
     assert len(records) > 830
     assert [r.run for r in records if recorded_name(r) != r.run] == []
@@ -98,6 +99,33 @@ def test_records_of_generated_data_have_a_folder_of_their_own(tmp_path: Path) ->
     generated = committed_records("results/embedded")[0]
     assert [p for p in problems(generated, shipped()) if "its data is generated" in p]
     assert not problems(generated, tmp_path)
+
+
+def test_a_command_names_the_folder_of_the_records_and_no_place_of_a_machine(
+    cli: Cli, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    typed = "python run.py out=/a/b task=rte start.run=/a/b/x.json out.more=/a/bc"
+    record = dataclasses.replace(read(SHIPPED[0]), command=typed)
+    assert moved(record, ROOT / "results/cft").command == (
+        "python run.py out=results/cft task=rte start.run=results/cft/x.json out.more=/a/bc"
+    )
+    assert any("a place of the machine, /a/bc" in p for p in problems(moved(record, into), into))
+    typed = typed.removesuffix(" out.more=/a/bc")
+    bad = write(dataclasses.replace(record, command=typed), tmp_path / "made")
+    assert cli("admit", str(bad), "--into", str(into)).code == 0
+    taken = read(into / bad.name)
+    assert taken.command == "python run.py out=into task=rte start.run=into/x.json"
+    assert taken.predictions == record.predictions
+    assert cli("admit", str(bad), "--into", str(into)).code == 0  # once more: it is there
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_no_shipped_record_names_a_place_of_a_machine(folder: str) -> None:
+    texts = {r.run: r.to_json() for r in committed_records(folder)}
+    assert texts
+    assert not [run for run, text in texts.items() if PLACE.search(text)]
 
 
 def test_another_record_of_a_run_that_is_there_is_refused(cli: Cli, tmp_path: Path) -> None:
