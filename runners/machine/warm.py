@@ -1,6 +1,6 @@
 """Runs in processes forked from a warm one, which has imported everything and touched no device.
 
-A run's start then takes a fraction of a second. It is still a process of its own, which ends with
+A run then has nothing to import. It is still a process of its own, which ends with
 the process that asked for it. Where there is no warm process, or it is unlike the one that a run
 would find, such as after a file of code was changed, a fresh process does the run.
 """

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 _FORMAT = 3
-AT_ONCE = 8192  # rows given to a tokenizer: what it returns takes some 10 KB a row
+AT_ONCE = 8192  # rows given to a tokenizer: what it returns takes far more memory than arrays
 
 
 @dataclass(frozen=True)
