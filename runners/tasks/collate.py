@@ -86,7 +86,7 @@ class Collator:
     def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
         offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]
-        shape = (len(indices), int(lengths.max()))
+        shape = (len(indices), int(lengths.max(initial=0)))
         ids = np.full(shape, self.pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)
         types = None if self.tokens.token_type_ids is None else np.zeros(shape, dtype=np.int64)

@@ -22,7 +22,7 @@ from runners.speed.lever import Start
 from runners.speed.levers import Levers
 from runners.tasks.collate import Collate
 from runners.tasks.kind import Diverged, Encoded, Kind
-from runners.training.mixed_order import order_of
+from runners.training.mixed_order import batches_of, order_of
 from runners.training.schedule import learning_rate_factor, total_steps
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class Loop:
         settings, self.budget = config.settings, config.settings.budget
         self.model, self.methods, self.kind = model, config.methods, kind
         self.collate, self.accelerator = collate, accelerator
-        self.order = order_of(settings, collate.lengths, collate.groups)
+        self.order = order_of(settings, collate.lengths, collate.groups, batches_of(self.methods))
         self.steps = total_steps(self.budget, self.order)
         self.step = 0
         self.progress = Progress()
@@ -215,8 +215,16 @@ class Loop:
         return self.forward(batch).loss
 
     def _owned_gradients(self, batch: Batch) -> torch.Tensor:
-        assert self._gradient_owner is not None
-        return self._gradient_owner.gradients(self.model, batch, self._owned_loss).detach()
+        owner = self._gradient_owner
+        assert owner is not None
+        loss_of = self._losses if owner.per_example else self._owned_loss
+        return owner.gradients(self.model, batch, loss_of).detach()
+
+    def _losses(self, batch: Batch) -> torch.Tensor:
+        with self.accelerator.autocast():
+            losses = self.kind.losses(self.model, batch)
+        assert losses is not None  # runners.config.privacy refuses such tasks
+        return losses
 
     def _clip(self) -> torch.Tensor:
         """Clip the gradients; return the norm that they had, a scalar on the device."""

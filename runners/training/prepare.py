@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from runners.jobs.job import Job
+from runners.machine.console import say
 from runners.models.pretrained import Loaded
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
@@ -36,6 +37,9 @@ def prepare(
     """
     config, budget = job.config, job.config.settings.budget
     steps = total_steps(budget, steps_order(config.settings, job.data.train))
+    for method in config.methods:
+        for warning in method.data_known(len(job.data.train), budget.batch_size, steps):
+            say(warning)
     loaded = build_model(job, steps)
     kind = kind_of(config)
     encoded = encode(kind, job, loaded)
