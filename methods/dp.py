@@ -173,6 +173,10 @@ class Dp(Method):
     def _epsilon(self, by: accountants.Accountant, steps: int) -> float:
         return accountants.epsilon_of(by, self.sigma, self.rate, steps, self.chosen_delta)
 
+    def _planned(self) -> float | None:
+        """Return ε of all the run's steps; None without noise."""
+        return self._epsilon(self.accountant, self.steps) if self.sigma else None
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery.streams import Streams
 
@@ -223,6 +227,7 @@ class Dp(Method):
         }
         return {
             "epsilon": spent[self.accountant],
+            "planned_epsilon": self._planned(),
             "accountant": self.accountant,
             "delta": self.chosen_delta,
             "noise_multiplier": self.sigma,
