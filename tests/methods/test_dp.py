@@ -18,7 +18,8 @@ from methods.registry import method_class
 from methods.surgery import accountant, clipping
 from results.errors import UserError
 from results.record import read
-from runners.contract.parts import typed
+from runners.contract.parts import SMALL, configure, typed
+from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
 from runners.training.loop import Loop
 from runners.training.poisson_order import PoissonOrder
@@ -117,6 +118,12 @@ def test_one_by_one_is_right_for_every_layer(beside: str, tiny_folder: Folders) 
     _dp(loop).clipping(loop.batch(rows), loop._losses, CLIP)
     for gradient, sums in zip(_gradients(loop), expected, strict=True):
         torch.testing.assert_close(gradient, sums, rtol=1e-5, atol=1e-5)
+
+
+def test_a_pretrained_model_is_not_refused_for_gradients_that_are_zero() -> None:
+    """A key's bias changes no attention: what is computed of its gradient is rounding."""
+    loop, _ = of_config(configure("method=[dp,full]", "method.dp.noise=0", "task=rte", *SMALL))
+    assert len(_dp(loop).clipping.reached) == len(_trained(loop))
 
 
 def _compare(loop: Loop, rows: Rows) -> None:
