@@ -3,9 +3,9 @@
 Under autocast a layer casts its float32 weight each time that a forward pass begins: for every
 pass of a method that makes several, for every batch of an evaluation, and also where the weight is
 frozen. Here the cast is made once and written over in place after the optimizer's step, all layers
-at once. A copy is what autocast's own would be, a cast that autograd knows: the gradient goes
-through it to the float32 weight, which the optimizer moves and checkpoints hold. So numbers are the
-same to the bit. Where a weight is not what was copied, the layer leaves it to autocast to cast.
+at once. Gradients go through the copies, as through autocast's casts, to the weights in float32,
+which the optimizer moves and checkpoints hold. So numbers are the same to the bit. Where a weight
+is not what was copied, the layer leaves it to autocast to cast.
 """
 
 from __future__ import annotations
@@ -31,20 +31,8 @@ class Copy:
 
     def __init__(self, master: nn.Parameter) -> None:
         self.master = master
-        self.narrow = master.to(NARROW)  # with its gradient's way back to the master
-        self.further = (0, self.narrow)  # a later pass of the step, and what it is given
+        self.narrow = master.detach().to(NARROW)
         self.seen()
-
-    def of_pass(self, number: int) -> torch.Tensor:
-        """Return the copy for a step's `number`-th pass, counted from 1, with a way of its own.
-
-        Gradients of one pass meet in bf16, as they do under autocast; those of two in float32.
-        """
-        if number > 1 and torch.is_grad_enabled() and self.narrow.requires_grad:
-            if self.further[0] != number:
-                self.further = (number, _cast(self.master, self.narrow))
-            return self.further[1]
-        return self.narrow
 
     def seen(self) -> None:
         """Note that the copy is of the master as it is now."""
@@ -53,29 +41,27 @@ class Copy:
     @property
     def holds(self) -> bool:
         """Say whether the master is still where and what it was, as far as torch counts it."""
-        master = self.master
-        return (
-            master._version == self.version
-            and master.data_ptr() == self.place
-            and master.requires_grad == self.narrow.requires_grad
-        )
+        return self.master._version == self.version and self.master.data_ptr() == self.place
 
 
-class _Cast(torch.autograd.Function):
-    """A cast that was made before."""
+class _Casts(torch.autograd.Function):
+    """Casts that were made before: gradients go through them to the masters, all at once."""
 
     @staticmethod
-    def forward(ctx: Any, master: torch.Tensor, narrow: torch.Tensor) -> torch.Tensor:
-        return narrow.detach()
+    def forward(ctx: Any, narrow: list[torch.Tensor], *masters: torch.Tensor) -> Any:
+        ctx.set_materialize_grads(False)
+        return tuple(one.detach() for one in narrow)
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
-        return gradient.to(torch.float32), None
-
-
-def _cast(master: torch.Tensor, narrow: torch.Tensor) -> torch.Tensor:
-    cast: torch.Tensor = _Cast.apply(master, narrow)  # type: ignore[no-untyped-call]
-    return cast
+    def backward(ctx: Any, *gradients: torch.Tensor | None) -> Any:
+        if torch.is_grad_enabled():  # of gradients of gradients
+            return None, *(g if g is None else g.float() for g in gradients)
+        there = [g for g in gradients if g is not None]
+        wide = [torch.empty_like(g, dtype=torch.float32) for g in there]
+        if there:
+            torch._foreach_copy_(wide, there)
+        coming = iter(wide)
+        return None, *(g if g is None else next(coming) for g in gradients)
 
 
 class Copies:
@@ -90,7 +76,7 @@ class Copies:
         self.layers: list[Any] = []
         self.left: Counter[str] = Counter()
         self.fresh = True
-        self.passes = 0  # of the step that is under way
+        self._given: dict[int, torch.Tensor] | None = None  # to the pass under way, by master
         for layer in model.modules():
             if isinstance(layer, nn.Linear):
                 self._take(layer)
@@ -112,30 +98,40 @@ class Copies:
         return self.by_master[id(master)]
 
     def _stepped(self, *_: Any) -> None:
-        self.fresh = False
+        self.fresh, self._given = False, None
+
+    def begin_pass(self) -> None:
+        """Begin a pass, whose gradients meet in bf16 as under autocast; of two, in float32.
+
+        Each has nodes of its own in autograd's graph, on the stream that it runs on: those of a
+        pass before would not let a CUDA graph be captured.
+        """
+        self._given = None
 
     def current(self, given: torch.Tensor, copy: Copy | None) -> torch.Tensor:
         """Return the copy of a layer's tensor where it is one, else the tensor."""
         if copy is None or given is not copy.master or not copy.holds:
             return given
-        if not self.fresh and copy.narrow.requires_grad:
+        if not given.requires_grad:
+            return copy.narrow
+        if not self.fresh or torch._C._functorch.peek_interpreter_stack() is not None:
             return given
-        return copy.of_pass(self.passes)
+        if not torch.is_grad_enabled():
+            return copy.narrow
+        if self._given is None:
+            trained = [c for c in self.by_master.values() if c.master.requires_grad]
+            self._given = dict(zip([id(c.master) for c in trained], _cast(trained), strict=True))
+        return self._given.get(id(given), given)
 
     def refresh(self) -> None:
         """Write the weights as they are now over their copies, in place."""
-        for copy in self.by_master.values():
-            if copy.master.requires_grad != copy.narrow.requires_grad:
-                copy.narrow = copy.master.to(NARROW)
-        old = [c for c in self.by_master.values() if c.narrow.requires_grad or not c.holds]
+        old = [c for c in self.by_master.values() if c.master.requires_grad or not c.holds]
         if old:
             with torch.no_grad():
                 torch._foreach_copy_([c.narrow for c in old], [c.master for c in old])
         for copy in old:
             copy.seen()
-        for copy in self.by_master.values():
-            copy.further = (0, copy.narrow)
-        self.fresh, self.passes = True, 0
+        self.fresh, self._given = True, None
 
     @contextlib.contextmanager
     def refreshed(self) -> Iterator[None]:
@@ -152,7 +148,13 @@ class Copies:
         for layer in self.layers:
             become(layer, nn.Linear)
             del layer.copies, layer.copied
-        self.layers, self.by_master = [], {}
+        self.layers, self.by_master, self._given = [], {}, None
+
+
+def _cast(copies: list[Copy]) -> tuple[torch.Tensor, ...]:
+    narrow, masters = [c.narrow for c in copies], [c.master for c in copies]
+    cast: tuple[torch.Tensor, ...] = _Casts.apply(narrow, *masters)  # type: ignore[no-untyped-call]
+    return cast
 
 
 class CopiedLinear(nn.Linear):
@@ -197,7 +199,7 @@ class Bf16Copy(Lever):
 
     def before_pass(self) -> None:
         if self.copies is not None:
-            self.copies.passes += 1
+            self.copies.begin_pass()
 
     def after_step(self, places: int) -> None:
         if self.copies is not None:

@@ -140,13 +140,18 @@ def test_gradients_of_two_passes_meet_in_float32() -> None:
     model, copies, _ = _layer()
     gradients = []
     for scale in (1.0, 2.0**-12):
-        copies.passes += 1
+        copies.begin_pass()
         _given(model, scale * torch.ones(1, 24)).float().sum().backward()
         gradients.append(model[0].weight.grad.clone())
     alone = gradients[1] - gradients[0]
     assert alone.abs().max() > 0
     torch.testing.assert_close(alone, gradients[0] * 2.0**-12, rtol=1e-2, atol=0)
-    assert model[0].weight.grad.dtype == torch.float32
+    copies.begin_pass()
+    answer = _given(model, torch.ones(1, 24)).float().square().sum()
+    [first] = torch.autograd.grad(answer, model[0].weight, create_graph=True)
+    first.square().sum().backward()  # a gradient of a gradient
+    assert first.requires_grad
+    assert first.dtype == torch.float32
 
 
 def test_frozen_copies_are_written_once_and_trained_ones_stay_in_place() -> None:
