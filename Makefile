@@ -51,7 +51,7 @@ bench: setup
 GPU_RUN = $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
 gpu-check:
 	$(if $(WHEELS),$(GPU_RUN) -m pip install --quiet --no-index --no-deps --upgrade --target outputs/site $(WHEELS)/*.whl)
-	PYTHONPATH=outputs/site$(if $(WEIGHTS),:$(abspath $(WEIGHTS))) $(GPU_RUN) -m tests.gpu.check $(if $(DATA),--data-dir $(DATA)) $(CHECK)
+	PYTHONPATH=$(abspath outputs/site):$(abspath $(WEIGHTS)):$$PYTHONPATH $(GPU_RUN) -m tests.gpu.check $(if $(DATA),--data-dir $(DATA)) $(CHECK)
 
 # All that such a machine needs, in parts of at most PART MiB, in outputs/gpu-pack.
 PART ?= 60
