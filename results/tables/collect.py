@@ -252,6 +252,8 @@ def device(record: Record) -> str:
         name += ", memory given back" if speed.get("release_memory") else ""
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
+    name += ", copies of weights" if facts.get("bf16_copies") else ""
+    name += ", layers computed twice" if speed.get("gradient_checkpointing") else ""
     name += ", last layer for the first token" if speed.get("first_token") else ""
     name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
     beside = facts.get("runs_beside")

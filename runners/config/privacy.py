@@ -1,4 +1,4 @@
-"""What a run that bounds each example's influence must not do with its rows besides."""
+"""What a run that bounds each example's influence must not do besides."""
 
 from __future__ import annotations
 
@@ -33,4 +33,9 @@ def _problems(settings: Settings) -> list[str]:
         )
     if settings.protocol.name == "select":
         problems.append("does not account for a step that training rows select; use protocol=final")
+    if settings.speed.gradient_checkpointing:
+        problems.append(
+            "listens to each layer once on the way back, and speed.gradient_checkpointing computes"
+            " layers again there; leave it out: method.dp.part bounds the memory"
+        )
     return problems

@@ -20,7 +20,7 @@ class Start:
     """A prepared run before its first step.
 
     `token_ids` holds every array of token ids that the model will be given, in training and in
-    evaluation, and `pad_id` is what fills batches up.
+    evaluation, and `pad_id` is what fills batches up. `precision` is fp32 or bf16.
     """
 
     model: Any
@@ -28,6 +28,7 @@ class Start:
     optimizer: torch.optim.Optimizer
     token_ids: Sequence[NDArray[np.int32]]
     pad_id: int
+    precision: str
 
 
 class Lever:
@@ -55,6 +56,9 @@ class Lever:
     def batches(self, coming: Generator[Batch]) -> Generator[Batch]:
         """Return the training batches, in the machine's memory, as given or made otherwise."""
         return coming
+
+    def before_pass(self) -> None:
+        """Act before the model is called for a loss; some methods call it several times a step."""
 
     def after_step(self, places: int) -> None:
         """Act after a step; `places` counts the padded places trained on so far."""

@@ -6,8 +6,10 @@ from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from runners.speed.bf16_copy import Bf16Copy
 from runners.speed.dropout import FastDropoutLever
 from runners.speed.first_token import FirstTokenLever
+from runners.speed.gradient_checkpointing import GradientCheckpointing
 from runners.speed.lever import Lever, Start
 from runners.speed.memory import ReleaseMemory
 from runners.speed.onednn import OneDNN
@@ -18,8 +20,10 @@ if TYPE_CHECKING:
     from methods.method import Batch
 
 LEVERS: dict[str, type[Lever]] = {
+    "bf16_copy": Bf16Copy,
     "fast_dropout": FastDropoutLever,
     "first_token": FirstTokenLever,
+    "gradient_checkpointing": GradientCheckpointing,
     "onednn": OneDNN,
     "prefetch": Prefetch,
     "release_memory": ReleaseMemory,
@@ -55,6 +59,10 @@ class Levers:
         for lever in self.on:
             coming = lever.batches(coming)
         return coming
+
+    def before_pass(self) -> None:
+        for lever in self.on:
+            lever.before_pass()
 
     def after_step(self, places: int) -> None:
         for lever in self.on:

@@ -361,6 +361,7 @@ def test_parts_shrink_where_memory_runs_out(
         (["budget.batch_size=49"], "budget.batch_size=49 is more than the 48 rows"),
         (["optimizer=super_adam", "optimizer.tau=1"], "a step computes two gradients of a batch"),
         (["protocol=select"], "does not account for a step that training rows select"),
+        (["speed.gradient_checkpointing=true"], "computes layers again there"),
         (["task.class_weights=balanced"], "task.class_weights follow from all"),
         (["method.dp.epsilon=1e-9", "method.dp.delta=1e-12"], "no amount of noise reaches it"),
         (["method=[dp,rdrop]"], "dp and rdrop both define the loss"),
