@@ -41,7 +41,7 @@ PREPARING = 2  # batches that methods see of those they ask for before the first
 
 def padded(batches: Sequence[NDArray[np.int64]], lengths: NDArray[np.int64]) -> int:
     """Return the places that batches of examples have, padding included."""
-    return sum(len(batch) * int(lengths[batch].max()) for batch in batches)
+    return sum(len(batch) * int(lengths[batch].max(initial=0)) for batch in batches)
 
 
 def work_of(budget: Budget, order: Order | None, lengths: Mapping[str, NDArray[np.int64]]) -> Work:

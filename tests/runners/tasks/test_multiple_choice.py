@@ -188,3 +188,19 @@ def test_an_answer_that_is_no_option_is_named_with_its_line(
     _write(tmp_path / "dev.csv", 4, 2, answers="ABD")
     with pytest.raises(UserError, match=r"dev.csv line \d: 'D' is not a label .* A, B, C"):
         _ = Job(configured()).data
+
+
+def test_a_question_is_clipped_with_all_its_options(configured: Callable[..., RunConfig]) -> None:
+    """dp's clipped sum equals a loop over single questions, positions and all."""
+    config = configured("method=[dp,full]", "method.dp.noise=0", "budget.dropout=0")
+    loop = prepare(Job(config), make_accelerator("cpu", config)).loop
+    parameters, expected = list(loop.model.parameters()), []
+    for row in range(5):
+        loss = loop.forward(loop.batch(np.asarray([row]))).loss
+        gradients = torch.autograd.grad(loss, parameters, materialize_grads=True)
+        norm = torch.stack([g.square().sum() for g in gradients]).sum().sqrt()
+        expected.append([g * min(1.0, 0.1 / float(norm)) for g in gradients])
+    loop.methods[0].gradients(loop.model, loop.batch(np.arange(5)), loop._losses)
+    for place, parameter in enumerate(parameters):
+        mean = torch.stack([one[place] for one in expected]).sum(0) / 8
+        torch.testing.assert_close(parameter.grad, mean, rtol=1e-4, atol=1e-6)
