@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,8 +35,11 @@ class Lever:
     """One key of speed.*; a hook does nothing until a lever overrides it.
 
     `on` is the key's value, `device` is cpu, mps or cuda:N. Only `device_chosen` and `facts` are
-    called of a lever that is off.
+    called of a lever that is off. `hinders_capture` says why a training step cannot be captured as
+    a CUDA graph where the lever is at work, empty where it can.
     """
+
+    hinders_capture: ClassVar[str] = ""
 
     def __init__(self, on: bool, device: str) -> None:
         self.on, self.device = on, device

@@ -39,6 +39,11 @@ class Levers:
         self.all: Sequence[Lever] = [cls(switches[key], device) for key, cls in LEVERS.items()]
         self.on = [lever for lever in self.all if lever.on]
 
+    @property
+    def hinders_capture(self) -> str:
+        """Why a training step cannot be captured under these levers, empty where it can."""
+        return next((lever.hinders_capture for lever in self.on if lever.hinders_capture), "")
+
     def device_chosen(self, precision: str) -> None:
         for lever in self.all:
             lever.device_chosen(precision)
