@@ -252,6 +252,9 @@ def device(record: Record) -> str:
         name += ", memory given back" if speed.get("release_memory") else ""
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
+    if facts.get("device") != "cpu":
+        name += ", CUDA graphs" if facts.get("graphs") else ""
+        name += ", splits on the device" if speed.get("resident") else ""
     name += ", last layer for the first token" if speed.get("first_token") else ""
     name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
     beside = facts.get("runs_beside")

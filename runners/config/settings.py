@@ -244,12 +244,16 @@ class Speed(Section):
     """CPU: 16 random bits an element instead of torch's 53; false: torch's own."""
     first_token: bool = False
     """The last layer only for the token that the head reads, where nothing else reads it."""
+    graphs: bool = False
+    """GPU: steps and evaluation batches of a length are replayed as CUDA graphs."""
     onednn: bool = False
     """CPU, fp32: products through oneDNN where it is much faster than MKL."""
     prefetch: bool = False
     """GPU: batches are made ahead in a thread and pinned."""
     release_memory: bool = False
     """CPU, Linux: freed memory goes back to the system after every 16,384 places of batches."""
+    resident: bool = False
+    """GPU: a split whose tokens take at most 256 MiB lies there, and batches are made there."""
     trim_vocabulary: bool = False
     """only rows of the word embedding that the run's texts ask for are trained, where all others
     stay as they are anyway."""

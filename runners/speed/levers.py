@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 from runners.speed.dropout import FastDropoutLever
 from runners.speed.first_token import FirstTokenLever
+from runners.speed.graphs import Graphs
 from runners.speed.lever import Lever, Start
 from runners.speed.memory import ReleaseMemory
 from runners.speed.onednn import OneDNN
 from runners.speed.prefetch import Prefetch
+from runners.speed.resident import Resident
 from runners.speed.vocabulary import TrimVocabulary
 
 if TYPE_CHECKING:
+    import torch
+
     from methods.method import Batch
+    from runners.speed.repeat import Repeats
 
 LEVERS: dict[str, type[Lever]] = {
     "fast_dropout": FastDropoutLever,
     "first_token": FirstTokenLever,
+    "graphs": Graphs,
     "onednn": OneDNN,
     "prefetch": Prefetch,
     "release_memory": ReleaseMemory,
+    "resident": Resident,
     "trim_vocabulary": TrimVocabulary,
 }
 
@@ -55,6 +62,19 @@ class Levers:
         for lever in self.on:
             coming = lever.batches(coming)
         return coming
+
+    def repeated(
+        self,
+        what: str,
+        generators: Callable[[], Sequence[torch.Generator]],
+        hindrance: str = "",
+        trusted: bool = True,
+    ) -> Repeats | None:
+        given = (lever.repeated(what, generators, hindrance, trusted) for lever in self.on)
+        return next((repeats for repeats in given if repeats is not None), None)
+
+    def lies_on_device(self, size: int) -> bool:
+        return any(lever.lies_on_device(size) for lever in self.on)
 
     def after_step(self, places: int) -> None:
         for lever in self.on:
