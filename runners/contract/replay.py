@@ -3,7 +3,8 @@
 While something is written down, it is done. Every operation that then reaches torch's kernels is
 kept with its tensors, those of the backward pass and of the optimizer too. To repeat it is to call
 the same kernels on the same tensors, and to put what they return where it was put the first time.
-So whatever a method does in Python alone is missed, as in a graph.
+So whatever a method does in Python alone is missed, as in a graph. What a capture forbids is an
+error here, too.
 """
 
 from __future__ import annotations
@@ -18,20 +19,18 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from runners.speed.operations import READS
+from runners.speed.operations import written_down
 from runners.speed.repeat import Recorded, Results
 
 
 class _Tape(TorchDispatchMode):
-    """Keeps operations with their arguments and results; one that reads a number is an error."""
+    """Keeps operations with their arguments and results."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.calls: list[tuple[Any, Any, Any, Any]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func._schema.name in READS:
-            raise RuntimeError(f"{func._schema.name} is not permitted while a step is captured")
         result = func(*args, **(kwargs or {}))
         if not _is_view(func):
             self.calls.append((func, args, kwargs or {}, result))
@@ -62,8 +61,10 @@ class Replay:
         return contextlib.nullcontext()
 
     def record(self, act: Callable[[], Results], generators: Sequence[torch.Generator]) -> Recorded:
-        with _Tape() as tape:
+        with written_down(generators) as operations, _Tape() as tape:
             results = act()
+        if operations.forbidden:
+            raise RuntimeError(f"not permitted in a capture: {sorted(operations.forbidden)[0]}")
         return Recorded(results, tape.again)
 
     def forget(self) -> None:

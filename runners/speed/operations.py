@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 # The host waits for the device, to learn a number.
-READS = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"})
+_READS = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"})
 # The shape of the result depends on numbers, which the host waits for.
 _SHAPES = frozenset(
     f"aten::{name}"
@@ -77,7 +77,7 @@ class Operations(TorchDispatchMode):
 
     def _look(self, name: str, overload: str, args: Any, kwargs: Any) -> None:
         short = name.removeprefix("aten::")
-        if name in READS:
+        if name in _READS:
             self.forbidden.add(f"reads a number from the device ({short})")
         if {name, f"{name}.{overload}"} & _SHAPES:
             self.forbidden.add(f"makes a tensor whose shape depends on numbers ({short})")

@@ -20,7 +20,9 @@ from runners.speed import repeat
 from runners.speed.repeat import Recorded, Repeats
 from runners.training.loop import Loop
 from runners.training.prepare import Prepared, prepare
+from runners.training.repeating import KNOWN
 from tests.conftest import Cli, configure, tiny
+from tests.tiny import ARCHITECTURES
 
 Folder = Callable[[str], Path]
 STEPS = 14
@@ -280,3 +282,32 @@ def test_a_record_says_what_was_captured_and_its_name_does_not(
     assert plain.trained_sha256 == replayed.trained_sha256
     assert plain.predictions == replayed.predictions
     assert plain.losses == replayed.losses
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_architecture(architecture: str, tiny_folder: Folder) -> None:
+    """The types that are trusted may be captured; the others are looked at, and captured or not."""
+    given = ("budget.max_length=16", "data.train_size=48", "budget.steps=6")
+    plain, loop = (
+        _loop(tiny_folder(architecture), *given, f"speed.graphs={on}") for on in ("false", "true")
+    )
+    trusted = _repeats(loop).trusted
+    assert trusted == (architecture in KNOWN)
+    _run(plain, 6)
+    _run(loop, 6)
+    assert _differing(plain, loop) == []
+    repeats = _repeats(loop)
+    hindered = architecture == "deberta-v2"
+    assert ("makes a tensor of numbers of the host" in repeats.hindrance) == hindered
+    assert repeats.repeated == (4 if trusted else 0 if hindered else 2)
+
+
+def test_autocast_too(tiny_folder: Folder) -> None:
+    given = ("precision=bf16", "budget.max_length=16", "data.train_size=48", "budget.steps=6")
+    plain, loop = (
+        _loop(tiny_folder("bert"), *given, f"speed.graphs={x}") for x in ("false", "true")
+    )
+    _run(plain, 6)
+    _run(loop, 6)
+    assert _differing(plain, loop) == []
+    assert _repeats(loop).repeated == 4
