@@ -108,7 +108,10 @@ class Method:
     as the end of a sentence, what it leaves in a trained model that the plain architecture has no
     place for: `save=model` then refuses it. What peft's layers merge into a matrix is not that.
     `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
-    where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it.
+    where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it. What
+    it does in Python alone, such as counting, is missed by a replay; a method that
+    `watches_evaluation` keeps there what passes through the model in evaluation, which then is not
+    captured.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -131,6 +134,7 @@ class Method:
     of_whole_texts: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
     hinders_capture: ClassVar[str] = ""
+    watches_evaluation: ClassVar[bool] = False
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}
