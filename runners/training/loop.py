@@ -82,6 +82,8 @@ class Loop:
         self._on_gpu = repeats_on(str(accelerator.device))
         if self._on_gpu:
             keep_rates(self.optimizer, accelerator.device)
+        keeps = getattr(self.optimizer, "numbers", None) is not None
+        self._advance = getattr(self.optimizer, "advance", None) if keeps else None
         for method in self.methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
@@ -197,6 +199,8 @@ class Loop:
 
     def take_step(self, batch: Batch) -> torch.Tensor:
         """Take one optimizer step on a batch; return its loss."""
+        if self._advance is not None:
+            self._advance()
         if self.repeats is None:
             loss, norm = self._act(batch)
         else:

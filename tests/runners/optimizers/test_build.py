@@ -392,4 +392,9 @@ def test_state_with_rates_on_the_device_is_kept_as_numbers() -> None:
     kept = as_numbers(optimizer.state_dict(), "param_groups")["param_groups"]
     assert kept == [{**plain[0], "capturable": True}]
     assert capture_hindrance(optimizer) == ""
-    assert "SuperAdam" in capture_hindrance(super_adam([parameter]))
+    assert capture_hindrance(super_adam([parameter])) == ""
+    twice = super_adam([parameter], tau=1)
+    assert capture_hindrance(twice) == "super_adam computes two gradients a step"
+    keep_rates(twice, torch.device("cpu"))
+    assert twice.param_groups[0]["lr"] == 0.1
+    assert "SGD" in capture_hindrance(torch.optim.SGD([parameter], lr=0.1))
