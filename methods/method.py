@@ -111,7 +111,10 @@ class Method:
     A method that is `per_example` owns "gradient", and its `gradients` is given the losses of a
     batch's examples, (B,), in place of their mean.
     `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
-    where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it.
+    where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it. What
+    it does in Python alone, such as counting, is missed by a replay; a method that
+    `watches_evaluation` keeps there what passes through the model in evaluation, which then is not
+    captured.
 
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
@@ -136,6 +139,7 @@ class Method:
     leaves: ClassVar[str] = ""
     hinders_capture: ClassVar[str] = ""
     per_example: ClassVar[bool] = False
+    watches_evaluation: ClassVar[bool] = False
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}

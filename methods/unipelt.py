@@ -35,6 +35,7 @@ class Unipelt(Method):
     """Insert gated sub-modules, named by the letters of `variant`; train these and the head."""
 
     name: ClassVar[str] = "unipelt"
+    watches_evaluation: ClassVar[bool] = True
     paper: ClassVar[str] = "Mao et al. 2022"
     trains: ClassVar[str] = "gated adapter, prefix and LoRA; `variant=AP`, `APL`, `APLB`"
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})

@@ -38,7 +38,8 @@ class Gate(nn.Module):
         nn.init.normal_(self.linear.weight, std=0.02, generator=generator)
         nn.init.zeros_(self.linear.bias)
         self.mask = mask
-        self.seen: list[torch.Tensor] = []
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []  # at which pass, and values
+        self.passes = torch.zeros((), dtype=torch.int64)  # counted where a graph counts too
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
         opened = torch.sigmoid(self.linear(hidden_states))
@@ -48,16 +49,19 @@ class Gate(nn.Module):
             real = self.mask.now.to(opened.dtype).unsqueeze(2)
             value = (opened * real).sum(dim=1, keepdim=True) / real.sum(dim=1, keepdim=True)
         if self.training:
+            self.passes = self.passes.to(value.device)
+            self.passes.add_(1)
             self.seen = []
         else:
-            self.seen.append(value.detach().flatten())
+            self.seen.append((self.passes.clone(), value.detach().flatten()))
         return value
 
     def summary(self) -> dict[str, float] | None:
         """Return mean, lowest and highest value over the latest evaluation."""
         if not self.seen:
             return None
-        values = torch.cat(self.seen).float()
+        last = int(self.seen[-1][0])
+        values = torch.cat([value for passes, value in self.seen if int(passes) == last]).float()
         return {
             "mean": round(float(values.mean()), 6),
             "min": round(float(values.min()), 6),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -73,3 +74,9 @@ class Streams:
         self.generators = {}
         for name, place in state["states"].items():
             self.on(torch.device(name)).set_state(place)
+
+
+def generators_of(methods: Iterable[Any]) -> list[torch.Generator]:
+    """Return the generators of methods' own streams, of all devices that they drew on."""
+    streams = [s for method in methods for s in vars(method).values() if isinstance(s, Streams)]
+    return [generator for one in streams for generator in one.generators.values()]

@@ -254,6 +254,9 @@ def device(record: Record) -> str:
         name += ", no prefetching"
     name += ", copies of weights" if facts.get("bf16_copies") else ""
     name += ", layers computed twice" if speed.get("gradient_checkpointing") else ""
+    if facts.get("device") != "cpu":
+        name += ", CUDA graphs" if facts.get("graphs") else ""
+        name += ", splits on the device" if speed.get("resident") else ""
     name += ", last layer for the first token" if speed.get("first_token") else ""
     name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
     beside = facts.get("runs_beside")

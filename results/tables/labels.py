@@ -17,7 +17,8 @@ _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "de
 # Switches that older records do not know, and did not have.
 _ABSENT_IN_OLD = {
     "speed.bf16_copy", "speed.fast_dropout", "speed.first_token", "speed.gradient_checkpointing",
-    "speed.onednn", "speed.prefetch", "speed.release_memory", "speed.trim_vocabulary",
+    "speed.graphs", "speed.onednn", "speed.prefetch", "speed.release_memory", "speed.resident",
+    "speed.trim_vocabulary",
 }  # fmt: skip
 
 

@@ -248,12 +248,16 @@ class Speed(Section):
     """The last layer only for the token that the head reads, where nothing else reads it."""
     gradient_checkpointing: bool = False
     """Layers are computed again for their gradients: less memory, a third more time."""
+    graphs: bool = False
+    """GPU: steps and evaluation batches of a length are replayed as CUDA graphs."""
     onednn: bool = False
     """CPU, fp32: products through oneDNN where it is much faster than MKL."""
     prefetch: bool = False
     """GPU: batches are made ahead in a thread and pinned."""
     release_memory: bool = False
     """CPU, Linux: freed memory goes back to the system after every 16,384 places of batches."""
+    resident: bool = False
+    """GPU: a split whose tokens take at most 256 MiB lies there, and batches are made there."""
     trim_vocabulary: bool = False
     """only rows of the word embedding that the run's texts ask for are trained, where all others
     stay as they are anyway."""

@@ -15,16 +15,20 @@ from methods.method import Batch, Method
 from methods.registry import default_options, method_class, registered
 from methods.surgery.representation import Representation
 from runners.config.check import RunConfig
-from runners.contract.guard import AS_ON_A_GPU, hindrances
+from runners.contract.guard import AS_ON_A_GPU, as_on_a_gpu, hindrances
 from runners.contract.parts import configure, narrow, prepared, task_of, tiny, typed, yaml_of
+from runners.contract.replay import Replay, equal, flattened
 from runners.contract.tiny import save_bert
 from runners.exports.delta import load_delta, save_delta
 from runners.jobs.job import Job
+from runners.machine.device import make_accelerator
 from runners.models.build import trained_sha256
 from runners.models.pretrained import load_model
 from runners.models.weights import find_weights
+from runners.speed import repeat
 from runners.speed.dropout import use_fast_dropout
 from runners.speed.first_token import narrowed, use_first_token
+from runners.training.prepare import prepare
 
 
 class Configured(Protocol):
@@ -215,6 +219,44 @@ def test_what_hinders_a_capture_is_said(training: str, configured: Configured) -
     shown = hindrances(loop, loop.batch(next(iter(loop.order.batches(0, 1)))))
     said = method_class(training).hinders_capture
     assert bool(shown) == bool(said), (shown, said)
+
+
+def test_replayed_steps_are_the_steps_to_the_bit(
+    training: str, configured: Configured, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, where Python sees the first steps only, with a stand-in for CUDA graphs.
+
+    All weights, the optimizer, random streams, what the method keeps and reports, and what is
+    predicted afterwards.
+    """
+    monkeypatch.setitem(repeat.CAPTURES, "cpu", Replay)
+    monkeypatch.setattr(repeat, "REPAYS", 2)
+    cls, ended = method_class(training), []
+    if cls.hinders_capture:
+        pytest.skip(f"{training} is not captured: {cls.hinders_capture}")
+    alike = [] if cls.represents else ["budget.max_length=16"]  # batches of one length
+    for on in ("false", "true"):
+        config = configured(training, *alike, "budget.steps=5", f"speed.graphs={on}")
+        job = Job(config)
+        ready = prepare(job, make_accelerator("cpu", config))
+        loop, evaluation = ready.loop, ready.loop.evaluation()
+        evaluation.later = 3
+        splits = list(job.data.report.values())
+        with as_on_a_gpu():
+            loop.run(5)
+            for _ in range(3):
+                predicted = ready.kind.predict(loop.model, ready.encoded, splits, evaluation)
+        reports = [m.report() for m in config.methods]
+        ended.append((flattened({**loop.state_dict(), "predicted": predicted}), reports))
+    assert loop.repeats is not None
+    if alike:
+        assert (loop.repeats.recorded, loop.repeats.repeated) == (1, 3)
+        assert evaluation.repeats is not None
+        assert evaluation.repeats.repeated == (0 if cls.watches_evaluation else len(splits))
+    (plain, said), (replayed, said_then) = ended
+    assert [k for k in plain if not equal(plain[k], replayed[k])] == []
+    assert plain.keys() == replayed.keys()
+    assert said == said_then
 
 
 def test_head_starts_the_same_for_every_method(labelled: str, configured: Configured) -> None:

@@ -19,8 +19,10 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
+    from accelerate.utils import AutocastKwargs
 
     from runners.speed.levers import Levers
+    from runners.speed.repeat import repeats_on
 
     AcceleratorState._reset_state(reset_partial_state=True)
     mixed = "bf16" if config.precision == "bf16" else "no"
@@ -28,7 +30,9 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats()
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed)
+    # What autocast keeps of one pass may lie in memory that a graph has for another.
+    handlers = [AutocastKwargs(cache_enabled=False)] if repeats_on(device) else []
+    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=handlers)
 
 
 def set_threads(threads: int | None) -> None:
@@ -95,11 +99,3 @@ def peak_bytes(device: str) -> int:
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak if sys.platform == "darwin" else peak * 1024)
-
-
-def is_out_of_memory(error: Exception) -> bool:
-    """Say whether a device, or the machine, could not give the memory asked for."""
-    import torch
-
-    words = ("out of memory", "can't allocate memory", "not enough memory")
-    return isinstance(error, torch.OutOfMemoryError) or any(w in str(error) for w in words)

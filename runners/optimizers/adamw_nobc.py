@@ -40,4 +40,7 @@ class AdamWNoBC(Optimizer):
                 if group["weight_decay"]:
                     parameter.mul_(1 - rate * group["weight_decay"])
                 divisor = state["squares"].sqrt().add_(group["eps"])
-                parameter.addcdiv_(state["mean"], divisor, value=-rate)
+                if isinstance(rate, torch.Tensor):  # reading it would wait for the device
+                    parameter.sub_(state["mean"].div(divisor).mul_(rate))
+                else:
+                    parameter.addcdiv_(state["mean"], divisor, value=-rate)

@@ -38,6 +38,26 @@ class SuperAdam(torch.optim.Optimizer):
         first = options.m ** -(2 * self.exponent if options.tau else self.exponent)
         first *= options.k ** (1 + options.tau)
         self.c = 0.1 / first if options.c is None else options.c
+        self.t = 0  # the step that is taken, counted by `advance`
+        self.numbers: dict[str, torch.Tensor] | None = None
+
+    def keep_numbers(self, device: torch.device) -> None:
+        """Have the numbers that change from step to step in a device's memory, with tau=0.
+
+        Before each step, `advance` is to be called then.
+        """
+        self.numbers = {name: torch.ones((), device=device) for name in ("alpha", "correction")}
+
+    def advance(self) -> None:
+        """Count a step, and put its numbers where one that is repeated finds them."""
+        assert self.numbers is not None
+        begun = [state for state in self.state.values() if "step" in state]
+        self.t = int(begun[0]["step"]) + 1 if begun else 1
+        for state in begun:
+            state["step"] = self.t
+        if self.t > 1:
+            self.numbers["alpha"].fill_(self.alpha(self.t))
+        self.numbers["correction"].fill_(1 - self.options.beta**self.t)
 
     @property
     def exponent(self) -> float:
@@ -69,7 +89,7 @@ class SuperAdam(torch.optim.Optimizer):
         if not trained:
             return
         states = [self.state[p] for p in trained]
-        t = int(states[0].get("step", 0)) + 1
+        t = int(states[0].get("step", 0)) + 1 if self.numbers is None else self.t
         gradients = [p.grad.clone() for p in trained]
         older = self._gradients_before(trained, states, closure) if self._wants_older(t) else None
         for i, (state, gradient) in enumerate(zip(states, gradients, strict=True)):
@@ -78,7 +98,8 @@ class SuperAdam(torch.optim.Optimizer):
             elif older is not None:
                 state["average"].sub_(older[i]).mul_(1 - self.alpha(t)).add_(gradient)
             else:
-                state["average"].lerp_(gradient, self.alpha(t))
+                kept = self.numbers and self.numbers["alpha"]
+                state["average"].lerp_(gradient, self.alpha(t) if kept is None else kept)
             state["step"] = t
         matrices = self._matrices(trained, states, gradients, older, t)
         for parameter, state, matrix in zip(trained, states, matrices, strict=True):
@@ -87,7 +108,10 @@ class SuperAdam(torch.optim.Optimizer):
                 state["before"] = parameter.detach().clone()
             if decay:
                 parameter.mul_(1 - rate * decay)
-            parameter.addcdiv_(state["average"], matrix, value=-rate)
+            if isinstance(rate, torch.Tensor):  # reading it would wait for the device
+                parameter.sub_(state["average"].div(matrix).mul_(rate))
+            else:
+                parameter.addcdiv_(state["average"], matrix, value=-rate)
 
     def _wants_older(self, t: int) -> bool:
         return bool(self.options.tau) and t > 1
@@ -129,7 +153,8 @@ class SuperAdam(torch.optim.Optimizer):
                 inner = sum((a * b).sum() for a, b in zip(turned, moved, strict=True))
                 value = abs(inner) / _squares(moved).clamp_min(torch.finfo(torch.float32).tiny)
             kept = states[0]  # one scalar for all, with the first tensor so that it is saved
-            kept["scalar"] = beta * kept.get("scalar", torch.zeros_like(value)) + (1 - beta) * value
+            scalar = kept.setdefault("scalar", torch.zeros_like(value))
+            scalar.mul_(beta).add_((1 - beta) * value)
             scale = kept["scalar"].sqrt() if options.matrix == "norm" else kept["scalar"]
             return [(scale + options.lam).to(p.dtype) for p in trained]
         roots = []
@@ -137,9 +162,10 @@ class SuperAdam(torch.optim.Optimizer):
             squares = state.setdefault("squares", torch.zeros_like(gradient))
             squares.mul_(beta).addcmul_(gradient, gradient, value=1 - beta)
             if options.matrix == "amsgrad":
-                squares = torch.maximum(state.setdefault("highest", squares.clone()), squares)
-                state["highest"] = squares
-            corrected = squares / (1 - beta**t) if options.bias_correction else squares
+                highest = state.setdefault("highest", squares.clone())
+                squares = torch.maximum(highest, squares, out=highest)
+            correction: Any = 1 - beta**t if self.numbers is None else self.numbers["correction"]
+            corrected = squares / correction if options.bias_correction else squares
             roots.append(corrected.sqrt())
         if options.matrix == "coordinate_norm":
             length = _squares(roots).sqrt()

@@ -129,13 +129,14 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
         startup_seconds = _since(began)
         loop.start(prepared.encoded)
         record.environment |= loop.levers.facts(loop.model)
-        scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator)
+        scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator, loop.evaluation())
         course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
         course.began, course.startup_seconds = began, startup_seconds
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
         record = _followed(course, checkpoints, record)
+        record.environment |= loop.levers.facts(loop.model)  # what came of it, too
     loop.finish()
     record = _measured(job, replace(record, **_course_facts(course)), scoring)
     if record.status == "finished":

@@ -16,6 +16,7 @@ from torch import nn
 from methods.surgery.streams import VALUES, keep_bits
 from runners.speed.become import become
 from runners.speed.lever import Lever
+from runners.speed.padding_mask import padding_mask
 
 ATTENTION = "sdpa_fast_dropout"  # the name under which transformers finds the attention here
 
@@ -97,14 +98,14 @@ drop = dropout  # attention's parameter of that name is transformers'
 def use_fast_dropout(model: Any) -> None:
     """Give a transformers model this dropout, in its modules and in its sdpa attention."""
     from transformers import AttentionInterface
-    from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
+    from transformers.masking_utils import AttentionMaskInterface
 
     for module in model.modules():
         if type(module) is nn.Dropout:
             become(module, FastDropout)
     if model.config._attn_implementation == "sdpa":
         AttentionInterface.register(ATTENTION, attention)
-        AttentionMaskInterface.register(ATTENTION, sdpa_mask)
+        AttentionMaskInterface.register(ATTENTION, padding_mask)
         model.set_attn_implementation(ATTENTION)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
@@ -96,6 +96,7 @@ class _Prefix:
 class GradientCheckpointing(Lever):
     """speed.gradient_checkpointing."""
 
+    hinders_capture: ClassVar[str] = "layers computed twice set random streams back"
     layers: Sequence[nn.Module] = ()
 
     def model_loaded(self, model: Any) -> None:

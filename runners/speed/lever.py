@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from methods.method import Batch, Method
+    from runners.speed.repeat import Repeats
 
 
 @dataclass(frozen=True)
@@ -35,8 +36,11 @@ class Lever:
     """One key of speed.*; a hook does nothing until a lever overrides it.
 
     `on` is the key's value, `device` is cpu, mps or cuda:N. Only `device_chosen` and `facts` are
-    called of a lever that is off.
+    called of a lever that is off. `hinders_capture` says why a training step cannot be captured as
+    a CUDA graph where the lever is at work, empty where it can.
     """
+
+    hinders_capture: ClassVar[str] = ""
 
     def __init__(self, on: bool, device: str) -> None:
         self.on, self.device = on, device
@@ -59,6 +63,25 @@ class Lever:
 
     def before_pass(self) -> None:
         """Act before the model is called for a loss; some methods call it several times a step."""
+
+    def repeated(
+        self,
+        what: str,
+        generators: Callable[[], Sequence[torch.Generator]],
+        hindrance: str,
+        trusted: bool,
+    ) -> Repeats | None:
+        """Return what repeats an act on the device, None where everything is done by itself.
+
+        `what` is its name in the record; `generators` gives those that it draws from, besides
+        torch's own. `hindrance` says why it cannot be repeated, empty where it can, and what is not
+        `trusted` is looked at first.
+        """
+        return None
+
+    def lies_on_device(self, size: int) -> bool:
+        """Say whether a split of so many bytes is to lie on the device as a whole."""
+        return False
 
     def after_step(self, places: int) -> None:
         """Act after a step; `places` counts the padded places trained on so far."""

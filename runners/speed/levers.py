@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
@@ -10,23 +10,30 @@ from runners.speed.bf16_copy import Bf16Copy
 from runners.speed.dropout import FastDropoutLever
 from runners.speed.first_token import FirstTokenLever
 from runners.speed.gradient_checkpointing import GradientCheckpointing
+from runners.speed.graphs import Graphs
 from runners.speed.lever import Lever, Start
 from runners.speed.memory import ReleaseMemory
 from runners.speed.onednn import OneDNN
 from runners.speed.prefetch import Prefetch
+from runners.speed.resident import Resident
 from runners.speed.vocabulary import TrimVocabulary
 
 if TYPE_CHECKING:
+    import torch
+
     from methods.method import Batch
+    from runners.speed.repeat import Repeats
 
 LEVERS: dict[str, type[Lever]] = {
     "bf16_copy": Bf16Copy,
     "fast_dropout": FastDropoutLever,
     "first_token": FirstTokenLever,
     "gradient_checkpointing": GradientCheckpointing,
+    "graphs": Graphs,
     "onednn": OneDNN,
     "prefetch": Prefetch,
     "release_memory": ReleaseMemory,
+    "resident": Resident,
     "trim_vocabulary": TrimVocabulary,
 }
 
@@ -38,6 +45,11 @@ class Levers:
         """Take a switch for each key, as speed.* in a configuration, and cpu, mps or cuda:N."""
         self.all: Sequence[Lever] = [cls(switches[key], device) for key, cls in LEVERS.items()]
         self.on = [lever for lever in self.all if lever.on]
+
+    @property
+    def hinders_capture(self) -> str:
+        """Why a training step cannot be captured under these levers, empty where it can."""
+        return next((lever.hinders_capture for lever in self.on if lever.hinders_capture), "")
 
     def device_chosen(self, precision: str) -> None:
         for lever in self.all:
@@ -63,6 +75,19 @@ class Levers:
     def before_pass(self) -> None:
         for lever in self.on:
             lever.before_pass()
+
+    def repeated(
+        self,
+        what: str,
+        generators: Callable[[], Sequence[torch.Generator]],
+        hindrance: str = "",
+        trusted: bool = True,
+    ) -> Repeats | None:
+        given = (lever.repeated(what, generators, hindrance, trusted) for lever in self.on)
+        return next((repeats for repeats in given if repeats is not None), None)
+
+    def lies_on_device(self, size: int) -> bool:
+        return any(lever.lies_on_device(size) for lever in self.on)
 
     def after_step(self, places: int) -> None:
         for lever in self.on:

@@ -45,17 +45,24 @@ class Vocabulary:
         if embedding.padding_idx is not None:
             self.padding = int(self.places[embedding.padding_idx])
         self._whole: torch.Tensor | None = None
+        self._trimmed: dict[str, torch.Tensor] = {}  # while all rows are there
 
     def trim(self, optimizer: torch.optim.Optimizer) -> None:
         """Leave the rows in use, in the embedding and in the optimizer's moments of it."""
         state = optimizer.state.get(self.weight, {})
         for name, value in state.items():
             if value.shape == self.weight.shape:
-                state[name] = value[self.rows]
+                state[name] = self._in_place(name, value)
         self._whole = self.weight.data
-        self.weight.data = self._whole[self.rows]
+        self.weight.data = self._in_place("", self._whole)
+        self._trimmed = {}
         self.embedding.trimmed = self
         become(self.embedding, _TrimmedEmbedding)
+
+    def _in_place(self, name: str, whole: torch.Tensor) -> torch.Tensor:
+        """Return the rows in use where they were before: a graph finds them nowhere else."""
+        before = self._trimmed.get(name)
+        return whole[self.rows] if before is None else before.copy_(whole[self.rows])
 
     def restore(self, optimizer: torch.optim.Optimizer) -> None:
         """Put all rows back; the moments of those that were not in use are zero."""
@@ -63,7 +70,9 @@ class Vocabulary:
         state = optimizer.state.get(self.weight, {})
         for name, value in state.items():
             if value.shape == self.weight.shape:
+                self._trimmed[name] = value
                 state[name] = torch.zeros_like(self._whole).index_copy_(0, self.rows, value)
+        self._trimmed[""] = self.weight.data
         self.weight.data = self._whole.index_copy_(0, self.rows, self.weight.data)
         self._whole = None
         become(self.embedding, nn.Embedding)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from runners.config.task import Task
     from runners.data.split import Split, TaskData
     from runners.jobs.job import Job
+    from runners.speed.levers import Levers
+    from runners.speed.repeat import Repeats
     from runners.tasks.collate import Collate
+    from runners.tasks.on_device import OnDevice
     from runners.tasks.tokens import Tokens
 
 Encoded = Mapping[str, "Collate"]
@@ -35,12 +38,20 @@ class NotFinite(Exception):
     """A prediction, named, is nan or infinite."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Evaluation:
-    """How predictions are computed: on which device, and so many examples at a time."""
+    """How predictions are computed: on which device, and so many examples at a time.
+
+    `later` says how often the same is evaluated after this time, `lying` holds the splits that lie
+    on the device, by the ids of their collates.
+    """
 
     accelerator: Accelerator
     batch_size: int
+    repeats: Repeats | None = None
+    levers: Levers | None = None
+    later: int = 0
+    lying: dict[int, OnDevice | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -63,12 +74,14 @@ class Kind(Protocol):
     `evaluates` says whether the report splits are scored whenever an evaluation is due or at the
     end only, and `evaluates_start` whether also before the first step. The loss of a batch is
     `divisible` where it is the mean of its examples' losses. A kind that `needs_model` to encode
-    waits until the methods have prepared it.
+    waits until the methods have prepared it. `hinders_capture` says why a device cannot repeat a
+    step of it, empty where it can.
     """
 
     evaluates: ClassVar[Literal["when due", "at the end"]]
     evaluates_start: ClassVar[bool]
     needs_model: ClassVar[bool]
+    hinders_capture: ClassVar[str]
 
     @property
     def divisible(self) -> bool: ...

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -15,7 +16,8 @@ from runners.config.check import RunConfig
 from runners.config.task import Task
 from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
-from runners.tasks.collate import Collate, Collator, by_length
+from runners.speed.repeat import Results
+from runners.tasks.collate import Collate, Collator, by_length, on_device
 from runners.tasks.doctor import readings_by_split
 from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
 from runners.tasks.tokens import tokenize
@@ -45,6 +47,7 @@ class Labelled:
     evaluates: ClassVar[Literal["when due", "at the end"]] = "when due"
     evaluates_start: ClassVar[bool] = False
     needs_model: ClassVar[bool] = False
+    hinders_capture: ClassVar[str] = ""
     label_type: ClassVar[type[np.generic]] = np.int64
 
     def __init__(self, config: RunConfig) -> None:
@@ -131,16 +134,43 @@ def _of_each(
     evaluation: Evaluation,
 ) -> NDArray[np.float32]:
     """Return a function's rows for all examples, in their order; it is given batches of a model."""
-    batches = by_length(collate.lengths, evaluation.batch_size)
-    device = evaluation.accelerator.device
+    plan = by_length(collate.lengths, evaluation.batch_size)
+    to_come = Counter(collate.shape(indices) for indices in plan)
+    again = {shape: count * evaluation.later for shape, count in to_come.items()}
+
+    def act(batch: Batch) -> Results:
+        with evaluation.accelerator.autocast():
+            return (function(model, batch),)
+
     parts = []
     with torch.inference_mode():
-        for indices in batches:
-            batch = {k: v.to(device) for k, v in collate(indices).items() if k != "labels"}
-            with evaluation.accelerator.autocast():
-                values = function(model, batch)
-            parts.append(values.cpu().numpy())
-    rows = np.concatenate(parts)
+        for batch in _batches(collate, plan, evaluation):
+            batch.pop("labels", None)
+            shape = tuple(batch["input_ids"].shape)
+            if evaluation.repeats is None:
+                [values] = act(batch)
+            else:
+                count = to_come[shape] + again[shape]
+                [values] = evaluation.repeats(act, batch, count, function.__qualname__)
+            to_come[shape] -= 1
+            assert values is not None
+            parts.append(values)
+    rows = np.concatenate([values.cpu().numpy() for values in parts])
     ordered = np.empty_like(rows)
-    ordered[np.concatenate(batches)] = rows
+    ordered[np.concatenate(plan)] = rows
     return ordered
+
+
+def _batches(
+    collate: Collate, plan: Sequence[NDArray[np.int64]], evaluation: Evaluation
+) -> Iterator[Batch]:
+    """Make the batches of a plan, on the device."""
+    device, levers = evaluation.accelerator.device, evaluation.levers
+    if levers is not None and id(collate) not in evaluation.lying:
+        evaluation.lying[id(collate)] = on_device(collate, device, levers)
+    lying = evaluation.lying.get(id(collate))
+    if lying is not None:
+        yield from lying.batches(plan)
+        return
+    for indices in plan:
+        yield {k: v.to(device) for k, v in collate(indices).items()}

@@ -12,8 +12,8 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -64,6 +64,15 @@ class MaskedCollator:
     def pad_id(self) -> int:
         return self.lines.pad_id
 
+    def shape(self, indices: NDArray[np.int64]) -> tuple[int, ...]:
+        return self.lines.shape(indices)
+
+    def padded_to(self, multiple: int) -> Self:
+        return replace(self, lines=self.lines.padded_to(multiple))
+
+    def on(self, device: torch.device) -> None:
+        return None
+
     def ids(self, index: int) -> Ids:
         """Return the tokens of a line."""
         tokens = self.lines.tokens
@@ -95,6 +104,7 @@ class MaskedLM:
     evaluates_start: ClassVar[bool] = True
     divisible: ClassVar[bool] = False  # lines have unlike numbers of masked tokens
     needs_model: ClassVar[bool] = False
+    hinders_capture: ClassVar[str] = "batches have unlike numbers of masked tokens"
 
     def __init__(self, config: RunConfig) -> None:
         self.config = config

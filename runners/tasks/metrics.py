@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,12 @@ from numpy.typing import NDArray
 from runners.config.task import Task
 
 SUBSETS = "spearmanr_subsets"
+
+
+def load_metrics() -> None:
+    """Import what computes metrics, which takes longer than many an evaluation."""
+    for name in ("scipy.stats", "sklearn.metrics"):
+        import_module(name)
 
 
 def score_split(

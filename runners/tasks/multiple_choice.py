@@ -19,6 +19,7 @@ from runners.data.split import Split
 from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator, ColumnCollator
 from runners.tasks.labelled import Labelled
+from runners.tasks.on_device import Gather, Labels
 from runners.tasks.tokens import tokenize
 
 
@@ -29,13 +30,22 @@ class OptionCollator(ColumnCollator):
         super().__init__(options)
         self.labels = labels
 
+    def shape(self, indices: Any) -> tuple[int, ...]:
+        return (len(indices), len(self.columns), self.width(indices))
+
     def __call__(self, indices: Any, step: int = 0) -> Batch:
         """Return input_ids, attention_mask and perhaps token_type_ids; labels, [batch]."""
-        options = self.padded(indices)
-        batch = {name: torch.stack([o[name] for o in options], dim=1) for name in options[0]}
+        batch = self._one(self.padded(indices))
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[indices])
         return batch
+
+    def on(self, device: torch.device) -> Gather:
+        each, labels = self.columns_on(device), Labels(self.labels, device)
+        return lambda indices, rows: labels.beside(self._one(each(rows, self.width(indices))), rows)
+
+    def _one(self, options: list[Batch]) -> Batch:
+        return {name: torch.stack([o[name] for o in options], dim=1) for name in options[0]}
 
 
 class MultipleChoice(Labelled):

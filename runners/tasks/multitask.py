@@ -8,8 +8,8 @@ of its task's kind, on its task's outputs alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator
 from runners.tasks.kind import Encoded, Reading
 from runners.tasks.labelled import Labelled, losses_of, read_answers
+from runners.tasks.on_device import Gather
 from runners.tasks.tokens import Tokens, tokenize
 
 
@@ -52,16 +53,39 @@ class MixedCollator:
     def pad_id(self) -> int:
         return next(iter(self.parts.values())).pad_id
 
+    def of(self, indices: NDArray[np.int64]) -> tuple[int, NDArray[np.int64]]:
+        """Return the number of the task that these rows belong to, and their places in it."""
+        [group] = {int(g) for g in self.groups[indices]}
+        return group, indices - int(np.argmax(self.groups == group))
+
+    def shape(self, indices: NDArray[np.int64]) -> tuple[int, ...]:
+        group, places = self.of(indices)
+        return self.parts[group].shape(places)
+
+    def padded_to(self, multiple: int) -> Self:
+        return replace(self, parts={g: p.padded_to(multiple) for g, p in self.parts.items()})
+
+    def on(self, device: torch.device) -> Gather:
+        parts = {group: part.on(device) for group, part in self.parts.items()}
+
+        def gather(indices: NDArray[np.int64], rows: torch.Tensor) -> Batch:
+            group, places = self.of(indices)
+            batch = parts[group](places, rows - int(indices[0] - places[0]))
+            return {**batch, "group": torch.full((len(rows),), group, device=device)}
+
+        return gather
+
     def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return what the task's own collator does, and `group`, its number for each row."""
-        [group] = {int(g) for g in self.groups[indices]}
-        first = int(np.argmax(self.groups == group))
-        batch = self.parts[group](indices - first, step)
+        group, places = self.of(indices)
+        batch = self.parts[group](places, step)
         return {**batch, "group": torch.full((len(indices),), group)}
 
 
 class Multitask(Labelled):
     """Outputs of every task, of which a batch's own count."""
+
+    hinders_capture: ClassVar[str] = "each batch says which task it is of"
 
     def __init__(self, config: RunConfig) -> None:
         super().__init__(config)

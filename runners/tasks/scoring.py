@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from runners.data.further import translation
 from runners.jobs.job import Job
 from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind, NotFinite, Scores
-from runners.tasks.metrics import score_split
+from runners.tasks.metrics import load_metrics, score_split
 
 
 class Scoring:
@@ -22,10 +22,18 @@ class Scoring:
     `measured` is what else the kind of task said of each split when it was last predicted.
     """
 
-    def __init__(self, job: Job, kind: Kind, encoded: Encoded, accelerator: Accelerator) -> None:
+    def __init__(
+        self,
+        job: Job,
+        kind: Kind,
+        encoded: Encoded,
+        accelerator: Accelerator,
+        evaluation: Evaluation | None = None,
+    ) -> None:
         self.task, self.data = job.config.settings.task, job.data
         self.kind, self.encoded = kind, encoded
-        self.evaluation = Evaluation(accelerator, job.config.settings.budget.eval_batch_size)
+        size = job.config.settings.budget.eval_batch_size
+        self.evaluation = evaluation or Evaluation(accelerator, size)
         self.seconds = 0.0
         self.predictions: dict[str, dict[str, list[float]]] = {}
         self.undefined: dict[str, list[str]] = {}
@@ -33,6 +41,7 @@ class Scoring:
 
     def __call__(self, model: Any, names: Sequence[str], step: int) -> Scores:
         """Return the metrics of each split that has answers; Diverged where one is not finite."""
+        load_metrics()  # no evaluation's time
         start = time.perf_counter()
         splits = [self.data.splits()[name] for name in names]
         try:

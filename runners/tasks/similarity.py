@@ -114,6 +114,7 @@ class Similarity:
     evaluates_start: ClassVar[bool] = False
     divisible: ClassVar[bool] = False
     needs_model: ClassVar[bool] = True
+    hinders_capture: ClassVar[str] = ""
 
     def __init__(self, config: RunConfig) -> None:
         self.config, self.representation = config, representation_of(config)

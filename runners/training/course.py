@@ -68,9 +68,10 @@ class Course:
             if self.scoring.kind.evaluates_start and not self.measured_before:
                 with self._begun_anew(stop):
                     self.measured_before = self._measure()
-            for until in due:
+            for i, until in enumerate(due, 1):
                 if self.stopped is not None:
                     break
+                self.scoring.evaluation.later = len(due) - i
                 if until > done:
                     self.loop.run(until, tick)
                     with self._begun_anew(stop):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 import time
+from collections import Counter, deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -14,15 +15,19 @@ import torch
 from numpy.typing import NDArray
 
 from methods.method import Batch, Output
+from methods.surgery.streams import generators_of
 from runners.config.check import RunConfig
-from runners.machine.device import is_out_of_memory
 from runners.optimizers.build import build_optimizer, plain_groups
+from runners.optimizers.rates import as_numbers, keep_rates
 from runners.seeds import derive
 from runners.speed.lever import Start
 from runners.speed.levers import Levers
-from runners.tasks.collate import Collate
-from runners.tasks.kind import Diverged, Encoded, Kind
+from runners.speed.out_of_memory import is_out_of_memory
+from runners.speed.repeat import OUT_OF_MEMORY, Results, repeats_on
+from runners.tasks.collate import Collate, on_device
+from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind
 from runners.training.mixed_order import batches_of, order_of
+from runners.training.repeating import hindrance, is_known
 from runners.training.schedule import learning_rate_factor, total_steps
 
 if TYPE_CHECKING:
@@ -72,12 +77,25 @@ class Loop:
         self.optimizer = build_optimizer(groups, config.lr, settings.optimizer)
         self._twice = settings.optimizer.gradients_a_step > 1
         own_factor = getattr(self.optimizer, "own_rate_factor", None)
-        factor = own_factor or learning_rate_factor(self.budget, self.steps)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, factor)
+        self.factor = own_factor or learning_rate_factor(self.budget, self.steps)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, self.factor)
+        self._on_gpu = repeats_on(str(accelerator.device))
+        if self._on_gpu:
+            keep_rates(self.optimizer, accelerator.device)
+        keeps = getattr(self.optimizer, "numbers", None) is not None
+        self._advance = getattr(self.optimizer, "advance", None) if keeps else None
         for method in self.methods:
             method.optimizer_built(self.optimizer)
         self.preparation_seconds = 0.0
         self.levers = Levers(settings.speed.switches, str(accelerator.device))
+        self.repeats = self.levers.repeated(
+            "training",
+            lambda: generators_of(self.methods),
+            hindrance(self.methods, kind, self.optimizer) or self.levers.hinders_capture,
+            is_known(self.methods, model),
+        )
+        self._to_come: Counter[tuple[int, ...]] | None = None  # batches by the shape of input_ids
+        self._on_device = on_device(collate, accelerator.device, self.levers)
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
         self._unseen: list[torch.Tensor] = []  # losses not yet looked at
         # Rate and gradient norm of each step since somebody who wants to know them looked.
@@ -115,6 +133,13 @@ class Loop:
         self.progress = Progress()
         self.preparation_seconds = time.perf_counter() - start
 
+    def evaluation(self) -> Evaluation:
+        """Return how the model is to be evaluated."""
+        why = hindrance(self.methods, self.kind, None)
+        known = is_known(self.methods, self.model)
+        repeats = self.levers.repeated("evaluation", list, why, known)
+        return Evaluation(self.accelerator, self.budget.eval_batch_size, repeats, self.levers)
+
     def start(self, encoded: Encoded) -> None:
         """Let the levers act on the prepared run; `encoded` holds all that the model will see."""
         token_ids = [ids for collate in encoded.values() for ids in collate.token_ids]
@@ -128,13 +153,24 @@ class Loop:
         self.levers.after_last_step()
 
     def _batches(self, first: int, last: int) -> Generator[Batch]:
-        numbered = enumerate(self.order.batches(first, last), first)
-        collated = (self.collate(indices, step) for step, indices in numbered)
-        with contextlib.closing(self.levers.batches(collated)) as coming:
+        real: deque[int] = deque()  # tokens of the batches that are made and not yet used
+
+        def counted() -> Generator[NDArray[np.int64]]:
+            for indices in self.order.batches(first, last):
+                real.append(int(self.collate.lengths[indices].sum()))
+                yield indices
+
+        with contextlib.closing(self._laid_out(counted(), first)) as coming:
             for batch in coming:
-                self.progress.real_tokens += int(batch["attention_mask"].sum())
+                self.progress.real_tokens += real.popleft()
                 self.progress.padded_tokens += batch["input_ids"].numel()
                 yield self._moved(batch)
+
+    def _laid_out(self, plan: Generator[NDArray[np.int64]], first: int) -> Generator[Batch]:
+        """Make the batches of a plan, where the examples lie."""
+        if self._on_device is not None:
+            return self._on_device.batches(plan)
+        return self.levers.batches(self.collate(i, step) for step, i in enumerate(plan, first))
 
     def batch(self, indices: NDArray[np.int64]) -> Batch:
         """Return the examples of these indices, padded, on the device."""
@@ -163,23 +199,58 @@ class Loop:
 
     def take_step(self, batch: Batch) -> torch.Tensor:
         """Take one optimizer step on a batch; return its loss."""
+        if self._advance is not None:
+            self._advance()
+        if self.repeats is None:
+            loss, norm = self._act(batch)
+        else:
+            loss, norm = self.repeats(self._act, batch, self._left_of(batch))
+        assert loss is not None
+        if self.trace is not None:
+            self.trace.append((self.rate, norm))
+        self.schedule.step()
+        self.step += 1
+        return loss
+
+    @property
+    def rate(self) -> float:
+        """The rate of the next step, the highest where layers differ."""
+        return float(max(self.schedule.base_lrs) * self.factor(self.step))
+
+    def _left_of(self, batch: Batch) -> int:
+        """Return how many batches of a batch's shape are still to be trained on, with this one."""
+        if self._to_come is None:
+            coming = self.order.batches(self.step, self.steps)
+            self._to_come = Counter(self.collate.shape(indices) for indices in coming)
+        shape = tuple(batch["input_ids"].shape)
+        self._to_come[shape] -= 1
+        return self._to_come[shape] + 1
+
+    def _act(self, batch: Batch) -> Results:
+        """Do all of a step that a device does; return loss and gradient norm (None: a method's).
+
+        What of it is written down is repeated without Python.
+        """
+        try:
+            return self._acted(batch)
+        except RuntimeError:  # it may be done anew, without what this left
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
+
+    def _acted(self, batch: Batch) -> Results:
         again = self._gradient_again(batch) if self._twice else None
         owner = self._gradient_owner
         loss = self._backward_that_fits(batch) if owner is None else self._owned_gradients(batch)
         for method in self.methods:
             method.after_backward(self.model, self.step)
         norm = self._clip() if owner is None else None
-        if self.trace is not None:
-            self.trace.append((float(max(self.schedule.get_last_lr())), norm))
         for method in self.methods:
             method.after_clipping(self.model, self.step)
         self.optimizer.step(again) if again else self.optimizer.step()
         for method in self.methods:
             method.after_step(self.model, self.step)
-        self.schedule.step()
         self.optimizer.zero_grad(set_to_none=True)
-        self.step += 1
-        return loss
+        return loss, norm
 
     def _backward_that_fits(self, batch: Batch) -> torch.Tensor:
         """Compute the gradients; where memory runs out, in parts of half the size from then on."""
@@ -188,13 +259,24 @@ class Loop:
             try:
                 return self._backward(batch, self._owned_loss)
             except RuntimeError as error:
-                size = min(rows, self.micro_batch or rows)
-                if size == 1 or not self._divisible or not is_out_of_memory(error):
+                if not is_out_of_memory(error) or not self._makes_room(rows):
                     raise
-                self.micro_batch = -(-size // 2)
             self.optimizer.zero_grad(set_to_none=True)
             if self.accelerator.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _makes_room(self, rows: int) -> bool:
+        """Do with less memory from now on, for a batch of so many rows; say whether that can be."""
+        if self.repeats is not None:
+            if self.repeats.recording:
+                return False
+            if self.repeats.give_up(OUT_OF_MEMORY):
+                return True
+        size = min(rows, self.micro_batch or rows)
+        if size == 1 or not self._divisible:
+            return False
+        self.micro_batch = -(-size // 2)
+        return True
 
     def _backward(self, batch: Batch, loss_of: Callable[[Batch], torch.Tensor]) -> torch.Tensor:
         """Add up the gradients of a batch's mean loss, part by part; return that loss."""
@@ -224,6 +306,7 @@ class Loop:
         return owner.gradients(self.model, batch, loss_of).detach()
 
     def _losses(self, batch: Batch) -> torch.Tensor:
+        self.levers.before_pass()
         with self.accelerator.autocast():
             losses = self.kind.losses(self.model, batch)
         assert losses is not None  # runners.config.privacy refuses such tasks
@@ -279,8 +362,8 @@ class Loop:
             "step": self.step,
             "trained": trained,
             "buffers": buffers,
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
+            "optimizer": as_numbers(self.optimizer.state_dict(), "param_groups"),
+            "schedule": as_numbers(self.schedule.state_dict(), "_last_lr"),
             "methods": [method.state_dict() for method in self.methods],
             "cpu_stream": torch.get_rng_state(),
             "cuda_streams": cuda,
@@ -299,6 +382,11 @@ class Loop:
             for name, tensor in {**state["trained"], **state["buffers"]}.items():
                 own[name].copy_(tensor)
         self.optimizer.load_state_dict(state["optimizer"])
+        if self._on_gpu:
+            keep_rates(self.optimizer, self.accelerator.device)
+        if self.repeats is not None:
+            self.repeats.forget()
+        self._to_come = None
         self.schedule.load_state_dict(state["schedule"])
         for method, kept in zip(self.methods, state["methods"], strict=True):
             method.load_state_dict(kept)

@@ -9,6 +9,8 @@ from accelerate import Accelerator
 from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.models.pretrained import Loaded
+from runners.speed.padding_mask import use_padding_mask
+from runners.speed.repeat import MULTIPLE, repeats_on
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
 from runners.training.loop import Loop
@@ -44,6 +46,9 @@ def prepare(
     kind = kind_of(config)
     encoded = encode(kind, job, loaded)
     loaded.model.to(accelerator.device)
+    if repeats_on(str(accelerator.device)):
+        encoded = {name: collate.padded_to(MULTIPLE) for name, collate in encoded.items()}
+        use_padding_mask(loaded.model)
     loop = Loop(loaded.model, config, kind, encoded["train"], accelerator)
     if anew:
         loop.prepare_methods(batches)

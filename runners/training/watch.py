@@ -47,8 +47,7 @@ class Watch:
         if len(loop.progress.losses) != loop.step or not loop.step:
             return
         if self.meter is not None:
-            rate = float(max(loop.schedule.get_last_lr()))
-            self.meter.seen(loop.progress.losses[-1], rate)
+            self.meter.seen(loop.progress.losses[-1], loop.rate)
         if loop.trace:
             self.trackers.steps(self._rows(loop.trace))
             loop.trace = []

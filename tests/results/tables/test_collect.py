@@ -136,6 +136,7 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
         ("cpu", {"fast_dropout": True, "trim_vocabulary": True}, "rows of its own tokens"),
         ("cpu", {"fast_dropout": True, "release_memory": True}, "memory given back"),
         ("cuda", {"prefetch": False}, "no prefetching"),
+        ("cuda", {"prefetch": True, "resident": True}, "splits on the device"),
     ],
     ids=str,
 )

@@ -10,7 +10,9 @@ import torch
 
 from runners.config.settings import AdamWOptions, SuperAdamOptions
 from runners.optimizers.build import build_optimizer
+from runners.optimizers.rates import as_numbers, capture_hindrance, keep_rates
 from runners.optimizers.super_adam import SuperAdam
+from runners.speed.operations import written_down
 from tests.conftest import Cli, configure, tiny
 from tests.methods.reference import STEPS, largest_difference, prepared, trained
 
@@ -346,3 +348,53 @@ def test_optimizer_is_part_of_the_name_and_of_the_table(
     [table] = tables(records)
     assert [row.method for row in table.rows] == ["full", "full, adamw_nobc", "full, super_adam"]
     assert configure().settings.optimizer.name == "adamw"
+
+
+@pytest.mark.parametrize("name", ["adamw", "adamw_nobc"])
+def test_rates_on_the_device_give_the_steps_of_rates_as_numbers(name: str) -> None:
+    """And nothing reads them there: a step that is repeated asks for the same operations."""
+    ended = []
+    for on_device in (False, True):
+        tensors = [torch.nn.Parameter(torch.tensor(values)) for values in ([0.3, -2.0], [1.5])]
+        groups = [
+            {"params": tensors[:1], "lr": 0.1, "weight_decay": 0.01},
+            {"params": tensors[1:], "lr": 0.02, "weight_decay": 0.0},
+        ]
+        options = AdamWOptions(name=name, betas=[0.9, 0.999], eps=1e-8)
+        optimizer = build_optimizer(groups, 0.1, options)
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 / (1 + step))
+        written = []
+        if on_device:
+            keep_rates(optimizer, torch.device("cpu"))
+        for _ in range(6):
+            for parameter in tensors:
+                parameter.grad = parameter.detach().clone()
+            with written_down([]) as operations:
+                optimizer.step()
+            written.append(operations)
+            schedule.step()
+        ended.append([parameter.detach().clone() for parameter in tensors])
+        rates = [float(group["lr"]) for group in optimizer.param_groups]
+        assert rates == pytest.approx([0.1 / 7, 0.02 / 7])
+        if on_device:
+            assert not any(operations.forbidden for operations in written)
+    for number, tensor in zip(*ended, strict=True):
+        torch.testing.assert_close(number, tensor, rtol=1e-6, atol=1e-7)
+
+
+def test_state_with_rates_on_the_device_is_kept_as_numbers() -> None:
+    parameter = one([1.0])
+    optimizer = torch.optim.AdamW([parameter], lr=0.25)
+    plain = optimizer.state_dict()["param_groups"]
+    keep_rates(optimizer, torch.device("cpu"))
+    keep_rates(optimizer, torch.device("cpu"))
+    assert isinstance(optimizer.param_groups[0]["lr"], torch.Tensor)
+    kept = as_numbers(optimizer.state_dict(), "param_groups")["param_groups"]
+    assert kept == [{**plain[0], "capturable": True}]
+    assert capture_hindrance(optimizer) == ""
+    assert capture_hindrance(super_adam([parameter])) == ""
+    twice = super_adam([parameter], tau=1)
+    assert capture_hindrance(twice) == "super_adam computes two gradients a step"
+    keep_rates(twice, torch.device("cpu"))
+    assert twice.param_groups[0]["lr"] == 0.1
+    assert "SGD" in capture_hindrance(torch.optim.SGD([parameter], lr=0.1))

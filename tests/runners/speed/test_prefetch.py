@@ -14,7 +14,7 @@ import torch
 
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
-from runners.speed.prefetch import ahead
+from runners.speed.prefetch import Pool, ahead
 from runners.training.loop import Loop
 from runners.training.prepare import prepare
 from tests.conftest import configure, tiny
@@ -58,6 +58,75 @@ def test_an_error_comes_at_its_place() -> None:
     assert [next(made), next(made)] == [1, 2]
     with pytest.raises(ZeroDivisionError, match="third"):
         next(made)
+    assert not _threads()
+
+
+class _Event:
+    """Stands for a moment on a device: what was sent before it is still being sent until then."""
+
+    def __init__(self, sending: list[torch.Tensor]) -> None:
+        self.sending, self.waiting = sending, []
+
+    def record(self) -> None:
+        self.waiting = list(self.sending)
+        self.sending.clear()
+
+    def synchronize(self) -> None:
+        for sent, place in self.waiting:
+            sent.copy_(place)  # late, as a device does
+        self.waiting = []
+
+
+def test_batches_pass_through_a_fixed_pool_of_memory() -> None:
+    stream = torch.Generator().manual_seed(0)
+    sizes = [int(n) for n in torch.randint(1, 60, (40,), generator=stream)]
+    batches = [
+        {
+            "ids": torch.randint(0, 9, (3, n), generator=stream),
+            "masked": torch.rand(3, n, generator=stream) < 0.5,
+            "scores": torch.rand(3, generator=stream),
+        }
+        for n in sizes
+    ]
+    sending: list[tuple[torch.Tensor, torch.Tensor]] = []
+    events, taken = [], []
+
+    def event() -> _Event:
+        events.append(_Event(sending))
+        return events[-1]
+
+    def memory(size: int) -> torch.Tensor:
+        taken.append(size)
+        return torch.zeros(size, dtype=torch.uint8)
+
+    received = []
+    for batch in Pool(memory, event).batches(iter(batches)):
+        own = {name: torch.empty_like(tensor) for name, tensor in batch.items()}
+        sending += [(own[name], batch[name]) for name in batch]
+        received.append(own)
+        time.sleep(0.001)  # so that the thread makes what it may
+    for each in events:
+        each.synchronize()
+    assert len(received) == len(batches)
+    for own, batch in zip(received, batches, strict=True):
+        assert own.keys() == batch.keys()
+        assert all(torch.equal(own[name], tensor) for name, tensor in batch.items())
+    assert len(events) == 2
+    assert len([size for size in taken if size]) <= 2 * 6  # grown by powers of two
+    assert not _threads()
+
+
+def test_an_error_passes_through_the_pool() -> None:
+    def coming() -> Iterator[dict[str, torch.Tensor]]:
+        yield {"ids": torch.ones(2)}
+        raise ZeroDivisionError("second")
+
+    batches = Pool(lambda n: torch.zeros(n, dtype=torch.uint8), lambda: _Event([])).batches(
+        coming()
+    )
+    assert torch.equal(next(batches)["ids"], torch.ones(2))
+    with pytest.raises(ZeroDivisionError, match="second"):
+        next(batches)
     assert not _threads()
 
 
