@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin/python
 
-.PHONY: setup demo test check lint smoke bench soak tables clean
+.PHONY: setup demo test check lint smoke bench gpu-check gpu-pack soak tables clean
 
 setup: $(VENV)/.done
 
@@ -45,6 +45,18 @@ smoke: setup
 bench: setup
 	$(RUN) -m tests.benchmarks.bench $(WORK)
 	$(if $(WORK),,$(RUN) -m tests.benchmarks.overhead)
+
+# On a machine with a GPU: tests, ours against the Trainer, 72 runs of a board, one table, in at most eight minutes;
+# the same command goes on. Wheels and weights may come from folders, as on a machine without a network.
+GPU_RUN = $(if $(wildcard $(RUN)),$(RUN),$(PYTHON))
+gpu-check:
+	$(if $(WHEELS),$(GPU_RUN) -m pip install --quiet --no-index --no-deps --upgrade --target outputs/site $(WHEELS)/*.whl)
+	PYTHONPATH=$(abspath outputs/site):$(abspath $(WEIGHTS)):$$PYTHONPATH $(GPU_RUN) -m tests.gpu.check $(if $(DATA),--data-dir $(DATA)) $(CHECK)
+
+# All that such a machine needs, in parts of at most PART MiB, in outputs/gpu-pack.
+PART ?= 60
+gpu-pack: setup
+	$(RUN) -m tests.gpu.pack $(PART)
 
 # Runs of every kind killed at seven times as many moments, every pair of methods, Ray's workers killed,
 # the benchmarks' peer, fuzzers with ten times the examples, then a quarter of an

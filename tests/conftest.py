@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import socket
 import subprocess
@@ -17,15 +18,18 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 
-from results.record import Record, read
+from results import record
+from results.record import Record
 from runners.command import main
 from runners.contract.parts import SMALL, composed, configure, narrow, task_of, tiny  # noqa: F401
 from runners.machine import environment
 from runners.machine.warm import WARM, warm
 from tests.composing import remember_compositions
+from tests.remembered import remember_records
 from tests.tiny import save_tiny
 
 remember_compositions()
+remember_records()
 
 
 @functools.cache
@@ -62,9 +66,25 @@ def pytest_configure(config: pytest.Config) -> None:
         products.pays, products.SMALLEST = (lambda threads: True), 1  # type: ignore[assignment]
 
 
+def pytest_collection_finish() -> None:
+    """Spare what has been imported from being searched for garbage again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put the longest tests first."""
+    """Put the longest tests first; skip those for a GPU where torch has none to use."""
     items.sort(key=lambda item: item.path.stem not in LONG)
+    for_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if for_gpu and not _has_gpu():
+        for item in for_gpu:
+            item.add_marker(pytest.mark.skip(reason="torch has no GPU to use here"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -195,4 +215,6 @@ def committed_records(folder: str = "results/runs") -> list[Record]:
     listed = subprocess.run(
         ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return [read(ROOT / name) for name in sorted(listed.stdout.split()) if name.endswith(".json")]
+    return [
+        record.read(ROOT / name) for name in sorted(listed.stdout.split()) if name.endswith(".json")
+    ]

@@ -252,6 +252,8 @@ def device(record: Record) -> str:
         name += ", memory given back" if speed.get("release_memory") else ""
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
+    name += ", copies of weights" if facts.get("bf16_copies") else ""
+    name += ", layers computed twice" if speed.get("gradient_checkpointing") else ""
     if facts.get("device") != "cpu":
         name += ", CUDA graphs" if facts.get("graphs") else ""
         name += ", splits on the device" if speed.get("resident") else ""

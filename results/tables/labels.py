@@ -15,8 +15,9 @@ _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "de
 
 # Switches that older records do not know, and did not have.
 _ABSENT_IN_OLD = {
-    "speed.fast_dropout", "speed.first_token", "speed.graphs", "speed.onednn", "speed.prefetch",
-    "speed.release_memory", "speed.resident", "speed.trim_vocabulary",
+    "speed.bf16_copy", "speed.fast_dropout", "speed.first_token", "speed.gradient_checkpointing",
+    "speed.graphs", "speed.onednn", "speed.prefetch", "speed.release_memory", "speed.resident",
+    "speed.trim_vocabulary",
 }  # fmt: skip
 
 

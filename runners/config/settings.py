@@ -240,10 +240,14 @@ class Speed(Section):
     others are not.
     """
 
+    bf16_copy: bool = False
+    """bf16: a copy of the weights, made after each step, instead of a cast in each pass."""
     fast_dropout: bool
     """CPU: 16 random bits an element instead of torch's 53; false: torch's own."""
     first_token: bool = False
     """The last layer only for the token that the head reads, where nothing else reads it."""
+    gradient_checkpointing: bool = False
+    """Layers are computed again for their gradients: less memory, a third more time."""
     graphs: bool = False
     """GPU: steps and evaluation batches of a length are replayed as CUDA graphs."""
     onednn: bool = False

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -21,7 +21,7 @@ class Start:
     """A prepared run before its first step.
 
     `token_ids` holds every array of token ids that the model will be given, in training and in
-    evaluation, and `pad_id` is what fills batches up.
+    evaluation, and `pad_id` is what fills batches up. `precision` is fp32 or bf16.
     """
 
     model: Any
@@ -29,14 +29,18 @@ class Start:
     optimizer: torch.optim.Optimizer
     token_ids: Sequence[NDArray[np.int32]]
     pad_id: int
+    precision: str
 
 
 class Lever:
     """One key of speed.*; a hook does nothing until a lever overrides it.
 
     `on` is the key's value, `device` is cpu, mps or cuda:N. Only `device_chosen` and `facts` are
-    called of a lever that is off.
+    called of a lever that is off. `hinders_capture` says why a device cannot repeat steps beside
+    it, empty where it can.
     """
+
+    hinders_capture: ClassVar[str] = ""
 
     def __init__(self, on: bool, device: str) -> None:
         self.on, self.device = on, device
@@ -75,6 +79,9 @@ class Lever:
     def lies_on_device(self, size: int) -> bool:
         """Say whether a split of so many bytes is to lie on the device as a whole."""
         return False
+
+    def before_pass(self) -> None:
+        """Act before the model is called for a loss; some methods call it several times a step."""
 
     def after_step(self, places: int) -> None:
         """Act after a step; `places` counts the padded places trained on so far."""

@@ -6,8 +6,10 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
+from runners.speed.bf16_copy import Bf16Copy
 from runners.speed.dropout import FastDropoutLever
 from runners.speed.first_token import FirstTokenLever
+from runners.speed.gradient_checkpointing import GradientCheckpointing
 from runners.speed.graphs import Graphs
 from runners.speed.lever import Lever, Start
 from runners.speed.memory import ReleaseMemory
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
     from runners.speed.repeat import Repeats
 
 LEVERS: dict[str, type[Lever]] = {
+    "bf16_copy": Bf16Copy,
     "fast_dropout": FastDropoutLever,
     "first_token": FirstTokenLever,
+    "gradient_checkpointing": GradientCheckpointing,
     "graphs": Graphs,
     "onednn": OneDNN,
     "prefetch": Prefetch,
@@ -70,11 +74,16 @@ class Levers:
         hindrance: str = "",
         trusted: bool = True,
     ) -> Repeats | None:
-        given = (lever.repeated(what, generators, hindrance, trusted) for lever in self.on)
+        why = hindrance or next((x.hinders_capture for x in self.on if x.hinders_capture), "")
+        given = (lever.repeated(what, generators, why, trusted) for lever in self.on)
         return next((repeats for repeats in given if repeats is not None), None)
 
     def lies_on_device(self, size: int) -> bool:
         return any(lever.lies_on_device(size) for lever in self.on)
+
+    def before_pass(self) -> None:
+        for lever in self.on:
+            lever.before_pass()
 
     def after_step(self, places: int) -> None:
         for lever in self.on:

@@ -66,6 +66,7 @@ class Loop:
         settings, self.budget = config.settings, config.settings.budget
         self.model, self.methods, self.kind = model, config.methods, kind
         self.collate, self.accelerator = collate, accelerator
+        self.precision = config.precision
         self.order = order_of(settings, collate.lengths, collate.groups)
         self.steps = total_steps(self.budget, self.order)
         self.step = 0
@@ -107,6 +108,7 @@ class Loop:
 
     def forward(self, batch: Batch) -> Output:
         """Return the task's own loss of a batch, a scalar, and its logits, in float32."""
+        self.levers.before_pass()
         with self.accelerator.autocast():
             return self.kind.forward(self.model, batch)
 
@@ -141,8 +143,9 @@ class Loop:
     def start(self, encoded: Encoded) -> None:
         """Let the levers act on the prepared run; `encoded` holds all that the model will see."""
         token_ids = [ids for collate in encoded.values() for ids in collate.token_ids]
+        pad, precision = self.collate.pad_id, self.precision
         self.levers.before_first_step(
-            Start(self.model, self.methods, self.optimizer, token_ids, self.collate.pad_id)
+            Start(self.model, self.methods, self.optimizer, token_ids, pad, precision)
         )
 
     def finish(self) -> None:

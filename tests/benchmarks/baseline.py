@@ -30,18 +30,28 @@ from runners.data.load import load_task_data
 from runners.models.weights import find_weights
 from runners.tasks.metrics import headline, score_split
 from tests.conftest import configure
+from tests.gpu.timed import Stopwatch
 
 
 class Clock(TrainerCallback):  # type: ignore[misc]
-    """Notes when the first step begins and the last one ends."""
+    """Notes when the first step begins and the last one ends.
+
+    After `warm` steps, and at the end, it waits for the device: `watch` has the time of a step.
+    """
 
     first: float | None = None
     last: float | None = None
 
+    def __init__(self, warm: int | None) -> None:
+        self.warm = warm
+        self.watch = Stopwatch(warm or 0)
+
     def on_step_begin(self, *args: Any, **kwargs: Any) -> None:
         self.first = self.first or time.time()
 
-    def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+    def on_step_end(self, args: Any, state: Any, *more: Any, **kwargs: Any) -> None:
+        if self.warm is not None:
+            self.watch.step(state.global_step, state.global_step == state.max_steps)
         self.last = time.time()
 
 
@@ -77,10 +87,14 @@ def main() -> None:
     parser.add_argument("--data-dir", required=True)
     parser.add_argument("--out", required=True)
     parser.add_argument("--began", type=float, default=time.time(), help="when it was called")
+    parser.add_argument("--model", help="a folder, in place of minilm's")
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--warm", type=int, help="time a step, without so many first ones")
     asked = parser.parse_args()
+    model_folder = [f"model.name_or_path={asked.model}"] if asked.model else []
     size = [f"data.train_size={asked.train_size}"] if asked.train_size else []
     settings = configure(
-        f"task={asked.task}", "data=local", f"data.dir={asked.data_dir}", *size
+        f"task={asked.task}", "data=local", f"data.dir={asked.data_dir}", *size, *model_folder
     ).settings
     logging.set_verbosity_error()
     set_seed(asked.seed)
@@ -109,10 +123,10 @@ def main() -> None:
 
     train = prepared(data.train)
     report = {name: prepared(split) for name, split in data.report.items()}
-    clock = Clock()
+    clock = Clock(asked.warm)
     arguments = TrainingArguments(
         output_dir=asked.out,
-        num_train_epochs=1,
+        num_train_epochs=asked.epochs,
         per_device_train_batch_size=budget.batch_size,
         per_device_eval_batch_size=budget.eval_batch_size,
         learning_rate={"full": 1e-4, "bitfit": 2e-3, "lora": 3e-3}[asked.method],
@@ -149,11 +163,12 @@ def main() -> None:
     print(
         json.dumps(
             {
-                "examples_per_second": len(train) / (clock.last - clock.first),
+                "examples_per_second": asked.epochs * len(train) / (clock.last - clock.first),
                 "eval_seconds": seconds,
                 "score": headline(task, scores),
                 "peak_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
                 "seconds_to_first_step": clock.first - asked.began,
+                **(clock.watch.figures() if asked.warm is not None else {}),
             }
         )
     )

@@ -83,6 +83,7 @@ def take(ready: Prepared, steps: int) -> list[Taken]:
         before = (repeats.recorded, repeats.repeated) if repeats else (0, 0)
         first = Mark(device)
         loop.take_step(batch)
+        loop.levers.after_step(loop.progress.padded_tokens)
         last = Mark(device)
         after = (repeats.recorded, repeats.repeated) if repeats else (0, 0)
         how = "by itself"

@@ -1,6 +1,6 @@
 """Every two methods either train together, and both at work, or are refused by name.
 
-A third of them here, all in make soak.
+A sixth of them here, all in make soak.
 """
 
 from __future__ import annotations
@@ -79,8 +79,8 @@ def test_every_pair_trains_or_is_refused_by_name(
 ) -> None:
     folder, together = tiny_folder("bert"), 0
     others = NAMES[NAMES.index(first) + 1 :]
-    if not SOAK:  # a third of them, each method first and second
-        others = others[NAMES.index(first) % 3 :: 3]
+    if not SOAK:  # each method is in some of them
+        others = [o for o in others if (NAMES.index(first) + NAMES.index(o)) % 6 == 0]
     for second in others:
         both = (METHODS[first], METHODS[second])
         if composition_problems([cls() for cls in both]):

@@ -20,11 +20,11 @@ class Words:
 
     def pick(self, words: Sequence[T]) -> T:
         """Draw one word, from the training part or, by the share `unseen`, from the rest."""
-        seen = [w for i, w in enumerate(words) if i % 3 != 2]
-        if self.unseen is None:
-            return self.rng.choice(seen)
-        rest = [w for i, w in enumerate(words) if i % 3 == 2]
-        return self.rng.choice(rest if self.rng.random() < self.unseen else seen)
+        rest = len(words) // 3  # each third one: drawn by number, as lists would take long
+        if self.unseen is not None and self.rng.random() < self.unseen:
+            return words[3 * self.rng.choice(range(rest)) + 2]
+        i = self.rng.choice(range(len(words) - rest))
+        return words[i + i // 2]
 
     def pick_other(self, words: Sequence[T], taken: T) -> T:
         """Draw one that differs from `taken`."""

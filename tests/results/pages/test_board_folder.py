@@ -255,7 +255,14 @@ def test_the_folder_of_a_boards_records_comes_from_its_definition(
     cli: Cli, tmp_path: Path, tiny_folder: Callable[[str], Path]
 ) -> None:
     few = [a for a in tiny(tiny_folder("bert")) if not a.startswith("out=")]
-    plan = ["board=smoke", f"out={tmp_path / 'runs'}", *few, f"list={tmp_path}", "plan=true"]
+    plan = [
+        "board=smoke",
+        f"out={tmp_path / 'runs'}",
+        *few,
+        f"list={tmp_path}",
+        "plan=true",
+        "estimate=false",
+    ]
     done = cli(*plan, "+board.records=results/gpu")
     assert done.code == 0, done.err
     board = read_list(tmp_path / "smoke" / "runs.json")
@@ -273,7 +280,7 @@ def test_list_comes_from_the_boards_plan(cli: Cli, tmp_path: Path, tiny_folder) 
     done = cli(*command, f"list={tmp_path}")
     assert done.code == 2
     assert "goes with plan=true" in done.err
-    done = cli(*command, f"list={tmp_path}", "plan=true")
+    done = cli(*command, f"list={tmp_path}", "plan=true", "estimate=false")
     assert done.code == 0, done.err
     board = read_list(tmp_path / "smoke" / "runs.json")
     assert board.methods == ("full", "bitfit")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import pickle
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,8 +15,9 @@ from safetensors.torch import load_file, save_file
 from results.errors import UserError
 from results.record import Record, read_all
 from runners.exports.delta import load_delta
+from tests import forked
 from tests.anew import anew
-from tests.conftest import ROOT, Cli, narrow, tiny
+from tests.conftest import Cli, narrow, tiny
 from tests.tiny import save_tiny, tiny_batch, tiny_model
 
 Folder = Callable[[str], Path]
@@ -47,6 +46,7 @@ def test_deltas_score_the_same_in_a_new_process(
         assert files == ours or (method in PEFT and "adapter_config.json" in files)
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_logits_of_a_delta_are_bitwise_equal_in_a_new_process(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
@@ -57,17 +57,16 @@ def test_logits_of_a_delta_are_bitwise_equal_in_a_new_process(
     with torch.no_grad():
         here = load_delta(delta).loaded.model(**batch).logits
     torch.save(dict(batch), tmp_path / "batch.pt")
-    code = (
-        "import torch\n"
-        "from runners.exports.delta import load_delta\n"
-        f"batch = torch.load({str(tmp_path / 'batch.pt')!r})\n"
-        "torch.manual_seed(7)\n"
-        f"model = load_delta({str(delta)!r}).loaded.model\n"
-        "with torch.no_grad():\n"
-        f"    torch.save(model(**batch).logits, {str(tmp_path / 'logits.pt')!r})\n"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+    there = forked.call(tmp_path / "log", _save_logits, delta, tmp_path)
+    assert there.wait() == 0, (tmp_path / "log").read_text()
     assert torch.equal(torch.load(tmp_path / "logits.pt"), here)
+
+
+def _save_logits(delta: Path, folder: Path) -> None:
+    torch.manual_seed(7)
+    model = load_delta(delta).loaded.model
+    with torch.no_grad():
+        torch.save(model(**torch.load(folder / "batch.pt")).logits, folder / "logits.pt")
 
 
 @pytest.mark.parametrize("architecture", ["bert", "electra", "distilbert"])

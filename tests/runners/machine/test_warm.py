@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -21,22 +21,6 @@ from tests.conftest import ROOT, tiny
 pytestmark = pytest.mark.skipif(not can_fork(), reason="no process is forked here")
 Folder = Callable[[str], Path]
 ALIKE = ("run", "losses", "scores", "predictions", "initial_sha256", "trained_sha256", "methods")
-
-
-@pytest.fixture(scope="module")
-def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Have a warm process, among whose imported files is one that can be changed."""
-    own = tmp_path_factory.mktemp("own")
-    (own / "sitecustomize.py").write_text("imported = True\n")
-    before = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = str(own)
-    try:
-        with warm():
-            yield os.environ.pop(WARM)
-    finally:
-        os.environ.pop("PYTHONPATH")
-        if before is not None:
-            os.environ["PYTHONPATH"] = before
 
 
 class Runs:
@@ -67,8 +51,9 @@ class Runs:
 
 
 @pytest.fixture
-def runs(address: str, tiny_folder: Folder, tmp_path: Path) -> Runs:
-    return Runs(address, tiny_folder("bert"), tmp_path)
+def runs(forked_runs: None, tiny_folder: Folder, tmp_path: Path) -> Runs:
+    """Start runs at the warm process of all tests."""
+    return Runs(os.environ[WARM], tiny_folder("bert"), tmp_path)
 
 
 def _alike(first: Record, second: Record) -> None:
@@ -161,27 +146,6 @@ def test_what_is_read_at_import_is_not_taken_from_another_process(other: str, ru
     assert not process.forks
 
 
-def test_a_warm_process_that_is_killed_costs_time_only(runs: Runs) -> None:
-    given = ("budget.steps=60", "checkpoint.steps=2")
-    with warm():
-        another = Runs(os.environ[WARM], runs.model, runs.folder)
-        process = another.start(*given)
-        run = runs.until_claimed()
-        assert isinstance(process, Forked)
-        parent = int(Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[1])
-        assert b"runners.warm" in Path(f"/proc/{parent}/cmdline").read_bytes()
-        os.kill(parent, signal.SIGKILL)
-        code = process.wait()
-        while code == 3:  # the run that was forked saves where it is
-            code = another.start(*given).wait()
-        assert code == 0, runs.log.read_text()
-    assert WARM not in os.environ
-    assert runs.start(*given, out="other").wait() == 0
-    [one], [other] = read_all(runs.folder / "runs"), read_all(runs.folder / "other")
-    assert one.resumed
-    _alike(one, other)
-
-
 def test_nothing_begins_before_the_first_run_is_asked_for(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -212,12 +176,47 @@ def test_without_a_place_for_a_socket_runs_are_fresh_processes(
     assert not list(long.iterdir())
 
 
-def test_a_changed_file_is_imported_by_a_fresh_process(runs: Runs) -> None:
-    """The last test here: no run is forked from then on."""
-    [before] = [p for p in os.environ["PYTHONPATH"].split(":") if "own" in p]
-    file = Path(before) / "sitecustomize.py"
-    file.write_text("imported = 'anew'\n")
-    process = runs.start("lr=-1")
-    assert isinstance(process, Forked)
-    assert process.wait() == 2
-    assert not process.forks
+def test_a_warm_process_with_a_changed_file_and_one_that_is_killed_cost_time_only(
+    runs: Runs, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """At a warm process as users have it, among whose imported files is one that changes."""
+    file = tmp_path / "own" / "sitecustomize.py"
+    file.parent.mkdir()
+    file.write_text("imported = True\n")
+    before = file.stat()
+    monkeypatch.delenv(WARM)
+    with monkeypatch.context() as patched:
+        patched.setenv("PYTHONPATH", str(file.parent))
+        with warm():
+            own = Runs(os.environ[WARM], runs.model, runs.folder)
+            first = own.start("lr=-1")
+            assert first.wait() == 2
+            assert isinstance(first, Forked)
+            assert first.forks
+            file.write_text("imported = 'anew'\n")
+            changed = own.start("lr=-1")
+            assert changed.wait() == 2
+            assert isinstance(changed, Forked)
+            assert not changed.forks
+            file.write_text("imported = True\n")
+            os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+            _goes_on_elsewhere(own)
+        assert WARM not in os.environ
+    assert runs.start("budget.steps=60", out="other").wait() == 0
+    [one], [other] = read_all(runs.folder / "runs"), read_all(runs.folder / "other")
+    assert one.resumed
+    _alike(one, other)
+
+
+def _goes_on_elsewhere(own: Runs) -> None:
+    """Kill the warm process of a run; see the run end, and go on in a fresh process."""
+    given = ("budget.steps=60", "checkpoint.steps=2")
+    process = own.start(*given)
+    run = own.until_claimed()
+    parent = int(Path(f"/proc/{run}/stat").read_text().rpartition(")")[2].split()[1])
+    assert b"runners.warm" in Path(f"/proc/{parent}/cmdline").read_bytes()
+    os.kill(parent, signal.SIGKILL)
+    code = process.wait()
+    while code == 3:  # the run that was forked saves where it is
+        code = own.start(*given).wait()
+    assert code == 0, own.log.read_text()

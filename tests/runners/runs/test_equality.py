@@ -27,11 +27,15 @@ def _without_times(value: Any) -> Any:
 def test_every_method_is_equal_in_two_processes_whatever_ran_before(
     tiny_folder: Callable[[str], Path], tmp_path: Path, cli: Cli
 ) -> None:
-    """Every method in one process, and again in another one in the opposite order."""
+    """Every method in one process, and again in another one in the opposite order.
+
+    A score is the task of one of them.
+    """
     found: list[dict[str, Record]] = []
     for i, order in enumerate((list(registered()), list(registered())[::-1])):
         small = tiny(tiny_folder("bert"), "threads=1", f"out={tmp_path / str(i)}")
-        runs = [[*small, f"task={task_of(m, 'rte')}", *narrow(m)] for m in order]
+        usual = {m: "stsb" if m == "full" else "rte" for m in order}
+        runs = [[*small, f"task={task_of(m, usual[m])}", *narrow(m)] for m in order]
         if i:
             done = anew(runs, tmp_path, PYTHONHASHSEED="1")
         else:

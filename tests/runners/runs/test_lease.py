@@ -358,15 +358,15 @@ def _work(out: str, folder: str, number: int) -> None:
         assert run(RunConfig(settings, methods), given) in (FINISHED, CLAIMED)
 
 
+@pytest.mark.usefixtures("forked_runs")
 def test_eight_processes_and_forty_runs(tiny_folder: Callable[[str], Path], tmp_path: Path) -> None:
     """Eight processes that want the same forty runs: every run is done, and done once."""
     out, log = tmp_path / "runs", tmp_path / "log"
     folder = str(tiny_folder("bert"))
     workers = [forked.call(log, _work, str(out), folder, i) for i in range(8)]
-    for worker in workers:
-        worker.join()
+    codes = [worker.wait() for worker in workers]
     said = log.read_text()
-    assert {worker.exitcode for worker in workers} == {0}, said
+    assert codes == [0] * 8, said
     records = read_all(out)
     assert len(records) == 40
     assert {r.status for r in records} == {"finished"}

@@ -22,7 +22,6 @@ from runners.jobs.job import Job
 from runners.models.weights import find_weights
 from runners.runs.lease import Claim
 from runners.tasks.collate import Collator
-from tests.anew import anew
 from tests.claims import take
 from tests.conftest import ROOT, SMALL, Cli, configure, tiny
 
@@ -145,30 +144,6 @@ def test_a_result_reaches_a_shared_log_in_one_piece(
         assert "method" in result
         assert result.splitlines()[-1].startswith(last)
         assert result.endswith("\n")
-
-
-def test_two_processes_agree_to_the_bit(cli: Cli, tiny_folder: TinyFolder, tmp_path: Path) -> None:
-    given = tiny(tiny_folder("bert"), "task=stsb", "threads=1")
-    assert cli(*given, f"out={tmp_path / 'a'}").code == 0
-    [done] = anew([[*given, f"out={tmp_path / 'b'}"]], tmp_path)
-    assert done.code == 0, done.err
-    [first], [second] = (records.read_all(tmp_path / name) for name in ("a", "b"))
-    timeless = (
-        "preparation_seconds",
-        "whole_seconds",
-        "train_seconds",
-        "eval_seconds",
-        "startup_seconds",
-        "tokens_per_second",
-        "peak_bytes",
-    )
-    different = {
-        f
-        for f in vars(first)
-        if f not in (*timeless, "start", "end") and getattr(first, f) != getattr(second, f)
-    }
-    assert different == {"command", "content_sha256"}  # it names the output folder
-    assert first.trained_sha256 == second.trained_sha256
 
 
 def test_name_ignores_what_cannot_change_a_score(tiny_folder: TinyFolder) -> None:

@@ -26,7 +26,7 @@ from runners.machine.device import make_accelerator
 from runners.speed.prefetch import ahead
 from runners.tasks.words import similar_words, whole_words, word_units
 from runners.training.prepare import Prepared, prepare
-from tests.conftest import Cli, configure, narrow, tiny
+from tests.conftest import SOAK, Cli, configure, narrow, tiny
 from tests.runners.training.test_checkpoint import outcome, whole_and_cut
 from tests.tiny import ARCHITECTURES, save_tiny
 
@@ -374,6 +374,8 @@ def test_every_method_trains_by_masking_or_is_refused_by_name(
     assert (out / f"{record.run}.delta" / "delta.safetensors").is_file()
     scored = cli(f"eval={out / record.run}.delta", "device=cpu")
     assert "predictions equal the record's" in scored.out, scored.err
+    if not SOAK and sorted(registered()).index(method) % 3:
+        return
     later = cli(*tiny(tiny_folder("bert")), *narrow(method), "task=rte", f"start={record.run}",
                 f"out={out}")  # fmt: skip
     assert later.code == 0, later.err
