@@ -21,6 +21,7 @@ Options = Mapping[str, Any]
 ParameterGroup = dict[str, Any]
 LearningRate = Annotated[float, Gt(0)] | None
 TrainingText = Literal["labelled", "nothing", "sentences", "pairs", "triplets"]
+Batches = Literal["by length", "random", "poisson"]
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Method:
     is nothing for a head that predicts single tokens: such a task then refuses it. `leaves` says,
     as the end of a sentence, what it leaves in a trained model that the plain architecture has no
     place for: `save=model` then refuses it. What peft's layers merge into a matrix is not that.
+    A method that is `per_example` owns "gradient", and its `gradients` is given the losses of a
+    batch's examples, (B,), in place of their mean.
     `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
     where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it. What
     it does in Python alone, such as counting, is missed by a replay; a method that
@@ -118,8 +121,9 @@ class Method:
     plain fine-tuning to the bit, None where there are none. `narrow` holds options that fit an
     encoder of two layers and width 32. `with_others` holds options at which it meets a method that
     it refuses at its defaults. `other_dropout` is true where it draws dropout at other places than
-    plain fine-tuning, with which it then is compared without dropout. `may_stay` holds parts of
-    names of trained parameters that may stay as they are, such as those it masks.
+    plain fine-tuning, with which it then is compared without dropout. `plain_order` holds options
+    at which its batches are plain fine-tuning's. `may_stay` holds parts of names of trained
+    parameters that may stay as they are, such as those it masks.
     """
 
     name: ClassVar[str] = ""
@@ -134,11 +138,13 @@ class Method:
     of_whole_texts: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
     hinders_capture: ClassVar[str] = ""
+    per_example: ClassVar[bool] = False
     watches_evaluation: ClassVar[bool] = False
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}
     other_dropout: ClassVar[bool] = False
+    plain_order: ClassVar[Options] = {}
     may_stay: ClassVar[tuple[str, ...]] = ()
 
     lr: LearningRate = None
@@ -177,6 +183,27 @@ class Method:
         """Say whether another method changes nothing beside this one, with the options of both."""
         return False
 
+    def refuses(self, other: Method) -> str:
+        """Say why another method cannot be in a run with this one; empty where it can."""
+        return ""
+
+    @property
+    def batches(self) -> Batches:
+        """How rows come into batches, for the method that owns "gradient".
+
+        "by length": each once an epoch, rows of like length together; "random": each once, without
+        regard to length; "poisson": each in each batch with the same probability, by itself.
+        """
+        return "by length"
+
+    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
+        """Learn how many rows are trained on, of how many a batch is, and the number of steps.
+
+        Called before the model is loaded, where a run is to be trained. The sentences returned are
+        shown to the user.
+        """
+        return []
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""
 
@@ -213,7 +240,8 @@ class Method:
         """Leave the step's gradients in `.grad` and return the loss, a scalar.
 
         Called only for the method that owns "gradient", in place of one backward pass and of
-        clipping. `loss` gives the run's loss of a batch or of some of its examples.
+        clipping. `loss` gives the run's loss of a batch or of some of its examples; to a method
+        that is `per_example`, their losses, (B,). A batch drawn as "poisson" may be empty.
         """
         raise NotImplementedError
 

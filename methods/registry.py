@@ -88,6 +88,11 @@ def composition_problems(methods: Sequence[Method], stored: bool = False) -> lis
                     f" {what}; keep one of them"
                 )
             for acting, other in ((first, second), (second, first)):
+                if why := acting.refuses(other):
+                    problems.append(
+                        f"method=[{first.name},{second.name}]: {first.name} and {second.name} both"
+                        f" in one run: {why}; keep one of them"
+                    )
                 if other.includes(acting) and not stored:
                     problems.append(
                         f"method=[{first.name},{second.name}]: {first.name} and {second.name} both"

@@ -125,3 +125,20 @@ class PHMLinear(nn.Module):
         )
         matrix = blocks.reshape(n * self.left.shape[1], n * self.right.shape[2])
         return functional.linear(hidden_states, matrix.t(), self.bias)
+
+    def per_example_gradients(self, seen: torch.Tensor, g: torch.Tensor) -> dict[str, torch.Tensor]:
+        """Return each example's gradients of this layer's parameters, (B, *shape).
+
+        `seen` is the input, (B, L, inputs), and `g` the gradient of the output, (B, L, outputs).
+        """
+        n, left, right = self.rule.shape[0], self.left.squeeze(2), self.right.squeeze(1)
+        blocks = (seen.transpose(1, 2) @ g).view(
+            len(g), n, left.shape[1], n, right.shape[1]
+        )  # of the matrix: (B, a, p, b, q)
+        rule, left, right = (t.detach().float() for t in (self.rule, left, right))
+        return {
+            "rule": torch.einsum("zapbq,ip,iq->ziab", blocks, left, right),
+            "left": torch.einsum("zapbq,iab,iq->zip", blocks, rule, right).unsqueeze(3),
+            "right": torch.einsum("zapbq,iab,ip->ziq", blocks, rule, left).unsqueeze(2),
+            "bias": g.sum(1),
+        }

@@ -14,6 +14,7 @@ from results.stats.compare import Comparison, points
 from results.stats.paired import Difference
 from results.stats.pairing import AVERAGE, average
 from results.tables.collect import Cell, Row, Table
+from results.tables.privacy import privacy_notes
 
 DAGGER = "†"
 
@@ -98,6 +99,7 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
     ]
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
     notes += collapsed_notes(table)
+    notes += privacy_notes(p.record for p in table.points if p.record)
     tied, ranks = comparison.tied, comparison.ranks
     if tied:
         notes.append(

@@ -20,7 +20,9 @@ from results.stats.pairing import apart_on, seeds_of
 from results.tables.collect import Row, Table, tables
 from results.tables.labels import row_name
 
-PATHS = tuple(Path(__file__).parent / name for name in ("claims.yaml", "lacking.yaml"))
+PATHS = tuple(
+    Path(__file__).parent / name for name in ("claims.yaml", "private.yaml", "lacking.yaml")
+)
 
 
 Verdict = Literal["supported", "contradicted", "undecided", "not testable here"]

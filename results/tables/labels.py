@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from results.record import Record
 from results.tables.leaves import leaves, short
+from results.tables.privacy import promised
 
 # What a table's heading, its columns or the settings below say already.
 _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "device", "method",
@@ -36,7 +37,7 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
     """
     by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
     for record in records:
-        by_name[row_name(record)][record.run] = dict(_details(record))
+        by_name[row_name(record) + promised(record)][record.run] = dict(_details(record))
     by_run = {}
     for name, details in by_name.items():
         _fill(details.values())

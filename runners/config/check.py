@@ -15,6 +15,7 @@ from methods.registry import acts_at_steps, composition_problems, method_class, 
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
+from runners.config.privacy import privacy_problems
 from runners.config.problems import sentences
 from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.saving import save_problems
@@ -116,6 +117,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += _cut_problems(settings)
         problems += _weight_problems(settings)
         problems += _patience_problems(settings)
+        problems += privacy_problems(settings, methods)
         problems += tracker_problems(settings.log)
         if settings.task.mixture is not None and settings.protocol.fraction is not None:
             problems.append("protocol=select: a mixture has no one part to select by; use final")

@@ -201,7 +201,8 @@ def test_method_leaves_the_global_random_stream_alone(
     plain, _ = prepared(configured("full", *more))
     after_plain = torch.get_rng_state()
     # As of a record: without dropout some would not be run if it was typed.
-    loop, _ = prepared(dataclasses.replace(configured(labelled, *more), stored=True))
+    plainly = typed(labelled, method_class(labelled).plain_order)
+    loop, _ = prepared(dataclasses.replace(configured(labelled, *more, *plainly), stored=True))
     assert torch.equal(torch.get_rng_state(), after_plain)
     loop.run(2)
     drawn = torch.get_rng_state()
@@ -315,6 +316,6 @@ def test_yaml_holds_exactly_the_options_of_the_dataclass_at_their_defaults(
 def test_what_a_class_says_of_its_method_is_no_option_and_names_options(method: str) -> None:
     cls = method_class(method)
     options = set(default_options(cls))
-    assert {*(cls.no_strength or ()), *cls.narrow, *cls.with_others} <= options
-    facts = {"no_strength", "narrow", "with_others", "other_dropout", "may_stay"}
+    assert {*(cls.no_strength or ()), *cls.narrow, *cls.with_others, *cls.plain_order} <= options
+    facts = {"no_strength", "narrow", "with_others", "other_dropout", "may_stay", "plain_order"}
     assert not facts & {f.name for f in dataclasses.fields(cls)}

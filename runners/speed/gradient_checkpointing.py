@@ -96,7 +96,7 @@ class _Prefix:
 class GradientCheckpointing(Lever):
     """speed.gradient_checkpointing."""
 
-    hinders_capture: ClassVar[str] = "gradient_checkpointing sets random streams back"
+    hinders_capture: ClassVar[str] = "layers computed twice set random streams back"
     layers: Sequence[nn.Module] = ()
 
     def model_loaded(self, model: Any) -> None:

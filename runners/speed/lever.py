@@ -36,8 +36,8 @@ class Lever:
     """One key of speed.*; a hook does nothing until a lever overrides it.
 
     `on` is the key's value, `device` is cpu, mps or cuda:N. Only `device_chosen` and `facts` are
-    called of a lever that is off. `hinders_capture` says why a device cannot repeat steps beside
-    it, empty where it can.
+    called of a lever that is off. `hinders_capture` says why a training step cannot be captured as
+    a CUDA graph where the lever is at work, empty where it can.
     """
 
     hinders_capture: ClassVar[str] = ""
@@ -61,6 +61,9 @@ class Lever:
         """Return the training batches, in the machine's memory, as given or made otherwise."""
         return coming
 
+    def before_pass(self) -> None:
+        """Act before the model is called for a loss; some methods call it several times a step."""
+
     def repeated(
         self,
         what: str,
@@ -79,9 +82,6 @@ class Lever:
     def lies_on_device(self, size: int) -> bool:
         """Say whether a split of so many bytes is to lie on the device as a whole."""
         return False
-
-    def before_pass(self) -> None:
-        """Act before the model is called for a loss; some methods call it several times a step."""
 
     def after_step(self, places: int) -> None:
         """Act after a step; `places` counts the padded places trained on so far."""

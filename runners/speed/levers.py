@@ -46,6 +46,11 @@ class Levers:
         self.all: Sequence[Lever] = [cls(switches[key], device) for key, cls in LEVERS.items()]
         self.on = [lever for lever in self.all if lever.on]
 
+    @property
+    def hinders_capture(self) -> str:
+        """Why a training step cannot be captured under these levers, empty where it can."""
+        return next((lever.hinders_capture for lever in self.on if lever.hinders_capture), "")
+
     def device_chosen(self, precision: str) -> None:
         for lever in self.all:
             lever.device_chosen(precision)
@@ -67,6 +72,10 @@ class Levers:
             coming = lever.batches(coming)
         return coming
 
+    def before_pass(self) -> None:
+        for lever in self.on:
+            lever.before_pass()
+
     def repeated(
         self,
         what: str,
@@ -74,16 +83,11 @@ class Levers:
         hindrance: str = "",
         trusted: bool = True,
     ) -> Repeats | None:
-        why = hindrance or next((x.hinders_capture for x in self.on if x.hinders_capture), "")
-        given = (lever.repeated(what, generators, why, trusted) for lever in self.on)
+        given = (lever.repeated(what, generators, hindrance, trusted) for lever in self.on)
         return next((repeats for repeats in given if repeats is not None), None)
 
     def lies_on_device(self, size: int) -> bool:
         return any(lever.lies_on_device(size) for lever in self.on)
-
-    def before_pass(self) -> None:
-        for lever in self.on:
-            lever.before_pass()
 
     def after_step(self, places: int) -> None:
         for lever in self.on:

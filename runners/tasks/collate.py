@@ -121,7 +121,7 @@ class Collator:
 
     def width(self, indices: NDArray[np.int64]) -> int:
         """Return how long the batch of these examples is, in tokens."""
-        longest = int(self.tokens.lengths_of(indices).max())
+        longest = int(self.tokens.lengths_of(indices).max(initial=0))
         return min(-(-longest // self.multiple) * self.multiple, self._longest)
 
     def shape(self, indices: NDArray[np.int64]) -> tuple[int, ...]:

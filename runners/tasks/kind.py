@@ -98,6 +98,13 @@ class Kind(Protocol):
         """Return the task's own loss of a batch, a scalar, and its logits, in float32."""
         ...
 
+    def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:
+        """Return the loss of each example of a batch, (B,) in float32, whose mean is the batch's.
+
+        None where only a batch has a loss.
+        """
+        ...
+
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return what an evaluation batch is answered with, one row an example."""
         ...

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.nn.functional import cross_entropy, mse_loss
 
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
@@ -31,6 +32,13 @@ def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
         return outputs.squeeze(-1)
     number = outputs.argmax(dim=-1).float()
     return torch.where(outputs.isfinite().all(dim=-1), number, torch.nan)
+
+
+def losses_of(outputs: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
+    """Return the loss of each row of outputs, (B, outputs) and labels (B,) to (B,)."""
+    if task.facts.answer == "score":
+        return mse_loss(outputs.squeeze(-1), labels, reduction="none")
+    return cross_entropy(outputs, labels, reduction="none")
 
 
 class Labelled:
@@ -71,6 +79,12 @@ class Labelled:
     def forward(self, model: Any, batch: Batch) -> Output:
         output = model(**batch)
         return Output(output.loss.float(), output.logits.float())
+
+    def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:
+        if not self.divisible:
+            return None
+        inputs = {k: v for k, v in batch.items() if k != "labels"}
+        return losses_of(self.outputs(model, inputs), batch["labels"], self.config.settings.task)
 
     def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return what answers are read from, (B, outputs), in float32."""

@@ -168,6 +168,9 @@ class MaskedLM:
         loss = cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
         return Output(loss, logits)
 
+    def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:
+        return None  # the mean is over the masked tokens of all lines
+
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the likeliest token at each masked place, [masked]."""
         return self.logits(model, batch).argmax(dim=-1)

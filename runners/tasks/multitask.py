@@ -22,7 +22,7 @@ from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator
 from runners.tasks.kind import Encoded, Reading
-from runners.tasks.labelled import Labelled, read_answers
+from runners.tasks.labelled import Labelled, losses_of, read_answers
 from runners.tasks.on_device import Gather
 from runners.tasks.tokens import Tokens, tokenize
 
@@ -143,6 +143,10 @@ class Multitask(Labelled):
         if self._is_scored(group):
             return Output(mse_loss(logits.squeeze(-1), batch["labels"]), logits)
         return Output(cross_entropy(logits, batch["labels"]), logits)
+
+    def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:
+        group, logits = self._outputs(model, batch)
+        return losses_of(logits, batch["labels"], self.tasks[group])
 
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
         group, logits = self._outputs(model, batch)

@@ -157,6 +157,9 @@ class Similarity:
     def forward(self, model: Any, batch: Batch) -> Output:
         return self.representation.objective(model, batch)
 
+    def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:
+        return None  # the vectors of a batch are compared with each other
+
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the vectors of a batch of sentences, [batch, width]."""
         return self.representation.vectors(model, batch)

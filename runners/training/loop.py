@@ -26,7 +26,7 @@ from runners.speed.out_of_memory import is_out_of_memory
 from runners.speed.repeat import OUT_OF_MEMORY, Results, repeats_on
 from runners.tasks.collate import Collate, on_device
 from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind
-from runners.training.mixed_order import order_of
+from runners.training.mixed_order import batches_of, order_of
 from runners.training.repeating import hindrance, is_known
 from runners.training.schedule import learning_rate_factor, total_steps
 
@@ -67,7 +67,7 @@ class Loop:
         self.model, self.methods, self.kind = model, config.methods, kind
         self.collate, self.accelerator = collate, accelerator
         self.precision = config.precision
-        self.order = order_of(settings, collate.lengths, collate.groups)
+        self.order = order_of(settings, collate.lengths, collate.groups, batches_of(self.methods))
         self.steps = total_steps(self.budget, self.order)
         self.step = 0
         self.progress = Progress()
@@ -91,7 +91,7 @@ class Loop:
         self.repeats = self.levers.repeated(
             "training",
             lambda: generators_of(self.methods),
-            hindrance(self.methods, kind, self.optimizer),
+            hindrance(self.methods, kind, self.optimizer) or self.levers.hinders_capture,
             is_known(self.methods, model),
         )
         self._to_come: Counter[tuple[int, ...]] | None = None  # batches by the shape of input_ids
@@ -301,8 +301,17 @@ class Loop:
         return self.forward(batch).loss
 
     def _owned_gradients(self, batch: Batch) -> torch.Tensor:
-        assert self._gradient_owner is not None
-        return self._gradient_owner.gradients(self.model, batch, self._owned_loss).detach()
+        owner = self._gradient_owner
+        assert owner is not None
+        loss_of = self._losses if owner.per_example else self._owned_loss
+        return owner.gradients(self.model, batch, loss_of).detach()
+
+    def _losses(self, batch: Batch) -> torch.Tensor:
+        self.levers.before_pass()
+        with self.accelerator.autocast():
+            losses = self.kind.losses(self.model, batch)
+        assert losses is not None  # runners.config.privacy refuses such tasks
+        return losses
 
     def _clip(self) -> torch.Tensor:
         """Clip the gradients; return the norm that they had, a scalar on the device."""

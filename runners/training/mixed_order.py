@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.method import Batches, Method
 from runners.config.settings import Settings
 from runners.data.split import Split
 from runners.seeds import derive
 from runners.training.order import Order
+from runners.training.poisson_order import PoissonOrder
 
 
 @dataclass(frozen=True)
@@ -71,11 +74,23 @@ class MixedOrder(Order):
         return np.random.Generator(np.random.PCG64(derive(self.seed, f"mix {epoch}")))
 
 
+def batches_of(methods: Sequence[Method]) -> Batches:
+    """Return how rows come into batches with these methods."""
+    return next((m.batches for m in methods if "gradient" in m.owns), "by length")
+
+
 def order_of(
-    settings: Settings, lengths: NDArray[np.int64], groups: NDArray[np.int64] | None = None
+    settings: Settings,
+    lengths: NDArray[np.int64],
+    groups: NDArray[np.int64] | None = None,
+    batches: Batches = "by length",
 ) -> Order:
     """Return the order of a run, over groups where its examples have some."""
     plain = Order.of(settings.seed, lengths, settings.budget)
+    if batches == "poisson":
+        return PoissonOrder(plain.seed, plain.lengths, plain.batch_size)
+    if batches == "random":
+        plain = replace(plain, bucket=1)
     mixture = settings.task.mixture
     if groups is None or mixture is None:
         return plain

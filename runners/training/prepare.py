@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from accelerate import Accelerator
 
 from runners.jobs.job import Job
+from runners.machine.console import say
 from runners.models.pretrained import Loaded
 from runners.speed.padding_mask import use_padding_mask
 from runners.speed.repeat import MULTIPLE, repeats_on
@@ -38,6 +39,9 @@ def prepare(
     """
     config, budget = job.config, job.config.settings.budget
     steps = total_steps(budget, steps_order(config.settings, job.data.train))
+    for method in config.methods:
+        for warning in method.data_known(len(job.data.train), budget.batch_size, steps):
+            say(warning)
     loaded = build_model(job, steps)
     kind = kind_of(config)
     encoded = encode(kind, job, loaded)

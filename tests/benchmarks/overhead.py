@@ -2,8 +2,9 @@
 
 Both train in one process on the same batches in turns, so that whatever slows the machine slows
 both. Printed are the median of the pairs' ratios with their quartiles, the limit that the method's
-arithmetic sets, and the seconds of its preparation. `full --set speed.first_token=false` says what
-full fine-tuning costs without a lever.
+arithmetic sets, and the seconds of its preparation. After dp stands the same step as Opacus' hooks
+take it, and what both steps' memory is of full fine-tuning's. `full --set speed.first_token=false`
+says what full fine-tuning costs without a lever.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.training.prepare import prepare
 from tests.benchmarks.bench import ROOT
+from tests.benchmarks.by_opacus import ByOpacus, step_bytes
 from tests.conftest import configure
 
 # Passes through the model, or the share that bookkeeping may add to one step.
@@ -73,22 +75,36 @@ def main() -> None:
     seconds(full, batches[0])
     print(f"{'method':18}{'of full':>8}  quartiles     limit  preparation")
     for name in asked.method or [m for m in sorted(registered()) if m not in VECTORS]:
-        loop = make_loop(name, asked, *asked.set)
-        loop.model.train()
-        seconds(loop, batches[0])  # makes the optimizer's state
-        ratios = []
-        for i, batch in enumerate(batches):
-            turns = [full, loop] if i % 2 == 0 else [loop, full]
-            took = {id(each): seconds(each, batch) for each in turns}
-            ratios.append(took[id(loop)] / took[id(full)])
-        low, middle, high = statistics.quantiles(ratios, n=4)
-        limit = LIMITS.get(name)
-        said = "" if limit is None else f"{limit:.2f}" + (" over" if middle > limit else "")
-        print(
-            f"{name:18}{middle:8.2f}  {low:.2f} to {high:.2f}  {said:>9}"
-            f"  {loop.preparation_seconds:.1f} s",
-            flush=True,
-        )
+        private = ["method.dp.noise=1"] if name == "dp" else []
+        loop = make_loop(name, asked, *private, *asked.set)
+        compare(name, full, loop, batches)
+        if private:
+            theirs = ByOpacus(full)
+            compare("dp by Opacus", full, theirs, batches)
+            longest = max(batches, key=lambda batch: batch["input_ids"].numel())
+            took = [step_bytes(each, longest) for each in (full, loop, theirs)]
+            if None not in took:
+                ours, others = (f"{took[i] / took[0]:.2f}" for i in (1, 2))
+                print(f"{'dp, memory':18}{ours:>8}  of {took[0] / 2**20:.0f} MiB; Opacus {others}")
+
+
+def compare(name: str, full: Any, loop: Any, batches: list[Any]) -> None:
+    """Print what a loop's steps take beside full fine-tuning's, in turns."""
+    loop.model.train()
+    seconds(loop, batches[0])  # makes the optimizer's state
+    ratios = []
+    for i, batch in enumerate(batches):
+        turns = [full, loop] if i % 2 == 0 else [loop, full]
+        took = {id(each): seconds(each, batch) for each in turns}
+        ratios.append(took[id(loop)] / took[id(full)])
+    low, middle, high = statistics.quantiles(ratios, n=4)
+    limit = LIMITS.get(name)
+    said = "" if limit is None else f"{limit:.2f}" + (" over" if middle > limit else "")
+    print(
+        f"{name:18}{middle:8.2f}  {low:.2f} to {high:.2f}  {said:>9}"
+        f"  {loop.preparation_seconds:.1f} s",
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

@@ -83,7 +83,7 @@ def take(ready: Prepared, steps: int) -> list[Taken]:
         before = (repeats.recorded, repeats.repeated) if repeats else (0, 0)
         first = Mark(device)
         loop.take_step(batch)
-        loop.levers.after_step(loop.progress.padded_tokens)
+        loop.levers.after_step(0)
         last = Mark(device)
         after = (repeats.recorded, repeats.repeated) if repeats else (0, 0)
         how = "by itself"

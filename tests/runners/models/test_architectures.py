@@ -32,6 +32,7 @@ REFUSED = {
     ("rdrop", "modernbert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
     ("simcse", "albert"): "as dropout is off; set budget.dropout=0.1",  # its configuration
     ("simcse", "modernbert"): "as dropout is off; set budget.dropout=0.1",
+    ("dp", "deberta-v2"): "LayerNorm is given (16, 32), no row of which is one example's",
     ("head_layers", "albert"): "layers share their weights",
     ("topk", "albert"): "layers share their weights",
     ("reinit", "albert"): "layers share their weights",

@@ -255,7 +255,7 @@ def test_a_method_of_another_package_is_looked_at_first(
             "super_adam computes two gradients a step",
         ),
         (["task=rte", "method=pats_provisional"], "pats_provisional: its noise depends on"),
-        (["task=rte", "speed.gradient_checkpointing=true"], "sets random streams back"),
+        (["task=rte", "speed.gradient_checkpointing=true"], "set random streams back"),
     ],
 )
 def test_what_cannot_be_captured_says_why(given: list[str], why: str, tiny_folder: Folder) -> None:
