@@ -121,7 +121,7 @@ class Collator:
 
     def width(self, indices: NDArray[np.int64]) -> int:
         """Return how long the batch of these examples is, in tokens."""
-        longest = int(self.lengths[indices].max(initial=0))
+        longest = int(self.tokens.lengths_of(indices).max(initial=0))
         return min(-(-longest // self.multiple) * self.multiple, self._longest)
 
     def shape(self, indices: NDArray[np.int64]) -> tuple[int, ...]:
@@ -144,7 +144,7 @@ class Collator:
 
     def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
         """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
-        offsets, lengths = self.tokens.offsets, self.tokens.lengths[indices]
+        offsets, lengths = self.tokens.offsets, self.tokens.lengths_of(indices)
         shape = (len(indices), self.width(indices))
         ids = np.full(shape, self.pad_id, dtype=np.int64)
         mask = np.zeros(shape, dtype=np.int64)

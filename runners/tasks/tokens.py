@@ -59,6 +59,10 @@ class Tokens:
         """Tokens of each example, special tokens included."""
         return np.diff(self.offsets)
 
+    def lengths_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Tokens of some examples, without a look at the others."""
+        return self.offsets[rows + 1] - self.offsets[rows]
+
     def take(self, rows: NDArray[np.int64]) -> Tokens:
         """Return the tokens of these examples, in this order, without their types."""
         lengths = self.lengths[rows]

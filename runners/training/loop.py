@@ -154,10 +154,11 @@ class Loop:
 
     def _batches(self, first: int, last: int) -> Generator[Batch]:
         real: deque[int] = deque()  # tokens of the batches that are made and not yet used
+        lengths = self.collate.lengths
 
         def counted() -> Generator[NDArray[np.int64]]:
             for indices in self.order.batches(first, last):
-                real.append(int(self.collate.lengths[indices].sum()))
+                real.append(int(lengths[indices].sum()))
                 yield indices
 
         with contextlib.closing(self._laid_out(counted(), first)) as coming:

@@ -255,6 +255,7 @@ def test_a_method_of_another_package_is_looked_at_first(
             "super_adam computes two gradients a step",
         ),
         (["task=rte", "method=pats_provisional"], "pats_provisional: its noise depends on"),
+        (["task=rte", "speed.gradient_checkpointing=true"], "set random streams back"),
     ],
 )
 def test_what_cannot_be_captured_says_why(given: list[str], why: str, tiny_folder: Folder) -> None:
@@ -305,15 +306,20 @@ def test_every_architecture(architecture: str, tiny_folder: Folder) -> None:
     assert repeats.repeated == (4 if trusted else 0 if hindered else 2)
 
 
-def test_autocast_too(tiny_folder: Folder) -> None:
+def test_autocast_and_its_copies_of_weights_too(tiny_folder: Folder) -> None:
     given = ("precision=bf16", "budget.max_length=16", "data.train_size=48", "budget.steps=6")
-    plain, loop = (
-        _loop(tiny_folder("bert"), *given, f"speed.graphs={x}") for x in ("false", "true")
-    )
-    _run(plain, 6)
-    _run(loop, 6)
-    assert _differing(plain, loop) == []
+    loops = []
+    for on in ("false", "true"):
+        ready = _ready(tiny_folder("bert"), *given, f"speed.graphs={on}")
+        ready.loop.start(ready.encoded)
+        _run(ready.loop, 3)
+        ready.loop.state_dict()
+        ready.loop.run(6)
+        loops.append(ready.loop)
+    plain, loop = loops
+    assert loop.levers.facts(loop.model)["bf16_copies"]
     assert _repeats(loop).repeated == 4
+    assert _differing(plain, loop) == []
 
 
 @pytest.mark.parametrize(
