@@ -142,7 +142,7 @@ def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_pa
     assert '"command": "tunebench ' in record.read_text()
     assert "norms" in python(tunebench, "results")
     shown = python(*COMMAND.split()[1:], "-v", "-p", "no:cacheprovider")
-    assert re.search(r"\n=+ 10 passed, 2 skipped", shown), (
+    assert re.search(r"\n=+ 11 passed, 2 skipped", shown), (
         shown
     )  # no strength to switch off, no YAML
     assert COMMAND.replace("norms", "NAME") in (ROOT / "CONTRIBUTING.md").read_text()
