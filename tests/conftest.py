@@ -63,7 +63,10 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("--onednn"):
         from runners.speed import onednn as products
 
-        products.pays, products.SMALLEST = (lambda threads: True), 1  # type: ignore[assignment]
+        patch = pytest.MonkeyPatch()
+        patch.setattr(products, "pays", lambda threads: True)
+        patch.setattr(products, "SMALLEST", 1)
+        config.add_cleanup(patch.undo)  # a test of commands lets pytest itself begin and end
 
 
 def pytest_collection_finish() -> None:
