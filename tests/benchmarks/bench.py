@@ -10,16 +10,14 @@ from __future__ import annotations
 import argparse
 import functools
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from results.record import read_all
+from tests.benchmarks.fresh import process
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Figures = dict[str, float]
@@ -112,17 +110,10 @@ def _ours_without(setting: str, work: Work, seed: int, data_dir: Path) -> Figure
 
 
 def _process(*arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise SystemExit(f"{' '.join(arguments)} failed:\n{done.stderr[-2000:]}")
-    return done.stdout
+    try:
+        return process(arguments)
+    except RuntimeError as error:
+        raise SystemExit(f"{' '.join(arguments)} failed:\n{error}") from None
 
 
 def product_rate(precision: str) -> float:

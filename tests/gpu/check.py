@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
 import time
@@ -23,6 +22,7 @@ from typing import Any
 from results.record import read_all
 from results.whole import whole
 from runners.machine.environment import describe_environment
+from tests.benchmarks.fresh import process
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 Result = dict[str, Any]
@@ -81,22 +81,6 @@ PAIRS = tuple(
     for model in ("bertbase", "minilm")
 )
 BERTBASE = "bertbase"
-
-
-def process(arguments: Sequence[str], seconds: float) -> str:
-    """Run Python with these arguments; return what it printed, or raise with its last lines."""
-    done = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env={**os.environ, "HF_HUB_OFFLINE": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=seconds,
-    )
-    if done.returncode:
-        raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip()[-600:]}")
-    return done.stdout
 
 
 def run_tests(place: Place, seconds: float) -> Result:

@@ -1,0 +1,26 @@
+"""Python in a fresh process, for what is to be timed from its start."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+from runners.root import ROOT
+
+
+def process(arguments: Sequence[str], seconds: float | None = None) -> str:
+    """Run Python with these arguments; return what it printed, or raise with its last lines."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=seconds,
+    )
+    if done.returncode:
+        raise RuntimeError(f"exit code {done.returncode}: {done.stderr.strip()[-600:]}")
+    return done.stdout
