@@ -32,7 +32,7 @@ def _is_of_a_run(argument: str) -> str:
     elsewhere = (
         "hydra",
         "own_process",
-        "start",
+        "start.run",
         "control",
         *CHAIN_KEYS,
         *BOARD_KEYS,
@@ -42,6 +42,7 @@ def _is_of_a_run(argument: str) -> str:
         argument.startswith("-")
         or ("=" not in argument and not argument.startswith("~"))
         or key_of(argument).startswith("hydra/")
+        or key_of(argument) == "start"
         or is_typed([argument], *elsewhere)
     ):
         raise ValueError(f"{argument} sets nothing of a run; list KEY=VALUE of a run's keys")

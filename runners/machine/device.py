@@ -30,6 +30,8 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
         torch.cuda.reset_peak_memory_stats()
+        # cuDNN compiles its attention for each length, which takes longer than a run gains by it.
+        torch.backends.cuda.enable_cudnn_sdp(False)
     # What autocast keeps of one pass may lie in memory that a graph has for another.
     handlers = [AutocastKwargs(cache_enabled=False)] if repeats_on(device) else []
     return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=handlers)

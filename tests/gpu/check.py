@@ -16,6 +16,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,7 @@ def run_tests(place: Place, seconds: float) -> Result:
     """Run the tests that need a GPU; failures are a result, not the end."""
     report = place.out / "tests.xml"
     arguments = ["-m", "pytest", "-m", "gpu", "tests/gpu", f"--junitxml={report}", "-q"]
+    arguments += ["-n", "8"] if find_spec("xdist") else []
     try:
         process(arguments, seconds)
     except RuntimeError:
@@ -176,11 +178,14 @@ def run_board(place: Place, seconds: float, workers: int = 15, more: Sequence[st
     records = place.out / "board"
     arguments = [
         *("run.py", "board=low1k", "board.seeds=[1]", f"data.dir={place.glue}", f"out={records}"),
-        *(f"workers={workers}", "share_device=true", f"device={place.device}", *more),
+        *(f"workers={workers}", "share_device=true", *more),
     ]
+    kind, _, number = place.device.partition(":")
+    arguments += [] if number else [f"device={kind}"]
+    one = {"CUDA_VISIBLE_DEVICES": number} if number else {}  # as a board refuses device=cuda:0
     began, why = time.perf_counter(), ""
     try:
-        process(arguments, seconds)
+        process(arguments, seconds, one)
     except RuntimeError as error:  # a run that failed does not stop the others
         why = str(error)
     taken = time.perf_counter() - began
@@ -201,9 +206,9 @@ def run_board(place: Place, seconds: float, workers: int = 15, more: Sequence[st
 STEPS = (
     Step("tests", 120, run_tests),
     Step("bertbase", 40, make_bertbase),
-    *(Step(pair.key, 45, partial(compare, pair)) for pair in PAIRS[:2]),
+    *(Step(pair.key, 60, partial(compare, pair)) for pair in PAIRS[:2]),
     Step("board", 120, run_board),
-    *(Step(pair.key, 45, partial(compare, pair)) for pair in PAIRS[2:]),
+    *(Step(pair.key, 60, partial(compare, pair)) for pair in PAIRS[2:]),
 )
 
 

@@ -110,8 +110,8 @@ def test_a_board_is_counted_by_its_records(tmp_path: Path, monkeypatch: pytest.M
     place, asked = check.Place(tmp_path, tmp_path), []
     shipped = sorted((ROOT / "results" / "h200").glob("*.json"))[:3]
 
-    def process(arguments: Sequence[str], seconds: float) -> str:
-        asked.append(arguments)
+    def process(arguments: Sequence[str], seconds: float, environment: dict[str, str]) -> str:
+        asked.append((arguments, environment))
         (tmp_path / "board").mkdir(exist_ok=True)
         for path in shipped:
             shutil.copy(path, tmp_path / "board")
@@ -123,7 +123,10 @@ def test_a_board_is_counted_by_its_records(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(check, "process", process)
     found = check.run_board(place, 100)
     assert (found["runs"], found["failed"], found["workers"]) == (3, 1, 15)
-    assert "board.seeds=[1]" in asked[0]
+    arguments, environment = asked[0]
+    assert "board.seeds=[1]" in arguments
+    assert environment == {"CUDA_VISIBLE_DEVICES": "0"}
+    assert not any(argument.startswith("device=") for argument in arguments)  # a board refuses it
     monkeypatch.setattr(check, "process", lambda *_: "")
     with pytest.raises(RuntimeError, match="left no record"):
         check.run_board(check.Place(tmp_path / "none", tmp_path), 100)
