@@ -26,7 +26,7 @@ MIB = 2**20
 WHEELS = (
     *("hydra-core", "omegaconf", "datasets", "evaluate", "pydantic", "pydantic_core"),
     *("annotated-types", "typing-inspection", "rich", "dill", "multiprocess", "protobuf", "peft"),
-    "pytest-timeout",
+    *("pytest-timeout", "opacus"),
 )
 SOURCES = ("antlr4-python3-runtime",)  # has no wheel: one is made here
 GLUE = ("CoLA", "MRPC", "RTE", "SST-2", "STS-B")
