@@ -273,8 +273,7 @@ def plan(
     runs = [planner.planned(slot) for slot in slots]
     if board.search is not None and not searching:
         search = board.search
-        trials = [planner.planned(slot) for slot in expand_search(board, search, typed)]
-        chosen = best_trials(search, trials)
+        chosen = _chosen(board, search, typed, planner)
         runs = [_with_trial(r, chosen.get(search.decides(r.slot)), board, planner) for r in runs]
     _leave_weights(runs)
     twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
@@ -283,6 +282,18 @@ def plan(
             f"{named}: {twice[0]} is asked for more than once; list each method, task and seed once"
         )
     return runs
+
+
+def _chosen(
+    board: Board, search: Search, typed: Sequence[str], planner: Planner
+) -> dict[tuple[int, str | None], Trial]:
+    """Return the best trials, those in the search's own folder where out= has none."""
+    own = [argument for argument in typed if not is_typed([argument], "out")]
+    chosen: dict[tuple[int, str | None], Trial] = {}
+    for arguments in dict.fromkeys((tuple(own), tuple(typed))):
+        trials = [planner.planned(slot) for slot in expand_search(board, search, arguments)]
+        chosen |= best_trials(search, trials)
+    return chosen
 
 
 def _leave_weights(runs: Sequence[Planned]) -> None:
