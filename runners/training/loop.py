@@ -22,7 +22,7 @@ from runners.optimizers.rates import as_numbers, keep_rates
 from runners.seeds import derive
 from runners.speed.lever import Start
 from runners.speed.levers import Levers
-from runners.speed.out_of_memory import is_out_of_memory
+from runners.speed.out_of_memory import is_out_of_memory, is_too_large
 from runners.speed.repeat import OUT_OF_MEMORY, Results, repeats_on
 from runners.tasks.collate import Collate, on_device
 from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind
@@ -254,13 +254,14 @@ class Loop:
         return loss, norm
 
     def _backward_that_fits(self, batch: Batch) -> torch.Tensor:
-        """Compute the gradients; where memory runs out, in parts of half the size from then on."""
+        """Compute the gradients; of a batch that is too large, in halves from then on."""
         rows = batch["input_ids"].shape[0]
         while True:
             try:
                 return self._backward(batch, self._owned_loss)
             except RuntimeError as error:
-                if not is_out_of_memory(error) or not self._makes_room(rows):
+                smaller = is_too_large(error) and self._halves(rows)
+                if not smaller and not (is_out_of_memory(error) and self._makes_room(rows)):
                     raise
             self.optimizer.zero_grad(set_to_none=True)
             if self.accelerator.device.type == "cuda":
@@ -273,6 +274,10 @@ class Loop:
                 return False
             if self.repeats.give_up(OUT_OF_MEMORY):
                 return True
+        return self._halves(rows)
+
+    def _halves(self, rows: int) -> bool:
+        """Take batches in parts of half the size from now on; say whether that can be."""
         size = min(rows, self.micro_batch or rows)
         if size == 1 or not self._divisible:
             return False
