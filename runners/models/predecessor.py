@@ -64,9 +64,16 @@ class Predecessor:
 
 
 def _called(task: Mapping[str, Any]) -> str:
-    """Return what a chain calls a task: with the tasks that it reads or mixes, where it does."""
-    of = (task.get("mixture") or {}).get("of") or (task.get("mlm") or {}).get("on") or []
-    return str(task["name"]) + (f"({'+'.join(of)})" if of else "")
+    """Return what a chain calls a task: with the tasks that it reads or mixes, where it does.
+
+    A control on shuffled words, and another way of masking, are told apart.
+    """
+    mlm = task.get("mlm") or {}
+    of = (task.get("mixture") or {}).get("of") or mlm.get("on") or []
+    words = ["+".join(of)] if of else []
+    words += [mlm["mask"].replace("_", " ")] if mlm.get("mask", "token") != "token" else []
+    words += ["shuffled"] if mlm.get("shuffle") else []
+    return str(task["name"]) + (f"({', '.join(words)})" if words else "")
 
 
 def _methods(config: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from runners.tasks.metrics import headline
 from tests.conftest import ROOT, SOAK, committed_records, configure
 
 RECORDS = committed_records()
-FOLDERS = ("results/runs", "results/h200")
+FOLDERS = tuple(f"results/{name}" for name in ("runs", "h200", "stilts", "mlm1k", "private"))
 # The task's one number that full fine-tuning at seed 42 must reach on real data.
 REACHED = {"mrpc": 0.79, "stsb": 0.80, "cola": 0.24, "rte": 0.54}
 
@@ -28,7 +28,7 @@ def _find(method: str, task: str) -> Record:
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_records_are_of_committed_code_and_name_no_machines_path(folder: str) -> None:
     records = committed_records(folder)
-    assert len(records) > 390
+    assert len(records) > (390 if folder in ("results/runs", "results/h200") else 10)
     wrong = [
         record.run
         for record in records

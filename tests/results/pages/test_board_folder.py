@@ -301,8 +301,9 @@ def test_committed_pages_are_what_the_records_give(tmp_path: Path) -> None:
         shutil.copy(listed, folder)
     written = tmp_path / "results" / "boards"
 
-    for records in ("runs", "h200", "cft", "searches"):
-        shutil.copytree(ROOT / "results" / records, tmp_path / "results" / records)
+    named = {read_list(listed).records for listed in committed.glob("*/runs.json")} - {None}
+    for records in (*map(str, named), "results/runs", "results/searches"):
+        shutil.copytree(ROOT / records, tmp_path / records)
     assert main(["boards", str(tmp_path / "results" / "runs"), "--boards", str(written)]) == 0
     for path in sorted(p for p in written.rglob("*") if p.is_file()):
         there = committed / path.relative_to(written)

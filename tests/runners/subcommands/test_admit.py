@@ -19,7 +19,9 @@ from runners.jobs.identity import recorded_name
 from runners.subcommands.admit import PLACE, moved, problems
 from tests.conftest import ROOT, Cli, committed_records
 
-FOLDERS = ("results/runs", "results/h200", "results/embedded", "results/cft")
+FOLDERS = tuple(
+    f"results/{name}" for name in ("runs", "h200", "embedded", "cft", "stilts", "mlm1k", "private")
+)
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from results.tables.collect import tables
 from runners.contract.parts import prepared
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
+from runners.models.predecessor import _called
 from tests.conftest import Cli, configure, narrow, tiny
 from tests.tiny import save_tiny
 
@@ -282,3 +284,20 @@ def test_frozen_start_trains_the_head_alone(
     refused = cli(*small, "task=rte", "start.freeze=true")
     assert refused.code == 2
     assert "start.freeze=true goes with start=RUN" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("mlm", "called"),
+    [
+        ({}, "mlm(cola+rte)"),
+        ({"shuffle": True}, "mlm(cola+rte, shuffled)"),
+        ({"mask": "whole_word"}, "mlm(cola+rte, whole word)"),
+        ({"mask": "macbert", "shuffle": True}, "mlm(cola+rte, macbert, shuffled)"),
+    ],
+)
+def test_a_stage_on_masked_text_is_named_by_its_text_and_how_it_is_masked(
+    mlm: dict[str, Any], called: str
+) -> None:
+    """Else a table, and a claim, takes the control for what it controls."""
+    plain = {"on": ["cola", "rte"], "mask": "token", "shuffle": False}
+    assert _called({"name": "mlm", "mlm": {**plain, **mlm}}) == called
