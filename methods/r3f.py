@@ -1,0 +1,99 @@
+"""R3F: predictions must not change when the words' embeddings are moved at random.
+
+Aghajanyan et al., ICLR 2021 (arXiv 2008.03156); authors' code facebookresearch/fairseq,
+examples/rxf.
+
+The term is `weight` times the batch's mean of KL(P‖Q) + KL(Q‖P), where Q is a second pass whose
+word embeddings are those of the first, detached, plus z ~ U(-eps, eps) or N(0, eps²). Gradients
+reach both passes, but not the embedding table through the second. There is no step of ascent, which
+`smart` has. Dropout is on in both passes, as in the code, and moves the predictions far more than z
+does.
+
+For regression the code adds nothing (`regression=published`); by default the squared difference
+takes the divergence's place, as Yuan et al. 2023 have it. Below float32 z is lost in rounding, so a
+small eps is refused there. weight=0 is plain fine-tuning, with one pass. R4F, which also bounds the
+head's spectral norm, is not here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+
+from annotated_types import Ge
+
+from methods.method import Batch, Forward, Method, Options, Setting
+from results.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(kw_only=True)
+class R3f(Method):
+    """Add `weight` times the divergence between predictions of words and of words moved by z."""
+
+    name: ClassVar[str] = "r3f"
+    paper: ClassVar[str] = "Aghajanyan et al. 2021"
+    trains: ClassVar[str] = "predictions smooth around the words, at random"
+    owns: ClassVar[frozenset[str]] = frozenset({"loss"})
+    of_whole_texts: ClassVar[str] = "compares answers to whole texts"
+    no_strength: ClassVar[Options | None] = {"weight": 0}
+    other_dropout: ClassVar[bool] = True
+
+    weight: Annotated[float, Ge(0)] = 1.0
+    eps: Annotated[float, Ge(0)] = 1e-5
+    distribution: Literal["uniform", "normal"] = "uniform"
+    regression: Literal["squared", "published"] = "squared"
+
+    def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery.streams import Streams
+
+        if setting.precision != "fp32" and 0 < self.eps < 1e-3:
+            raise UserError(
+                f"method=r3f: noise of eps={self.eps:g} is lost in {setting.precision}, whose"
+                " rounding is coarser; use precision=fp32, or method.r3f.eps of 1e-3 or more"
+            )
+        self.streams = Streams(setting.generator)
+        self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
+        self.moved: torch.Tensor | None = None  # what stands for them in the second pass
+        if self.weight:
+            model.get_input_embeddings().register_forward_hook(self._move)
+
+    def _move(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
+        if self.moved is None:
+            self.words = output.detach()
+        return self.moved
+
+    def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
+        clean = forward(batch)
+        if self.weight == 0:
+            return clean.loss
+        assert self.words is not None
+        self.moved = self.words + self._noise(self.words)
+        try:
+            second = forward(batch)
+        finally:
+            self.moved = None
+        return clean.loss + self.weight * self._apart(second.logits, clean.logits).mean()
+
+    def _noise(self, words: torch.Tensor) -> torch.Tensor:
+        if self.distribution == "normal":
+            return self.streams.normal(words, self.eps)
+        return self.streams.uniform(words, -self.eps, self.eps)
+
+    def _apart(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        """Return each example's divergence, (B,)."""
+        from methods.surgery.divergences import is_score, squared_difference, symmetric_kl
+
+        if not is_score(first):
+            return 2 * symmetric_kl(first, second)
+        if self.regression == "published":
+            return first.new_zeros(len(first))
+        return squared_difference(first, second)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.streams.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.streams.load_state_dict(state)
