@@ -221,14 +221,14 @@ def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
         if not records or row_name(records[0]) != name:
             continue
         said = {f"{m['name']}.{k}": v for m in records[0].config["method"] for k, v in m.items()}
-        asked = [o.partition("=") for o in options if o.partition(".")[0] in row.names]
-        if all(str(said.get(key, "")) == value for key, _, value in asked):
+        wanted = [o.partition("=") for o in options if o.partition(".")[0] in row.names]
+        if all(str(said.get(key, "")) == value for key, _, value in wanted):
             return row
     return None
 
 
 def _fits(claim: Claim, row: Row, task: str) -> bool:
-    """Say whether a row has the task, on the complete training set or as many rows as asked."""
+    """Say whether a row has the task, on the complete training set or as many rows as wanted."""
     if task not in row.cells:
         return False
     for point in row.cells[task].points if claim.train is not None else ():
