@@ -275,6 +275,20 @@ def test_weights_outside_the_child_are_zero_and_stay_so(select: str, tiny_folder
     assert largest_difference(ours, moved) > 0
 
 
+def test_controls_go_on_from_a_saved_state(tiny_folder: Folder) -> None:
+    controls = ("select=random", "outside=zero")
+    given = ["method=child_tuning_d", *(f"method.child_tuning_d.{o}" for o in controls)]
+    whole = trained(tiny_folder("bert"), *given)
+    first, _ = prepared(tiny_folder("bert"), *given)
+    first.run(4)
+    state = first.state_dict()
+    second, _ = prepared(tiny_folder("bert"), *given)
+    second.load_state_dict(state)
+    second.run(10)
+    resumed = {n: p.detach() for n, p in second.model.named_parameters() if p.requires_grad}
+    assert largest_difference(whole, resumed) == 0
+
+
 @pytest.mark.parametrize(
     ("option", "sentence"),
     [

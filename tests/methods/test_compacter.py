@@ -17,6 +17,7 @@ from methods.surgery.bottleneck import PHMLinear
 from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
 from tests.conftest import Cli, configure, tiny
+from tests.methods.reference import largest_difference, trained
 from tests.shapes import BERT_BASE, added, perturb_trained, setting_of
 from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
 
@@ -171,6 +172,19 @@ def test_where_dropout_falls_changes_nothing_without_it(
     assert torch.equal(*logits)
     assert not torch.equal(logits[0], tiny_model(tiny_folder(architecture))(**tiny_batch(
         tiny_folder(architecture))).logits)  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_before_dropout_the_last_layer_may_be_computed_for_the_first_token(
+    architecture: str, tiny_folder: Folder
+) -> None:
+    given = ["method=compacter", "method.compacter.reduction=4", "budget.dropout=0"]
+    given += ["method.compacter.before_dropout=true"]
+    ends = [
+        trained(tiny_folder(architecture), *given, f"speed.first_token={switch}")
+        for switch in ("true", "false")
+    ]
+    assert largest_difference(*ends) < 1e-5
 
 
 def test_one_rule_is_shared_tiny_at_the_start_and_never_decays(tiny_folder: Folder) -> None:

@@ -338,6 +338,7 @@ def test_norm_matrices_are_of_all_tensors_with_lambda_once() -> None:
     [
         ("optimizer=adamw_nobc",),
         ("optimizer=super_adam",),
+        ("optimizer=super_adam", "optimizer.average=code"),
         ("optimizer=super_adam", "optimizer.tau=1"),
         ("optimizer=super_adam", "optimizer.tau=1", "optimizer.matrix=barzilai_borwein"),
         ("optimizer=super_adam", "optimizer.matrix=amsgrad", "method=[hype,bitfit]"),
