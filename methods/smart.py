@@ -11,7 +11,8 @@ for regression, and the ascent is on the same divergence. Three forward passes a
 
 In the paper gradients go through P and Q of both divergences. In the code each divergence's target
 is detached: the loss is the same number, but near P = Q its gradient is half as long
-(`detach=true`), so λ_s of the code's runs pulls as half of it does in the paper's formula.
+(`detach=true`), so λ_s of the code's runs pulls as half of it does in the paper's formula. The
+code's ascent has log odds in place of log probabilities, which is not copied.
 
 The paper's other half, the Bregman proximal point term, is not in the code, and off by default:
 `proximal` times the mean of the same divergence between the model and its own moving average,
