@@ -10,7 +10,11 @@ Where paper and code differ, and what is the default here:
 - LayerNorms train with placement=houlsby, as in paper and code, and stay frozen otherwise, as in
   AdapterHub (`layer_norms` decides);
 - placement=pfeiffer applies the frozen LayerNorm twice, as AdapterHub does; pfeiffer_postln is the
-  common simplification z + A(z).
+  common simplification z + A(z);
+- weights, activation and scale are the same at every placement, and AdapterHub's are others: with
+  `pfeiffer` N(0, 0.02²), not cut, and ReLU (`init=normal init_std=0.02 activation=relu`); with
+  `parallel` Kaiming's uniform for D, zeros for U, ReLU, and scale 4, after He et al.
+  (`init=kaiming activation=relu scale=4`). With `init=kaiming` the start is the pretrained model.
 A pretrained pooler stays frozen. ALBERT shares its layer, and with it the adapters.
 """
 
@@ -32,8 +36,9 @@ if TYPE_CHECKING:
 class Adapter(Method):
     """Insert A(h) = U φ(D h + b_D) + b_U with its skip into each layer; train these and the head.
 
-    `size` is the bottleneck, at most the hidden size. `scale` multiplies the parallel form's
-    output. `layer_norms=null` trains them with placement=houlsby only.
+    `size` is the bottleneck, at most the hidden size. `init_std` is of the normal, cut or not, that
+    `init` names; D of init=kaiming is uniform within 1/√width. `scale` multiplies the parallel
+    form's output. `layer_norms=null` trains them with placement=houlsby only.
     """
 
     name: ClassVar[str] = "adapter"
@@ -43,11 +48,13 @@ class Adapter(Method):
     leaves: ClassVar[str] = "leaves bottlenecks in the encoder"
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
     narrow: ClassVar[Options] = {"size": 8}
+    added: ClassVar[Options] = {"init": "truncated"}
 
     lr: LearningRate = 1e-3
     placement: Literal["houlsby", "pfeiffer", "pfeiffer_postln", "parallel"] = "houlsby"
     size: Annotated[int, Ge(1)] = 64
     activation: Literal["gelu", "gelu_new", "relu", "swish", "tanh"] = "gelu_new"
+    init: Literal["truncated", "normal", "kaiming"] = "truncated"
     init_std: Annotated[float, Gt(0)] = 1e-2
     scale: Annotated[float, Gt(0)] = 1.0
     layer_norms: bool | None = None
@@ -69,11 +76,18 @@ class Adapter(Method):
         layers = places.layers(model, f"adapter placement={self.placement}", needs)
         places.freeze_all_but_head(model, setting.head)
 
+        stream = setting.generator
+        down, up = {
+            "truncated": (bottleneck.truncated_linear, bottleneck.truncated_linear),
+            "normal": (bottleneck.normal_linear, bottleneck.normal_linear),
+            "kaiming": (bottleneck.kaiming_linear, bottleneck.zero_linear),
+        }[self.init]
+
         def draw() -> bottleneck.Bottleneck:
             return bottleneck.Bottleneck(
-                bottleneck.truncated_linear(width, self.size, self.init_std, setting.generator),
+                down(width, self.size, self.init_std, stream),
                 bottleneck.ACTIVATIONS[self.activation](),
-                bottleneck.truncated_linear(self.size, width, self.init_std, setting.generator),
+                up(self.size, width, self.init_std, stream),
             )
 
         for layer in layers:

@@ -11,6 +11,11 @@ Where paper and code differ, and what is the default here:
   `scope=all_but_head` and `scope=all` mask more;
 - decoupled weight decay still shrinks masked entries in the code; `freeze=true` holds them exactly;
 - the code reads no warm-up ratio, and so has none; here warm-up is the budget's.
+The paper's controls are children of the same size: `select=lowest`, and `select=random`, drawn once
+from the method's own stream, without a pass over the training set. `outside=zero` sets to zero
+before the first step what is in scope and outside the child, which the paper does to show that the
+child is no pruned network; by default it keeps its pretrained values.
+
 Gradients inside the mask are not rescaled. One threshold serves all tensors. The pass over the
 training set is counted in preparation_seconds and in the tables' seconds, leaves the random streams
 as they were, and other methods are paused in it. save=delta keeps the masks: a boolean tensor for
@@ -37,7 +42,7 @@ Scores = dict[str, Any]
 
 @dataclass(kw_only=True)
 class ChildTuningD(Method):
-    """Train the share `p` of entries in `scope` with the highest Fisher score, and all outside."""
+    """Train the share `p` of entries in `scope` of highest Fisher score, and the rest whole."""
 
     name: ClassVar[str] = "child_tuning_d"
     paper: ClassVar[str] = "Xu et al. 2021"
@@ -45,12 +50,15 @@ class ChildTuningD(Method):
     no_strength: ClassVar[Options | None] = {"p": 1}
     with_others: ClassVar[Options] = {"scope": "all"}
     may_stay: ClassVar[tuple[str, ...]] = (".layer.",)  # whole tensors below the threshold
+    added: ClassVar[Options] = {"select": "highest", "outside": "keep"}
 
     p: Annotated[float, Gt(0), Le(1)] = 0.3
     fisher: Literal["batch", "example"] = "batch"
     max_norm: Annotated[float, Gt(0)] = 1.0
     scope: Literal["layers", "all_but_head", "all"] = "layers"
     freeze: bool = False
+    select: Literal["highest", "lowest", "random"] = "highest"
+    outside: Literal["keep", "zero"] = "keep"
 
     @property
     def acts_on(self) -> frozenset[str]:
@@ -59,6 +67,7 @@ class ChildTuningD(Method):
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
 
+        self.draws = setting.generator
         self.masks: Scores = {}
         self.start: Scores = {}
         self.inside: tuple[str, ...] = ("",)
@@ -85,14 +94,27 @@ class ChildTuningD(Method):
                 f"method=[{self.together}]: nothing in scope={self.scope} of child_tuning_d trains;"
                 " use method.child_tuning_d.scope=all, or leave it out"
             )
-        if self.fisher == "batch":
+        if self.select == "random":
+            scores = {n: torch.rand(p.shape, generator=self.draws) for n, p in scored.items()}
+        elif self.fisher == "batch":
             scores = self._of_batches(model, scored, batches, forward)
         else:
             scores = self._of_examples(model, scored, batches, forward)
         everything = torch.cat([scores[n].flatten().cpu() for n in scored])
         count = max(1, round(self.p * everything.numel()))
-        threshold = everything.kthvalue(everything.numel() - count + 1).values
-        self.masks = {n: s >= threshold.to(s.device) for n, s in scores.items()}
+        if self.select == "highest":
+            threshold = everything.kthvalue(everything.numel() - count + 1).values
+            self.masks = {n: s >= threshold.to(s.device) for n, s in scores.items()}
+        else:
+            parts = lowest(everything, count).split([p.numel() for p in scored.values()])
+            self.masks = {
+                n: part.view(p.shape).to(p.device)
+                for (n, p), part in zip(scored.items(), parts, strict=True)
+            }
+        if self.outside == "zero":
+            with torch.no_grad():
+                for name, parameter in scored.items():
+                    parameter.mul_(self.masks[name])
         if self.freeze:
             self.start = {n: p.detach().clone() for n, p in scored.items()}
 
@@ -161,3 +183,12 @@ class ChildTuningD(Method):
         kept = sum(int(m.sum()) for m in self.masks.values())
         entries = sum(math.prod(m.shape) for m in self.masks.values())
         return {"masked_entries": entries, "kept_entries": kept, "kept_share": kept / entries}
+
+
+def lowest(scores: torch.Tensor, count: int) -> torch.Tensor:
+    """Return which of scores (N,) are the `count` lowest, of equal ones the first: (N,) boolean."""
+    threshold = scores.kthvalue(count).values
+    chosen = scores < threshold
+    equal = (scores == threshold).nonzero()[:, 0]
+    chosen[equal[: count - int(chosen.sum())]] = True
+    return chosen

@@ -4,6 +4,10 @@ Karimi Mahabadi, Henderson and Ruder, NeurIPS 2021 (arXiv 2106.04647); authors' 
 rabeehk/compacter e123daa (T5). The constants are those of its compacter configuration, not the
 code's defaults: n=4, reduction 32, rule shared by all layers and drawn from N(0, 1e-4²),
 factors Glorot uniform with gain √2, gelu_new, LayerNorms trained. placement=ffn is Compacter++.
+
+An adapter stands after the dropout of its branch here, where Houlsby's adapters stand in BERT; in
+the authors' code it takes the output of the branch's last projection, and dropout falls on what it
+returns (`before_dropout=true`). The two differ while training only.
 """
 
 from __future__ import annotations
@@ -34,12 +38,14 @@ class Compacter(Method):
     leaves: ClassVar[str] = "leaves bottlenecks in the encoder"
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
     narrow: ClassVar[Options] = {"reduction": 4}
+    added: ClassVar[Options] = {"before_dropout": False}
 
     lr: LearningRate = 3e-3
     n: Annotated[int, Ge(1)] = 4
     reduction: Annotated[int, Ge(1)] = 32
     placement: Literal["both", "ffn"] = "both"
     layer_norms: bool = True
+    before_dropout: bool = False
 
     @property
     def moves(self) -> frozenset[str]:
@@ -73,11 +79,12 @@ class Compacter(Method):
             left, right = factor(inputs // n, 1), factor(1, outputs // n)
             return bottleneck.PHMLinear(rule, left, right)
 
+        add = bottleneck.add_to_projection if self.before_dropout else bottleneck.add_to_branch
         for layer in layers:
             for place in ("attention", "ffn") if self.placement == "both" else ("ffn",):
                 middle = bottleneck.ACTIVATIONS["gelu_new"]()
                 adapter = bottleneck.Bottleneck(linear(width, size), middle, linear(size, width))
-                bottleneck.add_to_branch(layer, place, adapter)
+                add(layer, place, adapter)
         self.rule = rule
         if self.layer_norms:
             for parameter in places.layer_norms(model):

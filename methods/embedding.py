@@ -3,7 +3,9 @@
 The baselines of SimCSE (Gao et al., EMNLP 2021, arXiv 2104.08821) and PromptBERT (Jiang et al.,
 EMNLP 2022, arXiv 2201.04337; authors' code kongds/Prompt-BERT), by `pooling`:
 - cls, mean: the first token's last state; the mean over all tokens, special ones included;
-- first_last: the mean of the first layer's outputs and the last one's, averaged over tokens;
+- first_last: the mean of the first layer's outputs and the last one's, averaged over tokens. That
+  is what SimCSE's code gives today, by its README; the figures that its paper prints under this
+  name are of the static embeddings in place of the first layer's outputs, and lower;
 - static: the mean of the word embeddings' rows, special tokens included, without position,
   type and normalisation;
 - static_unbiased: the same without special tokens, continuation pieces, the 36 most frequent

@@ -6,6 +6,13 @@ above. Conventions, with L layers numbered from 0: recommended here, head and po
 η; `convention=zhang` is that of Zhang et al., ICLR 2021 (code 0aa4f4e): layer i η ξ^(L-i),
 embeddings η ξ^(L+1). A parameter that layers share, as Compacter's rule, is of none of them and has
 η. ξ=1 is plain fine-tuning.
+
+Only the rates are a convention's; this too differs in the code of Zhang et al.:
+- pooler and head have no weight decay there, and the rest has none either unless it is towards the
+  pretrained weights (`wd_pre`): `budget.weight_decay=0` is both;
+- a parameter outside embeddings, layers, pooler and classifier is given to no optimizer there:
+  ELECTRA's `embeddings_project` stays as it was pretrained, which looks like an oversight and is
+  not copied; here it has the embeddings' rate.
 """
 
 from __future__ import annotations

@@ -11,8 +11,9 @@ Where paper and code differ, or do not fit a public checkpoint, and what is the 
   [-3, 3] is `fit=narrow`, and is off by 2.5 at -10;
 - the pooler's tanh becomes rational too, starting as tanh; the code starts it as GELU
   (`pooler=gelu`), `pooler=keep` leaves it alone; a pooler that is not a module is left alone;
-- coefficients have a learning rate of their own (`lr_rational`) under the budget's schedule
-  (constant in the code), and do not decay (0.1 in the code, `decay_rational`). The code's 5e-3
+- coefficients have a learning rate of their own (`lr_rational`) under the budget's schedule, linear
+  by default as in the code's fine-tuning scripts (constant where it pretrains; the scripts warm up
+  over no steps), and do not decay (0.1 in the code, `decay_rational`). The code's 5e-3
   (5e-4 for little data) is for models pretrained with it: Adam moves every coefficient by about
   the rate at each step, and the wide fit's a5 is 6e-4, so one step at 5e-3 moves R(±10) by 13, and
   at 5e-4 by 1.3. A public checkpoint then collapses; 1e-5, the default, moves it by 0.03.

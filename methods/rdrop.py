@@ -3,9 +3,14 @@
 Liang, Wu et al., NeurIPS 2021 (arXiv 2106.14448); authors' code dropreg/R-Drop 9dcc830.
 
 Loss: the mean of the two passes' task losses, plus α times the mean over the batch of
-(KL(P1‖P2) + KL(P2‖P1)) / 2; for regression the squared difference of the outputs. The code's
-constants depend on the model, it sums the divergence over the batch (`reduction=sum`, where α grows
-with the batch), and for RoBERTa loses the second task loss by a slip. With dropout off both passes
+(KL(P1‖P2) + KL(P2‖P1)) / 2; for regression the squared difference of the outputs. What differs from
+the authors' code:
+- the paper's equation and the code for BERT add the two task losses (`task_loss=sum`), so that the
+  same α pulls half as hard there; a snippet in their README averages them, as is the default here;
+- the code sums the divergence over the batch (`reduction=sum`, where α grows with the batch), for
+  BERT with α = 0.5; in regression it takes the mean, with α = 1;
+- for RoBERTa it loses the second task loss by a slip, which is not copied.
+With dropout off both passes
 agree and the term is zero: a run that was typed refuses that after a few steps. α=0 is plain
 fine-tuning, with one pass.
 """
@@ -38,9 +43,11 @@ class Rdrop(Method):
     of_whole_texts: ClassVar[str] = "compares answers to whole texts"
     no_strength: ClassVar[Options | None] = {"alpha": 0}
     other_dropout: ClassVar[bool] = True
+    added: ClassVar[Options] = {"task_loss": "mean"}
 
     alpha: Annotated[float, Ge(0)] = 0.5
     reduction: Literal["mean", "sum"] = "mean"
+    task_loss: Literal["mean", "sum"] = "mean"
 
     @property
     def divisible(self) -> bool:
@@ -62,7 +69,8 @@ class Rdrop(Method):
             self._compare(first.logits, second.logits)
         rows = difference(first.logits, second.logits)
         term = rows.sum() if self.reduction == "sum" else rows.mean()
-        return 0.5 * (first.loss + second.loss) + self.alpha * term
+        both = first.loss + second.loss
+        return (both if self.task_loss == "sum" else 0.5 * both) + self.alpha * term
 
     def _compare(self, first: torch.Tensor, second: torch.Tensor) -> None:
         """Refuse a run whose passes are equal in each of its first batches."""

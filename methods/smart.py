@@ -6,8 +6,13 @@ One step of ascent on the divergence moves a random start z ~ N(0, σ²) of the 
 `step` times the gradient over its largest entry of each token, and is then projected to |z| ≤
 `radius` (paper). The code divides by the largest entry after the step instead, so that its |z| is
 about 1 (`normalise=unit`), and adds positions and LayerNorm to an embedding that already has them;
-that is not copied. The term is the mean of the symmetric divergence, the squared difference for
-regression. Three forward passes a step.
+that is not copied. The term is the batch's mean of KL(P‖Q) + KL(Q‖P), of the squared difference
+for regression, and the ascent is on the same divergence. Three forward passes a step.
+
+In the paper gradients go through P and Q of both divergences. In the code each divergence's target
+is detached: the loss is the same number, but near P = Q its gradient is half as long
+(`detach=true`), so λ_s of the code's runs pulls as half of it does in the paper's formula. The
+code's ascent has log odds in place of log probabilities, which is not copied.
 
 The paper's other half, the Bregman proximal point term, is not in the code, and off by default:
 `proximal` times the mean of the same divergence between the model and its own moving average,
@@ -39,7 +44,8 @@ class Smart(Method):
     trains: ClassVar[str] = "predictions smooth around the words, adversarially"
     owns: ClassVar[frozenset[str]] = frozenset({"loss"})
     of_whole_texts: ClassVar[str] = "compares answers to whole texts"
-    added: ClassVar[Mapping[str, Any]] = {"proximal": 0.0, "average": 0.99}
+    version: ClassVar[int] = 2
+    added: ClassVar[Mapping[str, Any]] = {"proximal": 0.0, "average": 0.99, "detach": False}
     no_strength: ClassVar[Options | None] = {"weight": 0}
     other_dropout: ClassVar[bool] = True
 
@@ -50,6 +56,7 @@ class Smart(Method):
     normalise: Literal["project", "unit"] = "project"
     proximal: Annotated[float, Ge(0)] = 0.0
     average: Annotated[float, Ge(0), Lt(1)] = 0.99
+    detach: bool = False
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.streams import Streams
@@ -68,33 +75,29 @@ class Smart(Method):
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         averaged = self._of_average(model, batch, forward) if self.proximal else None
-        from methods.surgery.divergences import difference
-
         clean = forward(batch)
         loss = clean.loss
         if self.weight:
             loss = loss + self.weight * self._smoothness(clean.logits, batch, forward).mean()
         if averaged is not None:
-            loss = loss + self.proximal * difference(clean.logits, averaged).mean()
+            loss = loss + self.proximal * _apart(clean.logits, averaged).mean()
         return loss
 
     def _smoothness(self, clean: torch.Tensor, batch: Batch, forward: Forward) -> torch.Tensor:
         """Return each example's divergence (B,) from its logits (B, classes) nearby."""
         import torch
 
-        from methods.surgery.divergences import difference
-
         assert self.words is not None
         start = self.streams.normal(self.words.float(), self.sigma).requires_grad_(True)
         self.delta = start
         try:
-            distance = difference(forward(batch).logits, clean.detach()).sum()
+            distance = _apart(forward(batch).logits, clean.detach()).sum()
             [gradient] = torch.autograd.grad(distance, start)
             self.delta = self.ascended(start.detach(), gradient)
             moved = forward(batch)
         finally:
             self.delta = None
-        return difference(moved.logits, clean)
+        return _apart(moved.logits, clean, self.detach)
 
     def _of_average(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
         """Return the logits (B, classes) of the moving average, which starts as the model."""
@@ -135,3 +138,12 @@ class Smart(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.streams.load_state_dict(state["streams"])
         self.mean = state["mean"]
+
+
+def _apart(first: torch.Tensor, second: torch.Tensor, detach: bool = False) -> torch.Tensor:
+    """Return the paper's l_s of two outputs, (B,): squared for scores, else the sum of two KLs."""
+    from methods.surgery.divergences import both_kl, both_kl_detached, is_score, squared_difference
+
+    if is_score(first):
+        return squared_difference(first, second)
+    return (both_kl_detached if detach else both_kl)(first, second)

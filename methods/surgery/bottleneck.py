@@ -49,10 +49,52 @@ def truncated_linear(
     return linear
 
 
+def normal_linear(inputs: int, outputs: int, std: float, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer with weights from N(0, std²), and zero biases."""
+    linear = undrawn(inputs, outputs)
+    nn.init.normal_(linear.weight, std=std, generator=generator)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def kaiming_linear(inputs: int, outputs: int, std: float, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer with weights uniform within 1/√inputs, and zero biases.
+
+    That is Kaiming's with a slope of √5; `std` says nothing.
+    """
+    linear = undrawn(inputs, outputs)
+    nn.init.kaiming_uniform_(linear.weight, a=5**0.5, generator=generator)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
+def zero_linear(inputs: int, outputs: int, std: float, generator: torch.Generator) -> nn.Linear:
+    """Return a linear layer of zeros; nothing is drawn for it."""
+    linear = undrawn(inputs, outputs)
+    nn.init.zeros_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear
+
+
 def add_to_branch(layer: Layer, place: str, adapter: nn.Module) -> None:
     """Insert an adapter with its skip into a branch, before the branch meets its residual."""
     layer.module.add_module(f"{place}_adapter", adapter)
     layer.at(place).register_forward_hook(partial(_with_skip, adapter))
+
+
+def add_to_projection(layer: Layer, place: str, adapter: nn.Module) -> None:
+    """Insert an adapter with its skip behind a branch's last projection, before any dropout."""
+    layer.module.add_module(f"{place}_adapter", adapter)
+    module = layer.at("contraction" if place == "ffn" else "attention")
+    if isinstance(module, nn.Linear):
+        module.register_forward_hook(partial(_with_skip, adapter))
+    else:  # the branch's dropout
+        module.register_forward_pre_hook(partial(_before, adapter))
+
+
+@by_token
+def _before(adapter: nn.Module, module: nn.Module, inputs: Any) -> Any:
+    return (inputs[0] + adapter(inputs[0]), *inputs[1:])
 
 
 @by_token

@@ -11,7 +11,7 @@ def is_score(logits: torch.Tensor) -> bool:
 
 
 def difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """Return how far two outputs are apart, (B,): squared for scores, else a symmetric KL.
+    """Return how far two outputs are apart, (B,): squared for scores, else a mean of two KLs.
 
     The output decides: in a mixture of tasks, batches of scores and of classes alternate.
     """
@@ -20,8 +20,23 @@ def difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
 
 def symmetric_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Return (KL(P‖Q) + KL(Q‖P)) / 2 of the softmax of logits (B, classes), as (B,)."""
+    return 0.5 * both_kl(first, second)
+
+
+def both_kl(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return KL(P‖Q) + KL(Q‖P) of the softmax of logits (B, classes), as (B,)."""
     p, q = first.log_softmax(-1), second.log_softmax(-1)
-    return 0.5 * ((p.exp() - q.exp()) * (p - q)).sum(-1)
+    return ((p.exp() - q.exp()) * (p - q)).sum(-1)
+
+
+def both_kl_detached(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+    """Return the same sum, each of its targets detached.
+
+    Where P and Q are close, its gradient is half of that of `both_kl`.
+    """
+    p, q = first.log_softmax(-1), second.log_softmax(-1)
+    fixed_p, fixed_q = p.detach(), q.detach()
+    return (fixed_p.exp() * (fixed_p - q) + fixed_q.exp() * (fixed_q - p)).sum(-1)
 
 
 def squared_difference(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:

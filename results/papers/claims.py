@@ -38,10 +38,11 @@ class Claim:
     `memory_at_most` are ratios of training seconds and peak memory (the median over pairs of runs
     of one task and seed), `share_at_most` percent trained without the head. `train` is `all` or the
     number of training rows. `options` are settings of the rows that have their method, as
-    `hype.distribution=normal`; `model`, as a paper names it, and `tasks` are what a table must
-    have; of `among`, what it has counts. `lacks` says what is missing here for any test. A
-    `generated` one is of generated data alone. `printed` is where the paper's own numbers stand,
-    `note` why they do not give what the sentence says.
+    `hype.distribution=normal`, or `child_tuning_d.select=` where a row must not say it; those of
+    `above` are `options_above` where it is given. `model`, as a paper names it, and `tasks` are
+    what a table must have; of `among`, what it has counts. `lacks` says what is missing here for
+    any test. A `generated` one is of generated data alone. `printed` is where the paper's own
+    numbers stand, `note` why they do not give what the sentence says.
     """
 
     claim: str
@@ -57,6 +58,7 @@ class Claim:
     than_on: list[str] = field(default_factory=list)
     train: str | int | None = None
     options: list[str] = field(default_factory=list)
+    options_above: list[str] | None = None
     model: str = ""
     tasks: list[str] = field(default_factory=list)
     among: list[str] = field(default_factory=list)
@@ -148,7 +150,13 @@ def _is_of(claim: Claim, table: Table) -> bool:
 def _needs(claim: Claim) -> str:
     if claim.lacks:
         return claim.lacks
-    rows = " and ".join([*claim.methods, *claim.above])
+    options = _with(claim.options)
+    rows = [*claim.methods, *claim.above]
+    if claim.options_above is not None:
+        rows = [m + options for m in claim.methods] + [
+            m + _with(claim.options_above) for m in claim.above
+        ]
+        options = ""
     data = {None: "", "all": " on complete training sets"}.get(
         claim.train if isinstance(claim.train, str) else None, ""
     )
@@ -158,15 +166,21 @@ def _needs(claim: Claim) -> str:
         data += f", of {', '.join(claim.more_on)} and of {', '.join(claim.than_on)}"
     data += f", of {', '.join(claim.tasks)}" if claim.tasks else ""
     data += f", of any of {', '.join(claim.among)}" if claim.among else ""
-    options = f" with {', '.join(claim.options)}" if claim.options else ""
     model = f" on {claim.model}" if claim.model else ""
-    return f"needs records of {rows}{options}{model}{data}"
+    return f"needs records of {' and '.join(rows)}{options}{model}{data}"
+
+
+def _with(options: Sequence[str]) -> str:
+    """Return in words what rows must say among their options."""
+    said = [option for option in options if not option.endswith("=")]
+    return f" with {', '.join(said)}" if said else ""
 
 
 def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
+    above = claim.options if claim.options_above is None else claim.options_above
     mine, others = (
-        [r for name in rows if (r := _row(table, name, claim.options)) is not None]
-        for rows in (claim.methods, claim.above)
+        [r for name in rows if (r := _row(table, name, options)) is not None]
+        for rows, options in ((claim.methods, claim.options), (claim.above, above))
     )
     every = len(mine) == len(claim.methods) and len(others) == len(claim.above)
     if not every or (table.conditions.source == "embedded") != claim.generated:
@@ -206,14 +220,15 @@ def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
         records = [p.record for cell in row.cells.values() for p in cell.points if p.record]
         if not records or row_name(records[0]) != name:
             continue
-        given = {f"{m['name']}.{k}={v}" for m in records[0].config["method"] for k, v in m.items()}
-        if {option for option in options if option.partition(".")[0] in row.names} <= given:
+        said = {f"{m['name']}.{k}": v for m in records[0].config["method"] for k, v in m.items()}
+        wanted = [o.partition("=") for o in options if o.partition(".")[0] in row.names]
+        if all(str(said.get(key, "")) == value for key, _, value in wanted):
             return row
     return None
 
 
 def _fits(claim: Claim, row: Row, task: str) -> bool:
-    """Say whether a row has the task, on the complete training set or as many rows as asked."""
+    """Say whether a row has the task, on the complete training set or as many rows as wanted."""
     if task not in row.cells:
         return False
     for point in row.cells[task].points if claim.train is not None else ():

@@ -216,6 +216,10 @@ class SuperAdamOptions(Section):
     """of the average behind the matrix."""
     decay: Literal["own", "budget"]
     """own: the rate falls as μ_t, instead of the budget's schedule; budget: the reverse."""
+    average: Literal["paper", "code"] = Field(
+        default="paper", exclude_if=lambda average: average == "paper"
+    )
+    """tau=0: paper starts at the first gradient, code at zero and takes α of this step's μ."""
 
     @property
     def gradients_a_step(self) -> int:
@@ -228,6 +232,8 @@ class SuperAdamOptions(Section):
                 "matrix=barzilai_borwein compares two gradients of one batch, which tau=0 does not"
                 " compute; use tau=1"
             )
+        if self.average == "code" and self.tau == 1:
+            raise ValueError("average=code is of the moving average; use tau=0, or average=paper")
         if self.bias_correction and self.matrix not in ("coordinate", "amsgrad"):
             raise ValueError("bias_correction=true is for matrix=coordinate and matrix=amsgrad")
         return self

@@ -159,7 +159,10 @@ def inputs_of(
 
 
 def recorded_name(record: Record) -> str:
-    """Return the name that a record's run has by what the record holds, without its files."""
+    """Return the name that a record's run has by what the record holds, without its files.
+
+    The versions of the harness and of the methods are those that the record says.
+    """
     weights, splits = record.weights, record.data["splits"]
     before, weighed = weights.get("start"), record.data.get("class_weights")
     inputs = Inputs(
@@ -172,7 +175,12 @@ def recorded_name(record: Record) -> str:
         class_weights=None if weighed is None else list(weighed.values()),
     )
     config = from_record(record.config)
-    return _name(config, {**identity(config, inputs), "harness": int(harness(record))})
+    facts = identity(config, inputs)
+    stored = record.config["method"]
+    listed = stored.values() if isinstance(stored, Mapping) else stored
+    for method, said in zip(facts["methods"], listed, strict=True):
+        method["version"] = said.get("version", method["version"])
+    return _name(config, {**facts, "harness": int(harness(record))})
 
 
 def _name(config: RunConfig, facts: dict[str, Any]) -> str:

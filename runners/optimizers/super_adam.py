@@ -10,7 +10,9 @@ it. With G_t the clipped gradient, μ_t = k / (m + t)^e and t from 1 (e = 1/3 or
 where G'_t is the gradient of the same batch, under the same dropout, at the weights before the last
 step. H is √v + λ with v the moving average of G², by coordinate, or of its norm over all
 parameters. Taken from the paper where the code differs: tau=1 is the variance reduction; v is not
-corrected unless asked; the norm is the gradients'; λ is added once; a never exceeds 1.
+corrected unless asked; the norm is the gradients'; λ is added once; a never exceeds 1. With tau=0
+the code's average starts at zero, where here it starts at the first gradient, and its α is of this
+step's μ_t; `average=code` does both. Its first steps then are about c μ times as long.
 """
 
 from __future__ import annotations
@@ -55,9 +57,14 @@ class SuperAdam(torch.optim.Optimizer):
         self.t = int(begun[0]["step"]) + 1 if begun else 1
         for state in begun:
             state["step"] = self.t
-        if self.t > 1:
+        if self.t > 1 or self.starts_at_zero:
             self.numbers["alpha"].fill_(self.alpha(self.t))
         self.numbers["correction"].fill_(1 - self.options.beta**self.t)
+
+    @property
+    def starts_at_zero(self) -> bool:
+        """Whether the average starts at zero, and takes the μ of its own step."""
+        return self.options.average == "code"
 
     @property
     def exponent(self) -> float:
@@ -69,8 +76,9 @@ class SuperAdam(torch.optim.Optimizer):
         return float(self.options.k / (self.options.m + t) ** self.exponent)
 
     def alpha(self, t: int) -> float:
-        """Return the weight of the new gradient at step t, which is at least 2."""
-        return min(self.c * self.mu(t - 1) ** (1 + self.options.tau), 1.0)
+        """Return the weight of the new gradient at step t, at least 2 unless average=code."""
+        t = t if self.starts_at_zero else t - 1
+        return min(self.c * self.mu(t) ** (1 + self.options.tau), 1.0)
 
     def rate_factor(self, step: int) -> float:
         """Return μ over its start, at a step counted from 0: this optimizer's own schedule."""
@@ -93,7 +101,9 @@ class SuperAdam(torch.optim.Optimizer):
         gradients = [p.grad.clone() for p in trained]
         older = self._gradients_before(trained, states, closure) if self._wants_older(t) else None
         for i, (state, gradient) in enumerate(zip(states, gradients, strict=True)):
-            if t == 1:
+            if t == 1 and self.starts_at_zero:
+                state["average"] = torch.zeros_like(gradient)
+            if t == 1 and not self.starts_at_zero:
                 state["average"] = gradient.clone()
             elif older is not None:
                 state["average"].sub_(older[i]).mul_(1 - self.alpha(t)).add_(gradient)

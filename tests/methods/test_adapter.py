@@ -134,6 +134,32 @@ def test_weights_start_as_a_truncated_normal_and_biases_at_zero(tiny_folder: Fol
     assert not any(p.any() for n, p in model.named_parameters() if "_adapter" in n and "bias" in n)
 
 
+@pytest.mark.parametrize("init", ["normal", "kaiming"])
+def test_other_starts_are_those_of_adapterhub(init: Any, tiny_folder: Folder) -> None:
+    """N(0, 0.02²) that is not cut; or torch's own linear layer going down, and nothing going up."""
+    folder = tiny_folder("bert")
+    model = _prepared(folder, init=init, init_std=0.02, placement="parallel")
+    own = {n: p.detach() for n, p in model.named_parameters() if "_adapter." in n}
+    down, up = (torch.cat([p.flatten() for n, p in own.items() if f".{w}.weight" in n])
+                for w in ("down", "up"))  # fmt: skip
+    assert not any(p.any() for n, p in own.items() if n.endswith("bias"))
+    if init == "normal":
+        every = torch.cat([down, up])
+        assert float(every.std()) == pytest.approx(0.02, rel=0.1)
+        share = float(
+            (every.abs() > 0.04).float().mean()
+        )  # 0.0455 of a normal, 0 of one that is cut
+        assert share == pytest.approx(0.0455, abs=5 * (0.0455 / every.numel()) ** 0.5)
+        return
+    bound = 1 / 32**0.5
+    assert not up.any()
+    assert 0.95 * bound < float(down.abs().max()) <= bound
+    assert float(down.std()) == pytest.approx(bound / 3**0.5, rel=0.1)
+    with torch.no_grad():
+        batch = tiny_batch(folder)
+        assert torch.equal(model(**batch).logits, tiny_model(folder)(**batch).logits)
+
+
 def test_only_adapter_and_head_matrices_decay(tiny_folder: Folder) -> None:
     model = _prepared(tiny_folder("bert"))
     names = {id(p): n for n, p in model.named_parameters()}
@@ -159,6 +185,7 @@ def test_albert_shares_one_pair_of_adapters(tiny_folder: Folder) -> None:
         (["method.adapter.placement=houlsbi"], ["did you mean houlsby", "parallel"]),
         (["method.adapter.activation=sin"], ["method.adapter.activation='sin'", "gelu_new"]),
         (["method.adapter.init_std=0"], ["init_std=0", "must be > 0"]),
+        (["method.adapter.init=kaimin"], ["did you mean kaiming", "truncated"]),
     ],
 )
 def test_wrong_options_are_named(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from methods.child_tuning_d import ChildTuningD
+from methods.child_tuning_d import ChildTuningD, lowest
 from methods.child_tuning_f import ChildTuningF
 from methods.method import Output
 from methods.surgery.streams import Streams
+from tests.conftest import Cli, tiny
 from tests.methods.reference import (
     Model,
     inner_stream,
@@ -184,6 +187,122 @@ def test_d_equals_a_fixed_mask_written_out(freeze: bool, tiny_folder: Folder) ->
     frozen = [torch.equal(ours[n][~m], before[n][~m]) for n, m in masks.items() if ours[n].ndim > 1]
     assert all(frozen) is freeze
     assert all(not torch.equal(ours[n], before[n]) for n in ours if n not in masks)
+
+
+def _child(folder: Path, seed: int = 0, **options: Any) -> tuple[Model, ChildTuningD]:
+    """Return a model and the method after its look at a batch, with p = 0.3."""
+    model = tiny_model(folder)
+    method = ChildTuningD(p=0.3, fisher="example", **options)
+    stream = torch.Generator().manual_seed(seed)
+    method.prepare(model, replace(setting_of(model), generator=stream))
+    looked_at: list[int] = []
+
+    def forward(given: dict[str, torch.Tensor]) -> Output:
+        looked_at.append(1)
+        output = model(**given)
+        return Output(output.loss, output.logits)
+
+    method.before_training(model, [tiny_batch(folder)], forward)
+    assert bool(looked_at) is (options.get("select") != "random")
+    return model, method
+
+
+def test_lowest_child_is_that_of_the_smallest_scores_and_as_large(tiny_folder: Folder) -> None:
+    folder = tiny_folder("bert")
+    _, method = _child(folder, select="lowest")
+    plain = tiny_model(folder)
+    scores = _scores_by_loop(plain.eval(), tiny_batch(folder))
+    everything = torch.cat([s.flatten() for s in scores.values()]).double()
+    chosen = torch.cat([method.masks[n].flatten() for n in scores])
+    assert int(chosen.sum()) == round(0.3 * len(everything))
+    order = everything.argsort()[: int(chosen.sum())]
+    agree = torch.zeros_like(chosen)
+    agree[order] = True
+    assert float((agree == chosen).float().mean()) > 0.99  # rounding at the threshold, and ties
+    assert set(method.masks) == set(scores)
+
+
+def test_of_equal_scores_the_first_are_the_lowest() -> None:
+    scores = torch.tensor([0.0, 2.0, 0.0, 1.0, 0.0])
+    assert lowest(scores, 2).tolist() == [True, False, True, False, False]
+    assert lowest(scores, 4).tolist() == [True, False, True, True, True]
+
+
+def test_random_child_is_the_seeds_own_of_the_same_size(tiny_folder: Folder) -> None:
+    folder = tiny_folder("bert")
+    masks = [
+        torch.cat([m.flatten() for m in _child(folder, seed, select="random")[1].masks.values()])
+        for seed in (0, 0, 1)
+    ]
+    size = len(masks[0])
+    assert torch.equal(masks[0], masks[1])
+    assert [int(m.sum()) for m in masks] == [round(0.3 * size)] * 3
+    both = float((masks[0] & masks[2]).float().mean())
+    assert both == pytest.approx(0.09, abs=5 * (0.09 * 0.91 / size) ** 0.5)
+
+
+@pytest.mark.parametrize("select", ["highest", "random"])
+def test_weights_outside_the_child_are_zero_and_stay_so(select: str, tiny_folder: Folder) -> None:
+    folder = tiny_folder("bert")
+    arguments = ["method=child_tuning_d", "method.child_tuning_d.outside=zero"]
+    arguments += [f"method.child_tuning_d.select={select}", "budget.weight_decay=0.5"]
+    loop, _ = prepared(folder, *arguments)
+    masks = {n: m.clone() for n, m in loop.methods[0].masks.items()}  # type: ignore[attr-defined]
+    pretrained = dict(prepared(folder, "method=full")[0].model.named_parameters())
+    for name, parameter in loop.model.named_parameters():
+        expected = pretrained[name].detach() * masks.get(name, 1)
+        assert torch.equal(parameter, expected), name
+    loop.run(3)
+    assert not any(p[~masks[n]].any() for n, p in loop.model.named_parameters() if n in masks)
+    moved = {n: p.detach().clone() for n, p in loop.model.named_parameters()}
+
+    def cut(model: Model, loaded: object) -> None:
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                parameter.copy_(
+                    torch.where(masks[name], parameter, 0) if name in masks else parameter
+                )
+
+    def mask(model: Model, step: int, lr: float) -> None:
+        for name, parameter in model.named_parameters():
+            if name in masks:
+                parameter.grad *= masks[name]
+
+    loop.run(10)
+    ours = {n: p.detach().clone() for n, p in loop.model.named_parameters()}
+    theirs = train(folder, start=cut, after_clipping=mask, decay=0.5)
+    assert largest_difference(ours, theirs) == 0
+    assert largest_difference(ours, moved) > 0
+
+
+def test_controls_go_on_from_a_saved_state(tiny_folder: Folder) -> None:
+    controls = ("select=random", "outside=zero")
+    given = ["method=child_tuning_d", *(f"method.child_tuning_d.{o}" for o in controls)]
+    whole = trained(tiny_folder("bert"), *given)
+    first, _ = prepared(tiny_folder("bert"), *given)
+    first.run(4)
+    state = first.state_dict()
+    second, _ = prepared(tiny_folder("bert"), *given)
+    second.load_state_dict(state)
+    second.run(10)
+    resumed = {n: p.detach() for n, p in second.model.named_parameters() if p.requires_grad}
+    assert largest_difference(whole, resumed) == 0
+
+
+@pytest.mark.parametrize(
+    ("option", "sentence"),
+    [
+        ("select=highst", "did you mean highest"),
+        ("outside=none", "method.child_tuning_d.outside='none'"),
+    ],
+)
+def test_wrong_controls_are_named(
+    option: str, sentence: str, cli: Cli, tiny_folder: Folder
+) -> None:
+    given = ("method=child_tuning_d", f"method.child_tuning_d.{option}")
+    done = cli(*tiny(tiny_folder("bert"), *given))
+    assert done.code == 2
+    assert sentence in done.err
 
 
 @pytest.mark.parametrize(("config", "percent"), [(BERT_BASE, 45.0), (BERT_LARGE, 36.6)])

@@ -17,8 +17,9 @@ from methods.surgery.bottleneck import PHMLinear
 from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
 from tests.conftest import Cli, configure, tiny
+from tests.methods.reference import largest_difference, trained
 from tests.shapes import BERT_BASE, added, perturb_trained, setting_of
-from tests.tiny import tiny_batch, tiny_model
+from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
 
 Folder = Callable[[str], Path]
 
@@ -127,6 +128,65 @@ def test_both_adapters_of_a_layer_equal_the_formula(tiny_folder: Folder) -> None
         assert torch.allclose(model(**batch).logits, hand.logits(batch), atol=1e-10)
 
 
+@pytest.mark.parametrize("before_dropout", [False, True])
+def test_dropout_falls_on_what_an_adapter_reads_or_on_what_it_returns(
+    before_dropout: bool, tiny_folder: Folder
+) -> None:
+    """Each branch's dropout doubles here, so that its place can be seen."""
+    folder = tiny_folder("bert")
+    model, method = tiny_model(folder), Compacter(reduction=4, before_dropout=before_dropout)
+    method.prepare(model, setting_of(model))
+    model = model.double()
+    perturb_trained(model)
+    modules, hand = dict(model.named_modules()), HandBert(model)
+    for name, module in modules.items():
+        if name.endswith(("attention.output.dropout", "output.dropout")):
+            module.forward = lambda x: 2 * x
+
+    def branch(layer: int, place: str, h: torch.Tensor) -> torch.Tensor:
+        own = modules[f"bert.encoder.layer.{layer}.{place}_adapter"]
+        x = h if before_dropout else 2 * h
+        down = x @ _kronecker(own.down) + own.down.bias
+        x = x + functional.gelu(down, approximate="tanh") @ _kronecker(own.up) + own.up.bias
+        return 2 * x if before_dropout else x
+
+    hand.attention_branch = lambda layer, h: branch(layer, "attention", h)
+    hand.ffn_branch = lambda layer, h: branch(layer, "ffn", h)
+    batch = tiny_batch(folder)
+    with torch.no_grad():
+        assert torch.allclose(model(**batch).logits, hand.logits(batch), atol=1e-10)
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_where_dropout_falls_changes_nothing_without_it(
+    architecture: str, tiny_folder: Folder
+) -> None:
+    logits = []
+    for before_dropout in (False, True):
+        model = tiny_model(tiny_folder(architecture))
+        method = Compacter(reduction=4, before_dropout=before_dropout)
+        method.prepare(model, setting_of(model))
+        perturb_trained(model)
+        with torch.no_grad():
+            logits.append(model(**tiny_batch(tiny_folder(architecture))).logits)
+    assert torch.equal(*logits)
+    assert not torch.equal(logits[0], tiny_model(tiny_folder(architecture))(**tiny_batch(
+        tiny_folder(architecture))).logits)  # fmt: skip
+
+
+@pytest.mark.parametrize("architecture", ["bert", "distilbert"])
+def test_before_dropout_the_last_layer_may_be_computed_for_the_first_token(
+    architecture: str, tiny_folder: Folder
+) -> None:
+    given = ["method=compacter", "method.compacter.reduction=4", "budget.dropout=0"]
+    given += ["method.compacter.before_dropout=true"]
+    ends = [
+        trained(tiny_folder(architecture), *given, f"speed.first_token={switch}")
+        for switch in ("true", "false")
+    ]
+    assert largest_difference(*ends) < 1e-5
+
+
 def test_one_rule_is_shared_tiny_at_the_start_and_never_decays(tiny_folder: Folder) -> None:
     model, method = _prepared(tiny_folder("bert"))
     rules = [(n, p) for n, p in model.named_parameters() if n.endswith(".rule")]
@@ -146,6 +206,13 @@ def test_factors_are_glorot_uniform_with_gain_root_two(tiny_folder: Folder) -> N
     lefts = torch.cat([p.flatten() for n, p in model.named_parameters() if n.endswith("down.left")])
     bound = 2**0.5 * (6 / (8 + 1)) ** 0.5  # slices of 8 x 1
     assert bound * 0.95 < lefts.abs().max() <= bound
+
+
+def test_a_place_of_dropout_that_is_neither_is_named(cli: Cli, tiny_folder: Folder) -> None:
+    given = ("method=compacter", "task=rte", "method.compacter.before_dropout=ffn")
+    done = cli(*tiny(tiny_folder("bert"), *given))
+    assert done.code == 2
+    assert "method.compacter.before_dropout='ffn'" in done.err
 
 
 @pytest.mark.parametrize("arguments", [["n=3"], ["reduction=64"], ["reduction=32"]])

@@ -59,6 +59,33 @@ def test_rates_of_each_convention_are_the_published_ones(
     assert rates["bert.pooler.dense.weight"] == rates["classifier.weight"] == 2e-5
 
 
+@pytest.mark.parametrize("architecture", ["bert", "electra"])
+def test_zhang_without_decay_has_the_groups_of_their_code(
+    architecture: str, tiny_folder: Folder
+) -> None:
+    """All but ELECTRA's projection, which is in none of theirs."""
+    model = tiny_model(tiny_folder(architecture))
+    method = Llrd(decay=0.5, convention="zhang")
+    method.prepare(model, setting_of(model))
+    names = {id(p): n for n, p in model.named_parameters()}
+    ours = {
+        names[id(p)]: (group["lr"], group["weight_decay"])
+        for group in method.parameter_groups(model, plain_groups(model, 1.0, 0.0))
+        for p in group["params"]
+    }
+    encoder, theirs = getattr(model, architecture), {}
+    theirs |= {n: (1.0, 0.0) for n in names.values() if "classifier" in n or "pooler" in n}
+    for step, part in enumerate([*reversed(encoder.encoder.layer), encoder.embeddings], 1):
+        theirs |= {names[id(p)]: (0.5**step, 0.0) for p in part.parameters()}
+    outside = {n for n in names.values() if ".embeddings_project." in n}
+    assert set(ours) - set(theirs) == outside
+    assert len(outside) == (2 if architecture == "electra" else 0)
+    assert {n: ours[n] for n in theirs} == theirs
+    assert all(
+        ours[n] == ours[f"{architecture}.embeddings.word_embeddings.weight"] for n in outside
+    )
+
+
 def test_inserted_modules_take_the_rate_of_their_layer(tiny_folder: Folder) -> None:
     model = tiny_model(tiny_folder("bert"))
     method = Llrd(decay=0.5)

@@ -14,7 +14,12 @@ from torch.nn import functional
 
 from methods.sift import Sift
 from methods.smart import Smart
-from methods.surgery.divergences import cross_entropies, symmetric_kl
+from methods.surgery.divergences import (
+    both_kl,
+    both_kl_detached,
+    cross_entropies,
+    symmetric_kl,
+)
 from results.errors import UserError
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
@@ -36,9 +41,16 @@ def _kl(p: torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     return functional.kl_div(q.log_softmax(-1), p.log_softmax(-1), log_target=True, reduction="sum")
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("task", ["mrpc", "stsb"])
-def test_rdrop_equals_its_loss_written_out(task: str, reduction: str, tiny_folder: Folder) -> None:
+@pytest.mark.parametrize(
+    ("task", "reduction", "task_loss"),
+    [
+        *(("mrpc", "mean", "mean"), ("stsb", "mean", "mean"), ("stsb", "sum", "mean")),
+        *(("mrpc", "sum", "sum"), ("stsb", "mean", "sum")),  # the authors' for BERT
+    ],
+)
+def test_rdrop_equals_its_loss_written_out(
+    task: str, reduction: str, task_loss: str, tiny_folder: Folder
+) -> None:
     folder = tiny_folder("bert")
 
     def loss_of(model: Model, batch: Batch) -> torch.Tensor:
@@ -48,9 +60,10 @@ def test_rdrop_equals_its_loss_written_out(task: str, reduction: str, tiny_folde
         else:
             apart = 0.5 * (_kl(one.logits, two.logits) + _kl(two.logits, one.logits))
         apart = apart / (len(batch["labels"]) if reduction == "mean" else 1)
-        return 0.5 * (one.loss + two.loss) + 2.0 * apart
+        return (one.loss + two.loss) / (1 if task_loss == "sum" else 2) + 2.0 * apart
 
     given = ["method.rdrop.alpha=2", f"method.rdrop.reduction={reduction}"]
+    given += [f"method.rdrop.task_loss={task_loss}"]
     ours = trained(folder, "method=rdrop", *given, task=task)
     theirs = train(folder, loss_of=loss_of, task=task)
     assert largest_difference(ours, theirs) < 1e-5
@@ -88,6 +101,9 @@ def test_rdrop_beside_other_noise_needs_no_dropout(beside: list[str], tiny_folde
     trained(tiny_folder("bert"), f"method=[rdrop,{beside[0]}]", "budget.dropout=0", *beside[1:])
 
 
+_WITH_AND_WITHOUT = (both_kl, both_kl_detached)
+
+
 def test_divergences_equal_their_definitions_and_gradients() -> None:
     stream = torch.Generator().manual_seed(0)
     p, q = (
@@ -96,6 +112,18 @@ def test_divergences_equal_their_definitions_and_gradients() -> None:
     )
     assert torch.allclose(symmetric_kl(p, q).sum(), 0.5 * (_kl(p, q) + _kl(q, p)))
     assert torch.equal(symmetric_kl(p, q), symmetric_kl(q, p))
+    both = _kl(p, q.detach()) + _kl(q.detach(), p) + _kl(q, p.detach()) + _kl(p.detach(), q)
+    assert torch.allclose(2 * both_kl(p, q).sum(), both)
+    assert torch.allclose(both_kl_detached(p, q), both_kl(p, q))
+    # As torch's own with the logits and the target's softmax, which is detached.
+    theirs = functional.kl_div(p.log_softmax(-1), q.softmax(-1).detach(), reduction="sum")
+    theirs += functional.kl_div(q.log_softmax(-1), p.softmax(-1).detach(), reduction="sum")
+    mine = torch.autograd.grad(both_kl_detached(p, q).sum(), (p, q))
+    for one, other in zip(mine, torch.autograd.grad(theirs, (p, q)), strict=True):
+        assert torch.allclose(one, other)
+    near = (p + 1e-5 * q).detach().requires_grad_(True)
+    whole, half = (torch.autograd.grad(f(near, p).sum(), near)[0] for f in _WITH_AND_WITHOUT)
+    assert float(half.norm() / whole.norm()) == pytest.approx(0.5, rel=1e-3)
     value = cross_entropies(p, q)
     a, b = p.softmax(-1), q.softmax(-1)
     entropy = -(a * a.log()).sum(-1) - (b * b.log()).sum(-1)
@@ -128,17 +156,25 @@ def _task_loss(logits: torch.Tensor, labels: torch.Tensor, task: str) -> torch.T
     return functional.cross_entropy(logits, labels)
 
 
-@pytest.mark.parametrize("normalise", ["project", "unit"])
-@pytest.mark.parametrize("task", ["mrpc", "stsb"])
+@pytest.mark.parametrize(
+    ("task", "normalise", "detach"),
+    [
+        *(("mrpc", "project", False), ("mrpc", "unit", False), ("mrpc", "unit", True)),
+        *(("stsb", "project", False), ("stsb", "unit", True)),
+    ],
+)
 def test_smart_equals_one_step_of_ascent_written_out(
-    task: str, normalise: str, tiny_folder: Folder
+    task: str, normalise: str, detach: bool, tiny_folder: Folder
 ) -> None:
+    """The paper's divergence is a sum; with detach, as the authors' code computes it."""
     folder, draws = tiny_folder("bert"), inner_stream("smart")
 
-    def apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    def apart(a: torch.Tensor, b: torch.Tensor, detach: bool = False) -> torch.Tensor:
         if task == "stsb":
             return ((a - b) ** 2).sum()
-        return 0.5 * (_kl(a, b) + _kl(b, a))
+        if detach:
+            return _kl(a.detach(), b) + _kl(b.detach(), a)
+        return _kl(a, b) + _kl(b, a)
 
     def loss_of(model: Model, batch: Batch) -> torch.Tensor:
         words = model.bert.embeddings.word_embeddings(batch["input_ids"])
@@ -153,10 +189,11 @@ def test_smart_equals_one_step_of_ascent_written_out(
             moved = z.detach() + 0.5 * g
             moved = moved / (moved.abs().amax(-1, keepdim=True) + 1e-6)
         last = _from_embedded(model, batch, _summed(model, batch, words + moved))
-        term = apart(last, clean) / len(words)
+        term = apart(last, clean, detach) / len(words)
         return _task_loss(clean, batch["labels"], task) + 3.0 * term
 
     options = ("weight=3", "sigma=1e-2", "step=0.5", "radius=0.1", f"normalise={normalise}")
+    options += (f"detach={detach}",)
     ours = trained(folder, "method=smart", *(f"method.smart.{o}" for o in options), task=task)
     theirs = train(folder, loss_of=loss_of, task=task)
     assert largest_difference(ours, theirs) < 2e-4  # the ascent magnifies rounding
@@ -173,7 +210,7 @@ def test_smarts_proximal_term_equals_a_second_model_that_is_averaged(
     def apart(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         if task == "stsb":
             return ((a - b) ** 2).mean()
-        return 0.5 * (_kl(a, b) + _kl(b, a)) / len(a)
+        return (_kl(a, b) + _kl(b, a)) / len(a)
 
     def loss_of(model: Model, batch: Batch) -> torch.Tensor:
         if not average:
@@ -196,11 +233,24 @@ def test_smarts_proximal_term_equals_a_second_model_that_is_averaged(
     assert largest_difference(ours, train(folder, task=task)) > 1e-4
 
 
-def test_an_option_that_came_later_leaves_older_runs_their_names(tiny_folder: Folder) -> None:
+def test_an_option_that_came_later_leaves_older_runs_their_names() -> None:
     [old] = configure("method=smart").method_options()
     assert set(old) == {"name", "version", "weight", "sigma", "step", "radius", "normalise"}
     [new] = configure("method=smart", "method.smart.proximal=1").method_options()
     assert new == {**old, "proximal": 1.0}
+    assert old["version"] == 2
+    for option, value in (
+        ("rdrop.task_loss", "sum"),
+        ("adapter.init", "normal"),
+        ("compacter.before_dropout", True),
+        ("child_tuning_d.select", "lowest"),
+        ("child_tuning_d.outside", "zero"),
+    ):
+        name, _, key = option.partition(".")
+        [old] = configure(f"method={name}").method_options()
+        [new] = configure(f"method={name}", f"method.{option}={value}").method_options()
+        assert key not in old
+        assert new == {**old, key: value}
 
 
 def test_smart_stays_inside_its_radius() -> None:
@@ -328,3 +378,15 @@ def test_decay_to_the_pretrained_weights_equals_its_rule(tiny_folder: Folder) ->
     assert far[0] == pytest.approx(far[1], rel=0.2)  # the head is not pulled
     name = "bert.encoder.layer.0.intermediate.dense.weight"
     assert (ours[name] - start[name]).norm() < (plain[name] - start[name]).norm()
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "sentence"),
+    [
+        ("rdrop", "task_loss=total", "method.rdrop.task_loss='total'"),
+        ("smart", "detach=both", "method.smart.detach='both'"),
+    ],
+)
+def test_wrong_options_are_named(method: str, option: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        configure(f"method={method}", f"method.{method}.{option}")

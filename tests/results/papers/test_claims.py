@@ -244,6 +244,26 @@ def test_sentence_on_tasks_needs_all_of_them_and_no_other() -> None:
     assert lacking.numbers == "needs records of hype and full, of rte, mrpc, stsb"
 
 
+def test_sides_of_a_sentence_may_have_options_of_their_own() -> None:
+    """And a row that does not say an option is told from one that does."""
+    scores = {"": 0.6, "lowest": 0.5, "random": 0.9}
+    records = _apart([
+        simulated("hype", "rte", s, score + s / 1000, options={"select": name} if name else {})
+        for name, score in scores.items()
+        for s in range(8)
+    ])  # fmt: skip
+    given = {"above": ["hype"], "options": ["hype.select=lowest"]}
+    below = _claim(points=-9, options_above=["hype.select="], **given)
+    assert _one(below, records).verdict == "contradicted"
+    assert "−10.0 points" in _one(below, records).numbers
+    other = _claim(points=-9, options_above=["hype.select=random"], **given)
+    assert "−40.0 points" in _one(other, records).numbers
+    alone = [r for r in records if "select" in str(r.config["method"])]
+    absent = _one(_claim(options_above=["hype.select="], **given), alone)
+    assert absent.verdict == "not testable here"
+    assert absent.numbers == "needs records of hype with hype.select=lowest and hype"
+
+
 def test_what_no_method_here_can_test_says_so_whatever_the_records() -> None:
     found = _one(_claim(lacks="nothing here prunes"), grid({"full": 0, "hype": 0.3}, TASKS, 6))
     assert (found.verdict, found.numbers) == ("not testable here", "nothing here prunes")

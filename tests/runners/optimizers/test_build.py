@@ -234,7 +234,7 @@ def test_alpha_is_clipped_and_schedules_are_the_published_numbers() -> None:
         assert start.alpha(2) == pytest.approx(0.1, rel=2e-3)
 
 
-def _random_gradients() -> Iterator[torch.Tensor]:
+def random_gradients() -> Iterator[torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     for _ in range(100):
         yield torch.randn(4, generator=generator, dtype=torch.float64)
@@ -244,7 +244,7 @@ def test_limits_are_known_optimizers() -> None:
     """λ = 1e6 is SGD at rate η/λ; α = 1 is one trajectory for both tau; AMSGrad's v is torch's."""
 
     def path(optimizer: Any, x: torch.nn.Parameter) -> torch.Tensor:
-        for gradient in _random_gradients():
+        for gradient in random_gradients():
             x.grad = gradient.clone()
 
             def closure(gradient: torch.Tensor = gradient) -> None:
@@ -290,6 +290,7 @@ def test_norm_matrices_are_of_all_tensors_with_lambda_once() -> None:
     [
         ("optimizer=adamw_nobc",),
         ("optimizer=super_adam",),
+        ("optimizer=super_adam", "optimizer.average=code"),
         ("optimizer=super_adam", "optimizer.tau=1"),
         ("optimizer=super_adam", "optimizer.tau=1", "optimizer.matrix=barzilai_borwein"),
         ("optimizer=super_adam", "optimizer.matrix=amsgrad", "method=[hype,bitfit]"),
@@ -319,6 +320,8 @@ def test_optimizer_goes_on_from_a_saved_state(
         (["optimizer=super_adam", "optimizer.tau=2"], "optimizer.tau=2"),
         (["optimizer=super_adam", "optimizer.lam=0"], "optimizer.lam=0"),
         (["optimizer=super_adam", "optimizer.matrix=barzilai_borwein"], "use tau=1"),
+        (["optimizer=super_adam", "optimizer.tau=1", "optimizer.average=code"], "use tau=0"),
+        (["optimizer=super_adam", "optimizer.average=cod"], "optimizer.average='cod'"),
         (
             ["optimizer=super_adam", "optimizer.tau=1", "method=[rdrop,bitfit]"],
             "with method=rdrop",

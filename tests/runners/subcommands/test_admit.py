@@ -32,6 +32,17 @@ def test_every_shipped_record_has_the_name_that_its_own_content_makes() -> None:
     assert [r.run for r in records if recorded_name(r) != r.run] == []
 
 
+def test_a_record_of_an_older_method_keeps_its_name_and_is_another_run_today() -> None:
+    """SMART's divergence was half as large in version 1."""
+    path = min((ROOT / "results" / "runs").glob("mrpc.smart.minilm.s1.*.json"))
+    record = read(path)
+    [method] = record.config["method"]
+    assert method["version"] == 1
+    assert recorded_name(record) == record.run
+    newer = {**record.config, "method": [{**method, "version": 2}]}
+    assert recorded_name(dataclasses.replace(record, config=newer)) != record.run
+
+
 def _altered(folder: Path, **changes: Any) -> Path:
     """Write a shipped record with other fields, sealed anew."""
     folder.mkdir()

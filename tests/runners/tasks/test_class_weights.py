@@ -14,7 +14,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from torch.nn.functional import cross_entropy
 
 from methods.method import Batch, Output
-from methods.surgery.divergences import cross_entropies, difference
+from methods.surgery.divergences import both_kl, cross_entropies, difference
 from results.errors import UserError
 from results.record import read_all
 from runners.config.refusals import task_problems
@@ -50,7 +50,7 @@ def test_loss_is_torchs_weighted_one_and_evaluation_knows_no_weights(tiny_folder
 
 @pytest.mark.parametrize(
     ("method", "apart", "strength"),
-    [("rdrop", difference, 0.5), ("smart", difference, 1.0), ("sift", cross_entropies, 5.0)],
+    [("rdrop", difference, 0.5), ("smart", both_kl, 1.0), ("sift", cross_entropies, 5.0)],
 )
 def test_methods_that_own_the_loss_weigh_classes_too(
     method: str, apart: Any, strength: float, tiny_folder: Folder
