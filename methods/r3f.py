@@ -84,10 +84,10 @@ class R3f(Method):
 
     def _apart(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         """Return each example's divergence, (B,)."""
-        from methods.surgery.divergences import is_score, squared_difference, symmetric_kl
+        from methods.surgery.divergences import both_kl, is_score, squared_difference
 
         if not is_score(first):
-            return 2 * symmetric_kl(first, second)
+            return both_kl(first, second)
         if self.regression == "published":
             return first.new_zeros(len(first))
         return squared_difference(first, second)
