@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from runners.library import RunFailed as RunFailed
     from runners.library import run as run
     from runners.machine.warm import warm as warm
+    from runners.training.method_trainer import MethodTrainer as MethodTrainer
 
 _PLACES = {
+    "MethodTrainer": "runners.training.method_trainer",
     "Record": "results.record",
     "RunFailed": "runners.library",
     "TwoRows": "results.pages.frame",

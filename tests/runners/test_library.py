@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -199,7 +200,7 @@ def test_an_interruption_ends_the_run_too(monkeypatch: pytest.MonkeyPatch) -> No
 def test_the_library_costs_nothing_until_it_is_used() -> None:
     code = (
         "import sys, tunebench; light = set(sys.modules)\n"
-        "from tunebench import *\n"
+        "from tunebench import compare, load_results, run, warm\n"
         "print(sorted({'torch', 'pandas', 'transformers', 'tqdm.notebook'} & set(sys.modules)))\n"
         "print(sorted({'hydra', 'numpy', 'pydantic'} & light))"
     )
@@ -231,3 +232,13 @@ def test_the_example_of_the_page_runs(
     frame = names["frame"]
     assert len(frame) == 2  # type: ignore[arg-type]
     assert "lora and full" in str(names["answer"])
+
+
+def test_the_trainer_of_the_page_trains(tiny_folder: Folder, tmp_path: Path) -> None:
+    example = examples(ROOT / "docs" / "library.md", "python")[1]
+    assert len(list(filter(None, example.splitlines()))) <= 15
+    names: dict[str, Any] = {}
+    here = example.replace("bert-base-uncased", str(tiny_folder("bert")))
+    exec(here.replace('"out', f'"{tmp_path}/out'), names)
+    assert names["trainer"].state.global_step == 12
+    assert (tmp_path / "out" / "delta" / "delta.safetensors").is_file()
