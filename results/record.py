@@ -245,6 +245,11 @@ def read_all(folder: Path, bad: list[str] | None = None) -> list[Record]:
     With `bad`, files that are no records are passed over and named there, a sentence each; without,
     the first one is a UserError. Hidden folders and exports of trained models hold none.
     """
+    return [record for _, record in read_each(folder, bad)]
+
+
+def read_each(folder: Path, bad: list[str] | None = None) -> list[tuple[Path, Record]]:
+    """Read what `read_all` reads, each record with its file."""
     if not folder.is_dir():
         raise UserError(
             f"{folder}: no such folder of records; run something first, or name another folder"
@@ -252,7 +257,7 @@ def read_all(folder: Path, bad: list[str] | None = None) -> list[Record]:
     records, problems = [], list[UserError]()
     for path in sorted(_json_below(folder, problems)):
         try:
-            records.append(read(path))
+            records.append((path, read(path)))
         except UserError as error:
             problems.append(error)
         if problems and bad is None:

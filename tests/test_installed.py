@@ -33,11 +33,12 @@ py-modules = ["norms_of_mine"]
 """
 # Where everything comes from, and whether the two packages speak of the same classes.
 LOOK = """
-import methods.method, norms_of_mine, results, runners.config.compose
+import methods.method, norms_of_mine, results, runners.config.compose, tunebench
 from methods.registry import registered
-for thing in (methods, results, runners, norms_of_mine):
+for thing in (methods, results, runners, tunebench, norms_of_mine):
     print(thing.__file__)
 print(runners.config.compose.CONFIGS)
+assert tunebench.run.__module__ == "runners.library"
 assert registered()["norms"] is norms_of_mine.Norms
 assert norms_of_mine.Method is methods.method.Method
 assert runners.config.compose.compose(["method=norms"])["method"] == {"norms": {"lr": 1e-3}}
@@ -63,7 +64,7 @@ def _sources(folder: Path) -> Path:
         text=True,
         check=True,
     )
-    for name in (*listed.stdout.split(), "pyproject.toml", "README.md", "LICENSE"):
+    for name in (*listed.stdout.split(), "tunebench.py", "pyproject.toml", "README.md", "LICENSE"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder
@@ -118,7 +119,7 @@ def test_contract_holds_for_an_installed_method_beside_an_installed_wheel(tmp_pa
         shutil.rmtree(source)
 
     *places, configs = python("-c", LOOK).splitlines()
-    assert len(places) == 4
+    assert len(places) == 5
     assert all(Path(place).is_relative_to(target) for place in places)
     assert Path(configs) == target / "runners" / "configs"
     shipped, here = (

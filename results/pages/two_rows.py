@@ -27,6 +27,16 @@ def two_rows(
 
     `task` is the column that is asked about, in place of the average.
     """
+    return written(sheets_of_two(known, first, second, task), form)
+
+
+def written(sheets: Sequence[Sheet], form: Format) -> str:
+    """Return the sheets one below the other."""
+    return "\n".join(write(sheet, form) for sheet in sheets)
+
+
+def sheets_of_two(known: Sequence[Table], first: str, second: str, task: str | None) -> list[Sheet]:
+    """Return a sheet for each table with both rows, which begins with the sentence on them."""
     if first == second:
         raise UserError(f"compare {first} {second}: these are one row; name two")
     having = [t for t in known if {first, second} <= {row.method for row in t.rows}]
@@ -39,8 +49,7 @@ def two_rows(
     if task is not None and not any(task in columns(table) for table in having):
         tasks = sorted({column for table in having for column in columns(table)})
         raise UserError(f"--task {task}: no such column{nearest(task, tasks)}")
-    sheets = [_sheet(t, first, second, task) for t in having if task in (None, *columns(t))]
-    return "\n".join(write(sheet, form) for sheet in sheets)
+    return [_sheet(t, first, second, task) for t in having if task in (None, *columns(t))]
 
 
 def _sheet(table: Table, first: str, second: str, task: str | None) -> Sheet:

@@ -104,9 +104,9 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             problems.append(f"method.{name}={options!r} takes its options away: leave it out")
             continue
         try:
-            methods.append(_build_method(cls, options))
+            methods.append(build_method(cls, options))
         except ValidationError as error:
-            problems += sentences(error, f"method.{name}.", options, _schema(cls))
+            problems += sentences(error, f"method.{name}.", options, schema(cls))
     if not problems:
         problems += composition_problems(methods, stored)
     if settings is not None and not problems:
@@ -239,13 +239,13 @@ _ADDED_SINCE: dict[str, Any] = {
 }
 
 
-def _build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
+def build_method(cls: type[Method], options: Mapping[str, Any]) -> Method:
     """Check options against the types of a method's dataclass, strictly, and return the method."""
-    checked = _schema(cls).model_validate(dict(options))
+    checked = schema(cls).model_validate(dict(options))
     return cls(**{name: getattr(checked, name) for name in type(checked).model_fields})
 
 
-def _schema(cls: type[Method]) -> type[Section]:
+def schema(cls: type[Method]) -> type[Section]:
     """Return the schema of a method's options."""
     hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {

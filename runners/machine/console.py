@@ -20,6 +20,12 @@ EVERY = 0.5  # seconds between two words in it
 BAR = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{remaining} left{postfix}]"
 
 
+def in_words(facts: Mapping[str, float]) -> str:
+    """Return the loss, rate and scores of `facts` as a bar shows them."""
+    forms = {"loss": ".4f", "rate": ".2e", "score": ".4f", "best": ".4f"}
+    return ", ".join(f"{n} {facts[n]:{form}}" for n, form in forms.items() if n in facts)
+
+
 class Meter:
     """Counts steps; `evaluated` prints one line an evaluation.
 
@@ -74,9 +80,7 @@ class Meter:
 
     def _show(self, **facts: float) -> None:
         self._facts |= facts
-        forms = {"loss": ".4f", "rate": ".2e", "score": ".4f", "best": ".4f"}
-        shown = [f"{n} {self._facts[n]:{form}}" for n, form in forms.items() if n in self._facts]
-        self._bar.set_postfix_str(", ".join(shown), refresh=False)
+        self._bar.set_postfix_str(in_words(self._facts), refresh=False)
 
     def _write(self, file: str) -> None:
         """Put the facts in the board's file, where it finds them whole."""

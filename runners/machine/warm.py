@@ -26,6 +26,7 @@ from runners.root import ROOT
 
 WARM = "TUNEBENCH_WARM"  # names the socket at which a warm process takes requests
 PARENT = "TUNEBENCH_ENDS_WITH"  # the process whose end ends a run's
+Output = tuple[int, int] | None  # files for what a run prints, and for its standard error
 _SERVER = """
 import importlib, sys
 entry, place, *files = sys.argv[1:]
@@ -146,26 +147,30 @@ class _Server:
 
 
 def start(
-    arguments: Sequence[str], environment: Mapping[str, str], output: int | None = None
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    output: int | None = None,
+    errors: int | None = None,
 ) -> Process:
     """Start a run in a process of its own, of these arguments and this environment.
 
     It reads what this process reads, and prints where this one does; with `output`, a file, it
-    reads nothing and prints there.
+    reads nothing and prints there, and with `errors` standard error to another one.
     """
+    files = None if output is None else (output, output if errors is None else errors)
     address = environment.get(WARM)
     if address is not None:
         with contextlib.suppress(OSError):
-            return Forked(address, arguments, environment, output)
-    return _fresh(arguments, environment, output)
+            return Forked(address, arguments, environment, files)
+    return _fresh(arguments, environment, files)
 
 
 def _fresh(
-    arguments: Sequence[str], environment: Mapping[str, str], output: int | None
+    arguments: Sequence[str], environment: Mapping[str, str], output: Output
 ) -> subprocess.Popen[bytes]:
     apart: dict[str, Any] = {}
     if output is not None:
-        apart = {"stdin": subprocess.DEVNULL, "stdout": output, "stderr": output}
+        apart = {"stdin": subprocess.DEVNULL, "stdout": output[0], "stderr": output[1]}
     return subprocess.Popen(
         [*run_command(), *arguments],
         env={**environment, PARENT: str(os.getpid())},
@@ -182,10 +187,12 @@ class Forked:
         address: str,
         arguments: Sequence[str],
         environment: Mapping[str, str],
-        output: int | None,
+        output: Output,
     ) -> None:
         """Ask the warm process at `address`; raise OSError where it cannot be asked."""
-        self._request = (arguments, environment, None if output is None else os.dup(output))
+        kept = None if output is None else (os.dup(output[0]), os.dup(output[1]))
+        self._request: tuple[Sequence[str], Mapping[str, str], Output]
+        self._request = (arguments, environment, kept)
         self._lock = threading.Lock()  # one thread at a time listens
         self._code: int | None = None
         self._stopped_by: int | None = None
@@ -202,7 +209,8 @@ class Forked:
         self._warm.close()
         arguments, environment, output = self._request
         if output is not None:
-            os.close(output)
+            for file in output:
+                os.close(file)
             self._request = (arguments, environment, None)
 
     def _ask(self) -> None:
@@ -219,7 +227,7 @@ class Forked:
             if output is not None:
                 nothing = os.open(os.devnull, os.O_RDONLY)
                 stack.callback(os.close, nothing)
-                files = [nothing, output, output]
+                files = [nothing, *output]
             socket.send_fds(self._warm, [json.dumps(request).encode()], files)
 
     def wait(self) -> int:

@@ -1,0 +1,127 @@
+"""What a Trainer with methods is given, checked before the model changes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from transformers import TrainingArguments
+
+from methods.method import Method
+from methods.registry import composition_problems, method_class
+from results.errors import UserError
+from runners.config.check import build_method, schema
+from runners.config.problems import sentences
+
+Options = Mapping[str, Mapping[str, Any]]
+
+
+def built(given: Sequence[str] | Options) -> list[Method]:
+    """Return the methods with their options; one UserError names every problem."""
+    if isinstance(given, str):
+        given = [given]
+    named = dict(given) if isinstance(given, Mapping) else {name: {} for name in given}
+    methods, problems = list[Method](), list[str]()
+    for name, options in named.items():
+        cls = method_class(name)
+        if "lr" in options:
+            problems.append(f"method.{name}.lr: the rate is args.learning_rate; leave it out")
+        try:
+            methods.append(build_method(cls, options))
+        except ValidationError as error:
+            problems += sentences(error, f"method.{name}.", options, schema(cls))
+    if not named:
+        problems.append("no method is named; use methods=['full'] or methods=['hype', 'bitfit']")
+    problems += composition_problems(methods) if not problems else []
+    if problems:
+        raise UserError("; ".join(problems))
+    return methods
+
+
+def refuse(
+    model: Any, methods: Sequence[Method], args: TrainingArguments | None, more: Mapping[str, Any]
+) -> None:
+    """Raise a UserError where methods cannot act as they are meant to."""
+    problems = []
+    for method in methods:
+        if method.represents:
+            problems.append(
+                f"{method.name} makes vectors of sentences, of text that it tokenises itself: use"
+                f" tunebench.run with method={method.name} task=sts"
+            )
+        elif "gradient" in method.owns:
+            problems.append(
+                f"{method.name} computes the gradients from batches that it draws itself: use"
+                f" tunebench.run with method={method.name}"
+            )
+    if model is None or more.get("model_init") is not None:
+        problems.append("MethodTrainer changes a model, so give it model=, not model_init=")
+    elif not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
+        problems.append(f"{type(model).__name__} is no model of transformers, as methods need")
+    if args is None:
+        problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
+    else:
+        problems += _problems_of(args, methods)
+    for key in ("optimizers", "optimizer_cls_and_kwargs"):
+        if more.get(key) not in (None, (None, None)):
+            problems.append(f"{key}= would pass over the methods' groups: choose it by args.optim")
+    if problems:
+        raise UserError("; ".join(problems))
+
+
+def _problems_of(args: TrainingArguments, methods: Sequence[Method]) -> list[str]:
+    """Say what arguments of the Trainer do not meet methods."""
+    problems = []
+    processes = max(args.world_size, args.n_gpu)
+    if processes > 1 or args.fsdp or args.deepspeed:
+        problems.append(
+            f"MethodTrainer trains in one process on one device, not on {processes}, and without"
+            " fsdp or deepspeed: start it as one, with one GPU in CUDA_VISIBLE_DEVICES"
+        )
+    if args.fp16:
+        problems.append("args.fp16 scales the gradients that methods look at: use args.bf16")
+    if args.auto_find_batch_size:
+        problems.append("args.auto_find_batch_size begins steps anew: choose a batch size")
+    if args.gradient_accumulation_steps > 1:
+        problems += [
+            f"{m.name} needs its batches whole: args.gradient_accumulation_steps must be 1"
+            for m in methods
+            if not m.divisible
+        ]
+    return problems
+
+
+def steps_of(args: TrainingArguments, dataset: Any) -> int:
+    """Return the number of steps that the Trainer will take, as it counts them."""
+    if args.max_steps > 0:
+        return int(args.max_steps)
+    if dataset is None:
+        return 0  # for evaluation alone
+    try:
+        rows = len(dataset)
+    except TypeError:
+        raise UserError("train_dataset has no length: give args.max_steps") from None
+    of_rows = rows // args.train_batch_size if args.dataloader_drop_last else None
+    batches = -(-rows // args.train_batch_size) if of_rows is None else of_rows
+    updates = max(-(-batches // args.gradient_accumulation_steps), 1)
+    return math.ceil(args.num_train_epochs * updates)
+
+
+def head_of(model: Any, named: Sequence[str] | None) -> frozenset[str]:
+    """Return the head's parameters: those named, else all outside of the encoder."""
+    known = [name for name, _ in model.named_parameters()]
+    if named is None:
+        prefix = f"{model.base_model_prefix}."
+        return frozenset(name for name in known if not name.startswith(prefix))
+    if unknown := sorted(set(named) - set(known)):
+        raise UserError(f"head: the model has no parameter {unknown[0]}")
+    return frozenset(named)
+
+
+def longest_text(model: Any, tokenizer: Any) -> int:
+    """Return how many tokens a text may have, by the tokenizer, else by the model's positions."""
+    limit = int(getattr(model.config, "max_position_embeddings", 0) or 0)
+    said = getattr(tokenizer, "model_max_length", None) or limit
+    return int(min(said, limit)) if limit > 0 else int(said)
