@@ -216,5 +216,5 @@ def test_masked_text_is_a_stage_before_a_task(
     assert records["mlm"].config["task"]["mlm"]["mask"] == "whole_word"
     assert records["mlm"].measured["held_out"].keys() == {"before", "after"}
     [stage] = records["rte"].weights["start"]["chain"]
-    assert (stage["run"], stage["task"]) == (records["mlm"].run, "mlm(rte)")
+    assert (stage["run"], stage["task"]) == (records["mlm"].run, "mlm(rte, whole word)")
     assert not list(out.glob("*.delta"))

@@ -25,6 +25,7 @@ from runners.models.build import kept_tensors, load_pretrained
 from runners.seeds import derive
 from runners.training.loop import Loop
 from runners.training.method_trainer import MethodTrainer
+from tests.methods.shake import shake_installed
 
 Folder = Callable[[str], Path]
 STEPS = 12  # an epoch
@@ -144,6 +145,30 @@ def test_steps_are_our_loops(names: tuple[str, ...], tiny_folder: Folder, tmp_pa
     delta = trainer.delta()
     assert kept.keys() == delta.keys()
     assert all(torch.equal(kept[name], delta[name]) for name in kept)
+
+
+def test_a_method_of_another_package_takes_its_steps_too(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    def weights(methods: Any) -> torch.Tensor:
+        model = _fresh(tiny_folder("bert"))
+        MethodTrainer(model, _arguments(tmp_path), methods=methods, train_dataset=_rows()).train()
+        return torch.cat([p.detach().flatten() for p in model.parameters()])
+
+    with shake_installed():
+        shaken, still = weights(["shake"]), weights({"shake": {"strength": 0.0}})
+        with pytest.raises(UserError, match="strenght"):
+            weights({"shake": {"strenght": 0.0}})
+    assert not torch.equal(shaken, still)
+    assert torch.equal(still, weights(["full"]))
+
+
+def test_a_log_without_its_package_is_the_trainers_to_refuse(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = _arguments(tmp_path, report_to="wandb")
+    with pytest.raises(RuntimeError, match="wandb to be installed"):
+        MethodTrainer(_fresh(tiny_folder("bert")), given, methods=["full"], train_dataset=_rows())
 
 
 @pytest.mark.parametrize("name", ["bitfit", "child_tuning_f", "mixout", "raft", "unipelt"])
