@@ -31,6 +31,8 @@ _SHAPES = frozenset(
 _INDEXING = ("aten::index", "aten::index_put", "aten::index_put_", "aten::_index_put_impl_")
 _FROM_HOST = "aten::lift_fresh"  # what torch.tensor asks for
 _TO_HOST = (torch.Tensor.tolist, torch.Tensor.numpy, torch.Tensor.cpu, torch.Tensor.__array__)
+# The states of the global streams, which a captured generator does not give.
+_OF_STREAMS = [(p, f"{w}_rng_state") for p in (torch, torch.cuda) for w in ("get", "set")]
 
 
 class Operations(TorchDispatchMode):
@@ -103,6 +105,28 @@ class _Calls(TorchFunctionMode):
         return func(*args, **(kwargs or {}))
 
 
+@contextmanager
+def _streams_noticed(step: Operations) -> Iterator[None]:
+    """Notice in a block who reads or sets back the stream that dropout draws from."""
+    own = [(place, name, getattr(place, name)) for place, name in _OF_STREAMS]
+
+    def noticing(act: Any, name: str) -> Any:
+        def acting(*args: Any, **kwargs: Any) -> Any:
+            if step.listens:
+                step.forbidden.add(f"reads or sets the state of a random stream ({name})")
+            return act(*args, **kwargs)
+
+        return acting
+
+    for place, name, act in own:
+        setattr(place, name, noticing(act, name))
+    try:
+        yield
+    finally:
+        for place, name, act in own:
+            setattr(place, name, act)
+
+
 def _storage(tensor: torch.Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
 
@@ -115,7 +139,7 @@ def _is_mask(value: Any) -> bool:
 def written_down(generators: Iterable[torch.Generator]) -> Iterator[Operations]:
     """Write down what is asked of torch in a block that draws from generators of a device."""
     step = Operations(generators)
-    with _Calls(step), step:
+    with _streams_noticed(step), _Calls(step), step:
         yield step
 
 

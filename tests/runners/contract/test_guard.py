@@ -17,7 +17,16 @@ from tests.conftest import configure, tiny
 Folder = Callable[[str], Path]
 COMPOSITIONS = (
     *("child_tuning_f,adapter", "hype,bitfit", "hype,child_tuning_d", "hype,noisytune"),
-    *("hype,rdrop", "rdrop,lora", "mixout,llrd", "smart,wd_pre", "sift,reinit", "topk,rdrop"),
+    *(
+        "hype,rdrop",
+        "rdrop,lora",
+        "mixout,llrd",
+        "smart,wd_pre",
+        "sift,reinit",
+        "topk,rdrop",
+        "hype,r3f",
+        "freelb,lora",
+    ),
     *("hype,pats_provisional", "rdrop,pats_provisional"),
 )
 
@@ -72,6 +81,7 @@ def _replace(method: Faulty, gradient: torch.Tensor, step: int) -> None:
         (_replace, "gives aten::add_ another argument in each step"),
         (lambda m, g, s: g.mul_(2) if s % 2 else g, "aten::"),
         (lambda m, g, s: g.add_(torch.as_tensor([1.0, 2.0])), "a tensor of numbers of the host"),
+        (lambda m, g, s: torch.set_rng_state(torch.get_rng_state()), "stream (get_rng_state)"),
     ],
 )
 def test_each_fault_is_named(
