@@ -11,8 +11,8 @@ g the gradient of δ and norms over all tokens and channels of an example,
 from δ_0 = U(-start, start) / √(L · width) on the L tokens of the example that are no padding, or
 from 0. Dropout is the same in all passes (`same_dropout`). The last pass moves nothing, as in the
 code for transformers; that for fairseq has one pass more under the same K. Values of the paper are
-a task's own, all for other models: ALBERT-xxlarge's on RTE are the default here (step 0.1, start
-0, radius 0, but K = 3 for its larger tasks). passes=1 with start=0 is plain fine-tuning.
+a task's own, all for other models: ALBERT-xxlarge's on RTE are the default here (K = 3, step
+0.1, start 0, radius 0). passes=1 with start=0 is plain fine-tuning.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ STATE = "methods.safetensors"  # in each checkpoint of the Trainer
 
 
 class MethodTrainer(Trainer):
-    """Trains a model with methods: `methods=["hype", "bitfit"]`, or `{"lora": {"r": 4}}`.
+    """Trains a model with methods: `methods=["hype", "bitfit"]`, or `{"lora": {"rank": 4}}`.
 
     The learning rate is that of `args`, whatever the methods' own. `head` names the parameters that
     are freshly drawn; by default all outside of the pretrained encoder. `max_length` is that of the
