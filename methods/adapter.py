@@ -20,6 +20,7 @@ A pretrained pooler stays frozen. ALBERT shares its layer, and with it the adapt
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -62,6 +63,10 @@ class Adapter(Method):
     @property
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"init_std": "init=kaiming"} if self.init == "kaiming" else {}
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery import bottleneck, places

@@ -17,6 +17,7 @@ EMNLP 2022, arXiv 2201.04337; authors' code kongds/Prompt-BERT), by `pooling`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -52,6 +53,12 @@ class Embedding(Representation):
     @property
     def training_text(self) -> TrainingText:
         return "nothing"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if self.pooling == "prompt":
+            return {}
+        return dict.fromkeys(("template", "denoise", "period"), f"pooling={self.pooling}")
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import sentences

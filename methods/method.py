@@ -172,6 +172,14 @@ class Method:
         """
         return frozenset()
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        """Return the options that nothing reads beside the others, and beside which.
+
+        Typed with another value than their default, they are refused: two names for one run.
+        """
+        return {}
+
     def version_beside(self, methods: Sequence[Method]) -> int:
         """Return the version in a run of `methods`, in their order.
 

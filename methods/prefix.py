@@ -8,6 +8,7 @@ that `length` fewer tokens fit. BERT, RoBERTa and ELECTRA take such a cache, oth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -37,6 +38,10 @@ class Prefix(Method):
     @property
     def moves(self) -> frozenset[str]:
         return frozenset()
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {} if self.projection else {"projection_size": "projection=false"}
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PrefixTuningConfig, TaskType

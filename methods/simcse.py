@@ -12,6 +12,7 @@ unsupervised training drops that layer afterwards (`keep_head=auto`), supervised
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -48,6 +49,10 @@ class Simcse(Representation):
     keep_head: Literal["auto"] | bool = "auto"
     lr: LearningRate = 3e-5
     pooling: Literal["cls", "mean"] = "cls"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
 
     @property
     def training_text(self) -> TrainingText:

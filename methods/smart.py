@@ -58,6 +58,11 @@ class Smart(Method):
     average: Annotated[float, Ge(0), Lt(1)] = 0.99
     detach: bool = False
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        unread = {"average": "proximal=0"} if self.proximal == 0 else {}
+        return unread | ({"radius": "normalise=unit"} if self.normalise == "unit" else {})
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.streams import Streams
 

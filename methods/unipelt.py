@@ -17,6 +17,7 @@ leaves it out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -58,6 +59,13 @@ class Unipelt(Method):
     @property
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if "L" not in self.variant:
+            lora = ("rank", "alpha", "lora_gate", "lora_scale")
+            return dict.fromkeys(lora, f"variant={self.variant}")
+        return {"alpha": "lora_scale=none"} if self.lora_scale == "none" else {}
 
     def prepare(self, model: Any, setting: Setting) -> None:
         import torch

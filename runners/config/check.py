@@ -11,7 +11,13 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from methods.method import Method, TrainingText
-from methods.registry import acts_at_steps, composition_problems, method_class, registered
+from methods.registry import (
+    acts_at_steps,
+    composition_problems,
+    method_class,
+    registered,
+    unread_problems,
+)
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
@@ -109,6 +115,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
     if not problems:
         problems += composition_problems(methods, stored)
+        problems += [] if stored else [p for m in methods for p in unread_problems(m)]
     if settings is not None and not problems:
         problems += _kind_problems(settings, methods) or save_problems(settings, methods)
     if settings is not None and not stored:
