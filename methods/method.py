@@ -82,7 +82,8 @@ class Setting:
 class Folded:
     """What is kept of trained parameters that serve training only.
 
-    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards.
+    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards. One
+    that is kept under the name of a parameter takes its place in a whole model too.
     """
 
     replaced: frozenset[str] = frozenset()

@@ -107,11 +107,12 @@ def count_parameters(
     kept = kept_tensors(model, methods)
     trainable = sum(t.numel() for t in kept.values())
     optimized = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    plain = sum(t.numel() for name, t in kept.items() if ":" not in name)
+    own = {name.rpartition(":")[2]: t for name, t in kept.items()}  # as a model's own names are
+    plain = sum(t.numel() for name, t in own.items() if name in dict(model.named_parameters()))
     return {
         "total": sum(p.numel() for p in model.parameters()) - optimized + trainable,
         "trainable": trainable,
-        "trainable_without_head": sum(t.numel() for n, t in kept.items() if n not in head),
+        "trainable_without_head": sum(t.numel() for n, t in own.items() if n not in head),
         "training_only": optimized - plain,
     }
 
