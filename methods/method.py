@@ -222,6 +222,15 @@ class Method:
     def optimizer_built(self, optimizer: torch.optim.Optimizer) -> None:
         """Keep the optimizer, whose groups hold the current learning rates."""
 
+    def phase(self, step: int) -> str:
+        """Begin a step; return the name of the part of the training that it is in.
+
+        Called before each step, also one that a device repeats without Python. Steps of two phases
+        may ask for other operations; of what was written down in one nothing is repeated in the
+        next. `step` counts from 0.
+        """
+        return ""
+
     @property
     def divisible(self) -> bool:
         """Whether its loss of a batch is the mean of its examples' losses, as parts must be."""

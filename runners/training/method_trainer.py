@@ -283,10 +283,12 @@ class _Hooks(TrainerCallback):
         self.trainer = trainer
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Begin dropout's stream at the first step; later ones and a resumed run go on with it."""
+        """Begin a step, and dropout's stream at the first; a resumed run goes on with that."""
         if not self.trainer._began:
             torch.manual_seed(derive(args.seed, "dropout"))
         self.trainer._began, self.trainer._edited = True, False
+        for method in self.trainer.methods:
+            method.phase(state.global_step)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Let methods edit the clipped gradients."""

@@ -31,7 +31,7 @@ NAMES = list(METHODS)
 
 @dataclass(frozen=True)
 class Seen:
-    """What two steps of a run showed; tensors by name without what wraps their modules."""
+    """What three steps of a run showed; tensors by name without what wraps their modules."""
 
     trains: dict[str, bool]
     moved: set[str]
@@ -53,7 +53,7 @@ def _see(folder: Path, *arguments: str, task: str) -> Seen:
             logits = model(**batch).logits
         model.train()
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
-    loop.run(2)
+    loop.run(3)  # in the first, some methods hold something back
     after = dict(model.named_parameters())
     names = {n: n.replace(".base_layer.", ".") for n in after}
     return Seen(
@@ -127,7 +127,8 @@ def _cannot_meet(folder: Path, first: str, second: str) -> bool:
     if {first, second} == {"hype", "no_dropout"}:  # seen to be one run, below
         return True
     if "dp" in (first, second):
-        return any(name.startswith("child_tuning") for name in (first, second))
+        others = ("child_tuning_d", "child_tuning_f", "gradual_unfreezing")
+        return any(name in others for name in (first, second))
     return any(
         "parameters" in choosing.owns and bool(acting.acts_on - _trained(folder, choosing.name))
         for acting, choosing in ((one, other), (other, one))
