@@ -311,10 +311,13 @@ def _prepare(
 ) -> None:
     """Let the methods prepare the model, on the CPU, each with its own random stream."""
     model.to("cpu")
-    for method in methods:
+    for method in sorted(methods, key=lambda m: not m.extends_head):
         seed = derive(args.seed, f"method {method.name}")
+        before = {name for name, _ in model.named_parameters()}
         stream = torch.Generator().manual_seed(seed)
         try:
             method.prepare(model, Setting(head=head, generator=stream, **setting))
         except UserError as error:  # in the words of a run's configuration
             raise UserError(str(error).replace("budget.max_length", "max_length")) from None
+        if method.extends_head:
+            head |= {name for name, _ in model.named_parameters()} - before
