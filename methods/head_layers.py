@@ -53,7 +53,7 @@ class HeadLayers(Method):
         for index in chosen[:-1] if chosen[-1] == len(every) - 1 else chosen:
             every[index].module.register_forward_hook(self._keep)
         self._reads_last = chosen[-1] == len(every) - 1
-        every[-1].module.register_forward_hook(self._combine)
+        every[-1].module.register_forward_hook(self._combine, prepend=True)  # for what pools it
 
     @by_token
     def _keep(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:

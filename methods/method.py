@@ -82,7 +82,8 @@ class Setting:
 class Folded:
     """What is kept of trained parameters that serve training only.
 
-    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards.
+    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards. One
+    that is kept under the name of a parameter takes its place in a whole model too.
     """
 
     replaced: frozenset[str] = frozenset()
@@ -97,17 +98,19 @@ class Method:
     (calls the task's loss itself), "gradient" (computes the gradients, and clips them), "head",
     "places" (which tokens stand where), "training" (there is none). A method that `represents`
     makes vectors of sentences: it derives from Representation, and its `training_text` says what it
-    trains on. `version` is part of a run's name: raise it when a change of the method can change a
-    score. `changes_start` is true when the logits before the first step differ from the pretrained
-    model's by design. `needs` may name "pretrained", the weights as loaded. While `paused`, a
-    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
-    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
-    options that a released method was given later, each with the value at which it does what it did
-    before: at that value a run's name and record leave the option out, so that older records stand
-    for the same run. `of_whole_texts` says what it does to the answer to a whole text, where that
-    is nothing for a head that predicts single tokens: such a task then refuses it. `leaves` says,
-    as the end of a sentence, what it leaves in a trained model that the plain architecture has no
-    place for: `save=model` then refuses it. What peft's layers merge into a matrix is not that.
+    trains on. What one that `extends_head` adds is part of the head for all others: it prepares the
+    model before them. `version` is part of a run's name: raise it when a change of the method can
+    change a score. `changes_start` is true when the logits before the first step differ from the
+    pretrained model's by design. `needs` may name "pretrained", the weights as loaded. While
+    `paused`, a method must not perturb forward passes: another one is measuring the model. `paper`
+    and `trains` (what trains besides the head, or else what changes) are for the table of methods.
+    `added` holds options that a released method was given later, each with the value at which it
+    does what it did before: at that value a run's name and record leave the option out, so that
+    older records stand for the same run. `of_whole_texts` says what it does to the answer to a
+    whole text, where that is nothing for a head that predicts single tokens: such a task then
+    refuses it. `leaves` says, as the end of a sentence, what it leaves in a trained model that the
+    plain architecture has no place for: `save=model` then refuses it. What peft's layers merge into
+    a matrix is not that.
     A method that is `per_example` owns "gradient", and its `gradients` is given the losses of a
     batch's examples, (B,), in place of their mean.
     `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
@@ -134,6 +137,7 @@ class Method:
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
+    extends_head: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     of_whole_texts: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
@@ -228,6 +232,15 @@ class Method:
 
     def optimizer_built(self, optimizer: torch.optim.Optimizer) -> None:
         """Keep the optimizer, whose groups hold the current learning rates."""
+
+    def phase(self, step: int) -> str:
+        """Begin a step; return the name of the part of the training that it is in.
+
+        Called before each step, also one that a device repeats without Python. Steps of two phases
+        may ask for other operations; of what was written down in one nothing is repeated in the
+        next. `step` counts from 0.
+        """
+        return ""
 
     @property
     def divisible(self) -> bool:

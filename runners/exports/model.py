@@ -80,6 +80,9 @@ def plain_model(model: Any, config: RunConfig) -> Any:
     import transformers
 
     tensors = plain_tensors(model)
+    for method in config.methods:
+        kept = method.fold(model).kept
+        tensors |= {n: t.detach().cpu().contiguous() for n, t in kept.items() if n in tensors}
     options, facts, cls = _chooses(config), model.config.to_dict(), type(model)
     if options:
         facts["problem_type"] = None  # one output, of which a softmax is taken over options

@@ -39,8 +39,11 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     lacking = sorted(wanted - set(theirs))
     if lacking:
         raise UserError(f"{named}: it left no tensor {lacking[0]}, which this run's model has")
+    keeps = job.config.settings.start.head == "keep"
     inserted = {
-        n: t for n, t in theirs.items() if n not in own and n not in head and not _of_pooler(n)
+        n: t
+        for n, t in theirs.items()
+        if n not in own and (keeps or n not in head) and not _of_pooler(n)
     }
     _copy({n: theirs[n] for n in wanted}, own, named)
     loaded = apply_methods(job.config, loaded, job.weights, total_steps)
