@@ -21,7 +21,10 @@ from tests.tiny import ARCHITECTURES
 
 METHODS = [name for name, cls in registered().items() if not cls.represents]
 WHOLE = {
-    **dict.fromkeys(("child_tuning_d", "child_tuning_f", "wd_pre"), "all weights after clipping"),
+    **dict.fromkeys(
+        ("child_tuning_d", "child_tuning_f", "recadam", "sage", "wd_pre"),
+        "all weights after clipping",
+    ),
     "dp": "all weights gradients",
     "pats_provisional": "all weights after backward",
     "smart": "all weights after step",  # only its proximal term asks for them
