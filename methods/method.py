@@ -59,9 +59,10 @@ class Setting:
     method's own random stream, a CPU generator: draws from it leave data order and dropout as they
     are. `pretrained` holds a copy of every parameter as it was loaded, before any method; it is
     filled for methods that need it only. `methods` names all methods of the run in their order.
-    `tokenizer` is the model's, and `files` are those that its weights were loaded from. A `stored`
-    run is a record's or a delta's, which is taken as it is where the same would be refused if it
-    was typed today.
+    `tokenizer` is the model's, and `files` are those that its weights were loaded from.
+    `attributes` holds the values of each of the task's attributes that its training rows hold, for
+    methods that need attributes only. A `stored` run is a record's or a delta's, which is taken as
+    it is where the same would be refused if it was typed today.
     """
 
     head: frozenset[str]
@@ -75,6 +76,7 @@ class Setting:
     methods: tuple[str, ...] = ()
     tokenizer: Any = None
     files: tuple[Path, ...] = ()
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stored: bool = False
 
 
@@ -99,9 +101,13 @@ class Method:
     makes vectors of sentences: it derives from Representation, and its `training_text` says what it
     trains on. `version` is part of a run's name: raise it when a change of the method can change a
     score. `changes_start` is true when the logits before the first step differ from the pretrained
-    model's by design. `needs` may name "pretrained", the weights as loaded. While `paused`, a
-    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
-    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
+    model's by design. `needs` may name "pretrained", the weights as loaded, and "attributes": the
+    method is then refused on a task that names none, and a batch holds "attributes", int64
+    (B, attributes, values), which it must take from what the model is given. Known values have
+    numbers from 1, in the order of `Setting.attributes`; 0 stands for unknown ones and for a cell
+    without any, and -1 fills up. While `paused`, a method must not perturb forward passes: another
+    one is measuring the model. `paper` and `trains` (what trains besides the head, or else what
+    changes) are for the table of methods. `added` holds
     options that a released method was given later, each with the value at which it does what it did
     before: at that value a run's name and record leave the option out, so that older records stand
     for the same run. `of_whole_texts` says what it does to the answer to a whole text, where that
@@ -203,6 +209,16 @@ class Method:
         shown to the user.
         """
         return []
+
+    def text_read(
+        self, texts: tuple[str, ...], attributes: Mapping[str, Sequence[str]]
+    ) -> tuple[str, ...]:
+        """Return the texts of an example as the tokenizer is to read them.
+
+        `attributes` are its values, where the task has attributes. It may be called before
+        `prepare`.
+        """
+        return texts
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""

@@ -63,6 +63,9 @@ _LABELS: dict[str, list[str]] = {
 }
 
 
+_ATTRIBUTES: dict[str, tuple[str, ...]] = {}
+
+
 _STSB_GRADES = 6
 _HIGHEST = 5
 _ONE_TEXT = ("cola", "sst2")
@@ -105,6 +108,10 @@ def _check_shape(task: Task) -> None:
     shape = "class" if known else "score"
     if task.facts.answer != shape or task.facts.vectors:
         wrong = f"{'labels' if known else 'scores'}, and task.kind={task.kind}"
+    elif lacking := [
+        name for name in task.attributes if name not in _ATTRIBUTES.get(task.name, ())
+    ]:
+        wrong = f"no attribute {lacking[0]}"
     elif len(task.text) != texts:
         wrong = f"{texts} text columns, and task.text has {len(task.text)}"
     elif lacking := [label for label in known if label not in task.labels]:
