@@ -64,6 +64,11 @@ class RunConfig:
     def method_names(self) -> tuple[str, ...]:
         return tuple(m.name for m in self.methods)
 
+    @property
+    def reads_attributes(self) -> bool:
+        """Whether a method needs the attributes of the task."""
+        return any("attributes" in m.needs for m in self.methods)
+
     def method_options(self) -> list[dict[str, Any]]:
         """Return name, version and options of each method; the learning rate stands apart."""
         listed = []
@@ -167,6 +172,15 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f"method={represent[0]} makes vectors of sentences; task={task.name} has labels: use"
             " task=sts"
         ]
+    if not task.attributes:
+        problems = [
+            f"method={m.name} reads attributes, and task={task.name} names none: name columns of it"
+            " by task.attributes=[COLUMN]"
+            for m in methods
+            if "attributes" in m.needs
+        ]
+        if problems:
+            return problems
     if settings.save == "sentence-transformers" and not vectors:
         return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
     if settings.save == "logits" and task.facts.answer != "class":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -43,11 +44,18 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
     return loaded
 
 
-def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_steps: int) -> Loaded:
+def apply_methods(
+    config: RunConfig,
+    loaded: Loaded,
+    weights: Weights,
+    total_steps: int,
+    attributes: Mapping[str, Sequence[str]] | None = None,
+) -> Loaded:
     """Let the methods prepare the model, in the order typed, each with its own random stream.
 
     One that represents sentences, or extends the head, comes first: what it adds belongs to the
-    head of what the others are told, and of what is returned.
+    head of what the others are told, and of what is returned. `attributes` are the values that the
+    model is to know.
     """
     settings = config.settings
     wanted = any("pretrained" in method.needs for method in config.methods)
@@ -67,6 +75,7 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
             methods=config.method_names,
             tokenizer=loaded.tokenizer,
             files=weights.files,
+            attributes=attributes or {},
             stored=config.stored,
         )
         before = {name for name, _ in loaded.model.named_parameters()}

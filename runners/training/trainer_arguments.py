@@ -51,6 +51,11 @@ def refuse(
                 f"{method.name} makes vectors of sentences, of text that it tokenises itself: use"
                 f" tunebench.run with method={method.name} task=sts"
             )
+        elif "attributes" in method.needs:
+            problems.append(
+                f"{method.name} reads attributes, which a Trainer's batches do not hold: use"
+                f" tunebench.run with method={method.name}"
+            )
         elif "gradient" in method.owns:
             problems.append(
                 f"{method.name} computes the gradients from batches that it draws itself: use"
