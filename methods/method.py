@@ -98,14 +98,14 @@ class Method:
 
     What the run reads of a class:
 
-    - `owns`: what two methods cannot both decide. "parameters" (which ones train), "loss" (calls the
-      task's loss itself), "gradient" (computes the gradients, and clips them), "head", "places"
-      (which tokens stand where), "training" (there is none);
+    - `owns`: what two methods cannot both decide. "parameters" (which ones train), "loss" (calls
+      the task's loss itself), "gradient" (computes the gradients, and clips them), "head",
+      "places" (which tokens stand where), "training" (there is none);
     - `represents`: it makes vectors of sentences. It derives from Representation, and its
       `training_text` says what it trains on;
     - `extends_head`: what it adds is part of the head for all others; it prepares the model first;
     - `version`: part of a run's name. Raise it when a change of the method can change a score;
-    - `changes_start`: the logits before the first step differ from the pretrained model's by design;
+    - `changes_start`: the logits before the first step are by design not the pretrained model's;
     - `needs`: "pretrained", the weights as loaded; "attributes": it is refused on a task that names
       none, and a batch holds "attributes", int64 (B, attributes, values), which it must take from
       what the model is given. Known values have numbers from 1, in the order of
@@ -123,8 +123,8 @@ class Method:
     - `per_example`: it owns "gradient", and its `gradients` is given the losses of a batch's
       examples, (B,), in place of their mean;
     - `hinders_capture`: why a step of it cannot be captured as a CUDA graph and replayed, empty
-      where it can. `runners.contract.guard` finds that out on a CPU, and the contract holds it. What
-      it does in Python alone, such as counting, is missed by a replay;
+      where it can. `runners.contract.guard` finds that out on a CPU, and the contract holds it.
+      What it does in Python alone, such as counting, is missed by a replay;
     - `watches_evaluation`: it keeps in Python what passes through the model in evaluation, which
       then is not captured.
 
@@ -133,8 +133,8 @@ class Method:
     - `no_strength`: options at which it is plain fine-tuning to the bit, None where there are none;
     - `narrow`: options that fit an encoder of two layers and width 32;
     - `with_others`: options at which it meets a method that it refuses at its defaults;
-    - `other_dropout`: it draws dropout at other places than plain fine-tuning, with which it then is
-      compared without dropout;
+    - `other_dropout`: it draws dropout at other places than plain fine-tuning, with which it is
+      then compared without dropout;
     - `plain_order`: options at which its batches are plain fine-tuning's;
     - `may_stay`: parts of names of trained parameters that may stay, such as those it masks.
     """
