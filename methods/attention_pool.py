@@ -70,7 +70,7 @@ class AttentionPool(Method):
                 f"method.attention_pool.kernel={self.kernel}: a convolution that keeps the number"
                 f" of tokens is over an odd number of them; use {self.kernel + 1}"
             )
-        layers = places.layers(model, "attention_pool")
+        last = places.last_states(model, "attention_pool")
         if getattr(model.config, "classifier_pooling", "cls") != "cls":
             raise UserError(
                 f"method=attention_pool: the head of this {model.config.model_type} model reads the"
@@ -88,11 +88,6 @@ class AttentionPool(Method):
         model.add_module("attention_pool", pool)
         self.pool, self.mask = pool, None
         model.register_forward_pre_hook(self._see_mask, with_kwargs=True)
-        last: Any = layers[-1].module
-        if model.config.model_type == "albert":
-            last = model.base_model.encoder  # its one layer is passed again and again
-        elif model.config.model_type == "modernbert":
-            last = model.base_model.final_norm
         last.register_forward_hook(self._replace)
 
     def _dropped(self, values: torch.Tensor) -> torch.Tensor:

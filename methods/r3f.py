@@ -75,9 +75,9 @@ class R3f(Method):
         self.moved: torch.Tensor | None = None  # what stands for them in the second pass
         self.bound: SpectralNorm | None = None
         if self.spectral_norm:
-            from methods.surgery import spectral
+            from methods.surgery import places, spectral
 
-            layer = spectral.last_of_head(model, setting.head, "method.r3f.spectral_norm=true")
+            layer = places.last_of_head(model, setting.head, "method.r3f.spectral_norm=true")
             self.bound = spectral.SpectralNorm(*layer, setting.generator, lambda: self.paused)
         if self.weight:
             model.get_input_embeddings().register_forward_hook(self._move)

@@ -177,6 +177,35 @@ def _each(model: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
                 yield f"{prefix}.{i}.albert_layers.{j}", shared
 
 
+def last_states(model: Any, method: str) -> nn.Module:
+    """Return the module whose output is the last states (B, L, width), of which a head reads some.
+
+    What it gives is a tensor, a tuple that begins with it, or has it as `last_hidden_state`.
+    """
+    last = layers(model, method)[-1].module
+    own = {"albert": "encoder", "modernbert": "final_norm"}  # one layer, again and again; a norm
+    name = own.get(model.config.model_type)
+    return last if name is None else model.base_model.get_submodule(name)
+
+
+def last_of_head(model: Any, head: frozenset[str], why: str) -> tuple[nn.Linear, str]:
+    """Return the linear layer of a head that gives the logits, and its name.
+
+    Where there is none, a UserError begins with `why`, what asks for it.
+    """
+    linear = [
+        (module, name)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and f"{name}.weight" in head
+    ]
+    if not linear:
+        raise UserError(
+            f"{why}: in the head of this {model.config.model_type} model no linear layer gives"
+            " the logits; use another model"
+        )
+    return linear[-1]
+
+
 def hidden_size(model: Any) -> int:
     """Return the width of the encoder's hidden states."""
     return int(model.config.hidden_size)

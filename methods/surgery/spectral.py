@@ -9,8 +9,6 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from results.errors import UserError
-
 AT_START = 15  # rounds of power iteration before the first step, as in torch's parametrization
 
 
@@ -82,18 +80,3 @@ class SpectralNorm:
         self._follow()
         self.left.copy_(state["left"])
         self.right.copy_(state["right"])
-
-
-def last_of_head(model: Any, head: frozenset[str], option: str) -> tuple[nn.Linear, str]:
-    """Return the linear layer that gives the logits, and its name; none is a UserError."""
-    layers = [
-        (module, name)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.weight" in head
-    ]
-    if not layers:
-        raise UserError(
-            f"{option}: the head of this {model.config.model_type} model has no linear layer whose"
-            " norm could be bounded; leave the option out, or use another model"
-        )
-    return layers[-1]

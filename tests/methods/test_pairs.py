@@ -177,6 +177,8 @@ def _cannot_meet(folder: Path, first: str, second: str) -> bool:
         one.represents or "places" in one.owns | other.owns
     ):
         return True
+    if {first, second} in ({"attention_pool", "setfit"}, {"prompt", "setfit"}):
+        return True
     if {first, second} == {"hype", "no_dropout"}:  # seen to be one run, below
         return True
     if "dp" in (first, second):

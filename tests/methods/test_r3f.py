@@ -11,7 +11,7 @@ from torch.nn import functional
 from torch.nn.utils import parametrizations
 
 from methods.r3f import R3f
-from methods.surgery.spectral import last_of_head
+from methods.surgery.places import last_of_head
 from results.errors import UserError
 from runners.contract.guard import AS_ON_A_GPU, hindrances
 from runners.contract.parts import prepared
@@ -157,7 +157,7 @@ def test_r4f_where_it_cannot_be_is_refused(tiny_folder: Folder) -> None:
     configure(*given, "method=[r3f,mixout]")
     with pytest.raises(UserError, match=r"method\.r3f\.spectral_norm"):
         configure(*given[:-1], "method=r3f", "method.r3f.spectral_norm=classifier")
-    with pytest.raises(UserError, match="has no linear layer whose norm could be bounded"):
+    with pytest.raises(UserError, match="no linear layer gives the logits"):
         last_of_head(tiny_model(tiny_folder("bert")), frozenset(), "method.r3f.spectral_norm=true")
 
 

@@ -26,6 +26,7 @@ WHOLE = {
     "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
     "attention_pool": "something is hooked to the layer",  # all tokens are pooled
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
+    "setfit": "something is hooked to the layer",  # the head reads the mean of all tokens
 }
 
 
