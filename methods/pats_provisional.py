@@ -79,10 +79,10 @@ class PatsProvisional(Method):
             return
         for name, parameter in model.named_parameters():
             if name in self.scale and parameter.grad is not None:
-                if name not in self.average:
-                    self.average[name] = torch.zeros_like(parameter)
                 now = (parameter.detach() * parameter.grad).abs()
-                self.average[name].mul_(self.beta).add_(now, alpha=1 - self.beta)
+                average = self.average.get(name)
+                average = torch.zeros_like(now) if average is None else average.to(now.device)
+                self.average[name] = average.mul_(self.beta).add_(now, alpha=1 - self.beta)
 
     def amount(self, average: torch.Tensor, step: int) -> torch.Tensor:
         """Return a, the noise's share of its scale, from the average after `step` (from 0)."""

@@ -8,9 +8,9 @@ With g the clipped gradient of a weight w:
 
 As in the code, that is so for weights and biases of the attention and the feed-forward parts of
 each layer; normalisations, embeddings, pooler and head take the optimizer's steps. The factor lies
-between 0 and about β/(1-β), and is 0 in the first step, where I = Û. A weight of exactly 0 has no
-sensitivity and keeps its place, for which reason inserted modules, that often begin at 0, are
-left out too.
+between 0 and β/(1-β), or 1 where that is more, and is 0 in the first step, where I = Û. A weight
+of exactly 0 has no sensitivity and keeps its place, for which reason inserted modules, that often
+begin at 0, are left out too.
 
 The code's option to clip each tensor by itself is off in its trainer and script, which clip by the
 norm of all gradients, as here. Its weight decay, not scaled by the factor, is at the peak rate;

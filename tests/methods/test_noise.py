@@ -238,6 +238,15 @@ def test_pats_controls_spend_the_energy_of_its_noise() -> None:
     assert added("reversed") < 0.6 * energy
 
 
+def test_pats_goes_on_from_a_file_wherever_the_weights_are() -> None:
+    model = torch.nn.Linear(3, 2, bias=False, device="meta")
+    model.weight.grad = torch.empty_like(model.weight)
+    method = PatsProvisional()
+    method.scale, method.average = {"weight": 1.0}, {"weight": torch.ones(2, 3)}  # as a file has it
+    method.after_backward(model, 5)
+    assert method.average["weight"].device.type == "meta"
+
+
 def test_pats_reversed_noise_goes_to_sensitive_entries_and_nowhere_if_all_are_alike() -> None:
     s = torch.rand(1000, generator=torch.Generator().manual_seed(0))
     method = PatsProvisional(mapping="reversed_equal")

@@ -76,6 +76,18 @@ def test_recadam_equals_its_optimizer_written_out(
     assert float((ours[head] - plain[head]).norm()) < float(plain[head].norm())
 
 
+def test_recadam_goes_on_from_a_file_wherever_the_weights_are() -> None:
+    model = torch.nn.Linear(3, 2, bias=False, device="meta")
+    model.weight.grad = torch.empty_like(model.weight)
+    method = RecAdam()
+    method.pulled, method.total = {"weight": torch.ones(2, 3)}, 10
+    method.load_state_dict({"taken": torch.tensor(5.0)})
+    method.optimizer_built(torch.optim.SGD(model.parameters(), lr=0.1))
+    method.after_clipping(model, 5)
+    method.after_step(model, 5)
+    assert method.state_dict()["taken"].device.type == "meta"
+
+
 def test_a_run_that_ends_before_the_task_takes_over_is_told(
     tiny_folder: Folder, capsys: pytest.CaptureFixture[str]
 ) -> None:
