@@ -36,6 +36,7 @@ class Output:
 
 
 Forward = Callable[[Batch], Output]
+Criterion = Callable[..., "torch.Tensor"]
 Marked = TypeVar("Marked", bound=Callable[..., Any])
 
 
@@ -94,8 +95,10 @@ class Method:
     """Plain fine-tuning; subclasses override the hooks they need and say what they own.
 
     `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
-    (calls the task's loss itself), "gradient" (computes the gradients, and clips them), "head",
-    "places" (which tokens stand where), "training" (there is none). A method that `represents`
+    (calls the task's loss itself), "criterion" (what stands for the cross-entropy in that loss),
+    "gradient" (computes the gradients: by `gradients`, and clips them, or by `backward_passes`),
+    "average" (which weights are evaluated and kept), "head", "places" (which tokens stand where),
+    "training" (there is none). A method that `represents`
     makes vectors of sentences: it derives from Representation, and its `training_text` says what it
     trains on. `version` is part of a run's name: raise it when a change of the method can change a
     score. `changes_start` is true when the logits before the first step differ from the pretrained
@@ -234,6 +237,15 @@ class Method:
         """
         return forward(batch).loss
 
+    @property
+    def criterion(self) -> Criterion | None:
+        """Return what stands for torch's cross_entropy in the task's loss in training, None: it.
+
+        For the method that owns "criterion"; looked up at each loss. It is called with logits
+        (B, classes), labels (B,), the weights of the classes or None, and `reduction`, as torch's.
+        """
+        return None
+
     def gradients(
         self, model: torch.nn.Module, batch: Batch, loss: Callable[[Batch], torch.Tensor]
     ) -> torch.Tensor:
@@ -245,6 +257,17 @@ class Method:
         """
         raise NotImplementedError
 
+    def backward_passes(
+        self, model: torch.nn.Module, once: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        """Leave the step's gradients in `.grad` and return the loss; clipping is still to come.
+
+        For the method that owns "gradient" and has no `gradients`. `once` adds up the gradients of
+        the batch's loss at the weights that it finds, in parts where memory asks for that, and
+        returns this loss, a scalar. It may be called several times.
+        """
+        return once()
+
     def after_backward(self, model: torch.nn.Module, step: int) -> None:
         """Read or edit the complete gradients, before clipping. `step` counts from 0."""
 
@@ -253,6 +276,20 @@ class Method:
 
     def after_step(self, model: torch.nn.Module, step: int) -> None:
         """Edit the weights after the optimizer's step."""
+
+    def average_weights(self, model: torch.nn.Module, step: int) -> None:
+        """Take in the weights that a step left, after every method's `after_step`.
+
+        For the method that owns "average". Called in Python where steps are replayed, too.
+        """
+
+    def averaged_weights(self) -> Mapping[str, torch.Tensor]:
+        """Return what is evaluated and kept in place of trained parameters, by their names.
+
+        For the method that owns "average". The loop puts these tensors into the model for an
+        evaluation, and the weights, which training goes on from, back to the bit.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, random streams included."""
