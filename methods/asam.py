@@ -47,6 +47,11 @@ class Asam(Method):
     eta: Annotated[float, Ge(0)] = 0.01
     same_dropout: bool = False
 
+    @property
+    def hindrance(self) -> str:
+        sets_back = self.rho and self.same_dropout
+        return "it sets dropout's stream back for its second pass" if sets_back else ""
+
     def backward_passes(
         self, model: torch.nn.Module, once: Callable[[], torch.Tensor]
     ) -> torch.Tensor:

@@ -122,11 +122,11 @@ class Method:
     The other class variables tell the contract (`runners.contract`) how to test a method; they are
     no options, and no run's name or record holds them. `no_strength` holds options at which it is
     plain fine-tuning to the bit, None where there are none. `narrow` holds options that fit an
-    encoder of two layers and width 32. `with_others` holds options at which it meets a method that
-    it refuses at its defaults. `other_dropout` is true where it draws dropout at other places than
-    plain fine-tuning, with which it then is compared without dropout. `plain_order` holds options
-    at which its batches are plain fine-tuning's. `may_stay` holds parts of names of trained
-    parameters that may stay as they are, such as those it masks.
+    encoder of two layers and width 32, and two steps. `with_others` holds options at which it meets
+    a method that it refuses at its defaults. `other_dropout` is true where it draws dropout at
+    other places than plain fine-tuning, with which it then is compared without dropout.
+    `plain_order` holds options at which its batches are plain fine-tuning's. `may_stay` holds parts
+    of names of trained parameters that may stay as they are, such as those it masks.
     """
 
     name: ClassVar[str] = ""
@@ -174,6 +174,11 @@ class Method:
         Beside a method whose `moves` lack it, it is refused.
         """
         return frozenset()
+
+    @property
+    def hindrance(self) -> str:
+        """Why no step can be captured with the options that it has; else `hinders_capture`."""
+        return self.hinders_capture
 
     def version_beside(self, methods: Sequence[Method]) -> int:
         """Return the version in a run of `methods`, in their order.

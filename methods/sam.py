@@ -47,6 +47,10 @@ class Sam(Method):
     rho: Annotated[float, Ge(0)] = 0.05
     same_dropout: bool = True
 
+    @property
+    def hindrance(self) -> str:
+        return self.hinders_capture if self.rho and self.same_dropout else ""
+
     def backward_passes(
         self, model: torch.nn.Module, once: Callable[[], torch.Tensor]
     ) -> torch.Tensor:

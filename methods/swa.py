@@ -52,7 +52,7 @@ class Swa(Method):
 
     def first(self, steps: int) -> int:
         """Return the step, counted from 1, that begins the mean in a run of so many."""
-        return max(1, math.ceil(self.start * steps))
+        return max(1, math.ceil(round(self.start * steps, 9)))
 
     def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
         """Say where the mean would be of one step's weights."""

@@ -14,9 +14,11 @@ from methods.method import Batch, Method
 from methods.registry import method_class
 from methods.sam import Sam
 from results.errors import UserError
+from runners.contract.guard import AS_ON_A_GPU, hindrances
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
 from runners.training.loop import Loop
+from runners.training.repeating import hindrance
 from tests.conftest import configure, tiny
 from tests.methods.reference import Model, largest_difference, plain_loss, prepared, train, trained
 
@@ -220,6 +222,26 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     with pytest.raises(UserError) as refused:
         configure(*tiny(tiny_folder("bert"), "task=mrpc"), *typed)
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("same_dropout", ["true", "false"])
+@pytest.mark.parametrize("name", ["sam", "asam"])
+def test_steps_are_captured_where_no_stream_is_set_back(
+    name: str, same_dropout: str, tiny_folder: Folder
+) -> None:
+    given = [f"method={name}", f"method.{name}.same_dropout={same_dropout}", *AS_ON_A_GPU]
+    loop, _ = prepared(tiny_folder("bert"), *given)
+    [method] = loop.methods
+    with torch.random.fork_rng():
+        shown = hindrances(loop, next(iter(loop._batches(0, 1))))
+    assert bool(shown) == bool(method.hindrance) == (same_dropout == "true"), shown
+    assert hindrance([method], _Kind(), None) == (  # type: ignore[arg-type]
+        f"{name}: it sets dropout's stream back for its second pass" if shown else ""
+    )
+
+
+class _Kind:
+    hinders_capture = ""
 
 
 def test_super_adam_that_looks_once_goes_with_both(tiny_folder: Folder) -> None:

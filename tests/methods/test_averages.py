@@ -244,7 +244,18 @@ def test_run_that_is_stopped_in_an_evaluation_goes_on_from_the_weights(
     assert again.method_reports == whole.method_reports
 
 
+@pytest.mark.parametrize("method", ["ema", "swa", "label_smoothing"])
+def test_super_adam_that_looks_twice_goes_with_what_edits_nothing(
+    method: str, tiny_folder: Folder
+) -> None:
+    twice = ("optimizer=super_adam", "optimizer.tau=1")
+    loop, _ = prepared(tiny_folder("bert"), f"method={method}", *twice)
+    loop.run(10)
+    assert kept_sha256(loop) != trained_sha256(loop.model) or method == "label_smoothing"
+
+
 def test_steps_that_are_taken() -> None:
+    assert Swa(start=0.1).first(30) == 3  # 0.1 · 30 is a little more
     assert [Swa(start=s).first(10) for s in (0, 0.05, 0.5, 0.75, 0.71, 1)] == [1, 1, 5, 8, 8, 10]
     assert Ema().decay_at(1) == 2 / 11
     assert Ema().decay_at(8990) == Ema().decay_at(9000) == 0.999 > Ema().decay_at(8989)
