@@ -78,13 +78,16 @@ class FreeLb(Method):
         """Leave the gradients of all passes but the last; return the mean of their losses."""
         if self.passes == 1 and self.start == 0:
             return forward(batch).loss
+        from methods.surgery.streams import global_streams, set_global_streams
+
         self.mask = batch["attention_mask"]
-        before = _streams_of(batch)
+        device = self.mask.device
+        before = global_streams(device)
         total: torch.Tensor | float = 0.0
         try:
             for number in range(self.passes):
                 if number and self.same_dropout:
-                    _set_streams(before, batch)
+                    set_global_streams(before, device)
                 loss = forward(batch).loss / self.passes
                 if number == self.passes - 1:
                     return loss + total
@@ -112,20 +115,3 @@ class FreeLb(Method):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.streams.load_state_dict(state)
-
-
-def _streams_of(batch: Batch) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the states of the global streams that dropout draws from."""
-    import torch
-
-    device = batch["input_ids"].device
-    on_gpu = device.type == "cuda"
-    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if on_gpu else None
-
-
-def _set_streams(states: tuple[torch.Tensor, torch.Tensor | None], batch: Batch) -> None:
-    import torch
-
-    torch.set_rng_state(states[0])
-    if states[1] is not None:
-        torch.cuda.set_rng_state(states[1], batch["input_ids"].device)

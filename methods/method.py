@@ -36,6 +36,7 @@ class Output:
 
 
 Forward = Callable[[Batch], Output]
+Criterion = Callable[..., "torch.Tensor"]
 Marked = TypeVar("Marked", bound=Callable[..., Any])
 
 
@@ -99,8 +100,10 @@ class Method:
     What the run reads of a class:
 
     - `owns`: what two methods cannot both decide. "parameters" (which ones train), "loss" (calls
-      the task's loss itself), "gradient" (computes the gradients, and clips them), "head",
-      "places" (which tokens stand where), "training" (there is none);
+      the task's loss itself), "criterion" (what stands for the cross-entropy in that loss),
+      "gradient" (computes the gradients: by `gradients`, and clips them, or by `backward_passes`),
+      "average" (which weights are evaluated and kept), "head", "places" (which tokens stand
+      where), "training" (there is none);
     - `represents`: it makes vectors of sentences. It derives from Representation, and its
       `training_text` says what it trains on;
     - `extends_head`: what it adds is part of the head for all others; it prepares the model first;
@@ -131,7 +134,7 @@ class Method:
     What tells the contract (`runners.contract`) how to test it, and is in no run's name or record:
 
     - `no_strength`: options at which it is plain fine-tuning to the bit, None where there are none;
-    - `narrow`: options that fit an encoder of two layers and width 32;
+    - `narrow`: options that fit an encoder of two layers and width 32, and two steps;
     - `with_others`: options at which it meets a method that it refuses at its defaults;
     - `other_dropout`: it draws dropout at other places than plain fine-tuning, with which it is
       then compared without dropout;
@@ -193,6 +196,11 @@ class Method:
         Typed with another value than their default, they are refused: two names for one run.
         """
         return {}
+
+    @property
+    def hindrance(self) -> str:
+        """Why no step can be captured with the options that it has; else `hinders_capture`."""
+        return self.hinders_capture
 
     def version_beside(self, methods: Sequence[Method]) -> int:
         """Return the version in a run of `methods`, in their order.
@@ -275,6 +283,15 @@ class Method:
         """
         return forward(batch).loss
 
+    @property
+    def criterion(self) -> Criterion | None:
+        """Return what stands for torch's cross_entropy in the task's loss in training, None: it.
+
+        For the method that owns "criterion"; looked up at each loss. It is called with logits
+        (B, classes), labels (B,), the weights of the classes or None, and `reduction`, as torch's.
+        """
+        return None
+
     def gradients(
         self, model: torch.nn.Module, batch: Batch, loss: Callable[[Batch], torch.Tensor]
     ) -> torch.Tensor:
@@ -286,6 +303,17 @@ class Method:
         """
         raise NotImplementedError
 
+    def backward_passes(
+        self, model: torch.nn.Module, once: Callable[[], torch.Tensor]
+    ) -> torch.Tensor:
+        """Leave the step's gradients in `.grad` and return the loss; clipping is still to come.
+
+        For the method that owns "gradient" and has no `gradients`. `once` adds up the gradients of
+        the batch's loss at the weights that it finds, in parts where memory asks for that, and
+        returns this loss, a scalar. It may be called several times.
+        """
+        return once()
+
     def after_backward(self, model: torch.nn.Module, step: int) -> None:
         """Read or edit the complete gradients, before clipping. `step` counts from 0."""
 
@@ -294,6 +322,20 @@ class Method:
 
     def after_step(self, model: torch.nn.Module, step: int) -> None:
         """Edit the weights after the optimizer's step."""
+
+    def average_weights(self, model: torch.nn.Module, step: int) -> None:
+        """Take in the weights that a step left, after every method's `after_step`.
+
+        For the method that owns "average". Called in Python where steps are replayed, too.
+        """
+
+    def averaged_weights(self) -> Mapping[str, torch.Tensor]:
+        """Return what is evaluated and kept in place of trained parameters, by their names.
+
+        For the method that owns "average". The loop puts these tensors into the model for an
+        evaluation, and the weights, which training goes on from, back to the bit.
+        """
+        return {}
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that a resumed run needs, random streams included."""

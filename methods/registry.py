@@ -76,7 +76,9 @@ def composition_problems(methods: Sequence[Method], stored: bool = False) -> lis
     decides = {
         "parameters": "choose which parameters train",
         "loss": "define the loss",
+        "criterion": "say what the loss of labels is",
         "gradient": "compute the gradients",
+        "average": "decide which weights are evaluated",
         "head": "decide on the head",
         "places": "decide which tokens stand where",
     }
@@ -120,6 +122,18 @@ def composition_problems(methods: Sequence[Method], stored: bool = False) -> lis
 
 
 def acts_at_steps(method: type[Method]) -> bool:
-    """Say whether a method acts at each step, or keeps a state for it such as a random stream."""
-    hooks = ("loss", "gradients", "after_backward", "after_clipping", "after_step", "state_dict")
+    """Say whether a method acts at each step, or keeps a state for it such as a random stream.
+
+    To average the weights that a step left is not to act at it.
+    """
+    hooks = {
+        "loss",
+        "gradients",
+        "backward_passes",
+        "after_backward",
+        "after_clipping",
+        "after_step",
+    }
+    if "average" not in method.owns:
+        hooks.add("state_dict")
     return any(getattr(method, hook) is not getattr(Method, hook) for hook in hooks)

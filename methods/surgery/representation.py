@@ -57,7 +57,7 @@ class Representation(Method):
     """
 
     represents: ClassVar[bool] = True
-    owns: ClassVar[frozenset[str]] = frozenset({"loss", "head", "places"})
+    owns: ClassVar[frozenset[str]] = frozenset({"loss", "criterion", "head", "places"})
     of_whole_texts: ClassVar[str] = "makes vectors of sentences"
     changes_start: ClassVar[bool] = True
 

@@ -76,6 +76,19 @@ class Streams:
             self.on(torch.device(name)).set_state(place)
 
 
+def global_streams(device: torch.device) -> list[torch.Tensor]:
+    """Return the states of the global streams that dropout draws from, on a device and the host."""
+    on_gpu = device.type == "cuda"
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if on_gpu else [])]
+
+
+def set_global_streams(states: list[torch.Tensor], device: torch.device) -> None:
+    """Set global streams back to what `global_streams` returned."""
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)
+
+
 def generators_of(methods: Iterable[Any]) -> list[torch.Generator]:
     """Return the generators of methods' own streams, of all devices that they drew on."""
     streams = [s for method in methods for s in vars(method).values() if isinstance(s, Streams)]

@@ -161,6 +161,16 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
         ]
         if problems:
             return problems
+    mixed = () if task.mixture is None else task.mixture.tasks.values()
+    if not vectors and all(one.facts.answer == "score" for one in mixed or (task,)):
+        problems = [
+            f"method={m.name} changes the loss of labels; task={task.name} has scores: leave"
+            f" {m.name} out"
+            for m in methods
+            if "criterion" in m.owns
+        ]
+        if problems:
+            return problems
     if vectors and not represent:
         known = ", ".join(n for n, cls in registered().items() if cls.represents)
         return [

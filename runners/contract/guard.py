@@ -58,7 +58,7 @@ def as_on_a_gpu() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _without_optimizer(loop: Loop, step: Operations) -> Iterator[None]:
-    """Let a step not be written down while its optimizer and its schedule are at work."""
+    """Let a step not be written down in its optimizer, its schedule and what no replay holds."""
 
     def unheard(act: Callable[..., Any]) -> Callable[..., Any]:
         def acting(*args: Any, **kwargs: Any) -> Any:
@@ -73,5 +73,6 @@ def _without_optimizer(loop: Loop, step: Operations) -> Iterator[None]:
     with (
         mock.patch.object(loop.optimizer, "step", unheard(loop.optimizer.step)),
         mock.patch.object(loop.schedule, "step", unheard(loop.schedule.step)),
+        mock.patch.object(loop.averages, "take", unheard(loop.averages.take)),
     ):
         yield

@@ -15,6 +15,7 @@ from runners.config.check import RunConfig, check
 from runners.config.compose import compose
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator, make_deterministic
+from runners.models.build import trained_sha256
 from runners.models.pretrained import Loaded
 from runners.root import CONFIGS
 from runners.training.loop import Loop
@@ -42,6 +43,12 @@ def prepared(config: RunConfig) -> tuple[Loop, Loaded]:
     make_deterministic()
     ready = prepare(Job(config), make_accelerator("cpu", config))
     return ready.loop, ready.loaded
+
+
+def kept_sha256(loop: Loop) -> str:
+    """Return the hash of the weights that a run is evaluated with and would leave now."""
+    with loop.averages.evaluated():
+        return trained_sha256(loop.model)
 
 
 def tiny(folder: Path, *more: str) -> list[str]:

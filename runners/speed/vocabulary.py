@@ -24,7 +24,16 @@ from runners.speed.become import become
 from runners.speed.lever import Lever, Start
 
 # What a method may do to all weights, or their gradients, at each step.
-_OF_ALL_WEIGHTS = ("gradients", "after_backward", "after_clipping", "after_step")
+_OF_ALL_WEIGHTS = (
+    *(
+        "gradients",
+        "backward_passes",
+        "after_backward",
+        "after_clipping",
+        "after_step",
+        "average_weights",
+    ),
+)
 
 
 class Vocabulary:

@@ -43,11 +43,13 @@ class Classification(Labelled):
         return super().encode(job, tokenizer)
 
     def forward(self, model: Any, batch: Batch) -> Output:
-        if self._weights is None:
+        criterion = self.criterion
+        if self._weights is None and criterion is cross_entropy:
             return super().forward(model, batch)
         logits = model(**{k: v for k, v in batch.items() if k != "labels"}).logits.float()
-        self._weights = self._weights.to(logits.device)
-        return Output(cross_entropy(logits, batch["labels"], self._weights), logits)
+        if self._weights is not None:
+            self._weights = self._weights.to(logits.device)
+        return Output(criterion(logits, batch["labels"], self._weights), logits)
 
     def _answers(self, model: Any, collate: Collate, evaluation: Evaluation) -> NDArray[np.float64]:
         if self.config.settings.save != "logits":

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, mse_loss
 
-from methods.method import Batch, Method, Output
+from methods.method import Batch, Criterion, Method, Output
 from results.errors import UserError
 from runners.config.check import RunConfig
 from runners.config.task import Task
@@ -37,11 +37,19 @@ def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
     return torch.where(outputs.isfinite().all(dim=-1), number, torch.nan)
 
 
-def losses_of(outputs: torch.Tensor, labels: torch.Tensor, task: Task) -> torch.Tensor:
+def criterion_of(methods: Sequence[Method]) -> Criterion:
+    """Return what the loss of labels is in training: what a method says, else cross_entropy."""
+    said = (method.criterion for method in methods)
+    return next((criterion for criterion in said if criterion is not None), cross_entropy)
+
+
+def losses_of(
+    outputs: torch.Tensor, labels: torch.Tensor, task: Task, criterion: Criterion
+) -> torch.Tensor:
     """Return the loss of each row of outputs, (B, outputs) and labels (B,) to (B,)."""
     if task.facts.answer == "score":
         return mse_loss(outputs.squeeze(-1), labels, reduction="none")
-    return cross_entropy(outputs, labels, reduction="none")
+    return criterion(outputs, labels, reduction="none")
 
 
 class Labelled:
@@ -59,6 +67,11 @@ class Labelled:
     @property
     def divisible(self) -> bool:
         return True
+
+    @property
+    def criterion(self) -> Criterion:
+        """What the loss of labels is in training."""
+        return criterion_of(self.config.methods)
 
     def encode(self, job: Job, tokenizer: Any) -> Encoded:
         return {
@@ -114,7 +127,8 @@ class Labelled:
         if not self.divisible:
             return None
         inputs = {k: v for k, v in batch.items() if k != "labels"}
-        return losses_of(self.outputs(model, inputs), batch["labels"], self.config.settings.task)
+        outputs, labels = self.outputs(model, inputs), batch["labels"]
+        return losses_of(outputs, labels, self.config.settings.task, self.criterion)
 
     def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return what answers are read from, (B, outputs), in float32."""

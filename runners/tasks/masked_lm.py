@@ -29,6 +29,7 @@ from runners.seeds import derive
 from runners.tasks.collate import Collator, by_length
 from runners.tasks.doctor import readings_by_split
 from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
+from runners.tasks.labelled import criterion_of
 from runners.tasks.masking import Ids, Masking, single_units
 from runners.tasks.tokens import Tokens, tokenize
 from runners.tasks.words import similar_words, word_units
@@ -165,7 +166,8 @@ class MaskedLM:
         """Return the mean loss over the masked tokens, and their logits, [masked, vocabulary]."""
         logits = self.logits(model, batch)
         labels = batch["labels"][batch["masked"]]
-        loss = cross_entropy(logits, labels, reduction="sum") / max(1, len(labels))
+        criterion = criterion_of(self.config.methods)
+        loss = criterion(logits, labels, reduction="sum") / max(1, len(labels))
         return Output(loss, logits)
 
     def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:

@@ -12,7 +12,6 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.nn.functional import cross_entropy
 
 from methods.method import Batch, Output
 from runners.data.split import Split
@@ -71,7 +70,7 @@ class MultipleChoice(Labelled):
 
     def forward(self, model: Any, batch: Batch) -> Output:
         logits = self.outputs(model, batch)
-        return Output(cross_entropy(logits, batch["labels"]), logits)
+        return Output(self.criterion(logits, batch["labels"]), logits)
 
     def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the scores of each example's options, [batch, N], in float32."""

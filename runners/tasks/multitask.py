@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from methods.method import Batch, Output
 from runners.config.check import RunConfig
@@ -142,11 +142,11 @@ class Multitask(Labelled):
         group, logits = self._outputs(model, batch)
         if self._is_scored(group):
             return Output(mse_loss(logits.squeeze(-1), batch["labels"]), logits)
-        return Output(cross_entropy(logits, batch["labels"]), logits)
+        return Output(self.criterion(logits, batch["labels"]), logits)
 
     def losses(self, model: Any, batch: Batch) -> torch.Tensor | None:
         group, logits = self._outputs(model, batch)
-        return losses_of(logits, batch["labels"], self.tasks[group])
+        return losses_of(logits, batch["labels"], self.tasks[group], self.criterion)
 
     def answer(self, model: Any, batch: Batch) -> torch.Tensor:
         group, logits = self._outputs(model, batch)

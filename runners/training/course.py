@@ -81,12 +81,15 @@ class Course:
 
     @contextlib.contextmanager
     def _begun_anew(self, stop: Stop) -> Iterator[None]:
-        """Let a block be stopped at once, with random streams as before: it is done again whole."""
+        """Have what is evaluated in the model, and let the block be stopped at once.
+
+        Random streams are then as before: it is done again whole.
+        """
         device = self.loop.accelerator.device
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         stream = torch.get_rng_state()
         try:
-            with stop.at_once():
+            with self.loop.averages.evaluated(), stop.at_once():
                 yield
         except Stopped:
             torch.set_rng_state(stream)
@@ -157,7 +160,8 @@ class Course:
         chosen = self.selected["step"] if self.selected is not None else self.loop.step
         if chosen != self.loop.step:
             self.loop.load_state_dict(self.kept_state)
-            scores = self.scoring(self.loop.model, report, self.loop.step)
+            with self.loop.averages.evaluated():
+                scores = self.scoring(self.loop.model, report, self.loop.step)
         return replace(
             filled,
             score=headline(self.config.settings.task, scores),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from methods.method import Batch, Output
+from methods.method import Batch, Method, Output
 from methods.surgery.streams import generators_of
 from runners.config.check import RunConfig
 from runners.optimizers.build import build_optimizer, plain_groups
@@ -26,6 +26,7 @@ from runners.speed.out_of_memory import is_out_of_memory, is_too_large
 from runners.speed.repeat import OUT_OF_MEMORY, Results, repeats_on
 from runners.tasks.collate import Collate, on_device
 from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind
+from runners.training.averages import Averages
 from runners.training.mixed_order import batches_of, order_of
 from runners.training.repeating import hindrance, is_known
 from runners.training.schedule import learning_rate_factor, total_steps
@@ -102,7 +103,9 @@ class Loop:
         # Rate and gradient norm of each step since somebody who wants to know them looked.
         self.trace: list[tuple[float, torch.Tensor | None]] | None = None
         self._loss_owner = next((m for m in self.methods if "loss" in m.owns), None)
-        self._gradient_owner = next((m for m in self.methods if "gradient" in m.owns), None)
+        owner = self._gradient_owner = next((m for m in self.methods if "gradient" in m.owns), None)
+        self._owner_clips = owner is not None and type(owner).gradients is not Method.gradients
+        self.averages = Averages(model, self.methods, self.levers)
         owner = self._loss_owner
         self._divisible = kind.divisible and (owner is None or owner.divisible)
         torch.manual_seed(derive(settings.seed, "dropout"))
@@ -150,8 +153,9 @@ class Loop:
         )
 
     def finish(self) -> None:
-        """Leave model and optimizer as they are without levers."""
+        """Leave model and optimizer as they are without levers, with the weights to be kept."""
         self.levers.after_last_step()
+        self.averages.keep()
 
     def _batches(self, first: int, last: int) -> Generator[Batch]:
         real: deque[int] = deque()  # tokens of the batches that are made and not yet used
@@ -212,6 +216,7 @@ class Loop:
         if self.trace is not None:
             self.trace.append((self.rate, norm))
         self.schedule.step()
+        self.averages.take(self.step)
         self.step += 1
         return loss
 
@@ -249,11 +254,10 @@ class Loop:
 
     def _acted(self, batch: Batch) -> Results:
         again = self._gradient_again(batch) if self._twice else None
-        owner = self._gradient_owner
-        loss = self._backward_that_fits(batch) if owner is None else self._owned_gradients(batch)
+        loss = self._gradients(batch)
         for method in self.methods:
             method.after_backward(self.model, self.step)
-        norm = self._clip() if owner is None else None
+        norm = None if self._owner_clips else self._clip()
         for method in self.methods:
             method.after_clipping(self.model, self.step)
         self.optimizer.step(again) if again else self.optimizer.step()
@@ -261,6 +265,15 @@ class Loop:
             method.after_step(self.model, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm
+
+    def _gradients(self, batch: Batch) -> torch.Tensor:
+        """Compute a batch's gradients, as the method that owns them does; return its loss."""
+        owner = self._gradient_owner
+        if owner is None:
+            return self._backward_that_fits(batch)
+        if self._owner_clips:
+            return self._owned_gradients(batch, owner)
+        return owner.backward_passes(self.model, lambda: self._backward_that_fits(batch))
 
     def _backward_that_fits(self, batch: Batch) -> torch.Tensor:
         """Compute the gradients; of a batch that is too large, in halves from then on."""
@@ -314,9 +327,7 @@ class Loop:
             return self._loss_owner.loss(self.model, batch, self.forward)
         return self.forward(batch).loss
 
-    def _owned_gradients(self, batch: Batch) -> torch.Tensor:
-        owner = self._gradient_owner
-        assert owner is not None
+    def _owned_gradients(self, batch: Batch, owner: Method) -> torch.Tensor:
         loss_of = self._losses if owner.per_example else self._owned_loss
         return owner.gradients(self.model, batch, loss_of).detach()
 
@@ -367,9 +378,7 @@ class Loop:
             return self._state_dict()
 
     def _state_dict(self) -> dict[str, Any]:
-        trained = {
-            n: p.detach().clone() for n, p in self.model.named_parameters() if p.requires_grad
-        }
+        trained = self.averages.weights()
         buffers = {n: b.detach().clone() for n, b in self.model.named_buffers()}
         device = self.accelerator.device
         cuda = [torch.cuda.get_rng_state(device)] if device.type == "cuda" else []

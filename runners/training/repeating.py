@@ -20,7 +20,7 @@ def hindrance(
     methods: Sequence[Method], kind: Kind, optimizer: torch.optim.Optimizer | None
 ) -> str:
     """Return why steps cannot be repeated, empty where they can; no optimizer: of evaluation."""
-    of_methods = [f"{m.name}: {m.hinders_capture}" for m in methods if m.hinders_capture]
+    of_methods = [f"{m.name}: {m.hindrance}" for m in methods if m.hindrance]
     if optimizer is None:
         watching = [m.name for m in methods if m.watches_evaluation]
         of_methods += [f"{name} keeps in Python what it sees in evaluation" for name in watching]

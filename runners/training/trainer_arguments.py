@@ -51,16 +51,8 @@ def refuse(
                 f"{method.name} makes vectors of sentences, of text that it tokenises itself: use"
                 f" tunebench.run with method={method.name} task=sts"
             )
-        elif "attributes" in method.needs:
-            problems.append(
-                f"{method.name} reads attributes, which a Trainer's batches do not hold: use"
-                f" tunebench.run with method={method.name}"
-            )
-        elif "gradient" in method.owns:
-            problems.append(
-                f"{method.name} computes the gradients from batches that it draws itself: use"
-                f" tunebench.run with method={method.name}"
-            )
+        elif why := _why_not(method):
+            problems.append(f"{method.name} {why}")
     if model is None or more.get("model_init") is not None:
         problems.append("MethodTrainer changes a model, so give it model=, not model_init=")
     elif not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
@@ -74,6 +66,25 @@ def refuse(
             problems.append(f"{key}= would pass over the methods' groups: choose it by args.optim")
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _why_not(method: Method) -> str:
+    """Return what keeps a method that makes no vectors out of a Trainer; empty where nothing."""
+    instead = f": use tunebench.run with method={method.name}"
+    if "attributes" in method.needs:
+        return f"reads attributes, which a Trainer's batches do not hold{instead}"
+    if type(method).gradients is not Method.gradients:
+        return f"computes the gradients from batches that it draws itself{instead}"
+    if "gradient" in method.owns:
+        return f"takes several gradients of a batch, a Trainer's step one{instead}"
+    if "average" in method.owns:
+        return f"has other weights evaluated and kept than are trained, a Trainer none{instead}"
+    if "criterion" in method.owns:
+        return (
+            "changes the loss of labels, which is the model's own here: smooth them by"
+            f" args.label_smoothing_factor, or use tunebench.run with method={method.name}"
+        )
+    return ""
 
 
 def _problems_of(args: TrainingArguments, methods: Sequence[Method]) -> list[str]:

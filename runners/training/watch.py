@@ -16,7 +16,7 @@ class Watch:
     """A meter on standard error, and the trackers of `log=`; a run waits for neither.
 
     Steps get train/loss, train/learning_rate (the highest, where layers differ),
-    train/gradient_norm before clipping (where no method makes the gradients), and
+    train/gradient_norm before clipping (where no method clips them), and
     train/tokens_per_second since the last look. Evaluations get SPLIT/METRIC.
     """
 

@@ -22,7 +22,7 @@ from methods.method import Method
 from methods.registry import composition_problems, registered
 from results.errors import UserError
 from runners.config.check import check
-from runners.contract.parts import composed, typed
+from runners.contract.parts import composed, kept_sha256, typed
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
 from tests.conftest import SOAK, configure, narrow, tiny
@@ -105,7 +105,7 @@ def _see(folder: Path, *arguments: str, task: str) -> Seen:
         {names[n]: before[n] for n in loaded.head},
         logits,
         loop.progress.losses,
-        trained_sha256(model),
+        kept_sha256(loop),
     )
 
 

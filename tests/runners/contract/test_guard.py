@@ -30,6 +30,7 @@ COMPOSITIONS = (
         "sage,wd_pre",
     ),
     *("hype,pats_provisional", "rdrop,pats_provisional"),
+    *("sam,bitfit", "asam,hype", "asam,rdrop", "ema,lora", "swa,mixout", "label_smoothing,asam"),
 )
 
 
@@ -126,6 +127,7 @@ def test_a_composition_is_captured_where_each_of_its_methods_is(
         (["task=stsb"], None),
         (["task=mnli"], None),
         (["task=rte", "task.class_weights=balanced"], None),
+        (["task=rte", "task.class_weights=balanced", "method=label_smoothing"], None),
         (["task=rte", "precision=bf16"], None),
         (["task=mlm", "mlm.on=[rte]"], "index by a mask"),
         (["mix=[mnli,stsb]"], "reads a number from the device"),

@@ -26,6 +26,8 @@ WHOLE = {
         "all weights after clipping",
     ),
     "dp": "all weights gradients",
+    **dict.fromkeys(("sam", "asam"), "all weights backward passes"),
+    **dict.fromkeys(("ema", "swa"), "all weights average weights"),
     "pats_provisional": "all weights after backward",
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(

@@ -45,7 +45,9 @@ PLAIN = (
 OURS = sorted(
     name
     for name, cls in registered().items()
-    if cls.__module__.startswith("methods.") and not cls.represents and name != "dp"
+    if cls.__module__.startswith("methods.")
+    and not cls.represents
+    and not cls.owns & {"gradient", "average", "criterion"}
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
@@ -256,6 +258,17 @@ def test_parts_of_a_batch_are_the_batch(tiny_folder: Folder, tmp_path: Path) -> 
         ({"lora": {"ranks": 4}}, {}, "no key called 'method.lora.ranks'"),
         ({"lora": {"lr": 1e-3}}, {}, "method.lora.lr: the rate is args.learning_rate"),
         (["dp"], {}, "dp computes the gradients from batches that it draws itself"),
+        (
+            ["sam"],
+            {},
+            "sam takes several gradients of a batch, a Trainer's step one: use tunebench",
+        ),
+        (["swa"], {}, "swa has other weights evaluated and kept than are trained"),
+        (
+            ["label_smoothing"],
+            {},
+            "smooth them by args.label_smoothing_factor, or use tunebench.run",
+        ),
         (["simcse"], {}, "simcse makes vectors of sentences"),
         (["promptbert"], {}, "promptbert makes vectors of sentences"),
         (["embedding"], {}, "embedding makes vectors of sentences"),
