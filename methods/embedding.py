@@ -62,6 +62,8 @@ class Embedding(Representation):
             if self.pooling == "prompt"
             else sentences.bare(setting.tokenizer)
         )
+        if self.pooling == "cls":
+            sentences.check_class_token(self.wrapper, model, "embedding")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
 

@@ -50,7 +50,7 @@ class Llrd(Method):
 
         layers = places.layers(model, "llrd")
         self.prefixes = {f"{layer.name}.": layer.index for layer in layers}
-        self.embeddings = f"{model.base_model_prefix}.embeddings"
+        self.embeddings = f"{model.base_model_prefix}.{layers[0].places.embeddings}"
         self.together = ",".join(setting.methods)
 
     def version_beside(self, methods: Sequence[Method]) -> int:

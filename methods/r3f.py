@@ -47,6 +47,7 @@ class R3f(Method):
     regression: Literal["squared", "published"] = "squared"
 
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         if setting.precision != "fp32" and 0 < self.eps < 1e-3:
@@ -58,7 +59,7 @@ class R3f(Method):
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.moved: torch.Tensor | None = None  # what stands for them in the second pass
         if self.weight:
-            model.get_input_embeddings().register_forward_hook(self._move)
+            places.embedding_of_words(model, "r3f").register_forward_hook(self._move)
 
     def _move(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.moved is None:

@@ -65,6 +65,8 @@ class Simcse(Representation):
         from methods.surgery import sentences
 
         self.wrapper = sentences.bare(setting.tokenizer)
+        if self.pooling == "cls":
+            sentences.check_class_token(self.wrapper, model, "simcse")
         self.beside, self.checked = setting.methods, False
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
         self.keeps_head = add_projection(model, head, self.mode, self.keep_head)

@@ -48,6 +48,15 @@ def bare(tokenizer: Any) -> Template:
     return Template(tuple(ids[: inside[0]]), tuple(ids[inside[-1] + 1 :]), None, "")
 
 
+def check_class_token(around: Template, model: Any, method: str) -> None:
+    """Refuse to read the first token of a text before which the tokenizer puts none."""
+    if not around.before:
+        raise UserError(
+            f"method={method}: {model.config.model_type} has no class token before a text, where"
+            f" pooling=cls reads it; use method.{method}.pooling=mean"
+        )
+
+
 def read_template(text: str, tokenizer: Any, method: str, key: str) -> Template:
     """Return the template of a text that holds [X] for the sentence and [MASK], once each.
 

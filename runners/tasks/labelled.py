@@ -20,7 +20,7 @@ from runners.speed.repeat import Results
 from runners.tasks.collate import Collate, Collator, by_length, on_device
 from runners.tasks.doctor import readings_by_split
 from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
-from runners.tasks.tokens import tokenize
+from runners.tasks.tokens import check_ends, tokenize
 
 
 def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
@@ -66,6 +66,7 @@ class Labelled:
         """Tokenise one split; `keep` its tokens for the next run."""
         budget = self.config.settings.budget
         tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        check_ends(tokens, split, tokenizer)
         left = tokenizer.padding_side == "left"
         return Collator(tokens, self.labels(split), tokenizer.pad_token_id, left)
 

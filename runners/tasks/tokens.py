@@ -112,6 +112,23 @@ def tokenize(
     return cached
 
 
+def check_ends(tokens: Tokens, split: Split, tokenizer: Any) -> None:
+    """Refuse a text that holds what its tokenizer puts at a text's end, where the head reads that.
+
+    So it is with tokenizers that put nothing else around a text, as T5's.
+    """
+    ends = tokenizer.num_special_tokens_to_add(pair=len(split.texts[0]) == 2) if len(tokens) else 0
+    if not ends or tokenizer.cls_token is not None or tokenizer.sep_token is not None:
+        return
+    counts = np.add.reduceat(tokens.input_ids == tokenizer.eos_token_id, tokens.offsets[:-1])
+    wrong = np.flatnonzero(counts != ends)
+    if len(wrong):
+        raise UserError(
+            f"{split.name}: row {wrong[0] + 1} holds {tokenizer.eos_token}, which this model reads"
+            " as the end of a text; take it out of the data, or use another model"
+        )
+
+
 def _tokenised(
     split: Split,
     tokenizer: PreTrainedTokenizerBase,
@@ -176,6 +193,7 @@ def _key(
     parts = [_FORMAT, type(tokenizer).__name__, transformers.__version__, tokenizers.__version__]
     parts += [weights.files_sha256, max_length, split.sha256]
     parts += [] if truncate == "head" else [truncate]
+    parts += ["types"] if type(tokenizer).__name__.startswith("XLNet") else []
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 
