@@ -90,7 +90,7 @@ class Embedding(Representation):
         if self.pooling == "static":
             return mean_of(model.get_input_embeddings()(wrapped.ids), wrapped.attention)
         both = self.pooling == "first_last"
-        output = sentences.states(model, wrapped.ids, wrapped.attention, output_hidden_states=both)
+        output = sentences.states_of(model, wrapped, output_hidden_states=both)
         last: torch.Tensor = output.last_hidden_state
         if self.pooling == "cls":
             return last[:, 0]

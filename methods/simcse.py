@@ -80,9 +80,7 @@ class Simcse(Representation):
         from methods.surgery import sentences
 
         wrapped = sentences.wrap(ids, lengths, self.wrapper, self.pad)
-        last: torch.Tensor = sentences.states(
-            model, wrapped.ids, wrapped.attention
-        ).last_hidden_state
+        last: torch.Tensor = sentences.states_of(model, wrapped).last_hidden_state
         return last[:, 0] if self.pooling == "cls" else mean_of(last, wrapped.attention)
 
     def objective(self, model: Any, batch: Batch) -> Output:
