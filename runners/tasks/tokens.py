@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from runners.config.settings import Truncate
 from runners.data.split import Split
 from runners.machine.console import say
 from runners.models.weights import Weights
+from runners.root import cache_folder
 from runners.tasks.cut import cut_texts
 
 if TYPE_CHECKING:
@@ -71,21 +70,6 @@ class Tokens:
         shifts = np.repeat(self.offsets[:-1][rows] - offsets[:-1], lengths)
         ids = self.input_ids[shifts + np.arange(offsets[-1])]
         return Tokens(ids, None, offsets, self.truncated[rows])
-
-
-def cache_folder() -> Path:
-    """Return where tokenised data is kept: TUNEBENCH_CACHE, else the user's cache folder.
-
-    A user without a home, as in some containers, has it among the system's temporary files.
-    """
-    named = os.environ.get("TUNEBENCH_CACHE")
-    if named:
-        return Path(named).expanduser()
-    try:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        caches = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
-    return caches / "tunebench"
 
 
 def tokenize(
