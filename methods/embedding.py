@@ -69,6 +69,8 @@ class Embedding(Representation):
             if self.pooling == "prompt"
             else sentences.bare(setting.tokenizer)
         )
+        if self.pooling == "cls":
+            sentences.check_class_token(self.wrapper, model, "embedding")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
 
@@ -95,7 +97,7 @@ class Embedding(Representation):
         if self.pooling == "static":
             return mean_of(model.get_input_embeddings()(wrapped.ids), wrapped.attention)
         both = self.pooling == "first_last"
-        output = sentences.states(model, wrapped.ids, wrapped.attention, output_hidden_states=both)
+        output = sentences.states_of(model, wrapped, output_hidden_states=both)
         last: torch.Tensor = output.last_hidden_state
         if self.pooling == "cls":
             return last[:, 0]

@@ -49,6 +49,11 @@ class Prefix(Method):
         from methods.surgery import places, tuners
 
         kind = model.config.model_type
+        if model.config.is_encoder_decoder:
+            raise UserError(
+                f"method=prefix: {kind} has an encoder and a decoder, and a prefix is of one stack"
+                " of layers; use a BERT, RoBERTa or ELECTRA model, or method=lora"
+            )
         if kind not in ("bert", "roberta", "xlm-roberta", "camembert", "electra"):
             raise UserError(
                 f"method=prefix: a {kind} model takes no past keys and values; use a BERT, RoBERTa"

@@ -132,7 +132,7 @@ class Promptbert(Representation):
 
         wrapped = sentences.wrap(ids, lengths, template, self.pad)
         assert wrapped.mask is not None
-        last = sentences.states(model, wrapped.ids, wrapped.attention).last_hidden_state
+        last = sentences.states_of(model, wrapped).last_hidden_state
         return sentences.at(last, wrapped.mask)
 
     def _share(

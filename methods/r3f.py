@@ -63,6 +63,7 @@ class R3f(Method):
         return ""
 
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         if setting.precision != "fp32" and 0 < self.eps < 1e-3:
@@ -80,7 +81,7 @@ class R3f(Method):
             layer = places.last_of_head(model, setting.head, "method.r3f.spectral_norm=true")
             self.bound = spectral.SpectralNorm(*layer, setting.generator, lambda: self.paused)
         if self.weight:
-            model.get_input_embeddings().register_forward_hook(self._move)
+            places.embedding_of_words(model, "r3f").register_forward_hook(self._move)
 
     def _move(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.moved is None:

@@ -70,6 +70,8 @@ class Simcse(Representation):
         from methods.surgery import sentences
 
         self.wrapper = sentences.bare(setting.tokenizer)
+        if self.pooling == "cls":
+            sentences.check_class_token(self.wrapper, model, "simcse")
         self.beside, self.checked = setting.methods, False
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
         self.keeps_head = add_projection(model, head, self.mode, self.keep_head)
@@ -83,9 +85,7 @@ class Simcse(Representation):
         from methods.surgery import sentences
 
         wrapped = sentences.wrap(ids, lengths, self.wrapper, self.pad)
-        last: torch.Tensor = sentences.states(
-            model, wrapped.ids, wrapped.attention
-        ).last_hidden_state
+        last: torch.Tensor = sentences.states_of(model, wrapped).last_hidden_state
         return last[:, 0] if self.pooling == "cls" else mean_of(last, wrapped.attention)
 
     def objective(self, model: Any, batch: Batch) -> Output:

@@ -64,13 +64,14 @@ class Smart(Method):
         return unread | ({"radius": "normalise=unit"} if self.normalise == "unit" else {})
 
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         self.streams = Streams(setting.generator)
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.delta: torch.Tensor | None = None
         self.mean: dict[str, torch.Tensor] = {}  # the moving average, of what is trained
-        model.get_input_embeddings().register_forward_hook(self._moved)
+        places.embedding_of_words(model, "smart").register_forward_hook(self._moved)
 
     def _moved(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.delta is None:

@@ -72,9 +72,10 @@ class Unipelt(Method):
 
         from methods.surgery import bottleneck, gates, places
 
-        if model.config.model_type == "deberta-v2":
+        kind = model.config.model_type
+        if kind in ("deberta-v2", "mpnet"):
             raise UserError(
-                "method=unipelt: deberta-v2 computes attention with relative positions of its own,"
+                f"method=unipelt: {kind} computes attention with relative positions of its own,"
                 " where a prefix has no place; use another model, or method=adapter"
             )
         layers = places.layers(model, "unipelt", ["last_norm", "query", "value"])

@@ -21,7 +21,7 @@ class Depths:
         layers = places.layers(model, method)
         self._prefixes = {f"{layer.name}.": layer.index for layer in layers}
         self._embeddings = re.compile(
-            re.escape(f"{model.base_model_prefix}.embeddings") + r"(\.|_)"
+            re.escape(f"{model.base_model_prefix}.{layers[0].places.embeddings}") + r"(\.|_)"
         )
         self.layers = len(layers)
 

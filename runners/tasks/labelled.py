@@ -23,7 +23,7 @@ from runners.speed.repeat import Results
 from runners.tasks.collate import Collate, Collator, by_length, on_device
 from runners.tasks.doctor import readings_by_split
 from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
-from runners.tasks.tokens import tokenize
+from runners.tasks.tokens import check_ends, tokenize
 
 
 def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
@@ -83,6 +83,7 @@ class Labelled:
         budget = self.config.settings.budget
         read = self.as_read(split)
         tokens = tokenize(read, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        check_ends(tokens, read, tokenizer)
         pad, left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         return Collator(
             tokens, self.labels(split), pad, left, attributes=self._attributes(split, job)
