@@ -123,7 +123,9 @@ class Method:
     it refuses at its defaults. `other_dropout` is true where it draws dropout at other places than
     plain fine-tuning, with which it then is compared without dropout. `plain_order` holds options
     at which its batches are plain fine-tuning's. `may_stay` holds parts of names of trained
-    parameters that may stay as they are, such as those it masks.
+    parameters that may stay as they are, such as those it masks. `like` names a method of the same
+    kind, where two differ in values and in a library's code: that one stands for both where every
+    method is tested in many ways, and `make soak` tests either.
     """
 
     name: ClassVar[str] = ""
@@ -146,6 +148,7 @@ class Method:
     other_dropout: ClassVar[bool] = False
     plain_order: ClassVar[Options] = {}
     may_stay: ClassVar[tuple[str, ...]] = ()
+    like: ClassVar[str] = ""
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)
@@ -178,6 +181,13 @@ class Method:
         For a change that altered the scores of some compositions only: the others keep their names.
         """
         return self.version
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the options that their types do not show, a sentence each.
+
+        Called before anything is loaded, with what was typed, not with what a stored run holds.
+        """
+        return []
 
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""

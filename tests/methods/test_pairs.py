@@ -1,6 +1,6 @@
 """Every two methods either train together, and both at work, or are refused by name.
 
-A sixth of them here, all in make soak.
+A sixth of the pairs of each kind here, all pairs in make soak.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import pytest
 import torch
 
 from methods.method import Method
-from methods.registry import composition_problems, registered
+from methods.registry import composition_problems
 from results.errors import UserError
 from runners.config.check import check
 from runners.contract.parts import composed, typed
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
-from tests.conftest import SOAK, configure, narrow, tiny
+from tests.conftest import EACH_KIND, SOAK, configure, narrow, tiny
 from tests.methods.reference import prepared
 
-METHODS = registered()
+METHODS = EACH_KIND
 NAMES = list(METHODS)
 
 

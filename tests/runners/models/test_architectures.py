@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from methods.registry import registered
 from results.errors import UserError
 from results.record import read_all
 from runners.contract.parts import prepared
@@ -18,7 +17,7 @@ from runners.models.pretrained import load_model
 from runners.models.weights import find_weights
 from runners.tasks.collate import Collator
 from runners.tasks.tokens import tokenize
-from tests.conftest import Cli, configure, narrow, task_of, tiny
+from tests.conftest import EACH_KIND, Cli, configure, narrow, task_of, tiny
 from tests.tiny import ARCHITECTURES, TEXTS
 
 NO_CACHE = "takes no past keys and values"
@@ -42,7 +41,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
-@pytest.mark.parametrize("method", sorted({*registered()} - {"embedding"}))  # it takes no step
+@pytest.mark.parametrize("method", sorted({*EACH_KIND} - {"embedding"}))  # it takes no step
 def test_method_trains_or_refuses_each_architecture(
     method: str, architecture: str, tiny_folder: Callable[[str], Path]
 ) -> None:

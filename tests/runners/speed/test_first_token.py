@@ -12,16 +12,15 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.method import by_token
-from methods.registry import registered
 from runners.models.build import apply_methods, load_pretrained
 from runners.models.weights import find_weights
 from runners.speed.first_token import hindrance, narrowed, use_first_token
-from tests.conftest import Cli, configure, narrow, tiny
+from tests.conftest import EACH_KIND, Cli, configure, narrow, tiny
 from tests.methods.reference import prepared
 from tests.tiny import ARCHITECTURES, tiny_batch
 
 ALIKE = ("bert", "roberta", "electra")  # the others' layers or heads are of another kind
-METHODS = [name for name, cls in registered().items() if not cls.represents]
+METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
 WHOLE = {
     "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given

@@ -11,15 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from methods.registry import registered
 from results.record import read_all
 from runners.speed.vocabulary import TrimVocabulary, Vocabulary, hindrance, rows_in_use
 from runners.training.loop import Loop
-from tests.conftest import Cli, narrow, tiny
+from tests.conftest import EACH_KIND, Cli, narrow, tiny
 from tests.methods.reference import prepared_run
 from tests.tiny import ARCHITECTURES
 
-METHODS = [name for name, cls in registered().items() if not cls.represents]
+METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
 WHOLE = {
     **dict.fromkeys(("child_tuning_d", "child_tuning_f", "wd_pre"), "all weights after clipping"),
     "dp": "all weights gradients",
