@@ -279,9 +279,9 @@ PRESETS = (
         tuner="beft",
         about="""BEFT: one vector is added to the values of every layer.
 
-        2025 (arXiv 2509.15974), through peft.
+        Huang et al., ACL 2026 (arXiv 2509.15974), through peft.
         """,
-        paper="arXiv 2509.15974",
+        paper="Huang et al. 2026",
         trains="vectors added to values",
         targets="value",
         like="oft",
