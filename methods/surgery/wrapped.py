@@ -27,8 +27,8 @@ _ANY_RANK = frozenset(
 )
 # They draw a number at each layer from the stream of dropout, whether or not any is dropped.
 _DRAWING = frozenset({"loha", "lokr"})
-# An answer of theirs depends on all tokens of a batch.
-MIXING = frozenset({"lily"})
+# Lily's answers depend on all tokens of a batch, and PVeRA draws noise for each of them.
+_NOT_BY_TOKEN = frozenset({"lily", "pvera"})
 
 
 @dataclass(frozen=True)
@@ -98,8 +98,8 @@ def wrap(
     for name, parameter in model.named_parameters():
         if name in setting.head:
             parameter.requires_grad_(True)
-    if tuner in MIXING:
-        _mark_as_mixing(model)
+    if tuner in _NOT_BY_TOKEN:
+        _mark_as_not_by_token(model)
     if tuner in _DRAWING:
         _let_none_draw(model)
     return Wrapped(config, put)
@@ -135,7 +135,7 @@ def _to_be_counted(
     return {"init_lora_weights": True} if "init_lora_weights" in options else {}
 
 
-def _mark_as_mixing(model: nn.Module) -> None:
+def _mark_as_not_by_token(model: nn.Module) -> None:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for module in model.modules():
@@ -149,9 +149,10 @@ def _let_none_draw(model: nn.Module) -> None:
 
     for module in model.modules():
         if isinstance(module, LycorisLayer):
-            module.forward = by_token(partial(_never_dropped, module))
+            module.forward = partial(_never_dropped, module)
 
 
+@by_token
 def _never_dropped(layer: Any, inputs: torch.Tensor) -> torch.Tensor:
     result: torch.Tensor = layer.base_layer(inputs)
     added: torch.Tensor = layer._get_delta_activations("default", inputs)

@@ -24,6 +24,10 @@ METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
 WHOLE = {
     "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
+    "dora": "is a DoraLinearLayer",  # of peft's modules, only layers themselves are known
+    "oft": "is a OFTRotationModule",
+    **dict.fromkeys(("delora", "randlora", "vera"), "is a BufferDict"),
+    "lily": "is a Linear",  # its experts are weighed by a mean over tokens
 }
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import nn
 
+from methods.surgery.presets import PRESETS
 from results.record import read_all
 from runners.speed.vocabulary import TrimVocabulary, Vocabulary, hindrance, rows_in_use
 from runners.training.loop import Loop
@@ -22,11 +23,11 @@ METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
 WHOLE = {
     **dict.fromkeys(("child_tuning_d", "child_tuning_f", "wd_pre"), "all weights after clipping"),
     "dp": "all weights gradients",
-    "pats_provisional": "all weights after backward",
+    **dict.fromkeys(("adalora", "pats_provisional"), "all weights after backward"),
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(
         ("adapter", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora", "prefix", "prompt",
-         "topk", "unipelt"),
+         "topk", "unipelt", "lora_plus", "peft", *(preset.name for preset in PRESETS)),
         "its word embedding is not trained",
     ),
 }  # fmt: skip
