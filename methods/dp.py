@@ -31,6 +31,7 @@ from annotated_types import Ge, Gt, Lt
 
 from methods.method import Batch, Batches, Method, Options, ParameterGroup, Setting
 from methods.surgery import accountant as accountants
+from methods.surgery.presets import BARE
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ _ONE_BY_ONE: Mapping[str, str] = {
     "prompt": f"prompt is looked up once for a batch, {_PER_TEXT}",
     "raft": f"raft's activations have bare parameters, {_PER_TEXT}",
     "unipelt": f"unipelt's prefix is made once for a batch, {_PER_TEXT}",
+    **{
+        n: f"{n} trains more than what linear layers multiply by, {_PER_TEXT}" for n in sorted(BARE)
+    },
 }
 
 

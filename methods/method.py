@@ -139,7 +139,9 @@ class Method:
     - `other_dropout`: it draws dropout at other places than plain fine-tuning, with which it is
       then compared without dropout;
     - `plain_order`: options at which its batches are plain fine-tuning's;
-    - `may_stay`: parts of names of trained parameters that may stay, such as those it masks.
+    - `may_stay`: parts of names of trained parameters that may stay, such as those it masks;
+    - `like`: a method of the same kind, where two differ in values and in a library's code. That
+      one stands for both where every method is tested in many ways; `make soak` tests either.
     """
 
     name: ClassVar[str] = ""
@@ -163,6 +165,7 @@ class Method:
     other_dropout: ClassVar[bool] = False
     plain_order: ClassVar[Options] = {}
     may_stay: ClassVar[tuple[str, ...]] = ()
+    like: ClassVar[str] = ""
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)
@@ -208,6 +211,13 @@ class Method:
         For a change that altered the scores of some compositions only: the others keep their names.
         """
         return self.version
+
+    def problems(self) -> list[str]:
+        """Say what is wrong with the options that their types do not show, a sentence each.
+
+        Called before anything is loaded, with what was typed, not with what a stored run holds.
+        """
+        return []
 
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
 from methods.method import Method, TrainingText
 from methods.registry import (
@@ -118,6 +118,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             methods.append(build_method(cls, options))
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
+    problems += [] if stored else [why for method in methods for why in method.problems()]
     if not problems:
         problems += composition_problems(methods, stored)
         problems += [] if stored else [p for m in methods for p in unread_problems(m)]
@@ -280,11 +281,16 @@ def schema(cls: type[Method]) -> type[Section]:
     """Return the schema of a method's options."""
     hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {
-        f.name: (hints[f.name], getattr(cls, f.name, ...))
-        for f in dataclasses.fields(cls)
-        if f.init
+        f.name: (hints[f.name], _default(f)) for f in dataclasses.fields(cls) if f.init
     }
     return create_model(cls.__name__, __base__=Section, **fields)
+
+
+def _default(option: dataclasses.Field[Any]) -> Any:
+    """Return an option's default as pydantic takes it; none makes it required."""
+    if option.default_factory is not dataclasses.MISSING:
+        return Field(default_factory=option.default_factory)
+    return ... if option.default is dataclasses.MISSING else option.default
 
 
 def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:

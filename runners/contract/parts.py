@@ -58,7 +58,19 @@ def tiny(folder: Path, *more: str) -> list[str]:
 
 def typed(method: str, options: Mapping[str, Any]) -> list[str]:
     """Return the arguments that set options of a method."""
-    return [f"method.{method}.{key}={json.dumps(value)}" for key, value in options.items()]
+    return _typed(f"method.{method}", options)
+
+
+def _typed(section: str, options: Mapping[str, Any]) -> list[str]:
+    return [
+        argument
+        for key, value in options.items()
+        for argument in (
+            _typed(f"{section}.{key}", value)
+            if isinstance(value, Mapping)
+            else [f"{section}.{key}={json.dumps(value)}"]
+        )
+    ]
 
 
 def narrow(method: str) -> list[str]:

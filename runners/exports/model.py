@@ -161,15 +161,18 @@ def plain_tensors(model: Any) -> Tensors:
 def _merged(layer: Any) -> Iterator[Any]:
     """Have the module that a layer of peft's wraps with what that adds; afterwards, as before."""
     base = layer.get_base_layer()
-    before = {name: parameter.data for name, parameter in base.named_parameters()}
+    before = {n: (p.data, p.data.clone()) for n, p in base.named_parameters()}
     with torch.no_grad():
-        layer.merge(safe_merge=True)  # a new matrix: the old one stays as it is
         try:
+            layer.merge(safe_merge=True)  # a new matrix, of most tuners; HiRA's writes into the old
             yield base
+        except NotImplementedError as error:
+            raise NotPlain(f"peft cannot merge its layers: {error}") from None
         finally:
             layer.merged_adapters.clear()  # unmerge() would leave what rounding left
             for name, parameter in base.named_parameters():
-                parameter.data = before[name]
+                parameter.data, values = before[name]
+                parameter.data.copy_(values)
 
 
 def _for_options(tensors: Tensors, frame: Any) -> Tensors:

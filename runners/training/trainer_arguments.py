@@ -32,6 +32,7 @@ def built(given: Sequence[str] | Options) -> list[Method]:
             methods.append(build_method(cls, options))
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
+    problems += [why for method in methods for why in method.problems()]
     if not named:
         problems.append("no method is named; use methods=['full'] or methods=['hype', 'bitfit']")
     problems += composition_problems(methods) if not problems else []

@@ -19,16 +19,16 @@ import pytest
 import torch
 
 from methods.method import Method
-from methods.registry import composition_problems, registered
+from methods.registry import composition_problems
 from results.errors import UserError
 from runners.config.check import check
 from runners.contract.parts import composed, kept_sha256, typed
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
-from tests.conftest import SOAK, configure, narrow, tiny
+from tests.conftest import EACH_KIND, SOAK, configure, narrow, tiny
 from tests.methods.reference import prepared
 
-METHODS = registered()
+METHODS = EACH_KIND
 NAMES = list(METHODS)
 EDITS = {
     "gradients": ("after_backward", "after_clipping"),

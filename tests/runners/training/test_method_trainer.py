@@ -17,7 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from methods.registry import method_class, registered
+from methods.registry import method_class
 from results.errors import UserError
 from runners.contract.parts import configure, prepared, tiny, typed
 from runners.jobs.job import Job
@@ -25,6 +25,7 @@ from runners.models.build import kept_tensors, load_pretrained
 from runners.seeds import derive
 from runners.training.loop import Loop
 from runners.training.method_trainer import MethodTrainer
+from tests.conftest import EACH_KIND
 from tests.methods.shake import shake_installed
 
 Folder = Callable[[str], Path]
@@ -44,7 +45,7 @@ PLAIN = (
 )
 OURS = sorted(
     name
-    for name, cls in registered().items()
+    for name, cls in EACH_KIND.items()
     if cls.__module__.startswith("methods.")
     and not cls.represents
     and not cls.owns & {"gradient", "average", "criterion"}
