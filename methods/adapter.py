@@ -15,11 +15,14 @@ Where paper and code differ, and what is the default here:
   `pfeiffer` N(0, 0.02²), not cut, and ReLU (`init=normal init_std=0.02 activation=relu`); with
   `parallel` Kaiming's uniform for D, zeros for U, ReLU, and scale 4, after He et al.
   (`init=kaiming activation=relu scale=4`). With `init=kaiming` the start is the pretrained model.
-A pretrained pooler stays frozen. ALBERT shares its layer, and with it the adapters.
+A pretrained pooler stays frozen. ALBERT shares its layer, and with it the adapters. T5's decoder
+has them after its own attention and its feed-forward branch, and none after the attention to the
+encoder. XLNet's stand before the branch's dropout.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -63,6 +66,10 @@ class Adapter(Method):
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"init_std": "init=kaiming"} if self.init == "kaiming" else {}
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery import bottleneck, places
 
@@ -73,6 +80,7 @@ class Adapter(Method):
                 f" {width}"
             )
         needs = ["last_norm"] if self.placement.startswith("pfeiffer") else []
+        needs += ["attention"] if self.placement == "houlsby" else []
         layers = places.layers(model, f"adapter placement={self.placement}", needs)
         places.freeze_all_but_head(model, setting.head)
 

@@ -25,7 +25,7 @@ each in scope, true where an entry trains.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -59,6 +59,12 @@ class ChildTuningD(Method):
     freeze: bool = False
     select: Literal["highest", "lowest", "random"] = "highest"
     outside: Literal["keep", "zero"] = "keep"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if self.select == "random":
+            return dict.fromkeys(("fisher", "max_norm"), "select=random")
+        return {"max_norm": "fisher=example"} if self.fisher == "example" else {}
 
     @property
     def acts_on(self) -> frozenset[str]:

@@ -64,7 +64,10 @@ class Compacter(Method):
                 f" bottleneck {width} // {self.reduction} = {size}; choose method.compacter.n and"
                 " method.compacter.reduction accordingly"
             )
-        layers = places.layers(model, "compacter")
+        both = self.placement == "both"
+        layers = places.layers(
+            model, f"compacter placement={self.placement}", ["attention"] if both else []
+        )
         places.freeze_all_but_head(model, setting.head)
         n, stream = self.n, setting.generator
         rule = torch.nn.Parameter(torch.empty(n, n, n).normal_(std=1e-4, generator=stream))
@@ -81,7 +84,7 @@ class Compacter(Method):
 
         add = bottleneck.add_to_projection if self.before_dropout else bottleneck.add_to_branch
         for layer in layers:
-            for place in ("attention", "ffn") if self.placement == "both" else ("ffn",):
+            for place in ("attention", "ffn") if both else ("ffn",):
                 middle = bottleneck.ACTIVATIONS["gelu_new"]()
                 adapter = bottleneck.Bottleneck(linear(width, size), middle, linear(size, width))
                 add(layer, place, adapter)

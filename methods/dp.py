@@ -74,7 +74,8 @@ class Dp(Method):
     name: ClassVar[str] = "dp"
     paper: ClassVar[str] = "Yu et al. 2022; Li et al. 2022"
     trains: ClassVar[str] = (
-        "each example's gradient is clipped, noise is added; `epsilon=`; DeBERTa-v2 by `part=1`"
+        "each example's gradient is clipped, noise is added; `epsilon=`; DeBERTa-v2, MPNet, XLNet"
+        " and T5 by `part=1`"
     )
     owns: ClassVar[frozenset[str]] = frozenset({"gradient", "loss"})  # each example's own
     per_example: ClassVar[bool] = True

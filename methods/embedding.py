@@ -17,6 +17,7 @@ EMNLP 2022, arXiv 2201.04337; authors' code kongds/Prompt-BERT), by `pooling`:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -53,6 +54,12 @@ class Embedding(Representation):
     def training_text(self) -> TrainingText:
         return "nothing"
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if self.pooling == "prompt":
+            return {}
+        return dict.fromkeys(("template", "denoise", "period"), f"pooling={self.pooling}")
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import sentences
 
@@ -62,6 +69,8 @@ class Embedding(Representation):
             if self.pooling == "prompt"
             else sentences.bare(setting.tokenizer)
         )
+        if self.pooling == "cls":
+            sentences.check_class_token(self.wrapper, model, "embedding")
         for parameter in model.parameters():
             parameter.requires_grad_(False)
 
@@ -88,7 +97,7 @@ class Embedding(Representation):
         if self.pooling == "static":
             return mean_of(model.get_input_embeddings()(wrapped.ids), wrapped.attention)
         both = self.pooling == "first_last"
-        output = sentences.states(model, wrapped.ids, wrapped.attention, output_hidden_states=both)
+        output = sentences.states_of(model, wrapped, output_hidden_states=both)
         last: torch.Tensor = output.last_hidden_state
         if self.pooling == "cls":
             return last[:, 0]

@@ -51,18 +51,23 @@ class FreeLb(Method):
         return self.passes == 1  # else its passes leave gradients by themselves
 
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         self.streams = Streams(setting.generator)
+        self.places_first = model.config.model_type == "xlnet"  # it looks up (L, B) words
         self.delta: torch.Tensor | None = None  # (B, L, width)
         self.mask: torch.Tensor | None = None  # (B, L), while a pass begins
-        model.get_input_embeddings().register_forward_hook(self._move)
+        places.embedding_of_words(model, "freelb").register_forward_hook(self._move)
 
     def _move(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.mask is not None:
-            self.delta = self._first(output.detach(), self.mask).requires_grad_(True)
+            words = output.transpose(0, 1) if self.places_first else output
+            self.delta = self._first(words.detach(), self.mask).requires_grad_(True)
             self.mask = None
-        return None if self.delta is None else output + self.delta
+        if self.delta is None:
+            return None
+        return output + (self.delta.transpose(0, 1) if self.places_first else self.delta)
 
     def _first(self, words: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
         """Return δ_0 in the shape of the words' embeddings (B, L, width), zero on padding."""

@@ -4,7 +4,8 @@ Sun et al. 2019 (arXiv 1905.05583), section 5.3, compare layers of BERT: the max
 four is as good there as the last. What the head, and a pooler before it, would be given of the last
 layer's output is the combination instead; nothing is added to the model. Layers above the highest
 that is read have no gradient and stay as they are. Sun et al. also set states end to end, which
-needs a wider head, and is not offered. ALBERT's layers are one, and are refused.
+needs a wider head, and is not offered. ALBERT's layers are one, and are refused. Of T5 the layers
+are its decoder's, whose states the head reads.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class HeadLayers(Method):
             raise UserError(
                 "method=head_layers: albert's layers share their weights; use another model"
             )
-        every = places.layers(model, "head_layers")
+        last = places.stacks(model, "head_layers")[-1]
+        every = [one for one in places.layers(model, "head_layers") if one.places == last]
         chosen = _indices(self.layers, len(every))
         if chosen == [len(every) - 1]:
             return
@@ -53,7 +55,7 @@ class HeadLayers(Method):
         for index in chosen[:-1] if chosen[-1] == len(every) - 1 else chosen:
             every[index].module.register_forward_hook(self._keep)
         self._reads_last = chosen[-1] == len(every) - 1
-        every[-1].module.register_forward_hook(self._combine)
+        every[-1].module.register_forward_hook(self._combine, prepend=True)  # for what pools it
 
     @by_token
     def _keep(self, module: torch.nn.Module, inputs: Any, output: Any) -> None:

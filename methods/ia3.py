@@ -2,7 +2,8 @@
 
 Liu et al., NeurIPS 2022 (arXiv 2205.05638), through peft. peft's default targets for BERT also
 catch the attention's output matrix, one vector a layer more than the paper; here the paper's three
-are named exactly.
+are named exactly. In T5's decoder, as in the paper, keys and values of the attention to the encoder
+are rescaled too.
 """
 
 from __future__ import annotations
@@ -36,13 +37,16 @@ class Ia3(Method):
 
         from methods.surgery import places, tuners
 
-        layout = places.layers(model, "ia3", ["key", "value"])[0].places
-        forward = [layout.contraction]
-        names = [str(layout.key), str(layout.value), *forward]
+        places.layers(model, "ia3", ["key", "value"])
+        layouts = places.stacks(model, "ia3")
+        forward = {layout.layers: layout.matrices("contraction") for layout in layouts}
+        names = {
+            layout.layers: layout.matrices("key", "value", "contraction") for layout in layouts
+        }
         self.config = IA3Config(
             task_type=TaskType.SEQ_CLS,
-            target_modules=tuners.inside_layers(layout.layers, names),
-            feedforward_modules=tuners.inside_layers(layout.layers, forward),
+            target_modules=tuners.inside_layers(names),
+            feedforward_modules=tuners.inside_layers(forward),
         )
         tuners.inject(model, self.config, setting)
 

@@ -17,8 +17,6 @@ Only the rates are a convention's; this too differs in the code of Zhang et al.:
 
 from __future__ import annotations
 
-import re
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -46,11 +44,9 @@ class Llrd(Method):
         return frozenset({"layers"})
 
     def prepare(self, model: Any, setting: Setting) -> None:
-        from methods.surgery import places
+        from methods.surgery.depths import Depths
 
-        layers = places.layers(model, "llrd")
-        self.prefixes = {f"{layer.name}.": layer.index for layer in layers}
-        self.embeddings = f"{model.base_model_prefix}.embeddings"
+        self.depths = Depths(model, "llrd")
         self.together = ",".join(setting.methods)
 
     def version_beside(self, methods: Sequence[Method]) -> int:
@@ -58,27 +54,16 @@ class Llrd(Method):
         before = [m.name for m in methods[: methods.index(self)]]
         return self.version + int("compacter" in before and self.decay < 1)
 
-    def _layer(self, name: str) -> int | None:
-        return next((i for prefix, i in self.prefixes.items() if name.startswith(prefix)), None)
-
-    def _power(self, name: str) -> int:
-        """Return the power of the decay for a parameter."""
-        layers, extra = len(self.prefixes), int(self.convention == "zhang")
-        index = self._layer(name)
-        if index is not None:
-            return layers - 1 - index + extra
-        if re.match(re.escape(self.embeddings) + r"(\.|_)", name):
-            return 0 if self.convention == "sun" else layers + extra
-        return 0
+    def _power(self, depth: int) -> int:
+        """Return the power of the decay for parameters so far below the head."""
+        if depth == 0 or (self.convention == "sun" and depth > self.depths.layers):
+            return 0
+        return depth - 1 + int(self.convention == "zhang")
 
     def parameter_groups(self, model: Any, groups: list[ParameterGroup]) -> list[ParameterGroup]:
         if self.decay == 1:
             return groups
-        powers = {id(p): self._power(n) for n, p in model.named_parameters()}
-        inside: dict[int, set[int | None]] = defaultdict(set)
-        for name, parameter in model.named_parameters(remove_duplicate=False):
-            inside[id(parameter)].add(self._layer(name))
-        powers |= {p: 0 for p, layers in inside.items() if len(layers - {None}) > 1}
+        powers = {p: self._power(depth) for p, depth in self.depths.of(model).items()}
         if not any(powers[id(p)] for group in groups for p in group["params"]):
             raise UserError(
                 f"method=[{self.together}]: all that trains is at the full rate, and llrd has"

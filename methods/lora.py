@@ -2,7 +2,8 @@
 
 Hu et al., ICLR 2022 (arXiv 2106.09685), authors' code microsoft/LoRA. Rank 8 and α 16 on queries
 and values are that code's setting for RoBERTa on GLUE; peft's own default is α 8. ModernBERT has
-one matrix for queries, keys and values: there the update is of all three.
+one matrix for queries, keys and values: there the update is of all three. In T5's decoder the
+attention to the encoder is updated too, as peft does.
 """
 
 from __future__ import annotations
@@ -43,18 +44,21 @@ class Lora(Method):
 
         from methods.surgery import places, tuners
 
-        layout = places.layers(model, "lora")[0].places
         wanted = ["query", "value"] if self.targets == "query_value" else ["query", "key", "value"]
-        names = [str(getattr(layout, place)) for place in wanted if getattr(layout, place)]
-        names = names or ["attn.Wqkv"]
-        if self.targets == "all_linear":
-            names += [layout.expansion, layout.contraction]
+        together = model.config.model_type == "modernbert"  # one matrix for the three
+        places.layers(model, "lora", [] if together else wanted)
+        targets = {}
+        for layout in places.stacks(model, "lora"):
+            names = ["attn.Wqkv"] if together else layout.matrices(*wanted)
+            if self.targets == "all_linear":
+                names += layout.matrices("expansion", "gate", "contraction")
+            targets[layout.layers] = names
         self.config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=self.rank,
             lora_alpha=self.alpha,  # type: ignore[arg-type]
             lora_dropout=self.dropout,
-            target_modules=tuners.inside_layers(layout.layers, names),
+            target_modules=tuners.inside_layers(targets),
         )
         tuners.inject(model, self.config, setting)
 

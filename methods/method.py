@@ -60,9 +60,10 @@ class Setting:
     method's own random stream, a CPU generator: draws from it leave data order and dropout as they
     are. `pretrained` holds a copy of every parameter as it was loaded, before any method; it is
     filled for methods that need it only. `methods` names all methods of the run in their order.
-    `tokenizer` is the model's, and `files` are those that its weights were loaded from. A `stored`
-    run is a record's or a delta's, which is taken as it is where the same would be refused if it
-    was typed today.
+    `tokenizer` is the model's, and `files` are those that its weights were loaded from.
+    `attributes` holds the values of each of the task's attributes that its training rows hold, for
+    methods that need attributes only. A `stored` run is a record's or a delta's, which is taken as
+    it is where the same would be refused if it was typed today.
     """
 
     head: frozenset[str]
@@ -76,6 +77,7 @@ class Setting:
     methods: tuple[str, ...] = ()
     tokenizer: Any = None
     files: tuple[Path, ...] = ()
+    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict)
     stored: bool = False
 
 
@@ -83,7 +85,8 @@ class Setting:
 class Folded:
     """What is kept of trained parameters that serve training only.
 
-    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards.
+    `replaced` names the parameters, `kept` holds the tensors that stand for them afterwards. One
+    that is kept under the name of a parameter takes its place in a whole model too.
     """
 
     replaced: frozenset[str] = frozenset()
@@ -94,39 +97,49 @@ class Folded:
 class Method:
     """Plain fine-tuning; subclasses override the hooks they need and say what they own.
 
-    `owns` lists what two methods cannot both decide: "parameters" (which ones train), "loss"
-    (calls the task's loss itself), "criterion" (what stands for the cross-entropy in that loss),
-    "gradient" (computes the gradients: by `gradients`, and clips them, or by `backward_passes`),
-    "average" (which weights are evaluated and kept), "head", "places" (which tokens stand where),
-    "training" (there is none). A method that `represents`
-    makes vectors of sentences: it derives from Representation, and its `training_text` says what it
-    trains on. `version` is part of a run's name: raise it when a change of the method can change a
-    score. `changes_start` is true when the logits before the first step differ from the pretrained
-    model's by design. `needs` may name "pretrained", the weights as loaded. While `paused`, a
-    method must not perturb forward passes: another one is measuring the model. `paper` and `trains`
-    (what trains besides the head, or else what changes) are for the table of methods. `added` holds
-    options that a released method was given later, each with the value at which it does what it did
-    before: at that value a run's name and record leave the option out, so that older records stand
-    for the same run. `of_whole_texts` says what it does to the answer to a whole text, where that
-    is nothing for a head that predicts single tokens: such a task then refuses it. `leaves` says,
-    as the end of a sentence, what it leaves in a trained model that the plain architecture has no
-    place for: `save=model` then refuses it. What peft's layers merge into a matrix is not that.
-    A method that is `per_example` owns "gradient", and its `gradients` is given the losses of a
-    batch's examples, (B,), in place of their mean.
-    `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
-    where it can: `runners.contract.guard` finds that out on a CPU, and the contract holds it. What
-    it does in Python alone, such as counting, is missed by a replay; a method that
-    `watches_evaluation` keeps there what passes through the model in evaluation, which then is not
-    captured.
+    What the run reads of a class:
 
-    The other class variables tell the contract (`runners.contract`) how to test a method; they are
-    no options, and no run's name or record holds them. `no_strength` holds options at which it is
-    plain fine-tuning to the bit, None where there are none. `narrow` holds options that fit an
-    encoder of two layers and width 32, and two steps. `with_others` holds options at which it meets
-    a method that it refuses at its defaults. `other_dropout` is true where it draws dropout at
-    other places than plain fine-tuning, with which it then is compared without dropout.
-    `plain_order` holds options at which its batches are plain fine-tuning's. `may_stay` holds parts
-    of names of trained parameters that may stay as they are, such as those it masks.
+    - `owns`: what two methods cannot both decide. "parameters" (which ones train), "loss" (calls
+      the task's loss itself), "criterion" (what stands for the cross-entropy in that loss),
+      "gradient" (computes the gradients: by `gradients`, and clips them, or by `backward_passes`),
+      "average" (which weights are evaluated and kept), "head", "places" (which tokens stand
+      where), "training" (there is none);
+    - `represents`: it makes vectors of sentences. It derives from Representation, and its
+      `training_text` says what it trains on;
+    - `extends_head`: what it adds is part of the head for all others; it prepares the model first;
+    - `version`: part of a run's name. Raise it when a change of the method can change a score;
+    - `changes_start`: the logits before the first step are by design not the pretrained model's;
+    - `needs`: "pretrained", the weights as loaded; "attributes": it is refused on a task that names
+      none, and a batch holds "attributes", int64 (B, attributes, values), which it must take from
+      what the model is given. Known values have numbers from 1, in the order of
+      `Setting.attributes`; 0 stands for unknown ones and for a cell without any, -1 fills up;
+    - `paused`: while it is, it must not perturb forward passes: another one measures the model;
+    - `paper`, `trains` (what trains besides the head, or else what changes): the table of methods;
+    - `added`: options that a released method was given later, each with the value at which it does
+      what it did before. At that value a run's name and record leave the option out, so that older
+      records stand for the same run;
+    - `of_whole_texts`: what it does to the answer to a whole text, where that is nothing for a head
+      that predicts single tokens: such a task then refuses it;
+    - `leaves`: as the end of a sentence, what it leaves in a trained model that the plain
+      architecture has no place for. `save=model` then refuses it. What peft's layers merge into a
+      matrix is not that;
+    - `per_example`: it owns "gradient", and its `gradients` is given the losses of a batch's
+      examples, (B,), in place of their mean;
+    - `hinders_capture`: why a step of it cannot be captured as a CUDA graph and replayed, empty
+      where it can. `runners.contract.guard` finds that out on a CPU, and the contract holds it.
+      What it does in Python alone, such as counting, is missed by a replay;
+    - `watches_evaluation`: it keeps in Python what passes through the model in evaluation, which
+      then is not captured.
+
+    What tells the contract (`runners.contract`) how to test it, and is in no run's name or record:
+
+    - `no_strength`: options at which it is plain fine-tuning to the bit, None where there are none;
+    - `narrow`: options that fit an encoder of two layers and width 32, and two steps;
+    - `with_others`: options at which it meets a method that it refuses at its defaults;
+    - `other_dropout`: it draws dropout at other places than plain fine-tuning, with which it is
+      then compared without dropout;
+    - `plain_order`: options at which its batches are plain fine-tuning's;
+    - `may_stay`: parts of names of trained parameters that may stay, such as those it masks.
     """
 
     name: ClassVar[str] = ""
@@ -137,6 +150,7 @@ class Method:
     changes_start: ClassVar[bool] = False
     needs: ClassVar[frozenset[str]] = frozenset()
     represents: ClassVar[bool] = False
+    extends_head: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     of_whole_texts: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
@@ -176,6 +190,14 @@ class Method:
         return frozenset()
 
     @property
+    def unread(self) -> Mapping[str, str]:
+        """Return the options that nothing reads beside the others, and beside which.
+
+        Typed with another value than their default, they are refused: two names for one run.
+        """
+        return {}
+
+    @property
     def hindrance(self) -> str:
         """Why no step can be captured with the options that it has; else `hinders_capture`."""
         return self.hinders_capture
@@ -212,6 +234,16 @@ class Method:
         """
         return []
 
+    def text_read(
+        self, texts: tuple[str, ...], attributes: Mapping[str, Sequence[str]]
+    ) -> tuple[str, ...]:
+        """Return the texts of an example as the tokenizer is to read them.
+
+        `attributes` are its values, where the task has attributes. It may be called before
+        `prepare`.
+        """
+        return texts
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""
 
@@ -228,6 +260,15 @@ class Method:
 
     def optimizer_built(self, optimizer: torch.optim.Optimizer) -> None:
         """Keep the optimizer, whose groups hold the current learning rates."""
+
+    def phase(self, step: int) -> str:
+        """Begin a step; return the name of the part of the training that it is in.
+
+        Called before each step, also one that a device repeats without Python. Steps of two phases
+        may ask for other operations; of what was written down in one nothing is repeated in the
+        next. `step` counts from 0.
+        """
+        return ""
 
     @property
     def divisible(self) -> bool:

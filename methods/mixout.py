@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Lt
 
 from methods.method import Method, Options, Setting, by_token
+from results.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -56,6 +57,11 @@ class Mixout(Method):
         from methods.surgery import places
         from methods.surgery.streams import Streams
 
+        if model.config.model_type == "xlnet":
+            raise UserError(
+                "method=mixout: the matrices of xlnet's attention are bare parameters, and those of"
+                " linear layers are mixed; use method=wd_pre, or another model"
+            )
         self.streams = Streams(setting.generator)
         if self.dropout == "off":
             rates = {n: m.p for n, m in model.named_modules() if isinstance(m, torch.nn.Dropout)}

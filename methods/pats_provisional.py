@@ -12,8 +12,11 @@ For each matrix w of the encoder's layers with gradient g before clipping:
     w += λ_t std(θ0) a z,  z ~ N(0, 1), after the optimizer's step
 
 λ_t is `strength` times the current share of the peak learning rate, and starts after `start` of
-the steps. `mapping=uniform` spreads the same noise energy evenly and `mapping=reversed` gives it to
-the sensitive entries: controls without which a gain says nothing about sensitivity.
+the steps. The noises of the steps add up, so a strength suits a number of steps. Controls, without
+which a gain says nothing about sensitivity: `mapping=uniform` spreads the same noise energy, Σ a²,
+evenly over a matrix. `mapping=reversed` gives noise to the entries above the mean, by
+a = clip((Ŝ - ref) / (ref + γ ref), 0, a_max), of less energy; `mapping=reversed_equal` scales that
+to the same energy.
 """
 
 from __future__ import annotations
@@ -46,7 +49,7 @@ class PatsProvisional(Method):
     gamma: Annotated[float, Gt(0)] = 1e-2
     a_max: Annotated[float, Gt(0)] = 1.0
     start: Annotated[float, Ge(0), Lt(1)] = 0.1
-    mapping: Literal["sensitivity", "uniform", "reversed"] = "sensitivity"
+    mapping: Literal["sensitivity", "uniform", "reversed", "reversed_equal"] = "sensitivity"
 
     @property
     def acts_on(self) -> frozenset[str]:
@@ -76,23 +79,31 @@ class PatsProvisional(Method):
             return
         for name, parameter in model.named_parameters():
             if name in self.scale and parameter.grad is not None:
-                if name not in self.average:
-                    self.average[name] = torch.zeros_like(parameter)
                 now = (parameter.detach() * parameter.grad).abs()
-                self.average[name].mul_(self.beta).add_(now, alpha=1 - self.beta)
+                average = self.average.get(name)
+                average = torch.zeros_like(now) if average is None else average.to(now.device)
+                self.average[name] = average.mul_(self.beta).add_(now, alpha=1 - self.beta)
 
     def amount(self, average: torch.Tensor, step: int) -> torch.Tensor:
         """Return a, the noise's share of its scale, from the average after `step` (from 0)."""
         corrected = average / (1 - self.beta ** (step + 1))
         mean = corrected.mean()
         if self.mapping == "reversed":
-            apart = (corrected - mean) / (mean + self.gamma * mean)
-            return apart.clamp(0.0, self.a_max).nan_to_num_(0.0)
+            return self._above(corrected, mean)
         share = ((mean - corrected) / (corrected + self.gamma * mean)).clamp(0.0, self.a_max)
         share = share.nan_to_num_(0.0)
+        if self.mapping == "sensitivity":
+            return share
+        energy = share.pow(2).mean()
         if self.mapping == "uniform":
-            return share.pow(2).mean().sqrt().expand_as(share)
-        return share
+            return energy.sqrt().expand_as(share)
+        above = self._above(corrected, mean)
+        return above.mul_((energy / above.pow(2).mean()).sqrt()).nan_to_num_(0.0)
+
+    def _above(self, corrected: torch.Tensor, mean: torch.Tensor) -> torch.Tensor:
+        """Return how far entries are above the mean, in means, at most a_max."""
+        apart = (corrected - mean) / (mean + self.gamma * mean)
+        return apart.clamp(0.0, self.a_max).nan_to_num_(0.0)
 
     def after_step(self, model: torch.nn.Module, step: int) -> None:
         import torch

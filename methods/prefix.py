@@ -8,6 +8,7 @@ that `length` fewer tokens fit. BERT, RoBERTa and ELECTRA take such a cache, oth
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
@@ -38,12 +39,21 @@ class Prefix(Method):
     def moves(self) -> frozenset[str]:
         return frozenset()
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {} if self.projection else {"projection_size": "projection=false"}
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PrefixTuningConfig, TaskType
 
         from methods.surgery import places, tuners
 
         kind = model.config.model_type
+        if model.config.is_encoder_decoder:
+            raise UserError(
+                f"method=prefix: {kind} has an encoder and a decoder, and a prefix is of one stack"
+                " of layers; use a BERT, RoBERTa or ELECTRA model, or method=lora"
+            )
         if kind not in ("bert", "roberta", "xlm-roberta", "camembert", "electra"):
             raise UserError(
                 f"method=prefix: a {kind} model takes no past keys and values; use a BERT, RoBERTa"

@@ -5,7 +5,8 @@ a head that reads position 0 therefore reads the first virtual token, not [CLS],
 real tokens are shifted, so that `length` fewer tokens fit. `place=after_cls` leaves the first token
 first, so that the head reads what it reads without the method; peft has no such form, and what is
 saved is then in this project's. The vectors start as N(0, 1), peft's default, or as rows of the
-word embeddings (`start=vocabulary`). The paper reads a language-model head instead.
+word embeddings (`start=vocabulary`). The paper reads a language-model head instead. Where texts are
+padded on the left, as XLNet's, the vectors stand between padding and text.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import Ge
 
 from methods.method import LearningRate, Method, Setting
+from results.errors import UserError
 
 
 @dataclass(kw_only=True)
@@ -43,10 +45,16 @@ class Prompt(Method):
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import PromptTuningConfig, PromptTuningInit, TaskType
 
-        from methods.surgery import tuners
+        from methods.surgery import places, tuners
 
         tuners.check_room(model, "prompt", self.length, setting)
-        words = model.get_input_embeddings()
+        words = places.embedding_of_words(model, "prompt")
+        self.left = getattr(setting.tokenizer, "padding_side", "right") == "left"
+        if self.left and self.place == "after_cls":
+            raise UserError(
+                f"method=prompt: {model.config.model_type} has its class token at the end, where"
+                " the head reads it in any case; use method.prompt.place=before"
+            )
         self.config = PromptTuningConfig(
             task_type=TaskType.SEQ_CLS,
             num_virtual_tokens=self.length,
@@ -58,7 +66,8 @@ class Prompt(Method):
                 PromptTuningInit.RANDOM if self.start == "random" else PromptTuningInit.SAMPLE_VOCAB
             ),
         )
-        tuners.attach_prompt(model, self.config, setting, at=int(self.place == "after_cls"))
+        at = int(self.place == "after_cls")
+        tuners.attach_prompt(model, self.config, setting, at=at, left=self.left)
 
     def peft_config(self) -> Any:
-        return self.config if self.place == "before" else None
+        return self.config if self.place == "before" and not self.left else None

@@ -26,6 +26,7 @@ Where paper and code differ, and what is the default here:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -75,6 +76,10 @@ class Promptbert(Representation):
     first_word: Literal["marked", "bare"] = "marked"
     period: bool = True
     head: Literal["auto", "mlp", "mlm"] = "auto"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
 
     @property
     def training_text(self) -> TrainingText:
@@ -127,7 +132,7 @@ class Promptbert(Representation):
 
         wrapped = sentences.wrap(ids, lengths, template, self.pad)
         assert wrapped.mask is not None
-        last = sentences.states(model, wrapped.ids, wrapped.attention).last_hidden_state
+        last = sentences.states_of(model, wrapped).last_hidden_state
         return sentences.at(last, wrapped.mask)
 
     def _share(

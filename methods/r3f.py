@@ -11,8 +11,14 @@ does.
 
 For regression the code adds nothing (`regression=published`); by default the squared difference
 takes the divergence's place, as Yuan et al. 2023 have it. Below float32 z is lost in rounding, so a
-small eps is refused there. weight=0 is plain fine-tuning, with one pass. R4F, which also bounds the
-head's spectral norm, is not here.
+small eps is refused there. weight=0 is plain fine-tuning, with one pass.
+
+R4F is `spectral_norm=true`, as it is a flag of the same training in the authors' code: the head's
+last linear layer computes with W / σ (Miyato et al., ICLR 2018, arXiv 1802.05957), σ an estimate of
+W's largest singular value (one round of power iteration in each pass), so that the logits before
+the first step differ from the plain head's. As in the code, a layer of the head before the last one
+is not bounded. σ is near at the start here, after 15 rounds; in the code it then is that of two
+random vectors. What is saved is W / σ.
 """
 
 from __future__ import annotations
@@ -22,11 +28,14 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
-from methods.method import Batch, Forward, Method, Options, Setting
+from methods.method import Batch, Folded, Forward, Method, Options, Setting
+from methods.mixout import Mixout
 from results.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+
+    from methods.surgery.spectral import SpectralNorm
 
 
 @dataclass(kw_only=True)
@@ -40,13 +49,21 @@ class R3f(Method):
     of_whole_texts: ClassVar[str] = "compares answers to whole texts"
     no_strength: ClassVar[Options | None] = {"weight": 0}
     other_dropout: ClassVar[bool] = True
+    added: ClassVar[Options] = {"spectral_norm": False}
 
     weight: Annotated[float, Ge(0)] = 1.0
     eps: Annotated[float, Ge(0)] = 1e-5
     distribution: Literal["uniform", "normal"] = "uniform"
     regression: Literal["squared", "published"] = "squared"
+    spectral_norm: bool = False
+
+    def refuses(self, other: Method) -> str:
+        if self.spectral_norm and isinstance(other, Mixout) and other.head == "mixed":
+            return "mixout.head=mixed computes the head's matrix, and so does r3f.spectral_norm"
+        return ""
 
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         if setting.precision != "fp32" and 0 < self.eps < 1e-3:
@@ -57,8 +74,14 @@ class R3f(Method):
         self.streams = Streams(setting.generator)
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.moved: torch.Tensor | None = None  # what stands for them in the second pass
+        self.bound: SpectralNorm | None = None
+        if self.spectral_norm:
+            from methods.surgery import places, spectral
+
+            layer = places.last_of_head(model, setting.head, "method.r3f.spectral_norm=true")
+            self.bound = spectral.SpectralNorm(*layer, setting.generator, lambda: self.paused)
         if self.weight:
-            model.get_input_embeddings().register_forward_hook(self._move)
+            places.embedding_of_words(model, "r3f").register_forward_hook(self._move)
 
     def _move(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.moved is None:
@@ -93,7 +116,20 @@ class R3f(Method):
         return squared_difference(first, second)
 
     def state_dict(self) -> dict[str, Any]:
-        return self.streams.state_dict()
+        own = self.streams.state_dict()
+        return own if self.bound is None else {**own, "bound": self.bound.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.streams.load_state_dict(state)
+        if self.bound is not None:
+            self.bound.load_state_dict(state["bound"])
+
+    def fold(self, model: torch.nn.Module) -> Folded:
+        if self.bound is None:
+            return Folded()
+        weight = self.bound.weight().detach()
+        return Folded(frozenset({self.bound.name}), {self.bound.name: weight})
+
+    def unfold(self, model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
+        assert self.bound is not None
+        self.bound.hold(tensors[self.bound.name])

@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     import torch
 
 
+# What architectures call it in their configurations.
+_ACTIVATIONS = ("hidden_act", "hidden_activation", "activation", "ff_activation", "dense_act_fn")
+
+
 @dataclass(kw_only=True)
 class Raft(Method):
     """Replace every feed-forward activation by a rational one of its own."""
@@ -62,9 +66,8 @@ class Raft(Method):
         from methods.surgery import places, rational
 
         layers = places.layers(model, "raft")
-        activation = getattr(model.config, "hidden_act", None) or getattr(
-            model.config, "hidden_activation", getattr(model.config, "activation", None)
-        )
+        named = (getattr(model.config, key, None) for key in _ACTIVATIONS)
+        activation = next((name for name in named if name is not None), None)
         if not str(activation).startswith("gelu"):
             raise UserError(
                 f"method=raft: the encoder's activation is {activation}, the rational functions"

@@ -57,6 +57,16 @@ def default_options(cls: type[Method]) -> dict[str, Any]:
     return {f.name: getattr(cls(), f.name) for f in dataclasses.fields(cls) if f.init}
 
 
+def unread_problems(method: Method) -> list[str]:
+    """Return a sentence for each option that was typed and that nothing reads."""
+    defaults = default_options(type(method))
+    return [
+        f"method.{method.name}.{name}={value}: with {beside} nothing reads it; leave it out"
+        for name, beside in method.unread.items()
+        if (value := getattr(method, name)) != defaults[name]
+    ]
+
+
 def composition_problems(methods: Sequence[Method], stored: bool = False) -> list[str]:
     """Say which of the methods cannot meet in one run, a sentence for each pair or more.
 

@@ -58,8 +58,9 @@ class Sift(Method):
         self.delta: torch.Tensor | None = None
         if self.weight == 0:
             return
-        embeddings = model.base_model.embeddings
-        norms = [m for m in embeddings.modules() if isinstance(m, torch.nn.LayerNorm)]
+        embeddings = getattr(model.base_model, "embeddings", None)
+        inside = [] if embeddings is None else embeddings.modules()
+        norms = [m for m in inside if isinstance(m, torch.nn.LayerNorm)]
         if len(norms) != 1:
             raise UserError(
                 f"method=sift: {model.config.model_type} has {len(norms)} LayerNorms in its"

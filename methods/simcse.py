@@ -12,6 +12,7 @@ unsupervised training drops that layer afterwards (`keep_head=auto`), supervised
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -50,6 +51,10 @@ class Simcse(Representation):
     pooling: Literal["cls", "mean"] = "cls"
 
     @property
+    def unread(self) -> Mapping[str, str]:
+        return {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
+
+    @property
     def training_text(self) -> TrainingText:
         return contrastive_text(self.mode, self.hard_negatives)
 
@@ -65,6 +70,8 @@ class Simcse(Representation):
         from methods.surgery import sentences
 
         self.wrapper = sentences.bare(setting.tokenizer)
+        if self.pooling == "cls":
+            sentences.check_class_token(self.wrapper, model, "simcse")
         self.beside, self.checked = setting.methods, False
         head = sentences.Projection(int(model.config.hidden_size), setting.generator)
         self.keeps_head = add_projection(model, head, self.mode, self.keep_head)
@@ -78,9 +85,7 @@ class Simcse(Representation):
         from methods.surgery import sentences
 
         wrapped = sentences.wrap(ids, lengths, self.wrapper, self.pad)
-        last: torch.Tensor = sentences.states(
-            model, wrapped.ids, wrapped.attention
-        ).last_hidden_state
+        last: torch.Tensor = sentences.states_of(model, wrapped).last_hidden_state
         return last[:, 0] if self.pooling == "cls" else mean_of(last, wrapped.attention)
 
     def objective(self, model: Any, batch: Batch) -> Output:

@@ -58,14 +58,20 @@ class Smart(Method):
     average: Annotated[float, Ge(0), Lt(1)] = 0.99
     detach: bool = False
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        unread = {"average": "proximal=0"} if self.proximal == 0 else {}
+        return unread | ({"radius": "normalise=unit"} if self.normalise == "unit" else {})
+
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         self.streams = Streams(setting.generator)
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.delta: torch.Tensor | None = None
         self.mean: dict[str, torch.Tensor] = {}  # the moving average, of what is trained
-        model.get_input_embeddings().register_forward_hook(self._moved)
+        places.embedding_of_words(model, "smart").register_forward_hook(self._moved)
 
     def _moved(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.delta is None:

@@ -17,6 +17,7 @@ leaves it out.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -59,14 +60,22 @@ class Unipelt(Method):
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if "L" not in self.variant:
+            lora = ("rank", "alpha", "lora_gate", "lora_scale")
+            return dict.fromkeys(lora, f"variant={self.variant}")
+        return {"alpha": "lora_scale=none"} if self.lora_scale == "none" else {}
+
     def prepare(self, model: Any, setting: Setting) -> None:
         import torch
 
         from methods.surgery import bottleneck, gates, places
 
-        if model.config.model_type == "deberta-v2":
+        kind = model.config.model_type
+        if kind in ("deberta-v2", "mpnet"):
             raise UserError(
-                "method=unipelt: deberta-v2 computes attention with relative positions of its own,"
+                f"method=unipelt: {kind} computes attention with relative positions of its own,"
                 " where a prefix has no place; use another model, or method=adapter"
             )
         layers = places.layers(model, "unipelt", ["last_norm", "query", "value"])

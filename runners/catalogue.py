@@ -50,6 +50,9 @@ SHAPES: Mapping[str, tuple[str, dict[str, Any]]] = MappingProxyType(
         ),
         "DistilBERT": ("DistilBertConfig", {}),
         "ModernBERT": ("ModernBertConfig", {}),
+        "MPNet": ("MPNetConfig", {"max_position_embeddings": 514}),
+        "XLNet": ("XLNetConfig", {"d_model": 768, "n_layer": 12, "n_head": 12, "d_inner": 3072}),
+        "T5": ("T5Config", {"d_model": 768, "d_ff": 3072, "num_layers": 12, "num_heads": 12}),
     }
 )
 

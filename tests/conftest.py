@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ from runners.machine import environment
 from runners.machine.warm import WARM, warm
 from tests.composing import remember_compositions
 from tests.remembered import remember_records
-from tests.tiny import save_tiny
+from tests.tiny import ARCHITECTURES, SAMPLED, save_tiny
 
 remember_compositions()
 remember_records()
@@ -108,6 +108,13 @@ class NetworkBlocked(RuntimeError):
 
 SOAK = bool(os.environ.get("TUNEBENCH_SOAK"))  # as make soak has it
 in_soak = pytest.mark.skipif(not SOAK, reason="takes long and repeats what others hold: make soak")
+
+
+def architectures(*daily: str, without: Sequence[str] = ()) -> list[Any]:
+    """Return all architectures but some; of those sampled, all but `daily` are left to soak."""
+    rest = {*SAMPLED} - {*daily}
+    chosen = [a for a in ARCHITECTURES if a not in without]
+    return [pytest.param(a, marks=in_soak) if a in rest else a for a in chosen]
 
 
 @pytest.fixture(autouse=True)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import transformers
 
-from runners.contract.tiny import IDS, SIZES, TEXTS, save_random, vocabulary, wordpiece
+from runners.contract.tiny import IDS, SIZES, SPECIAL, TEXTS, save_random, vocabulary, wordpiece
 
 ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
     "bert": ("BertConfig", {**SIZES}),
@@ -38,7 +38,23 @@ ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
         "ModernBertConfig",
         {**SIZES, "local_attention": 8, "global_attn_every_n_layers": 2},
     ),
+    # Weights that are not so small that all texts look alike.
+    "mpnet": ("MPNetConfig", {**SIZES, "max_position_embeddings": 66, "initializer_range": 0.2}),
+    "xlnet": (
+        "XLNetConfig",
+        {"d_model": 32, "n_layer": 2, "n_head": 2, "d_inner": 64, "initializer_range": 0.2},
+    ),
+    "t5": (
+        "T5Config",
+        {
+            **{"d_model": 32, "d_kv": 16, "d_ff": 64, "num_layers": 2, "num_heads": 2},
+            **{"relative_attention_num_buckets": 8, "relative_attention_max_distance": 16},
+            "decoder_start_token_id": 0,
+        },
+    ),
 }
+# Of these only a part of the largest tables is tried in every run of the tests, all in make soak.
+SAMPLED = ("mpnet", "xlnet", "t5")
 _NO_TOKEN_TYPES = ("roberta", "distilbert", "modernbert")
 
 
@@ -69,16 +85,46 @@ def _sentencepiece(folder: Path) -> int:
     return int(sentencepiece.SentencePieceProcessor(str(folder / "spm.model")).vocab_size())
 
 
+def _of_its_own(architecture: str) -> tuple[Any, dict[str, int]]:
+    """Return an architecture's own tokenizer, of the words of TEXTS, and its special tokens' ids.
+
+    MPNet's padding has index 1 and XLNet's stands on the left; T5 ends a text and begins none.
+    """
+    words = sorted({word for text in TEXTS for word in text.split()})
+    if architecture == "mpnet":
+        plain = [token for token in vocabulary() if token not in SPECIAL]
+        tokens = ["<s>", "<pad>", "</s>", "[UNK]", *plain, "<mask>"]
+        names = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2}
+        return transformers.MPNetTokenizer(vocab={t: i for i, t in enumerate(tokens)}), names
+    xlnet = ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>", "<mask>", "<eod>", "<eop>"]
+    special = xlnet if architecture == "xlnet" else ["<pad>", "</s>", "<unk>"]
+    pieces = [(token, 0.0) for token in special] + [("\N{LOWER ONE EIGHTH BLOCK}", -8.0)]
+    pieces += [(chr(letter), -9.0) for letter in range(33, 127)]
+    pieces += [(f"\N{LOWER ONE EIGHTH BLOCK}{word}", -4.0) for word in words]
+    if architecture == "xlnet":
+        names = {"pad_token_id": 5, "bos_token_id": 1, "eos_token_id": 2}
+        return transformers.XLNetTokenizer(vocab=pieces), names
+    return transformers.T5Tokenizer(vocab=pieces, extra_ids=0), {
+        "pad_token_id": 0,
+        "eos_token_id": 1,
+    }
+
+
 def save_tiny(architecture: str, folder: Path, pretrained_head: bool = False) -> Path:
     """Save a random encoder of an architecture and its tokenizer; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
     config_name, sizes = ARCHITECTURES[architecture]
-    if architecture == "deberta-v2":
+    ids = dict(IDS)
+    if architecture in SAMPLED:
+        tokenizer, ids = _of_its_own(architecture)
+        vocab_size = len(tokenizer)
+        tokenizer.save_pretrained(folder)
+    elif architecture == "deberta-v2":
         vocab_size = _sentencepiece(folder) + 1  # and [MASK], which the tokenizer adds
     else:
         vocab_size = len(vocabulary())
         wordpiece(token_types=architecture not in _NO_TOKEN_TYPES).save_pretrained(folder)
-    config = getattr(transformers, config_name)(vocab_size=vocab_size, **IDS, **sizes)
+    config = getattr(transformers, config_name)(vocab_size=vocab_size, **ids, **sizes)
     return save_random(config, folder, pretrained_head)
 
 

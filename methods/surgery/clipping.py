@@ -134,11 +134,15 @@ def parts(batch: Batch, size: int) -> Iterator[Batch]:
 
 
 def _texts(model: Any) -> Batch:
-    """Return a few texts without meaning, all unlike."""
+    """Return a few texts without meaning, all unlike; a decoder's head reads their one end."""
     device = next(model.parameters()).device
     ids = (
         torch.arange(_ROWS * _TOKENS, device=device).view(_ROWS, _TOKENS) % model.config.vocab_size
     )
+    if model.config.is_encoder_decoder:
+        end = int(model.config.eos_token_id)
+        ids = ids.masked_fill(ids == end, _ROWS * _TOKENS)
+        ids = torch.cat([ids, torch.full_like(ids[:, :1], end)], dim=1)
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
 
 

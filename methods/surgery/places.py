@@ -24,6 +24,9 @@ class Places:
     input is the input of the feed-forward branch. `last_norm` normalises the sum of feed-forward
     branch and residual (post-LN architectures only). `core` is the module that calls the
     attention kernel, `attention_dropout` the dropout of its probabilities where that is a module.
+    `cross` is the module by which a decoder's layer attends to the encoder's states; its matrices
+    are named as those of `core`. `gate` is the second matrix of a gated feed-forward branch.
+    `embeddings` is what looks words up, and stands beside the layers.
     """
 
     layers: str
@@ -32,13 +35,26 @@ class Places:
     query: str | None
     key: str | None
     value: str | None
-    attention: str
+    attention: str | None
     ffn_input: str
     expansion: str
     activation: str
     contraction: str
     ffn: str
     last_norm: str | None
+    cross: str | None = None
+    gate: str | None = None
+    embeddings: str = "embeddings"
+
+    def matrices(self, *wanted: str) -> list[str]:
+        """Return the names of these places, those of cross-attention behind their likes."""
+        names = []
+        for place in wanted:
+            name = getattr(self, place)
+            names += [] if name is None else [name]
+            if name is not None and self.cross is not None and name.startswith(f"{self.core}."):
+                names.append(self.cross + name.removeprefix(self.core))
+        return names
 
 
 _BERT = Places(
@@ -109,6 +125,58 @@ _MODERNBERT = Places(
     ffn="mlp",
     last_norm=None,  # normalises before each branch
 )
+_MPNET = Places(
+    **{
+        **vars(_BERT),
+        "core": "attention.attn",
+        "attention_dropout": "attention.attn.dropout",
+        "query": "attention.attn.q",
+        "key": "attention.attn.k",
+        "value": "attention.attn.v",
+        "attention": "attention.dropout",
+    }
+)
+_XLNET = Places(
+    layers="layer",
+    core="rel_attn",
+    attention_dropout=None,  # the module that drops the branch's output too
+    query=None,  # bare parameters, as all matrices of its attention
+    key=None,
+    value=None,
+    attention=None,
+    ffn_input="ff",
+    expansion="ff.layer_1",
+    activation="ff.activation_function",
+    contraction="ff.layer_2",
+    ffn="ff.layer_2",  # before dropout, by a module that drops the expansion's output too
+    last_norm="ff.layer_norm",
+    embeddings="word_embedding",
+)
+
+
+def _t5(layers: str, branch: str, cross: str | None = None, gated: bool = False) -> Places:
+    """Return the places of one of T5's stacks, whose feed-forward branch is `branch` of a layer."""
+    dense = f"{branch}.DenseReluDense"
+    return Places(
+        layers=layers,
+        core="layer.0.SelfAttention",
+        attention_dropout=None,  # a number, in each layer's attention
+        query="layer.0.SelfAttention.q",
+        key="layer.0.SelfAttention.k",
+        value="layer.0.SelfAttention.v",
+        attention="layer.0.dropout",
+        ffn_input=dense,
+        expansion=f"{dense}.wi_0" if gated else f"{dense}.wi",
+        activation=f"{dense}.act",
+        contraction=f"{dense}.wo",
+        ffn=f"{branch}.dropout",
+        last_norm=None,  # normalises before each branch
+        cross=cross,
+        gate=f"{dense}.wi_1" if gated else None,
+        embeddings="shared",
+    )
+
+
 PLACES = {
     "bert": _BERT,
     "roberta": _BERT,
@@ -119,7 +187,29 @@ PLACES = {
     "albert": _ALBERT,
     "distilbert": _DISTILBERT,
     "modernbert": _MODERNBERT,
+    "mpnet": _MPNET,
+    "xlnet": _XLNET,
+    "t5": _t5("encoder.block", "layer.1"),
 }
+
+
+def stacks(model: Any, method: str) -> list[Places]:
+    """Return the places of each stack of layers: one, or an encoder's and then its decoder's.
+
+    An architecture that is not known is a UserError.
+    """
+    kind = model.config.model_type
+    if kind not in PLACES:
+        raise UserError(
+            f"method={method}: it is not known where a {kind} model has its layers; known are"
+            f" {', '.join(PLACES)}; use method=full, linear or bitfit"
+        )
+    if kind != "t5":
+        return [PLACES[kind]]
+    gated = bool(model.config.is_gated_act)
+    decoder = _t5("decoder.block", "layer.2", cross="layer.1.EncDecAttention", gated=gated)
+    encoder = _t5("encoder.block", "layer.1", gated=gated)
+    return [encoder, decoder] if hasattr(model.base_model, "decoder") else [encoder]
 
 
 @dataclass(frozen=True)
@@ -143,28 +233,25 @@ class Layer:
 
 
 def layers(model: Any, method: str, needs: Sequence[str] = ()) -> list[Layer]:
-    """Return the encoder's layers, first to last (ALBERT's shared layers once each).
+    """Return the layers, first to last (ALBERT's shared layers once each, T5's decoder's last).
 
     An architecture that is not known, or lacks a place in `needs`, is a UserError.
     """
-    kind = model.config.model_type
-    if kind not in PLACES:
-        raise UserError(
-            f"method={method}: it is not known where a {kind} model has its layers; known are"
-            f" {', '.join(PLACES)}; use method=full, linear or bitfit"
-        )
-    places = PLACES[kind]
+    kind, one = model.config.model_type, "has one matrix for queries, keys and values"
+    bare = "has its queries, keys and values from bare parameters"
     why = {
         "last_norm": "has no normalisation after its feed-forward branch",
-        "query": "has one matrix for queries, keys and values",
-        "key": "has one matrix for queries, keys and values",
-        "value": "has one matrix for queries, keys and values",
+        "attention": "projects its attention's output by a bare parameter",
+        **dict.fromkeys(("query", "key", "value"), bare if kind == "xlnet" else one),
     }
-    for place in needs:
-        if getattr(places, place) is None:
-            raise UserError(f"method={method}: {kind} {why.get(place, 'has no ' + place)}")
-    prefix = f"{model.base_model_prefix}.{places.layers}"
-    return [Layer(i, name, module, places) for i, (name, module) in enumerate(_each(model, prefix))]
+    every = []
+    for places in stacks(model, method):
+        for place in needs:
+            if getattr(places, place) is None:
+                raise UserError(f"method={method}: {kind} {why.get(place, 'has no ' + place)}")
+        prefix = f"{model.base_model_prefix}.{places.layers}"
+        every += [(name, module, places) for name, module in _each(model, prefix)]
+    return [Layer(i, name, module, places) for i, (name, module, places) in enumerate(every)]
 
 
 def _each(model: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
@@ -175,6 +262,35 @@ def _each(model: nn.Module, prefix: str) -> Iterator[tuple[str, nn.Module]]:
         else:
             for j, shared in enumerate(inner):
                 yield f"{prefix}.{i}.albert_layers.{j}", shared
+
+
+def last_states(model: Any, method: str) -> nn.Module:
+    """Return the module whose output is the last states (B, L, width), of which a head reads some.
+
+    What it gives is a tensor, a tuple that begins with it, or has it as `last_hidden_state`.
+    """
+    last = layers(model, method)[-1].module
+    own = {"albert": "encoder", "modernbert": "final_norm"}  # one layer, again and again; a norm
+    name = own.get(model.config.model_type)
+    return last if name is None else model.base_model.get_submodule(name)
+
+
+def last_of_head(model: Any, head: frozenset[str], why: str) -> tuple[nn.Linear, str]:
+    """Return the linear layer of a head that gives the logits, and its name.
+
+    Where there is none, a UserError begins with `why`, what asks for it.
+    """
+    linear = [
+        (module, name)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and f"{name}.weight" in head
+    ]
+    if not linear:
+        raise UserError(
+            f"{why}: in the head of this {model.config.model_type} model no linear layer gives"
+            " the logits; use another model"
+        )
+    return linear[-1]
 
 
 def hidden_size(model: Any) -> int:
@@ -201,8 +317,22 @@ def longest_text(model: Any) -> int | None:
 def layer_norms(model: Any) -> Iterator[nn.Parameter]:
     """Yield the gains and biases of every layer normalisation inside the encoder."""
     for module in model.base_model.modules():
-        if isinstance(module, nn.LayerNorm):
+        if isinstance(module, nn.LayerNorm) or type(module).__name__ == "T5LayerNorm":
             yield from module.parameters()
+
+
+def embedding_of_words(model: Any, method: str) -> Any:
+    """Return the module whose output a method changes to move a text's words.
+
+    A model that looks its words up twice, for an encoder and for a decoder, is a UserError.
+    """
+    if model.config.is_encoder_decoder:
+        raise UserError(
+            f"method={method}: {model.config.model_type} reads a text twice, in its encoder and in"
+            " its decoder, and this method acts on the words of one reading; use a model without a"
+            " decoder"
+        )
+    return model.get_input_embeddings()
 
 
 def freeze_all_but_head(model: nn.Module, head: frozenset[str]) -> None:
@@ -212,16 +342,33 @@ def freeze_all_but_head(model: nn.Module, head: frozenset[str]) -> None:
 
 
 def switch_off_dropout(model: Any, method: str, attention: bool) -> None:
-    """Set every dropout rate to zero; those of attention probabilities only when asked."""
+    """Set every dropout rate to zero; those of attention probabilities only when asked.
+
+    Where one module drops both, leaving those alone is a UserError.
+    """
     kept = set()
+    if model.config.model_type == "xlnet" and not attention:
+        raise UserError(
+            f"method={method}: xlnet drops attention's probabilities and its output by one module,"
+            f" so that hidden dropout cannot be off by itself; {_KEEP_DROPOUT.get(method, '')}"
+        )
     for layer in layers(model, method):
         if layer.places.attention_dropout is not None:
             kept.add(layer.at("attention_dropout"))
-        if attention and isinstance(getattr(layer.at("core"), "attention_dropout", None), float):
-            layer.at("core").attention_dropout = 0.0  # type: ignore[assignment]
+        cores = [layer.at("core"), *([layer.at("cross")] if layer.places.cross else [])]
+        for core in cores if attention else []:
+            for name in ("attention_dropout", "dropout"):
+                if isinstance(getattr(core, name, None), float | int):
+                    setattr(core, name, 0.0)
     for module in model.modules():
         if isinstance(module, nn.Dropout) and (attention or module not in kept):
             module.p = 0.0
+
+
+_KEEP_DROPOUT = {
+    "hype": "use method.hype.hidden_dropout=keep",
+    "no_dropout": "use method.no_dropout.attention=true",
+}
 
 
 def draw_anew(model: Any, part: nn.Module) -> None:

@@ -6,7 +6,7 @@ around them here, so that one tokenised text serves every template.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,12 +26,14 @@ class Template:
     `mask` is the index of the mask token, counted from the front where it stands before the
     sentence, and from the end (negative) where it stands after it; None without a mask.
     `lead` is what belongs to the sentence's text in front: a blank where the template has one.
+    `types` are those of the tokens after it, empty where all tokens are of the first type, 0.
     """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
     mask: int | None
     lead: str
+    types: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:
@@ -45,7 +47,20 @@ def bare(tokenizer: Any) -> Template:
     special = coded["special_tokens_mask"]
     inside = [i for i, flag in enumerate(special) if not flag]
     ids = coded["input_ids"]
-    return Template(tuple(ids[: inside[0]]), tuple(ids[inside[-1] + 1 :]), None, "")
+    after = inside[-1] + 1
+    types = tuple(coded.get("token_type_ids", ())[after:])
+    return Template(
+        tuple(ids[: inside[0]]), tuple(ids[after:]), None, "", types if any(types) else ()
+    )
+
+
+def check_class_token(around: Template, model: Any, method: str) -> None:
+    """Refuse to read the first token of a text before which the tokenizer puts none."""
+    if not around.before:
+        raise UserError(
+            f"method={method}: {model.config.model_type} has no class token before a text, where"
+            f" pooling=cls reads it; use method.{method}.pooling=mean"
+        )
 
 
 def read_template(text: str, tokenizer: Any, method: str, key: str) -> Template:
@@ -68,7 +83,8 @@ def read_template(text: str, tokenizer: Any, method: str, key: str) -> Template:
     after = (*_ids(last, tokenizer), *around.after)
     masked = tokenizer.mask_token_id
     mask = before.index(masked) if masked in before else after.index(masked) - len(after)
-    return Template(before, after, mask, lead)
+    types = around.types and (0,) * (len(after) - len(around.types)) + around.types
+    return Template(before, after, mask, lead, types)
 
 
 def _ids(text: str, tokenizer: Any) -> list[int]:
@@ -77,11 +93,15 @@ def _ids(text: str, tokenizer: Any) -> list[int]:
 
 @dataclass(frozen=True)
 class Wrapped:
-    """Sentences in a template: ids and attention mask [B, W], and where the mask stands [B]."""
+    """Sentences in a template: ids and attention mask [B, W], and where the mask stands [B].
+
+    `types` are token types [B, W], None where all are 0.
+    """
 
     ids: torch.Tensor
     attention: torch.Tensor
     mask: torch.Tensor | None
+    types: torch.Tensor | None = None
 
 
 def wrap(ids: torch.Tensor, lengths: torch.Tensor, template: Template, pad: int) -> Wrapped:
@@ -99,7 +119,12 @@ def wrap(ids: torch.Tensor, lengths: torch.Tensor, template: Template, pad: int)
         last = behind[(place - end).clamp(0, len(behind) - 1)]
         out = torch.where((place >= end) & (place < end + len(behind)), last, out)
     attention = (place < end + len(behind)).long()
-    return Wrapped(out, attention, _mask_place(template, lengths))
+    types = None
+    if template.types:
+        own = torch.tensor(template.types, device=ids.device)
+        types = own[(place - end).clamp(0, len(own) - 1)]
+        types = torch.where((place >= end) & (place < end + len(own)), types, 0)
+    return Wrapped(out, attention, _mask_place(template, lengths), types)
 
 
 def _mask_place(template: Template, lengths: torch.Tensor) -> torch.Tensor | None:
@@ -113,6 +138,12 @@ def _mask_place(template: Template, lengths: torch.Tensor) -> torch.Tensor | Non
 def states(model: Any, ids: torch.Tensor, attention: torch.Tensor, **more: Any) -> Any:
     """Return the encoder's output for ids and attention mask [B, W]."""
     return model(input_ids=ids, attention_mask=attention, **more)
+
+
+def states_of(model: Any, wrapped: Wrapped, **more: Any) -> Any:
+    """Return the encoder's output for sentences in a template."""
+    types = {} if wrapped.types is None else {"token_type_ids": wrapped.types}
+    return states(model, wrapped.ids, wrapped.attention, **types, **more)
 
 
 def at(hidden: torch.Tensor, place: torch.Tensor) -> torch.Tensor:
@@ -146,7 +177,8 @@ def template_states(
         column = torch.arange(wrapped.ids.shape[1], device=lengths.device)
         start = len(template.before)
         inside = (column >= start) & (column < start + shown[:, None])
-        last = states(model, wrapped.ids, wrapped.attention * ~inside).last_hidden_state
+        hidden = replace(wrapped, attention=wrapped.attention * ~inside)
+        last = states_of(model, hidden).last_hidden_state
         assert wrapped.mask is not None
         return at(last, wrapped.mask)[which]
     ids = torch.tensor([*template.before, *template.after], device=lengths.device).expand(rows, -1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
@@ -25,10 +25,16 @@ def own_stream(setting: Setting) -> Iterator[None]:
         yield
 
 
-def inside_layers(layers: str, names: Sequence[str]) -> str:
-    """Return peft's pattern for these modules of every layer, and of nothing outside the layers."""
-    inner = "|".join(re.escape(name) for name in names)
-    return rf".*\.{re.escape(layers)}\.\d+\.(?:albert_layers\.\d+\.)?(?:{inner})"
+def inside_layers(names: Mapping[str, Sequence[str]]) -> str:
+    """Return peft's pattern for modules of every layer, and of nothing outside the layers.
+
+    `names` holds those of a layer by the name of its stack of layers.
+    """
+    patterns = []
+    for layers, modules in names.items():
+        inner = "|".join(re.escape(name) for name in modules)
+        patterns.append(rf".*\.{re.escape(layers)}\.\d+\.(?:albert_layers\.\d+\.)?(?:{inner})")
+    return "|".join(patterns)
 
 
 def inject(model: Any, config: Any, setting: Setting) -> None:
@@ -64,15 +70,20 @@ def attach_prefix(model: Any, config: Any, setting: Setting) -> None:
     model.register_forward_pre_hook(_Prefixed(config), with_kwargs=True)
 
 
-def attach_prompt(model: Any, config: Any, setting: Setting, at: int = 0) -> None:
-    """Put peft's virtual tokens before the `at`-th token of the embedded text on each pass."""
+def attach_prompt(
+    model: Any, config: Any, setting: Setting, at: int = 0, left: bool = False
+) -> None:
+    """Put peft's virtual tokens before the `at`-th token of the embedded text on each pass.
+
+    Of texts padded on the `left` they stand before the first token.
+    """
     from peft import PromptEmbedding
 
     freeze_all_but_head(model, setting.head)
     with own_stream(setting):
         encoder = PromptEmbedding(config, model.get_input_embeddings())
         model.add_module("prompt_encoder", encoder)
-    model.register_forward_pre_hook(partial(_prompted, at), with_kwargs=True)
+    model.register_forward_pre_hook(partial(_prompted, None if left else at), with_kwargs=True)
 
 
 class _KeptPrefix(nn.Module):
@@ -131,7 +142,7 @@ class _Prefixed:
         }
 
 
-def _prompted(at: int, model: Any, inputs: Any, named: dict[str, Any]) -> Any:
+def _prompted(at: int | None, model: Any, inputs: Any, named: dict[str, Any]) -> Any:
     named = dict(named)
     input_ids = named.pop("input_ids")
     words = model.get_input_embeddings()(input_ids)
@@ -139,12 +150,31 @@ def _prompted(at: int, model: Any, inputs: Any, named: dict[str, Any]) -> Any:
     length = encoder.embedding.num_embeddings
     places = torch.arange(length, device=input_ids.device)
     prompts = encoder(places).to(words.dtype).unsqueeze(0).expand(len(input_ids), -1, -1)
-    named["inputs_embeds"] = torch.cat([words[:, :at], prompts, words[:, at:]], dim=1)
-    named["attention_mask"] = _widened(named["attention_mask"], length)
-    types = named.get("token_type_ids")
+    mask, types = named["attention_mask"], named.get("token_type_ids")
+    if at is None:
+        order = _behind_padding(mask, length)
+        joined = torch.cat([prompts, words], dim=1)
+        named["inputs_embeds"] = joined.gather(1, order[..., None].expand_as(joined))
+    else:
+        named["inputs_embeds"] = torch.cat([words[:, :at], prompts, words[:, at:]], dim=1)
+    named["attention_mask"] = _widened(mask, length)
     if types is not None:
         named["token_type_ids"] = torch.cat([types.new_zeros(len(types), length), types], dim=1)
+    for name in ("attention_mask", "token_type_ids") if at is None else ():
+        if named.get(name) is not None:
+            named[name] = named[name].gather(1, order)
     return inputs, named
+
+
+def _behind_padding(mask: torch.Tensor, length: int) -> torch.Tensor:
+    """Return from where each place of a prompted text is, (B, length + L): padding comes first.
+
+    `mask` (B, L) is of texts padded on the left; before them stand `length` virtual tokens.
+    """
+    places = torch.arange(length + mask.shape[1], device=mask.device)
+    padding = (1 - mask).sum(1, keepdim=True)
+    moved = torch.where(places < padding + length, places - padding, places)
+    return torch.where(places < padding, places + length, moved)
 
 
 def _widened(mask: torch.Tensor, length: int) -> torch.Tensor:

@@ -104,7 +104,7 @@ def _difference(row: Row, column: str, judged: Comparison) -> Entry:
 
 def _time(row: Row, base: Row | None, table: Table) -> str:
     """Return training seconds as a multiple of the baseline's, where times may be compared."""
-    if base is None or len(table.devices) > 1:
+    if base is None or not row.costs_beside(base):
         return "–"
     own, beside = row.training_seconds(table.tasks), base.training_seconds(table.tasks)
     return f"{own / beside:.2f}×" if own is not None and beside else "–"
@@ -177,11 +177,7 @@ def _caption(table: Table, judged: Comparison) -> str:
         f"{what}{table.conditions.data}{_training_rows(table)}",
         f"{tasks}, in percent; differences in points, paired by seed",
     ]
-    parts += [table.devices[0]] if len(table.devices) == 1 else []
-    names = {device.partition(",")[0] for device in table.devices}
-    if len(table.devices) > 1:
-        what = f"{names.pop()}, whose settings" if len(names) == 1 else "devices or their settings"
-        parts.append(f"{what} differ, so no times")
+    parts += _devices(table, judged)
     parts += [judged.choice.removesuffix(".")] if judged.choice else []
     first = "" if judged.baseline is None else f"{judged.baseline}, "
     parts.append(
@@ -189,6 +185,19 @@ def _caption(table: Table, judged: Comparison) -> str:
         f" the weights or more and the {SMALL} best that train less"
     )
     return " · ".join(parts)
+
+
+def _devices(table: Table, judged: Comparison) -> list[str]:
+    """Return what the rows' times were measured on, or why there are none."""
+    base = next((row for row in table.rows if row.method == judged.baseline), None)
+    if base is not None and any(r is not base and r.costs_beside(base) for r in table.rows):
+        others = any(not row.costs_beside(base) for row in table.rows)
+        return [f"{device}{' (a dash: made otherwise)' * others}" for device in base.devices]
+    if len(table.devices) < 2:
+        return list(table.devices)
+    names = {device.partition(",")[0] for device in table.devices}
+    what = f"{names.pop()}, whose settings" if len(names) == 1 else "devices or their settings"
+    return [f"{what} differ, so no times"]
 
 
 def _training_rows(table: Table) -> str:

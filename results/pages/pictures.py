@@ -134,11 +134,10 @@ def _plain(text: str) -> str:
 
 def cost(table: Table) -> Figure | None:
     """Draw score against trainable parameters, seconds and memory; None for under two methods."""
-    comparable = len(table.devices) < 2
     costs: list[CostAxis] = [("trainable parameters, millions", _millions, True)]
-    if comparable:
+    if table.timed:
         costs += [
-            ("training seconds", lambda r: r.training_seconds(table.tasks), False),
+            ("training seconds", table.training_seconds, False),
             ("peak memory, MB", lambda r: _megabytes(r, table), False),
         ]
     drawn = []
@@ -166,7 +165,7 @@ def _millions(row: Row) -> float | None:
 
 
 def _megabytes(row: Row, table: Table) -> float | None:
-    peak = row.peak_bytes(table.tasks)
+    peak = table.peak_bytes(row)
     return None if peak is None else peak / 1e6
 
 

@@ -61,7 +61,7 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
     heads += [AVERAGE] if several else []
     heads += ["mean rank"] if comparison.ranks else []
     heads += ["n", "trainable %", "without head %", "stored MB"]
-    cost = len(table.devices) < 2
+    cost = bool(table.timed)
     heads += ["training seconds", "peak MB"] if cost else []
     body = []
     for row in in_order(table):
@@ -81,7 +81,7 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
         line += [share_entry(row.trainable_share), share_entry(row.trainable_share_without_head)]
         stored = row.stored_bytes
         line.append(_number(stored, 1e-6, ".3g" if stored is None or stored < 1e8 else ".0f"))
-        line += _cost(row, table.tasks) if cost else []
+        line += _cost(row, table) if cost else []
         body.append(tuple(line))
     return Sheet(
         table.conditions.heading(),
@@ -113,13 +113,7 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
             f" that differ by less than {ranks.critical_difference:.1f} do not separate"
             " (Nemenyi, level .05)."
         )
-    if len(table.devices) == 1:
-        notes.append(f"Seconds on {table.devices[0]}, passes before the first step included.")
-    elif table.devices:
-        notes.append(
-            "Seconds and memory are left out: the runs' devices, threads, sharing or speed settings"
-            " differ (" + "; ".join(table.devices) + ")."
-        )
+    notes += device_notes(table)
     printed = [
         f"Paper, {name}: {one.note}."
         for task in table.tasks
@@ -133,6 +127,25 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
             "Published on other models or data, so not compared: " + "; ".join(named) + "."
         )
     return tuple(notes)
+
+
+def device_notes(table: Table) -> list[str]:
+    """Return what the table's seconds and memory were measured on, and whose are left out."""
+    left_out = "are left out: the runs' devices, threads, sharing or speed settings differ"
+    if not table.devices:
+        return []
+    if not table.timed:
+        return [f"Seconds and memory {left_out} ({'; '.join(table.devices)})."]
+    by_name = {row.method: row for row in table.rows}
+    shared = by_name[table.timed[0]].devices
+    notes = [f"Seconds on {shared[0]}, passes before the first step included."] if shared else []
+    if table.untimed:
+        others = sorted({d for name in table.untimed for d in by_name[name].devices} - {*shared})
+        notes.append(
+            f"Seconds and memory of {listed(table.untimed)} are left out: these runs were made"
+            f" otherwise, in part or all ({'; '.join(others)})."
+        )
+    return notes
 
 
 def collapsed_notes(table: Table) -> list[str]:
@@ -223,11 +236,11 @@ def _count(cell: Cell | None) -> str:
     return str(finished) if finished == cell.planned else f"{finished}/{cell.planned}"
 
 
-def _cost(row: Row, tasks: Sequence[str]) -> list[Entry]:
+def _cost(row: Row, table: Table) -> list[Entry]:
     """Return seconds summed over tasks and the largest peak, both only where no task lacks it."""
     return [
-        _number(row.training_seconds(tasks), 1, ".0f"),
-        _number(row.peak_bytes(tasks), 1e-6, ".0f"),
+        _number(table.training_seconds(row), 1, ".0f"),
+        _number(table.peak_bytes(row), 1e-6, ".0f"),
     ]
 
 

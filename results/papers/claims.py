@@ -289,7 +289,7 @@ def _cost(
 ) -> tuple[Ratio | None, str, bool]:
     """Return the ratios of a record's field over pairs of finished runs."""
     words = {"training_seconds": "training seconds", "peak_bytes": "peak memory"}[name]
-    if len(table.devices) > 1:
+    if not mine.costs_beside(other):
         return None, "the runs' devices, threads, sharing or speed settings differ", False
     ratios: dict[Hashable, float] = {}
     # Sets of sentence vectors share one training, and so one cost.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -80,6 +80,8 @@ class Row:
     """A method's line: its cells by task and what it trains, in percent and stored bytes.
 
     `way` is how its runs came to their task, where that is not from the pretrained model alone.
+    `devices` says what they ran on: with more than one entry, the row has no seconds or memory that
+    another's may stand beside.
     """
 
     method: str
@@ -90,6 +92,11 @@ class Row:
     trainable_share_without_head: float | None
     trainable: float | None
     stored_bytes: float | None
+    devices: tuple[str, ...]
+
+    def costs_beside(self, other: Row) -> bool:
+        """Say whether seconds and memory of two rows may be compared."""
+        return len(self.devices) < 2 and self.devices == other.devices
 
     def training_seconds(self, tasks: Sequence[str]) -> float | None:
         """Return the sum over tasks; None where one lacks it: a row with a gap would look cheap."""
@@ -106,16 +113,44 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Comparable runs: a row for each method and its options, a column for each task.
-
-    `devices` has more than one entry where seconds and memory may not be compared.
-    """
+    """Comparable runs: a row for each method and its options, a column for each task."""
 
     conditions: Conditions
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     marks: dict[str, str]
-    devices: tuple[str, ...]
+
+    @cached_property
+    def devices(self) -> tuple[str, ...]:
+        """What the runs ran on; with more than one entry, some costs may not be compared."""
+        return tuple(sorted({device for row in self.rows for device in row.devices}))
+
+    @cached_property
+    def timed(self) -> tuple[str, ...]:
+        """The rows whose seconds and memory are shown: those that ran as most of the table did.
+
+        None of them where no more than half ran alike.
+        """
+        alike = Counter(row.devices for row in self.rows if len(row.devices) < 2)
+        for devices, count in alike.most_common(1):
+            if 2 * count > len(self.rows):
+                return tuple(row.method for row in self.rows if row.devices == devices)
+        return ()
+
+    @property
+    def untimed(self) -> tuple[str, ...]:
+        """The rows whose costs are left out, where others' are shown."""
+        return (
+            tuple(r.method for r in self.rows if r.method not in self.timed) if self.timed else ()
+        )
+
+    def training_seconds(self, row: Row) -> float | None:
+        """Return a row's seconds, summed over tasks; None where they may not stand in the table."""
+        return row.training_seconds(self.tasks) if row.method in self.timed else None
+
+    def peak_bytes(self, row: Row) -> float | None:
+        """Return a row's largest peak of memory; None where it may not stand in the table."""
+        return row.peak_bytes(self.tasks) if row.method in self.timed else None
 
     @property
     def points(self) -> list[Point]:
@@ -156,8 +191,11 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
         tuple(sorted(names, key=lambda n: (rank(n.partition("#")[0]), n))),
         tuple(table_rows),
         dict(sorted(columns.marks.items())),
-        tuple(sorted({device(r) for r in records if r.environment.get("device")})),
     )
+
+
+def _ran(record: Record) -> bool:
+    return bool(record.environment.get("device"))
 
 
 def _unseen(listed: RunList, seen: set[str]) -> list[str]:
@@ -202,6 +240,7 @@ def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRu
         ),
         _over_tasks([[p["trainable"] for p in ps] for ps in counted]),
         _over_tasks(stored),
+        tuple(sorted({device(r) for rs in by_task.values() for r in rs if _ran(r)})),
     )
 
 

@@ -11,7 +11,13 @@ from typing import Any, get_type_hints
 from pydantic import ValidationError, create_model
 
 from methods.method import Method, TrainingText
-from methods.registry import acts_at_steps, composition_problems, method_class, registered
+from methods.registry import (
+    acts_at_steps,
+    composition_problems,
+    method_class,
+    registered,
+    unread_problems,
+)
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
@@ -57,6 +63,11 @@ class RunConfig:
     @property
     def method_names(self) -> tuple[str, ...]:
         return tuple(m.name for m in self.methods)
+
+    @property
+    def reads_attributes(self) -> bool:
+        """Whether a method needs the attributes of the task."""
+        return any("attributes" in m.needs for m in self.methods)
 
     def method_options(self) -> list[dict[str, Any]]:
         """Return name, version and options of each method; the learning rate stands apart."""
@@ -109,6 +120,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
     if not problems:
         problems += composition_problems(methods, stored)
+        problems += [] if stored else [p for m in methods for p in unread_problems(m)]
     if settings is not None and not problems:
         problems += _kind_problems(settings, methods) or save_problems(settings, methods)
     if settings is not None and not stored:
@@ -170,6 +182,15 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f"method={represent[0]} makes vectors of sentences; task={task.name} has labels: use"
             " task=sts"
         ]
+    if not task.attributes:
+        problems = [
+            f"method={m.name} reads attributes, and task={task.name} names none: name columns of it"
+            " by task.attributes=[COLUMN]"
+            for m in methods
+            if "attributes" in m.needs
+        ]
+        if problems:
+            return problems
     if settings.save == "sentence-transformers" and not vectors:
         return [f"save=sentence-transformers is for task=sts; task={task.name} takes save=delta"]
     if settings.save == "logits" and task.facts.answer != "class":

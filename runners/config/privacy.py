@@ -31,6 +31,11 @@ def _problems(settings: Settings) -> list[str]:
             "needs a loss of each example alone, and task.class_weights follow from all; leave them"
             " out"
         )
+    if task.attributes:
+        problems.append(
+            "does not account for which values of attributes train holds, and what a run of task="
+            f"{task.name} keeps would tell: take task.attributes out"
+        )
     if settings.protocol.name == "select":
         problems.append("does not account for a step that training rows select; use protocol=final")
     if settings.speed.gradient_checkpointing:

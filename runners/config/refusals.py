@@ -11,7 +11,7 @@ from typing import Any
 
 from results.errors import nearest
 from runners.config.resolvers import values
-from runners.config.task import Further, Task
+from runners.config.task import SEPARATOR, Further, Task
 
 RESERVED = ("train", "selection")  # what a run itself calls splits
 # What files may call a label or a column.
@@ -32,7 +32,7 @@ def empty_problems(composed: Mapping[str, Any]) -> list[str]:
 def task_problems(task: Task, source: str) -> list[str]:
     """Return a sentence for each part of a task that would mislead, with data of a `source`."""
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
-    problems += _mixture_problems(task)
+    problems += [*_mixture_problems(task), *_attribute_problems(task)]
     problems += [p for name, further in task.further.items() for p in _unlike(task, name, further)]
     files = [name for name in ("local", "hub", "pairs") if getattr(task, name)]
     if task.generated:
@@ -115,6 +115,50 @@ def _mixture_problems(task: Task) -> list[str]:
     ]
 
 
+def _attribute_problems(task: Task) -> list[str]:
+    """Say where attributes are no columns of their own, or of a task that can have none."""
+    names, others = task.attributes, (*task.columns, "label")
+    if not names:
+        mixed = {} if task.mixture is None else task.mixture.tasks
+        problems = [
+            f"mix.of: task={name} has attributes ({', '.join(one.attributes)}), which a mixture"
+            " does not read; mix tasks without"
+            for name, one in mixed.items()
+            if one.attributes
+        ]
+        if task.separator != SEPARATOR:
+            problems.append(
+                f"task.separator={task.separator} stands between values of attributes, and task="
+                f"{task.name} has none; name their columns in task.attributes, or leave it out"
+            )
+        return problems
+    if task.facts.answer not in ("class", "score") or task.facts.vectors:
+        return [
+            f"task.attributes are for kind=classification and kind=regression; task={task.name} is"
+            f" of kind={task.kind}: leave them out"
+        ]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    problems = [f"task.attributes: {name} is named twice; name each once" for name in twice]
+    problems += [_not_its_own("task.attributes:", n, n) for n in names if n in others]
+    for source, files in (("local", task.local), ("hub", task.hub)):
+        columns: Mapping[str, str | int] = {} if files is None else files.columns
+        place = {name: columns.get(name, name) for name in (*others, *names)}
+        problems += [
+            _not_its_own(f"task.{source}.columns: column {place[name]} of", name, other)
+            for i, name in enumerate(names)
+            for other in (*others, *names[:i])
+            if name not in others and name != other and place[name] == place[other]
+        ]
+    return problems
+
+
+def _not_its_own(where: str, name: str, other: str) -> str:
+    role = "the answer's" if other == "label" else f"that of {other}"
+    if name == other and other != "label":
+        role = "a text's"
+    return f"{where} attribute {name} is {role} too; an attribute has a column of its own"
+
+
 def _unlike(task: Task, name: str, further: Further) -> list[str]:
     """Say where a set of another task cannot be answered by a model of this one."""
     theirs, where = further.definition, f"task.further.{name}"
@@ -124,6 +168,11 @@ def _unlike(task: Task, name: str, further: Further) -> list[str]:
         return [f"{where}: a run calls a split of its own {name}; choose another name"]
     if theirs.kind != task.kind or task.facts.answer not in ("class", "score"):
         return [f"{where}: task={theirs.name} is of kind={theirs.kind}, this one of {task.kind}"]
+    if task.attributes and theirs.attributes != task.attributes:
+        return [
+            f"{where}: this task has the attributes {', '.join(task.attributes)}, and task="
+            f"{theirs.name} has {', '.join(theirs.attributes) or 'none'}; name the same in both"
+        ]
     if len(theirs.text) != len(task.text):
         return [f"{where}: task={theirs.name} has {len(theirs.text)} texts, this {len(task.text)}"]
     if further.split is not None and further.split not in theirs.reported:

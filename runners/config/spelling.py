@@ -27,7 +27,10 @@ def _listed(argument: str) -> str:
 
 
 # What files of configs/ may leave out; Hydra is to add it there, as `++` tells it.
-LEFT_OUT = ("task.class_weights", "task.local.split", "budget.patience")
+LEFT_OUT = (
+    *("task.class_weights", "task.local.split", "budget.patience", "task.attributes"),
+    "task.separator",
+)
 
 
 def _added(argument: str) -> str:

@@ -50,6 +50,7 @@ ClassWeights = Annotated[
 
 
 CUT = "validation"  # the part that is cut from train where no file is reported
+SEPARATOR = "|"  # between the values of an attribute
 
 
 class LocalFiles(Section):
@@ -195,7 +196,8 @@ class Task(Section):
     each bears the name of the file of answers that a leaderboard takes. One that is `generated` has
     no other source than the embedded data. An `arm_of` another task is that one with other rows to
     train on. `further` sets of other tasks are reported, each by itself. A kind of several tasks
-    has them in `mixture`.
+    has them in `mixture`. `attributes` names categorical columns that a method may read besides the
+    text; `separator` stands between several values of a cell, null where a cell is one value.
     `class_weights` say what each class counts for in the loss: as rare as it is in train
     (balanced), or a number for each of the labels.
     """
@@ -205,6 +207,10 @@ class Task(Section):
     kind: Annotated[str, AfterValidator(_known_kind)] = "classification"
     text: list[str] = Field(min_length=1, max_length=2)
     options: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
+    attributes: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
+    separator: str | None = Field(
+        default=SEPARATOR, min_length=1, exclude_if=lambda text: text == SEPARATOR
+    )
     labels: list[str] = Field(default_factory=list)
     positive_label: str | None = None
     class_weights: ClassWeights = Field(default=None, exclude_if=lambda weights: weights is None)

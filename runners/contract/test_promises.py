@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -261,7 +262,11 @@ def test_replayed_steps_are_the_steps_to_the_bit(
     assert loop.repeats is not None
     if alike:
         known = is_known(config.methods, loop.model)  # others are watched for two steps
-        assert (loop.repeats.recorded, loop.repeats.repeated) == (1, 3 if known else 1)
+        first = 1 if known else 3  # steps of a phase before one is written down
+        counts = Counter(str([m.phase(step) for m in config.methods]) for step in range(5)).values()
+        recorded = sum(count > first for count in counts)
+        repeated = sum(max(0, count - first - 1) for count in counts)
+        assert (loop.repeats.recorded, loop.repeats.repeated) == (recorded, repeated)
         assert evaluation.repeats is not None
         captured = known and not cls.watches_evaluation
         assert evaluation.repeats.repeated == (len(splits) if captured else 0)

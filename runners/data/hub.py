@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 from results.errors import UserError, nearest
 from runners.config.task import Task
+from runners.data.attributes import lacking, values_of
 from runners.data.labels import hub_labels
-from runners.data.split import Split
+from runners.data.split import Split, Values
 from runners.network import bound_waiting
 
 if TYPE_CHECKING:
@@ -114,8 +115,23 @@ def _read(task: Task, config: str | None, source: str, name: str, commit: str | 
     table, texts = _texts(task, config, source, commit, "label")
     column = task.hub.columns.get("label", "label")
     where = _shown(task, config, source)
+    attributes = _attributes(task, table, where)
     labels = hub_labels(list(table[column]), table.features[column], task, where, name)
-    return Split(name, texts, labels)
+    return Split(name, texts, labels, attributes=attributes)
+
+
+def _attributes(task: Task, table: datasets.Dataset, where: str) -> tuple[Values, ...] | None:
+    """Return the values of each row's attributes, where the task has some."""
+    assert task.hub is not None
+    if not task.attributes:
+        return None
+    cells = []
+    for name in task.attributes:
+        column = task.hub.columns.get(name, name)
+        if column not in table.column_names:
+            raise lacking(column, table.column_names, where)
+        cells.append([values_of(cell, task.separator) for cell in table[column]])
+    return tuple(zip(*cells, strict=True))
 
 
 def _texts(

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from results.errors import UserError
 from runners.config.task import CUT, LocalFiles, Task
+from runners.data.attributes import lacking, values_of
 from runners.data.files import is_whole, place_of, read_rows, refuse_json
 from runners.data.labels import local_label
-from runners.data.split import Label, Split, cut_report
+from runners.data.split import Label, Split, Values, cut_report
 
 
 def read_local(
@@ -67,7 +68,11 @@ def read_file(
     else:
         names, width = None, len(first.fields)
         rows = itertools.chain([first], rows)
-    columns = {name: files.columns.get(name, name) for name in (*task.columns, "label")}
+    roles = (*task.columns, *task.attributes, "label")
+    columns = {name: files.columns.get(name, name) for name in roles}
+    for name in task.attributes:
+        if names is not None and isinstance(columns[name], str) and columns[name] not in names:
+            raise lacking(str(columns[name]), names, where)
     places = {
         name: _place(column, names, width, where, name)
         for name, column in columns.items()
@@ -77,6 +82,7 @@ def read_file(
     if split not in task.diagnostics or (names and columns["label"] in names):
         label_place = _place(columns["label"], names, width, where, "label")
     texts: list[tuple[str, ...]] = []
+    values: list[Values] = []
     labels: list[Label] = []
     skipped = 0
     for row in rows:
@@ -84,13 +90,17 @@ def read_file(
             skipped += 1
             continue
         texts.append(tuple(row.fields[places[name]] for name in task.columns))
+        cells = (row.fields[places[name]] for name in task.attributes)
+        values.append(tuple(values_of(cell, task.separator) for cell in cells))
         if label_place is not None:
             labels.append(
                 local_label(row.fields[label_place], task, files, f"{where} line {row.line}")
             )
     if not texts:
         raise UserError(f"{where} has a header and no rows")
-    return Split(split, tuple(texts), tuple(labels) if label_place is not None else None, skipped)
+    answers = tuple(labels) if label_place is not None else None
+    attributes = tuple(values) if task.attributes else None
+    return Split(split, tuple(texts), answers, skipped, attributes=attributes)
 
 
 def _place(column: str | int, names: list[str] | None, width: int, where: str, role: str) -> int:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import random
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -15,6 +15,7 @@ from results.errors import UserError
 from runners.config.task import CUT, Task
 
 Label = int | float
+Values = tuple[tuple[str, ...], ...]  # of an example: those of each attribute
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,8 @@ class Split:
 
     A label is the index of its name in task.labels, or a score. `skipped_rows` counts malformed
     rows that were left out on request. `subsets` names the part of the set that each example is of.
-    `also_in_train` counts examples whose texts the run also trains on.
+    `also_in_train` counts examples whose texts the run also trains on, with the same `attributes`
+    where the task has some.
     """
 
     name: str
@@ -32,18 +34,21 @@ class Split:
     skipped_rows: int = 0
     subsets: tuple[str, ...] | None = None
     also_in_train: int = 0
+    attributes: tuple[Values, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.texts)
 
     @cached_property
     def sha256(self) -> str:
-        """The hash of texts and labels, in order."""
+        """The hash of texts and labels, in order, and of attributes where the task has some."""
         digest = hashlib.sha256()
         for i, texts in enumerate(self.texts):
             row: list[Any] = [list(texts), None if self.labels is None else self.labels[i]]
             if self.subsets is not None:
                 row.append(self.subsets[i])
+            if self.attributes is not None:
+                row.append({"attributes": self.attributes[i]})
             digest.update(json.dumps(row, ensure_ascii=False).encode())
             digest.update(b"\n")
         return digest.hexdigest()
@@ -53,7 +58,15 @@ class Split:
         labels = None if self.labels is None else tuple(self.labels[i] for i in indices)
         subsets = None if self.subsets is None else tuple(self.subsets[i] for i in indices)
         texts = tuple(self.texts[i] for i in indices)
-        return replace(self, texts=texts, labels=labels, subsets=subsets)
+        values = None if self.attributes is None else tuple(self.attributes[i] for i in indices)
+        return replace(self, texts=texts, labels=labels, subsets=subsets, attributes=values)
+
+    @property
+    def read(self) -> Iterator[tuple[Any, ...]]:
+        """What a model may read of each example, with runs of white space made single blanks."""
+        for i, texts in enumerate(self.texts):
+            words = tuple(" ".join(str(text).split()) for text in texts)
+            yield words if self.attributes is None else (words, self.attributes[i])
 
 
 @dataclass(frozen=True)
@@ -192,21 +205,18 @@ def _apart(split: Split, part: set[int], name: str) -> tuple[Split, Split]:
 
 
 def count_overlap(split: Split, learned: Sequence[Split]) -> Split:
-    """Return a split with the number of its examples whose texts the `learned` ones hold too.
+    """Return a split with the number of its examples that the `learned` ones hold too.
 
-    Texts are equal where they are so after runs of white space are made single blanks.
+    Texts are equal where they are so after runs of white space are made single blanks; an example
+    with attributes is another where these are others.
     """
-    seen = {_words(texts) for part in learned for texts in part.texts}
-    return replace(split, also_in_train=sum(_words(texts) in seen for texts in split.texts))
+    seen = {example for part in learned for example in part.read}
+    return replace(split, also_in_train=sum(example in seen for example in split.read))
 
 
 def count_copies(split: Split) -> int:
-    """Return how many examples have the texts of one before them, as `count_overlap` compares."""
-    return len(split) - len({_words(texts) for texts in split.texts})
-
-
-def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(" ".join(str(text).split()) for text in texts)
+    """Return how many examples equal one before them, as `count_overlap` compares."""
+    return len(split) - len({*split.read})
 
 
 def check_split(split: Split, task: Task, origin: str) -> None:

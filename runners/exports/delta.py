@@ -1,9 +1,10 @@
 """What training changed, on disk and back: small, without pickles, bound to its pretrained weights.
 
-A folder holds delta.json (configuration, hashes) and the tensors that differ from the pretrained
-model: as delta.safetensors, or, where peft has the method, in peft's own format
-(adapter_model.safetensors, adapter_config.json), which `PeftModel.from_pretrained` reads as well.
-What a method found beside the model, such as Child-Tuning D's mask, is in METHOD.safetensors.
+A folder holds delta.json (configuration, hashes, the values of attributes that the model knows) and
+the tensors that differ from the pretrained model: as delta.safetensors, or, where peft has the
+method, in peft's own format (adapter_model.safetensors, adapter_config.json), which
+`PeftModel.from_pretrained` reads as well. What a method found beside the model, such as
+Child-Tuning D's mask, is in METHOD.safetensors.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from results.sealed import sealed
 from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig, from_record
 from runners.config.places import expanded, portable
+from runners.data.attributes import Known
 from runners.exports.peft import _from_peft, _write_peft, check_peft
 from runners.jobs.job import Job
 from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, read_about
@@ -80,6 +82,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
             },
             "config": _composed(job),
             **({} if predecessor is None else {"start": predecessor.facts}),
+            **({"attributes": job.attributes} if job.attributes else {}),
         }
         (temporary / ABOUT).write_text(sealed(about), encoding="utf-8")
     return (folder / file).stat().st_size
@@ -105,12 +108,16 @@ def _sha256(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Delta:
-    """A delta that was read and checked: its configuration, weights and model, ready to use."""
+    """A delta that was read and checked: its configuration, weights and model, ready to use.
+
+    `attributes` are the values that the model knows of each attribute.
+    """
 
     config: RunConfig
     weights: Weights
     loaded: Loaded
     run: str
+    attributes: Known
 
 
 def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = "eval") -> Delta:
@@ -134,7 +141,8 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
             " right ones by model.name_or_path="
         )
     tensors = _read_tensors(path, named)
-    loaded = _build(named, config, weights)
+    attributes = _attributes(about, config, named)
+    loaded = _build(named, config, weights, attributes)
     if path.name == PEFTS:
         check_peft(folder, config, named)
         tensors = _from_peft(tensors, loaded, config)
@@ -142,7 +150,19 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     _check_beside(folder, loaded.model, config.methods, named)
     _put(tensors, loaded.model, config.methods)
     loaded.model.eval()
-    return Delta(config, weights, loaded, about["run"])
+    return Delta(config, weights, loaded, about["run"], attributes)
+
+
+def _attributes(about: dict[str, Any], config: RunConfig, named: str) -> Known:
+    """Return the values that a delta's model knows, of the attributes that its run reads."""
+    kept: dict[str, list[str]] = about.get("attributes", {})
+    read = config.settings.task.attributes if config.reads_attributes else []
+    if set(kept) != set(read):
+        raise UserError(
+            f"{named}: {ABOUT} holds known values of {', '.join(kept) or 'no attribute'}, and its"
+            f" run reads {', '.join(read) or 'none'}; save the delta again"
+        )
+    return {name: kept[name] for name in read}
 
 
 def _check_files(folder: Path, about: dict[str, Any], named: str) -> None:
@@ -185,11 +205,11 @@ def _read_tensors(path: Path, named: str) -> Tensors:
         raise UserError(f"{named}: {path.name} cannot be read ({error})") from None
 
 
-def _build(named: str, config: RunConfig, weights: Weights) -> Loaded:
+def _build(named: str, config: RunConfig, weights: Weights, attributes: Known) -> Loaded:
     """Return the model of a delta's configuration before its tensors are put there."""
     loaded = load_pretrained(config, weights)
     try:
-        return apply_methods(config, loaded, weights, total_steps=1)
+        return apply_methods(config, loaded, weights, 1, attributes)
     except UserError as error:
         raise UserError(f"{named}: {ABOUT}: {error}") from None
     except Exception as error:  # of torch and peft, at options that no run had

@@ -80,6 +80,9 @@ def plain_model(model: Any, config: RunConfig) -> Any:
     import transformers
 
     tensors = plain_tensors(model)
+    for method in config.methods:
+        kept = method.fold(model).kept
+        tensors |= {n: t.detach().cpu().contiguous() for n, t in kept.items() if n in tensors}
     options, facts, cls = _chooses(config), model.config.to_dict(), type(model)
     if options:
         facts["problem_type"] = None  # one output, of which a softmax is taken over options
@@ -220,6 +223,10 @@ def _random_texts(loaded: Loaded, config: RunConfig) -> Batch:
         slice(0, length // 4) if tokenizer.padding_side == "left" else slice(-(length // 4), None)
     )
     ids[2:, side], mask[2:, side] = pad, 0
+    if model.config.is_encoder_decoder:  # its head reads the one end of a text
+        end = int(model.config.eos_token_id)
+        ids[ids == end] = (end + 1) % rows
+        ids[torch.arange(4), mask.sum(1) - 1] = end
     batch = {"input_ids": ids, "attention_mask": mask}
     if "token_type_ids" in tokenizer.model_input_names:
         batch["token_type_ids"] = torch.zeros_like(ids)

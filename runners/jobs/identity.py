@@ -101,7 +101,7 @@ def _unused(protocol: Protocol) -> str:
 
 _OF_A_TASK = {
     *("name", "version", "kind", "text", "options", "labels", "positive_label", "metrics"),
-    "diagnostics",
+    *("diagnostics", "attributes"),
 }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from methods.method import TrainingText
 from runners.config.check import RunConfig
+from runners.data.attributes import Known, known_values
 from runners.data.load import load_task_data
 from runners.data.split import TaskData
 from runners.jobs.identity import run_name
@@ -23,11 +24,13 @@ class Job:
     Data and weights are read when they are first asked for; what is wrong with them is a UserError
     then. A job that only scores (`trains` false) reads no text to train on where its kind of task
     keeps that apart. Jobs that share a `shelf` read the same data and the same weights once.
+    `known` are the values of attributes that a stored model knows; else they are those of train.
     """
 
     config: RunConfig
     trains: bool = True
     shelf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    known: Known | None = None
 
     @cached_property
     def weights(self) -> Weights:
@@ -51,6 +54,15 @@ class Job:
             _warn_of_overlap(settings.task.name, self.shelf[key])
         data: TaskData = self.shelf[key]
         return data
+
+    @cached_property
+    def attributes(self) -> Known:
+        """The values that the model knows of each attribute; none where no method reads them."""
+        if not self.config.reads_attributes:
+            return {}
+        if self.known is not None:
+            return self.known
+        return known_values(self.config.settings.task, self.data.train)
 
     @cached_property
     def predecessor(self) -> Predecessor | None:

@@ -49,5 +49,16 @@ def _is_whole(about: dict[str, Any]) -> bool:
         and isinstance(files, dict)
         and all(name == Path(name).name for name in files)
         and isinstance(about["sha256"], str)
+        and _are_values(about.get("attributes", {}))
         and files.get(about["file"], about["sha256"]) == about["sha256"]
+    )
+
+
+def _are_values(attributes: Any) -> bool:
+    """Say whether known values of attributes are lists of texts, each text once."""
+    return isinstance(attributes, dict) and all(
+        isinstance(values, list)
+        and all(isinstance(value, str) for value in values)
+        and len(set(values)) == len(values)
+        for values in attributes.values()
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -43,18 +44,25 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
     return loaded
 
 
-def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_steps: int) -> Loaded:
+def apply_methods(
+    config: RunConfig,
+    loaded: Loaded,
+    weights: Weights,
+    total_steps: int,
+    attributes: Mapping[str, Sequence[str]] | None = None,
+) -> Loaded:
     """Let the methods prepare the model, in the order typed, each with its own random stream.
 
-    A method that represents sentences comes first, because the head is its own: what it adds
-    belongs to the head of what is returned.
+    One that represents sentences, or extends the head, comes first: what it adds belongs to the
+    head of what the others are told, and of what is returned. `attributes` are the values that the
+    model is to know.
     """
     settings = config.settings
     wanted = any("pretrained" in method.needs for method in config.methods)
     pretrained = (
         {n: p.detach().clone() for n, p in loaded.model.named_parameters()} if wanted else {}
     )
-    for method in sorted(config.methods, key=lambda m: not m.represents):
+    for method in sorted(config.methods, key=lambda m: not (m.represents or m.extends_head)):
         setting = Setting(
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
@@ -67,11 +75,12 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
             methods=config.method_names,
             tokenizer=loaded.tokenizer,
             files=weights.files,
+            attributes=attributes or {},
             stored=config.stored,
         )
         before = {name for name, _ in loaded.model.named_parameters()}
         method.prepare(loaded.model, setting)
-        if method.represents:
+        if method.represents or method.extends_head:
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
     _levers(config).model_prepared(loaded.model)
@@ -107,11 +116,12 @@ def count_parameters(
     kept = kept_tensors(model, methods)
     trainable = sum(t.numel() for t in kept.values())
     optimized = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    plain = sum(t.numel() for name, t in kept.items() if ":" not in name)
+    own = {name.rpartition(":")[2]: t for name, t in kept.items()}  # as a model's own names are
+    plain = sum(t.numel() for name, t in own.items() if name in dict(model.named_parameters()))
     return {
         "total": sum(p.numel() for p in model.parameters()) - optimized + trainable,
         "trainable": trainable,
-        "trainable_without_head": sum(t.numel() for n, t in kept.items() if n not in head),
+        "trainable_without_head": sum(t.numel() for n, t in own.items() if n not in head),
         "training_only": optimized - plain,
     }
 

@@ -51,6 +51,7 @@ HEADS: dict[str, tuple[str, tuple[str, ...]]] = {
     "roc_bert": ("roc_bert", _ONE),
     "roformer": ("roformer", _TWO),
     "squeezebert": ("transformer", _ONE),
+    "t5": ("transformer", ("classification_head.dense", "classification_head.out_proj")),
     "xlm": ("transformer", _SUMMARY),
     "xlm-roberta": ("roberta", _TWO),
     "xlm-roberta-xl": ("roberta", _TWO),

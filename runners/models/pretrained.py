@@ -66,14 +66,14 @@ def load_model(
         head, model = frozenset[str](), _sentence_model(model)
     else:
         head = head_names(model, missing | draw_anew(model, untrained, _shown(weights)))
-    return Loaded(model, _load_tokenizer(weights), head)
+    return Loaded(model, _load_tokenizer(weights, config), head)
 
 
 def _load_for_tokens(
     weights: Weights, config: Any, frame: Any, seed: int, untrained: Sequence[str]
 ) -> Loaded:
     """Load a model that predicts masked tokens, which has no pooler."""
-    tokenizer, outside = _load_tokenizer(weights), _outside(frame)
+    tokenizer, outside = _load_tokenizer(weights, config), _outside(frame)
     if tokenizer.mask_token_id is None:
         raise UserError(
             f"{_shown(weights)}: its tokenizer has no mask token, so that no token can be masked;"
@@ -111,12 +111,17 @@ def _architecture(weights: Weights) -> Any:
     from transformers import AutoConfig
 
     try:
-        return AutoConfig.from_pretrained(weights.folder, **_LOCAL)
+        config = AutoConfig.from_pretrained(weights.folder, **_LOCAL)
     except Exception as error:
         raise UserError(
             f"{_shown(weights)}: config.json is not one of a known model ({_first_line(error)});"
             f" {OFFLINE}"
         ) from None
+    if config.is_encoder_decoder:
+        config.use_cache = False  # no text is generated
+    if config.model_type == "xlnet":
+        config.use_mems_eval = config.use_mems_train = False  # no text goes on in the next batch
+    return config
 
 
 def _shape_head(config: Any, task: Task) -> None:
@@ -219,7 +224,10 @@ def _frame(weights: Weights, config: Any, head: Head) -> Any:
     import torch
     import transformers
 
-    auto: Any = getattr(transformers, _CLASSES[head])
+    name = _CLASSES[head]
+    if head == "none" and config.is_encoder_decoder:
+        name = "AutoModelForTextEncoding"  # vectors of sentences are made from the encoder's states
+    auto: Any = getattr(transformers, name)
     try:
         with torch.device("meta"):
             return auto.from_config(config, trust_remote_code=False)
@@ -240,8 +248,8 @@ def _bare(model: Any) -> bool:
     return not hasattr(model, model.base_model_prefix)
 
 
-def _load_tokenizer(weights: Weights) -> Any:
-    """Return the tokenizer of a model's folder; one that cannot pad is refused."""
+def _load_tokenizer(weights: Weights, config: Any) -> Any:
+    """Return the tokenizer of a model's folder; one that cannot pad, or pads amiss, is refused."""
     from transformers import AutoTokenizer
 
     shown = _shown(weights)
@@ -253,7 +261,25 @@ def _load_tokenizer(weights: Weights) -> Any:
         ) from None
     if tokenizer.pad_token_id is None:
         raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
+    side = _padding_side(config)
+    if side is not None and tokenizer.padding_side != side:
+        raise UserError(
+            f"{shown}: its tokenizer pads on the {tokenizer.padding_side}, and of a"
+            f" {config.model_type} model every text must be padded on the {side}; set padding_side"
+            " in its tokenizer_config.json"
+        )
+    if config.model_type == "xlnet":  # transformers 5 leaves its segments out by default
+        names = ["input_ids", "token_type_ids", "attention_mask"]
+        tokenizer.model_input_names = tokenizer.init_kwargs["model_input_names"] = names
     return tokenizer
+
+
+def _padding_side(config: Any) -> str | None:
+    """Return on which side texts must be padded so that no answer depends on it, else None."""
+    if config.is_encoder_decoder:
+        return "right"  # a decoder reads what stands before
+    reads_last = config.model_type == "xlnet" and config.summary_type == "last"
+    return "left" if reads_last else None
 
 
 def _sentence_model(encoder: Any) -> Any:

@@ -21,6 +21,7 @@ from typing import Any
 from results.errors import UserError
 from results.plain_file import is_file, is_folder, read_plain
 from runners.config.settings import Model
+from runners.models.from_onnx import CARRIED, cached_folder
 from runners.models.heads import head_tensors, tensor_names
 from runners.network import bound_waiting
 
@@ -141,7 +142,11 @@ def _package_folder(model: Model) -> Path:
     folder = Path(spec.origin).parent / "model"
     if not folder.is_dir():
         raise UserError(f"model={model.name}: {folder} is missing; install {model.package} again")
-    return folder
+    carried = CARRIED.get(model.package)
+    if carried is None:
+        return folder
+    beside = _package_folder(model.model_copy(update={"package": carried.tokenizer}))
+    return cached_folder(folder / carried.file, carried, beside, model.sha256)
 
 
 def _spec(package: str) -> ModuleSpec | None:

@@ -36,7 +36,8 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     settings = delta.config.settings
     if is_typed(typed, "data"):
         settings = settings.model_copy(update={"data": data_of(settings.data, command, typed)})
-    job = Job(dataclasses.replace(delta.config, settings=settings), trains=False)
+    config = dataclasses.replace(delta.config, settings=settings)
+    job = Job(config, trains=False, known=delta.attributes)
     accelerator = make_accelerator(choose_device(command.settings.device), job.config)
     make_deterministic()
     kind = kind_of(job.config)

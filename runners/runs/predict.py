@@ -9,10 +9,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from runners.config.acts import Acts
 from runners.config.check import RunConfig, model_path
 from runners.config.task import Task
 from runners.config.typed import is_typed
+from runners.data.attributes import values_of
 from runners.data.rows import TableRow, TableWriter, format_of, read_table
-from runners.data.split import Split
+from runners.data.split import Split, Values
 from runners.jobs.job import Job
 from runners.machine.console import say, show
 from runners.machine.device import choose_device, make_deterministic, set_threads
@@ -74,10 +75,21 @@ class Predictor:
         """The names of an example's texts, in the order in which they are given."""
         return self.task.columns
 
-    def __call__(self, rows: Sequence[str | Sequence[str]]) -> Predictions:
+    @property
+    def attributes(self) -> list[str]:
+        """The names of an example's attributes, where the model reads them."""
+        return self.task.attributes if self.job.config.reads_attributes else []
+
+    def __call__(
+        self,
+        rows: Sequence[str | Sequence[str]],
+        attributes: Mapping[str, Sequence[Any]] | None = None,
+    ) -> Predictions:
         """Return an answer a row: a text, or as many as the task has columns.
 
-        An empty text and another number of texts are a UserError.
+        `attributes` holds a cell a row for each of the model's, where it reads some: values in a
+        list, or in a text as in the task's files. An empty text, another number of texts or of
+        cells, and other attributes are a UserError.
         """
         texts = [(row,) if isinstance(row, str) else tuple(row) for row in rows]
         if not texts:
@@ -91,12 +103,30 @@ class Predictor:
             for column, text in zip(self.columns, row, strict=True):
                 if not text.split():
                     raise UserError(f"row {number} of {len(texts)}: its {column} is empty")
-        return self.answer(texts)
+        return self.answer(texts, self._values(attributes or {}, len(texts)))
 
-    def answer(self, texts: Sequence[tuple[str, ...]]) -> Predictions:
-        """Return an answer a row, of rows that may hold empty texts."""
+    def _values(self, cells: Mapping[str, Sequence[Any]], rows: int) -> list[Values] | None:
+        if set(cells) != set(self.attributes):
+            raise UserError(
+                f"the model reads the attributes {', '.join(self.attributes) or 'none'}, and"
+                f" {', '.join(cells) or 'none'} were given"
+            )
+        for name, column in cells.items():
+            if len(column) != rows:
+                raise UserError(f"attribute {name} has {len(column)} cells for {rows} rows")
+        if not self.attributes:
+            return None
+        separator = self.task.separator
+        columns = [[values_of(cell, separator) for cell in cells[n]] for n in self.attributes]
+        return list(zip(*columns, strict=True))
+
+    def answer(
+        self, texts: Sequence[tuple[str, ...]], values: Sequence[Values] | None = None
+    ) -> Predictions:
+        """Return an answer a row, of rows that may hold empty texts; `values` are attributes'."""
         name = self.task.name if self.job.config.settings.task.mixture is None else self._part
-        split = Split(name, tuple(texts), None)
+        attributes = None if values is None else tuple(values)
+        split = Split(name, tuple(texts), None, attributes=attributes)
         kind = kind_of(self.job.config)
         assert isinstance(kind, Labelled)
         collate = kind.collator(split, self.job, self.loaded.tokenizer, keep=False)
@@ -194,7 +224,9 @@ def predict_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
     end = _checked_places(path, out)
     named = settings.task.name if is_typed(typed, "task") else None
     stored = find_stored(acts.predict, "predict", model_path=model_path(command, typed))
-    table = _Table(path, answered_task(stored, named))
+    task = answered_task(stored, named)
+    read = task.attributes if stored.config.reads_attributes else []
+    table = _Table(path, task, read)
     count = table.check(TableWriter(end, f"text={path}"))
     check_writable(out.parent)
     set_threads(settings.threads)
@@ -203,9 +235,10 @@ def predict_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
         with whole(out) as temporary, temporary.open("w", encoding="utf-8", newline="") as stream:
             writer, done = TableWriter(end, f"text={path}", stream), 0
             for part in _parts(table.rows()):
-                predicted = predictor.answer([texts for _, texts in part])
-                for (row, _), answer in zip(part, _columns(predicted), strict=True):
-                    writer.write(row, answer)
+                values = [one.values for one in part] if read else None
+                predicted = predictor.answer([one.texts for one in part], values)
+                for one, answer in zip(part, _columns(predicted), strict=True):
+                    writer.write(one.row, answer)
                 done += len(part)
                 if done < count:
                     say(f"{done:,} of {count:,} rows")
@@ -227,46 +260,65 @@ def _checked_places(path: Path, out: Path) -> str:
 
 
 @dataclass(frozen=True)
+class _Example:
+    """A row of a user's table, its texts, and the values of the attributes that are read."""
+
+    row: TableRow
+    texts: tuple[str, ...]
+    values: Values
+
+
+@dataclass(frozen=True)
 class _Table:
-    """A user's table with the texts of a task."""
+    """A user's table with the texts of a task, and the attributes that the model reads."""
 
     path: Path
     task: Task
+    attributes: Sequence[str] = ()
 
     @property
     def where(self) -> str:
         return f"text={self.path}"
 
-    def rows(self) -> Iterator[tuple[TableRow, tuple[str, ...]]]:
-        """Yield each row and its texts."""
+    def rows(self) -> Iterator[_Example]:
+        """Yield each row with what is read of it."""
         for row in read_table(self.path, self.where):
-            yield row, self._texts(row)
+            yield self._example(row)
 
     def check(self, writer: TableWriter) -> int:
         """Return how many rows there are; one that cannot be answered or written is a UserError."""
         count = 0
         labels = {f"{SHARE}{label}": 0.0 for label in self.task.labels}
-        for row, texts in self.rows():
-            at = f"{self.where} line {row.line}"
-            for column, text in zip(self.task.columns, texts, strict=True):
+        for one in self.rows():
+            at = f"{self.where} line {one.row.line}"
+            for column, text in zip(self.task.columns, one.texts, strict=True):
                 if not isinstance(text, str):
                     raise UserError(f"{at}: its {column} is {text!r}, no text")
                 if not text.split():
                     raise UserError(f"{at}: its {column} is empty, and needs a word")
-            writer.write(row, {ANSWER: "", **labels})
+            writer.write(one.row, {ANSWER: "", **labels})
             count += 1
         if not count:
             raise UserError(f"{self.where} has a header and no rows")
         return count
 
-    def _texts(self, row: TableRow) -> tuple[str, ...]:
+    def _example(self, row: TableRow) -> _Example:
         values = dict(zip(row.columns, row.values, strict=True))
         taken = [n for n in (ANSWER, *(SHARE + label for label in self.task.labels)) if n in values]
         if taken:
             raise UserError(
                 f"{self.where} has a column '{taken[0]}', and so will what is written; rename it"
             )
-        return tuple(values[self._place(column, row)] for column in self.task.columns)
+        texts = tuple(values[self._place(column, row)] for column in self.task.columns)
+        cells = [values[self._place(name, row)] for name in self.attributes]
+        for name, cell in zip(self.attributes, cells, strict=True):
+            several = cell if isinstance(cell, list) else [cell]
+            if not all(one is None or isinstance(one, str | int) for one in several):
+                raise UserError(
+                    f"{self.where} line {row.line}: its {name} is {cell!r}; a value is a text or a"
+                    " number, and several are a list"
+                )
+        return _Example(row, texts, tuple(values_of(cell, self.task.separator) for cell in cells))
 
     def _place(self, column: str, row: TableRow) -> str:
         """Return what a column is called: as by the task, else as in the files it was read from."""
@@ -284,15 +336,13 @@ class _Table:
         return name
 
 
-def _parts(
-    rows: Iterable[tuple[TableRow, tuple[str, ...]]],
-) -> Iterator[list[tuple[TableRow, tuple[str, ...]]]]:
+def _parts(rows: Iterable[_Example]) -> Iterator[list[_Example]]:
     """Yield rows in lists that fit in memory."""
-    part: list[tuple[TableRow, tuple[str, ...]]] = []
+    part: list[_Example] = []
     characters = 0
-    for row, texts in rows:
-        part.append((row, texts))
-        characters += sum(map(len, texts))
+    for one in rows:
+        part.append(one)
+        characters += sum(map(len, one.texts))
         if len(part) == ROWS or characters >= CHARACTERS:
             yield part
             part, characters = [], 0

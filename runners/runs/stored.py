@@ -49,7 +49,7 @@ class Stored:
         if is_file(self.place / ABOUT):
             act = self.named.partition("=")[0]
             delta = load_delta(self.place, model_path=self.model_path, act=act)
-            return Job(delta.config, trains=False), delta.loaded
+            return Job(delta.config, trains=False, known=delta.attributes), delta.loaded
         job = Job(self.config, trains=False)
         if self.place.is_dir():
             loaded = load_pretrained(self.config, job.weights)

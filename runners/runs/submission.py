@@ -90,7 +90,8 @@ def _one_a_task(runs: Sequence[Stored]) -> dict[str, Stored]:
                 f"{stored.named}: that run is of task={task.name}, of which GLUE has no test set;"
                 f" its tasks are {', '.join(tasks_with_tests())}"
             )
-        if (task.kind, task.text, task.labels) != (glue.kind, glue.text, glue.labels):
+        own, theirs = ((t.kind, t.text, t.labels, t.attributes) for t in (task, glue))
+        if own != theirs:
             raise UserError(
                 f"{stored.named}: that run's task={task.name} has other texts or labels than GLUE's"
                 f" ({', '.join(task.labels)}); name a run of that task as it is"

@@ -61,29 +61,35 @@ def attention(
     dropout: float = 0.0,
     scaling: float | None = None,
     drawn: int | None = None,
+    position_bias: torch.Tensor | None = None,
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attend as transformers' sdpa does; where a CPU would drop probabilities, drop them here.
 
     torch's fused kernel on CPUs cannot drop, and its unfused path draws slowly. Query, key and
-    value are [batch, heads, length, width], the mask bool or added to the scores; `drawn` is for
-    how many queries draws are made, of which those given are the first. Returns [batch, length,
-    heads, width].
+    value are [batch, heads, length, width], the mask bool or added to the scores, as is the bias
+    of positions; `drawn` is for how many queries draws are made, of which those given are the
+    first. Returns [batch, length, heads, width].
     """
     from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-    unlike = key.shape[1] != query.shape[1] or more.get("is_causal") or more.get("position_bias")
+    unlike = key.shape[1] != query.shape[1] or more.get("is_causal")
     if not dropout or query.device.type != "cpu" or unlike:
+        more |= {} if position_bias is None else {"position_bias": position_bias}
         attended, _ = sdpa_attention_forward(
             module, query, key, value, attention_mask, dropout, scaling, **more
         )
         return attended, None
+    if attention_mask is None and position_bias is not None and _looks_back(module):
+        attention_mask = torch.ones(query.shape[2], key.shape[2], dtype=torch.bool).tril()
     if torch.is_autocast_enabled("cpu"):
         narrow = torch.get_autocast_dtype("cpu")
         query, key, value = query.to(narrow), key.to(narrow), value.to(narrow)
     with torch.autocast("cpu", enabled=False):  # softmax in bf16 still sums in float32
         scale = query.shape[-1] ** -0.5 if scaling is None else scaling
         scores = (query * scale) @ key.transpose(-1, -2)
+        if position_bias is not None:
+            scores = scores + position_bias.to(scores.dtype)
         if attention_mask is not None and attention_mask.dtype == torch.bool:
             scores = scores.masked_fill(~attention_mask, float("-inf"))
         elif attention_mask is not None:
@@ -93,6 +99,11 @@ def attention(
 
 
 drop = dropout  # attention's parameter of that name is transformers'
+
+
+def _looks_back(module: nn.Module) -> bool:
+    """Say whether a token attends to none behind it, which a mask would say where there is one."""
+    return bool(getattr(module, "is_causal", False))
 
 
 def use_fast_dropout(model: Any) -> None:

@@ -13,8 +13,8 @@ from results.errors import UserError
 from results.places import OWN
 from results.printable import printable
 from results.record import record_path
+from runners.root import cache_folder
 from runners.runs.lease import is_claimed
-from runners.tasks.tokens import cache_folder
 
 DAY = 24 * 3600
 # What lies beside records, by the word that frees it.

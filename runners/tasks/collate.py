@@ -94,6 +94,8 @@ class Collator:
 
     `pad_id` and `pad_left` come from the tokenizer; `labels` holds class indices or scores, or
     None. Batches are as long as a multiple of `multiple` tokens, up to the longest text of all.
+    `attributes` holds the numbers of each example's values, [rows, attributes, values], where a
+    method reads them.
     """
 
     tokens: Tokens
@@ -102,6 +104,7 @@ class Collator:
     pad_left: bool = False
     multiple: int = 1
     groups: None = None
+    attributes: NDArray[np.int64] | None = None
 
     @property
     def lengths(self) -> NDArray[np.int64]:
@@ -136,14 +139,19 @@ class Collator:
 
     def on(self, device: torch.device) -> Gather:
         column, labels = self.column(device), Labels(self.labels, device)
+        attributes = Labels(self.attributes, device, "attributes")
 
         def gather(indices: NDArray[np.int64], rows: torch.Tensor) -> Batch:
-            return labels.beside(column.batch(rows, self.width(indices)), rows)
+            batch = labels.beside(column.batch(rows, self.width(indices)), rows)
+            return attributes.beside(batch, rows)
 
         return gather
 
     def __call__(self, indices: NDArray[np.int64], step: int = 0) -> Batch:
-        """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels."""
+        """Return input_ids, attention_mask and perhaps token_type_ids, [batch, length]; labels.
+
+        Where there are some, attributes too, [batch, attributes, values].
+        """
         offsets, lengths = self.tokens.offsets, self.tokens.lengths_of(indices)
         shape = (len(indices), self.width(indices))
         ids = np.full(shape, self.pad_id, dtype=np.int64)
@@ -161,6 +169,8 @@ class Collator:
             batch["token_type_ids"] = torch.from_numpy(types)
         if self.labels is not None:
             batch["labels"] = torch.from_numpy(self.labels[indices])
+        if self.attributes is not None:
+            batch["attributes"] = torch.from_numpy(self.attributes[indices])
         return batch
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,15 +13,17 @@ from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, mse_loss
 
 from methods.method import Batch, Criterion, Method, Output
+from results.errors import UserError
 from runners.config.check import RunConfig
 from runners.config.task import Task
+from runners.data.attributes import numbered
 from runners.data.split import Split, TaskData
 from runners.jobs.job import Job
 from runners.speed.repeat import Results
 from runners.tasks.collate import Collate, Collator, by_length, on_device
 from runners.tasks.doctor import readings_by_split
 from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
-from runners.tasks.tokens import tokenize
+from runners.tasks.tokens import check_ends, tokenize
 
 
 def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
@@ -78,9 +81,37 @@ class Labelled:
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
         """Tokenise one split; `keep` its tokens for the next run."""
         budget = self.config.settings.budget
-        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
-        left = tokenizer.padding_side == "left"
-        return Collator(tokens, self.labels(split), tokenizer.pad_token_id, left)
+        read = self.as_read(split)
+        tokens = tokenize(read, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        check_ends(tokens, read, tokenizer)
+        pad, left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
+        return Collator(
+            tokens, self.labels(split), pad, left, attributes=self._attributes(split, job)
+        )
+
+    def as_read(self, split: Split) -> Split:
+        """Return a split with the texts that its methods have the tokenizer read."""
+        writing = [m for m in self.config.methods if type(m).text_read is not Method.text_read]
+        names, texts = self.config.settings.task.attributes, list(split.texts)
+        for i, own in enumerate(texts if writing else ()):
+            values = (
+                {}
+                if split.attributes is None
+                else dict(zip(names, split.attributes[i], strict=True))
+            )
+            for method in writing:
+                own = method.text_read(own, values)
+            texts[i] = own
+        return replace(split, texts=tuple(texts)) if writing else split
+
+    def _attributes(self, split: Split, job: Job) -> NDArray[np.int64] | None:
+        """Return the numbers of a split's values, where a method reads them."""
+        if not self.config.reads_attributes:
+            return None
+        if split.attributes is None:
+            names = ", ".join(self.config.settings.task.attributes)
+            raise UserError(f"{split.name}: its rows have no attributes, and the run reads {names}")
+        return numbered(split.attributes, job.attributes)
 
     def labels(self, split: Split) -> NDArray[Any] | None:
         """Return the answers of a split, [rows], where it has some."""

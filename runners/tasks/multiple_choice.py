@@ -19,7 +19,7 @@ from runners.jobs.job import Job
 from runners.tasks.collate import Collate, Collator, ColumnCollator
 from runners.tasks.labelled import Labelled
 from runners.tasks.on_device import Gather, Labels
-from runners.tasks.tokens import tokenize
+from runners.tasks.tokens import check_ends, tokenize
 
 
 class OptionCollator(ColumnCollator):
@@ -56,6 +56,7 @@ class MultipleChoice(Labelled):
         for number in range(len(self.config.settings.task.options)):
             option = self.option(split, number)
             tokens = tokenize(option, tokenizer, job.weights, length, keep=keep)
+            check_ends(tokens, option, tokenizer)
             options.append(Collator(tokens, None, tokenizer.pad_token_id, left))
         return OptionCollator(options, self.labels(split))
 

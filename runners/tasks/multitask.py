@@ -24,7 +24,7 @@ from runners.tasks.collate import Collate, Collator
 from runners.tasks.kind import Encoded, Reading
 from runners.tasks.labelled import Labelled, losses_of, read_answers
 from runners.tasks.on_device import Gather
-from runners.tasks.tokens import Tokens, tokenize
+from runners.tasks.tokens import Tokens, check_ends, tokenize
 
 
 @dataclass(frozen=True)
@@ -121,6 +121,7 @@ class Multitask(Labelled):
     def _part(self, split: Split, group: int, job: Job, tokenizer: Any, keep: bool) -> Collator:
         budget = self.config.settings.budget
         tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        check_ends(tokens, split, tokenizer)
         left = tokenizer.padding_side == "left"
         dtype = np.float32 if self._is_scored(group) else np.int64
         labels = None if split.labels is None else np.asarray(split.labels, dtype=dtype)

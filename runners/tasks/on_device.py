@@ -65,11 +65,14 @@ class Column:
 
 
 class Labels:
-    """The answers of a split on a device, where it has some."""
+    """The answers of a split on a device, where it has some, or what else has a row an example."""
 
-    def __init__(self, labels: NDArray[Any] | None, device: torch.device) -> None:
+    def __init__(
+        self, labels: NDArray[Any] | None, device: torch.device, name: str = "labels"
+    ) -> None:
         self.labels = None if labels is None else torch.from_numpy(labels).to(device)
+        self.name = name
 
     def beside(self, batch: Batch, rows: torch.Tensor) -> Batch:
-        """Return a batch with its answers, where there are some."""
-        return batch if self.labels is None else {**batch, "labels": self.labels[rows]}
+        """Return a batch with its answers under their name, where there are some."""
+        return batch if self.labels is None else {**batch, self.name: self.labels[rows]}

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
-import tempfile
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from runners.config.settings import Truncate
 from runners.data.split import Split
 from runners.machine.console import say
 from runners.models.weights import Weights
+from runners.root import cache_folder
 from runners.tasks.cut import cut_texts
 
 if TYPE_CHECKING:
@@ -73,21 +72,6 @@ class Tokens:
         return Tokens(ids, None, offsets, self.truncated[rows])
 
 
-def cache_folder() -> Path:
-    """Return where tokenised data is kept: TUNEBENCH_CACHE, else the user's cache folder.
-
-    A user without a home, as in some containers, has it among the system's temporary files.
-    """
-    named = os.environ.get("TUNEBENCH_CACHE")
-    if named:
-        return Path(named).expanduser()
-    try:
-        caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    except RuntimeError:
-        caches = Path(tempfile.gettempdir()) / f"cache-{os.getuid()}"
-    return caches / "tunebench"
-
-
 def tokenize(
     split: Split,
     tokenizer: PreTrainedTokenizerBase,
@@ -110,6 +94,23 @@ def tokenize(
         cached = _tokenised(split, tokenizer, weights, max_length, truncate)
         _write(path, cached)
     return cached
+
+
+def check_ends(tokens: Tokens, split: Split, tokenizer: Any) -> None:
+    """Refuse a text that holds what its tokenizer puts at a text's end, where the head reads that.
+
+    So it is with tokenizers that put nothing else around a text, as T5's.
+    """
+    ends = tokenizer.num_special_tokens_to_add(pair=len(split.texts[0]) == 2) if len(tokens) else 0
+    if not ends or tokenizer.cls_token is not None or tokenizer.sep_token is not None:
+        return
+    counts = np.add.reduceat(tokens.input_ids == tokenizer.eos_token_id, tokens.offsets[:-1])
+    wrong = np.flatnonzero(counts != ends)
+    if len(wrong):
+        raise UserError(
+            f"{split.name}: row {wrong[0] + 1} holds {tokenizer.eos_token}, which this model reads"
+            " as the end of a text; take it out of the data, or use another model"
+        )
 
 
 def _tokenised(
@@ -176,6 +177,7 @@ def _key(
     parts = [_FORMAT, type(tokenizer).__name__, transformers.__version__, tokenizers.__version__]
     parts += [weights.files_sha256, max_length, split.sha256]
     parts += [] if truncate == "head" else [truncate]
+    parts += ["types"] if type(tokenizer).__name__.startswith("XLNet") else []
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -95,6 +95,7 @@ class Loop:
             hindrance(self.methods, kind, self.optimizer) or self.levers.hinders_capture,
             is_known(self.methods, model),
         )
+        self._phase: list[str] | None = None  # of the step before, by method
         self._to_come: Counter[tuple[int, ...]] | None = None  # batches by the shape of input_ids
         self._on_device = on_device(collate, accelerator.device, self.levers)
         self.micro_batch: int | None = None  # rows a part, once a batch did not fit in memory
@@ -206,6 +207,7 @@ class Loop:
         """Take one optimizer step on a batch; return its loss."""
         if self._advance is not None:
             self._advance()
+        self._begin_phase()
         if self.repeats is None:
             loss, norm = self._act(batch)
         else:
@@ -217,6 +219,13 @@ class Loop:
         self.averages.take(self.step)
         self.step += 1
         return loss
+
+    def _begin_phase(self) -> None:
+        """Tell the methods which step comes; in another phase, write steps down anew."""
+        phase = [method.phase(self.step) for method in self.methods]
+        if self.repeats is not None and self._phase not in (None, phase):
+            self.repeats.forget()
+        self._phase = phase
 
     @property
     def rate(self) -> float:

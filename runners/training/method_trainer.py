@@ -283,10 +283,12 @@ class _Hooks(TrainerCallback):
         self.trainer = trainer
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        """Begin dropout's stream at the first step; later ones and a resumed run go on with it."""
+        """Begin a step, and dropout's stream at the first; a resumed run goes on with that."""
         if not self.trainer._began:
             torch.manual_seed(derive(args.seed, "dropout"))
         self.trainer._began, self.trainer._edited = True, False
+        for method in self.trainer.methods:
+            method.phase(state.global_step)
 
     def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Let methods edit the clipped gradients."""
@@ -309,10 +311,13 @@ def _prepare(
 ) -> None:
     """Let the methods prepare the model, on the CPU, each with its own random stream."""
     model.to("cpu")
-    for method in methods:
+    for method in sorted(methods, key=lambda m: not m.extends_head):
         seed = derive(args.seed, f"method {method.name}")
+        before = {name for name, _ in model.named_parameters()}
         stream = torch.Generator().manual_seed(seed)
         try:
             method.prepare(model, Setting(head=head, generator=stream, **setting))
         except UserError as error:  # in the words of a run's configuration
             raise UserError(str(error).replace("budget.max_length", "max_length")) from None
+        if method.extends_head:
+            head |= {name for name, _ in model.named_parameters()} - before

@@ -27,7 +27,7 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     loaded = load_pretrained(job.config, job.weights)
     predecessor = job.predecessor
     if predecessor is None:
-        return apply_methods(job.config, loaded, job.weights, total_steps)
+        return apply_methods(job.config, loaded, job.weights, total_steps, job.attributes)
     named = f"start={predecessor.run}"
     prefix = f"{loaded.model.base_model_prefix}."
     theirs, head = _left_by(predecessor, job, named, prefix)
@@ -39,11 +39,14 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     lacking = sorted(wanted - set(theirs))
     if lacking:
         raise UserError(f"{named}: it left no tensor {lacking[0]}, which this run's model has")
+    keeps = job.config.settings.start.head == "keep"
     inserted = {
-        n: t for n, t in theirs.items() if n not in own and n not in head and not _of_pooler(n)
+        n: t
+        for n, t in theirs.items()
+        if n not in own and (keeps or n not in head) and not _of_pooler(n)
     }
     _copy({n: theirs[n] for n in wanted}, own, named)
-    loaded = apply_methods(job.config, loaded, job.weights, total_steps)
+    loaded = apply_methods(job.config, loaded, job.weights, total_steps, job.attributes)
     _copy(inserted, _plain(loaded.model), named)
     if job.config.settings.start.freeze:
         for name, parameter in loaded.model.named_parameters():
@@ -62,6 +65,11 @@ def _left_by(
         tensors = load_file(predecessor.folder / ENCODER)
         return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
     delta = load_delta(predecessor.delta, model_path=str(job.weights.folder), act="start")
+    if delta.attributes and job.attributes and delta.attributes != job.attributes:
+        raise UserError(
+            f"{named}: its train has other values of {', '.join(delta.attributes)} than this run's,"
+            " so that rows of their tables would change places; start from a run of the same rows"
+        )
     folds = any(m.fold(delta.loaded.model).replaced for m in delta.config.methods)
     if not folds and trained_sha256(delta.loaded.model) != predecessor.sha256:
         raise UserError(

@@ -71,6 +71,8 @@ def refuse(
 def _why_not(method: Method) -> str:
     """Return what keeps a method that makes no vectors out of a Trainer; empty where nothing."""
     instead = f": use tunebench.run with method={method.name}"
+    if "attributes" in method.needs:
+        return f"reads attributes, which a Trainer's batches do not hold{instead}"
     if type(method).gradients is not Method.gradients:
         return f"computes the gradients from batches that it draws itself{instead}"
     if "gradient" in method.owns:

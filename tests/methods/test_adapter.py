@@ -15,9 +15,9 @@ from methods.adapter import Adapter
 from results.errors import UserError
 from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
-from tests.conftest import Cli, tiny
+from tests.conftest import Cli, architectures, tiny
 from tests.shapes import BERT_BASE, BERT_LARGE, added, perturb_trained, setting_of
-from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 Folder = Callable[[str], Path]
 PLACEMENTS = ("houlsby", "pfeiffer", "pfeiffer_postln", "parallel")
@@ -49,13 +49,18 @@ def _prepared(folder: Path, **options: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("xlnet"))
 @pytest.mark.parametrize("placement", PLACEMENTS)
 def test_adapter_that_adds_nothing_is_the_base_model_bitwise(
     placement: str, architecture: str, tiny_folder: Folder
 ) -> None:
-    if architecture == "modernbert" and placement.startswith("pfeiffer"):
-        with pytest.raises(UserError, match="no normalisation after its feed-forward branch"):
+    why = None
+    if architecture in ("modernbert", "t5") and placement.startswith("pfeiffer"):
+        why = "no normalisation after its feed-forward branch"
+    if (architecture, placement) == ("xlnet", "houlsby"):
+        why = "projects its attention's output by a bare parameter"
+    if why is not None:
+        with pytest.raises(UserError, match=why):
             _prepared(tiny_folder(architecture), placement=placement)
         return
     folder = tiny_folder(architecture)

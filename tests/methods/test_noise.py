@@ -12,7 +12,9 @@ import torch
 from methods.hype import Hype
 from methods.noisytune import Noisytune
 from methods.pats_provisional import PatsProvisional
-from tests.conftest import Cli, tiny
+from methods.surgery.streams import Streams
+from results.errors import UserError
+from tests.conftest import Cli, architectures, configure, tiny
 from tests.methods.reference import (
     Model,
     inner_stream,
@@ -23,7 +25,7 @@ from tests.methods.reference import (
     trained,
 )
 from tests.shapes import setting_of
-from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 Folder = Callable[[str], Path]
 
@@ -74,7 +76,7 @@ def test_hype_without_noise_is_the_no_dropout_control(tiny_folder: Folder) -> No
     assert largest_difference(control, trained(folder, "method=full")) > 1e-4
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("t5"))
 def test_noise_reaches_every_layer_in_training_only(architecture: str, tiny_folder: Folder) -> None:
     folder = tiny_folder(architecture)
     model, batch = tiny_model(folder), tiny_batch(folder)
@@ -93,13 +95,16 @@ def test_noise_reaches_every_layer_in_training_only(architecture: str, tiny_fold
         assert torch.equal(model.eval()(**batch).logits, base)
         assert not drawn
         model.train()(**batch)
-        assert len(drawn) == 2  # ALBERT's one layer is used twice
+        layers = 4 if architecture == "t5" else 2  # ALBERT's one layer is used twice
+        assert len(drawn) == layers
         method.paused = True
         model(**batch)
-        assert len(drawn) == 2
+        assert len(drawn) == layers
     shape = (5, batch["input_ids"].shape[1], 32)
+    if architecture == "xlnet":  # it has places first
+        drawn = [d.transpose(0, 1) for d in drawn]
     assert all(d.shape == shape for d in drawn)
-    a, b = (d.flatten() for d in drawn)
+    a, b = (d.flatten() for d in drawn[-2:])
     assert abs(float((a * b).mean())) < 4 * 0.01 / len(a) ** 0.5
     assert float(a.std()) == pytest.approx(0.1, rel=0.1)
 
@@ -155,7 +160,7 @@ def test_noisytune_is_bounded_and_spares_the_head_and_single_entries(tiny_folder
     assert float(words.std() / scale) == pytest.approx(0.15 / 12**0.5, rel=0.05)
 
 
-@pytest.mark.parametrize("mapping", ["sensitivity", "uniform", "reversed"])
+@pytest.mark.parametrize("mapping", ["sensitivity", "uniform", "reversed", "reversed_equal"])
 def test_pats_equals_its_design_written_out(mapping: str, tiny_folder: Folder) -> None:
     folder, draws = tiny_folder("bert"), inner_stream("pats_provisional")
     average: dict[str, torch.Tensor] = {}
@@ -180,12 +185,14 @@ def test_pats_equals_its_design_written_out(mapping: str, tiny_folder: Folder) -
                 continue
             s = average[name] / (1 - 0.85 ** (step + 1))
             mean = s.mean()
-            if mapping == "reversed":
-                a = ((s - mean) / (1.01 * mean)).clamp(0, 1)
-            else:
-                a = ((mean - s) / (s + 0.01 * mean)).clamp(0, 1)
+            a = ((mean - s) / (s + 0.01 * mean)).clamp(0, 1)
+            length = a.norm()
             if mapping == "uniform":
                 a = torch.full_like(a, float((a**2).mean() ** 0.5))
+            if mapping.startswith("reversed"):
+                a = ((s - mean) / (1.01 * mean)).clamp(0, 1)
+            if mapping == "reversed_equal":
+                a = a * length / a.norm()
             z = torch.randn(parameter.shape, generator=draws)
             with torch.no_grad():
                 parameter += 0.05 * lr / 1e-3 * scale[name] * a * z
@@ -208,6 +215,58 @@ def test_pats_noise_falls_with_sensitivity_and_ignores_the_losss_scale() -> None
     assert torch.allclose(amount, method.amount(1000 * s, 5), atol=1e-5)
     even = PatsProvisional(mapping="uniform").amount(s, 5)
     assert float(even.pow(2).sum()) == pytest.approx(float(amount.pow(2).sum()), rel=1e-4)
+
+
+def test_pats_controls_spend_the_energy_of_its_noise() -> None:
+    """The squared length of what one step adds to a matrix whose sensitivities have a long tail."""
+    draws = torch.Generator().manual_seed(0)
+    sensitivities = torch.randn(300, 300, generator=draws).mul(1.5).exp()
+
+    def added(mapping: Any) -> float:
+        model = torch.nn.Linear(300, 300, bias=False)
+        torch.nn.init.zeros_(model.weight)
+        method = PatsProvisional(strength=0.1, mapping=mapping, start=0)
+        method.streams = Streams(torch.Generator().manual_seed(1))
+        method.scale, method.average, method.first = {"weight": 2.0}, {"weight": sensitivities}, 0
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        optimizer.param_groups[0]["initial_lr"] = 1.0
+        method.optimizer_built(optimizer)
+        method.after_step(model, 3)
+        return float(model.weight.detach().square().sum())
+
+    energy = added("sensitivity")
+    assert energy > 100
+    assert added("uniform") == pytest.approx(energy, rel=0.03)
+    assert added("reversed_equal") == pytest.approx(energy, rel=0.03)
+    assert added("reversed") < 0.6 * energy
+
+
+def test_pats_goes_on_from_a_file_wherever_the_weights_are() -> None:
+    model = torch.nn.Linear(3, 2, bias=False, device="meta")
+    model.weight.grad = torch.empty_like(model.weight)
+    method = PatsProvisional()
+    method.scale, method.average = {"weight": 1.0}, {"weight": torch.ones(2, 3)}  # as a file has it
+    method.after_backward(model, 5)
+    assert method.average["weight"].device.type == "meta"
+
+
+def test_pats_reversed_noise_goes_to_sensitive_entries_and_nowhere_if_all_are_alike() -> None:
+    s = torch.rand(1000, generator=torch.Generator().manual_seed(0))
+    method = PatsProvisional(mapping="reversed_equal")
+    amount = method.amount(s, 5)
+    assert (amount[s.argsort()].diff() >= 0).all()
+    assert (amount[s <= s.mean()] == 0).all()
+    assert method.amount(torch.ones(9), 5).abs().max() == 0
+    assert method.amount(torch.zeros(9), 5).abs().max() == 0
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["strength=-1", "beta=1", "beta=-0.1", "gamma=0", "a_max=0", "start=1", "mapping=equal"],
+)
+def test_wrong_options_of_pats_are_named(option: str) -> None:
+    with pytest.raises(UserError, match=rf"pats_provisional\.{option.partition('=')[0]}"):
+        configure("method=pats_provisional", f"method.pats_provisional.{option}")
 
 
 def test_sensitivity_is_the_first_order_change_of_the_loss() -> None:

@@ -23,10 +23,10 @@ from methods.prompt import Prompt
 from results.errors import UserError
 from runners.models.weights import find_weights
 from tests.by_hand import HandBert
-from tests.conftest import Cli, configure, tiny
+from tests.conftest import Cli, architectures, configure, tiny
 from tests.shapes import BERT_BASE, BERT_LARGE, ROBERTA_BASE, added, counted, on_meta, setting_of
 from tests.shapes import perturb_trained as perturb
-from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 Folder = Callable[[str], Path]
 
@@ -76,21 +76,27 @@ LORA_TARGETS = {
     "albert": "attention.(query|value)",
     "distilbert": "attention.(q_lin|v_lin)",
     "modernbert": "attn.Wqkv",
+    "mpnet": "attention.attn.(q|v)",
+    "t5": "layer.(0.SelfAttention|1.EncDecAttention).(q|v)",
 }
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("t5"))
 def test_lora_sits_on_queries_and_values_of_every_layer_only(
     architecture: str, tiny_folder: Folder
 ) -> None:
     import re
 
+    if architecture == "xlnet":
+        with pytest.raises(UserError, match="xlnet has its queries, keys and values from bare"):
+            _prepared(Lora(), tiny_folder(architecture))
+        return
     model = _prepared(Lora(), tiny_folder(architecture))
     names = {n.split(".lora_A")[0] for n, _ in model.named_parameters() if ".lora_A" in n}
     pattern = re.compile(rf".*\d+\.{LORA_TARGETS[architecture]}")
     assert all(pattern.fullmatch(n) for n in names)
-    layers = 1 if architecture == "albert" else 2
-    assert len(names) == layers * (1 if architecture == "modernbert" else 2)
+    attentions = {"albert": 1, "t5": 6}.get(architecture, 2)  # T5's decoder has two in a layer
+    assert len(names) == attentions * (1 if architecture == "modernbert" else 2)
 
 
 def test_lora_trained_and_merged_by_hand_gives_the_same_logits(tiny_folder: Folder) -> None:

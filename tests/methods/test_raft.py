@@ -19,9 +19,9 @@ from results.errors import UserError
 from results.record import read_all
 from runners.optimizers.build import plain_groups
 from tests.by_hand import HandBert
-from tests.conftest import Cli, tiny
+from tests.conftest import Cli, architectures, tiny
 from tests.shapes import BERT_BASE, counted, setting_of
-from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
+from tests.tiny import tiny_batch, tiny_model
 
 Folder = Callable[[str], Path]
 
@@ -169,8 +169,12 @@ def test_what_trains_and_at_which_rate(train: str, tiny_folder: Folder) -> None:
         assert all(n.endswith(".bias") for n in others)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("xlnet"))
 def test_every_activation_is_replaced(architecture: str, tiny_folder: Folder) -> None:
+    if architecture == "t5":
+        with pytest.raises(UserError, match="activation is relu"):
+            _prepared(tiny_folder(architecture))
+        return
     model, method = _prepared(tiny_folder(architecture))
     found = sum(isinstance(m, Rational) for m in model.modules())
     pooled = "pooler" in method.functions

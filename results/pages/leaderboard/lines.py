@@ -61,7 +61,7 @@ def lines(table: Table, judged: Comparison) -> list[Line]:
                 seeds=seeds_text(row, column, table.tasks),
                 trainable=row.trainable,
                 share=row.trainable_share,
-                seconds=row.training_seconds(table.tasks) if is_timed(table) else None,
+                seconds=table.training_seconds(row),
             )
         )
     known = [line for line in shown if line.score is not None]
@@ -80,8 +80,8 @@ def collapsed_runs(table: Table) -> dict[str, list[list[int]]]:
 
 
 def is_timed(table: Table) -> bool:
-    """Say whether the table's seconds may be compared."""
-    return len(table.devices) < 2
+    """Say whether the seconds of the table, or of most of its rows, may be compared."""
+    return bool(table.timed)
 
 
 def seeds_text(row: Row, column: str, tasks: Sequence[str]) -> str:

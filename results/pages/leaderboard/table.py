@@ -19,7 +19,7 @@ from results.pages.leaderboard.lines import (
 )
 from results.pages.leaderboard.scale import Scale
 from results.pages.leaderboard.scatter import scatter
-from results.pages.sheet import DAGGER
+from results.pages.sheet import DAGGER, listed
 from results.stats.compare import Comparison
 from results.tables.collect import Table
 
@@ -186,6 +186,8 @@ def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Tabl
         )
     parts += [COLLAPSED] if any(line.collapsed for line in ranked) else []
     parts += [ARROW] if is_cut(ranked, axis) else []
-    if len(table.devices) > 1:
+    if table.devices and not table.timed:
         parts.append("No seconds: the runs' devices or speed settings differ.")
+    elif table.untimed:
+        parts.append(f"No seconds of {listed(table.untimed)}: made on another device or settings.")
     return f'<p class="legend soft">{escape(" ".join(parts))}</p>\n'

@@ -10,6 +10,7 @@ from typing import Any
 
 from results.errors import UserError
 from runners.config.task import Task
+from runners.data.embedded import tastes
 from runners.data.embedded.acceptability import cola
 from runners.data.embedded.coreference import wnli
 from runners.data.embedded.decisions import PARTS, component_splits
@@ -60,12 +61,16 @@ _LABELS: dict[str, list[str]] = {
     "rte": ["entailment", "not_entailment"],
     "wnli": ["not_entailment", "entailment"],
     **{part: ["wrong", "right"] for part in PARTS},
+    "tastes": list(tastes.LABELS),
 }
+
+
+_ATTRIBUTES = {"tastes": tastes.ATTRIBUTES}
 
 
 _STSB_GRADES = 6
 _HIGHEST = 5
-_ONE_TEXT = ("cola", "sst2")
+_ONE_TEXT = ("cola", "sst2", "tastes")
 
 
 EMBEDDED_SETS = ("STS-B",)  # of sentence similarity
@@ -73,7 +78,7 @@ EMBEDDED_SETS = ("STS-B",)  # of sentence similarity
 
 def embedded_tasks() -> frozenset[str]:
     """Return the names of the tasks that have embedded data."""
-    return frozenset({*_MAKERS, *PARTS})
+    return frozenset({*_MAKERS, *PARTS, *_ATTRIBUTES})
 
 
 def embedded_pairs(name: str) -> Split:
@@ -89,12 +94,12 @@ def embedded_pairs(name: str) -> Split:
 
 
 def read_embedded(task: Task) -> tuple[Split, dict[str, Split]]:
-    """Return train and report splits; the same text never occurs twice, in one split or in two.
+    """Return train and report splits; the same example never occurs twice, in one or in two.
 
     A task of another shape than the one whose name it bears is a UserError.
     """
     _check_shape(task)
-    train, report = _generated(task.name, tuple(task.labels))
+    train, report = _generated(task.name, tuple(task.labels), tuple(task.attributes))
     return train, dict(report)
 
 
@@ -105,6 +110,10 @@ def _check_shape(task: Task) -> None:
     shape = "class" if known else "score"
     if task.facts.answer != shape or task.facts.vectors:
         wrong = f"{'labels' if known else 'scores'}, and task.kind={task.kind}"
+    elif lacking := [
+        name for name in task.attributes if name not in _ATTRIBUTES.get(task.name, ())
+    ]:
+        wrong = f"no attribute {lacking[0]}"
     elif len(task.text) != texts:
         wrong = f"{texts} text columns, and task.text has {len(task.text)}"
     elif lacking := [label for label in known if label not in task.labels]:
@@ -120,9 +129,13 @@ def _check_shape(task: Task) -> None:
 
 
 @functools.cache
-def _generated(task: str, labels: tuple[str, ...]) -> tuple[Split, dict[str, Split]]:
+def _generated(
+    task: str, labels: tuple[str, ...], attributes: tuple[str, ...] = ()
+) -> tuple[Split, dict[str, Split]]:
     if task in PARTS:
         return component_splits(task, f"tunebench embedded {VERSION} cft", labels)
+    if task == "tastes":
+        return tastes.taste_splits(f"tunebench embedded {VERSION} tastes", labels, attributes)
     taken: set[tuple[str, ...]] = set()
     train = _split(task, labels, "train", TRAIN_ROWS.get(task, 1600), None, taken)
     unseen = {"validation": UNSEEN}

@@ -127,6 +127,29 @@ def test_times_of_different_devices_threads_or_sharing_are_not_shown(other: dict
     assert "training seconds" in render(tables([_record(), _record("bitfit")]), "text")
 
 
+def test_a_row_made_otherwise_takes_no_seconds_from_the_others() -> None:
+    changed = {**_BASE.environment, "device_name": "another processor"}
+    rows = [_record(), _record("bitfit"), _record("adapter", environment=changed)]
+    lines = render(tables(rows), "md", differences=False).splitlines()
+    costs = {c[1].strip(): c[-3:-1] for c in (line.split("|") for line in lines) if len(c) > 8}
+    assert costs["adapter"] == [" – ", " – "]
+    assert costs["full"] != [" – ", " – "] != costs["bitfit"]
+    [note] = [line for line in lines if "left out" in line]
+    assert "Seconds and memory of adapter are left out" in note
+    assert "another processor" in note
+
+
+def test_a_row_of_two_devices_is_timed_nowhere() -> None:
+    changed = {**_BASE.environment, "device_name": "another processor"}
+    both = [_record("adapter", seed=1, environment=changed), _record("adapter", seed=2)]
+    others = [_record(m, seed=s) for m in ("full", "bitfit") for s in (1, 2)]
+    [table] = tables([*others, *both])
+    assert table.untimed == ("adapter",)
+    assert set(table.timed) == {"full", "bitfit"}
+    [mixed] = tables([*both, *(r for r in others if r.methods == ["full"])])
+    assert mixed.timed == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "speed", "said"),
     [

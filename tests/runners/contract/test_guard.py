@@ -26,6 +26,8 @@ COMPOSITIONS = (
         "topk,rdrop",
         "hype,r3f",
         "freelb,lora",
+        "hype,recadam",
+        "sage,wd_pre",
     ),
     *("hype,pats_provisional", "rdrop,pats_provisional"),
     *("sam,bitfit", "asam,hype", "asam,rdrop", "ema,lora", "swa,mixout", "label_smoothing,asam"),

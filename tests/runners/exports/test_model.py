@@ -154,8 +154,12 @@ def answered(
     asked.add("masked", masked, [["dogs are asleep"], ["cats are not"]], auto=MASKED)
     for name in ARCHITECTURES:
         folder = tiny_folder(name)
-        if name in ("roberta", "modernbert"):
+        if name in ("roberta", "modernbert", "t5"):
             asked.add(f"lora {name}", _typed(folder, "rte", lora={}), PAIRS)
+        if name == "xlnet":
+            asked.add(f"full {name}", _typed(folder, "rte"), PAIRS)
+        if name in ("xlnet", "t5"):
+            continue
         choice = {"auto": "AutoModelForMultipleChoice", "options": 3}
         asked.add(f"options {name}", _options(folder), OPTIONS, **choice)
     return asked, alone(asked.asked, asked.place)

@@ -10,7 +10,7 @@ import pytest
 from results.record import Record
 from runners.config.check import RunConfig, from_record
 from runners.jobs.job import Job
-from tests.conftest import ROOT, committed_records, configure
+from tests.conftest import committed_records, configure
 
 
 def _here(record: Record, places: dict[str, Any]) -> RunConfig:
@@ -31,22 +31,20 @@ def _is_older(record: Record) -> bool:
     return [m["version"] for m in now] != [m["version"] for m in record.config["method"]]
 
 
-def test_records_of_older_methods_are_those_that_the_pages_say() -> None:
-    """docs/tables.md and docs/boards.md name them; they are to be run again and put aside."""
+def test_no_shipped_record_is_of_an_older_method() -> None:
+    """They are to be run again, and put aside in results/searches."""
     shipped = committed_records() + committed_records("results/h200")
-    older = [r for r in shipped if _is_older(r)]
-    assert {(*r.methods, r.config["method"][0]["version"]) for r in older} == {("smart", 1)}
-    assert len(older) == 6
-    pages = ((ROOT / "docs" / name).read_text() for name in ("tables.md", "boards.md"))
-    assert all("`smart`" in page and "of version 1" in page for page in pages)
+    assert [r.run for r in shipped if _is_older(r)] == []
+    aside = committed_records("results/searches/smart-version-1")
+    assert len(aside) == 6
+    assert all(_is_older(r) for r in aside)
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize("vectors", [False, True])
 def test_records_of_runs_keep_their_names(vectors: bool, real_glue: Path, real_sts: Path) -> None:
     shipped = committed_records() + committed_records("results/h200")
-    kind = [r for r in shipped if bool(r.config["task"].get("pairs")) == vectors]
-    records = [r for r in kind if not _is_older(r)]
+    records = [r for r in shipped if bool(r.config["task"].get("pairs")) == vectors]
     assert len(records) > (10 if vectors else 700)
     folder = real_sts if vectors else real_glue
     names = _names(records, {"dir": str(folder), "glue_dir": str(real_glue)})

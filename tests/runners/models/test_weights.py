@@ -17,8 +17,7 @@ from safetensors.torch import load_file, save_file
 from results.errors import UserError
 from runners.models.pretrained import load_model
 from runners.models.weights import Weights, find_weights, text_files
-from tests.conftest import Cli, configure, tiny
-from tests.tiny import ARCHITECTURES
+from tests.conftest import Cli, architectures, configure, tiny
 
 Folder = Callable[[str], Path]
 
@@ -167,7 +166,7 @@ def _watch() -> None:
     sys.addaudithook(_note)  # for good, as none can be taken away
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("xlnet"))
 @pytest.mark.parametrize("task", ["rte", "sts"])
 def test_what_lies_beside_the_hashed_files_is_not_read(
     architecture: str, task: str, tiny_folder: Folder, tmp_path: Path

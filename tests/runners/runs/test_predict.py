@@ -100,7 +100,7 @@ def test_a_long_table_goes_through_in_parts(
     def counted() -> Iterator[Any]:
         for number, row in enumerate(read_table(text, "text")):
             seen.append(number)
-            yield row, PAIRS[0]
+            yield predicting._Example(row, PAIRS[0], ())
 
     sizes = [(len(part), len(seen)) for part in predicting._parts(counted())]
     assert sizes == [(4, 4), (4, 8), (3, 11)]
@@ -112,7 +112,7 @@ def test_columns_of_the_tasks_own_files_will_do(tmp_path: Path) -> None:
     rows = [(1, *pair) for pair in PAIRS]
     text = write_rows(tmp_path / "dev.tsv", ["Quality", "#1 String", "#2 String"], rows)
     mrpc, cola = (configure(f"task={task}").settings.task for task in ("mrpc", "cola"))
-    assert [texts for _, texts in predicting._Table(text, mrpc).rows()] == PAIRS
+    assert [one.texts for one in predicting._Table(text, mrpc).rows()] == PAIRS
     with pytest.raises(UserError, match="no column 'sentence', which task=cola reads; it has Qual"):
         next(predicting._Table(text, cola).rows())
 

@@ -14,9 +14,8 @@ from methods.registry import registered
 from results.record import read_all
 from runners.models.build import trained_sha256
 from runners.speed.bf16_copy import CopiedLinear, Copies
-from tests.conftest import SOAK, Cli, narrow, task_of, tiny
+from tests.conftest import SOAK, Cli, architectures, narrow, task_of, tiny
 from tests.methods.reference import prepared_run
-from tests.tiny import ARCHITECTURES
 
 SIZE = ("precision=bf16", "data.train_size=16", "budget.batch_size=8", "budget.warmup=0")
 STEPS = 2
@@ -57,7 +56,7 @@ def used(monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     return taken
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("xlnet"))
 def test_training_is_autocasts_to_the_bit(
     architecture: str, tiny_folder: Callable[[str], Path], used: list[torch.Tensor]
 ) -> None:

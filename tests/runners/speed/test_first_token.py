@@ -24,7 +24,9 @@ ALIKE = ("bert", "roberta", "electra")  # the others' layers or heads are of ano
 METHODS = [name for name, cls in registered().items() if not cls.represents]
 WHOLE = {
     "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
+    "attention_pool": "something is hooked to the layer",  # all tokens are pooled
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
+    "setfit": "something is hooked to the layer",  # the head reads the mean of all tokens
 }
 
 

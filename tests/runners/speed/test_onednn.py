@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from runners.speed import onednn as products
-from tests.conftest import Cli, tiny
-from tests.tiny import ARCHITECTURES, tiny_batch, tiny_model
+from tests.conftest import Cli, architectures, tiny
+from tests.tiny import tiny_batch, tiny_model
 
 needs_onednn = pytest.mark.skipif(
     not torch.backends.mkldnn.is_available(), reason="this torch has no oneDNN"
@@ -99,7 +99,7 @@ def test_every_form_of_product_is_torchs(route: Any) -> None:
     assert len(route.calls) == before
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("t5"))
 def test_logits_and_gradients_of_a_model_agree(
     architecture: str, tiny_folder: Callable[[str], Path], route: Any
 ) -> None:
@@ -110,7 +110,8 @@ def test_logits_and_gradients_of_a_model_agree(
         model.zero_grad()
         output = model.eval()(**batch)
         output.loss.backward()
-        found.append((output.logits.detach(), [p.grad.clone() for p in model.parameters()]))
+        gradients = [p.grad.clone() for p in model.parameters() if p.grad is not None]
+        found.append((output.logits.detach(), gradients))
     assert route.calls
     torch.testing.assert_close(found[1][0], found[0][0], rtol=0, atol=1e-5)
     for ours, theirs in zip(found[1][1], found[0][1], strict=True):

@@ -15,13 +15,15 @@ from methods.registry import registered
 from results.record import read_all
 from runners.speed.vocabulary import TrimVocabulary, Vocabulary, hindrance, rows_in_use
 from runners.training.loop import Loop
-from tests.conftest import Cli, narrow, tiny
+from tests.conftest import Cli, architectures, narrow, tiny
 from tests.methods.reference import prepared_run
-from tests.tiny import ARCHITECTURES
 
 METHODS = [name for name, cls in registered().items() if not cls.represents]
 WHOLE = {
-    **dict.fromkeys(("child_tuning_d", "child_tuning_f", "wd_pre"), "all weights after clipping"),
+    **dict.fromkeys(
+        ("child_tuning_d", "child_tuning_f", "recadam", "sage", "wd_pre"),
+        "all weights after clipping",
+    ),
     "dp": "all weights gradients",
     **dict.fromkeys(("sam", "asam"), "all weights backward passes"),
     **dict.fromkeys(("ema", "swa"), "all weights average weights"),
@@ -84,11 +86,16 @@ def test_every_method_trains_to_the_same_weights(
     _assert_alike(ours, theirs)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", architectures("xlnet"))
 def test_logits_and_gradients_are_those_of_all_rows(
     architecture: str, tiny_folder: Callable[[str], Path]
 ) -> None:
     trimmed, whole = (_loop(tiny_folder(architecture), trim=trim) for trim in (True, False))
+    if architecture == "t5":
+        assert _vocabulary(trimmed) is None
+        why = hindrance(trimmed.model, trimmed.methods, trimmed.optimizer)
+        assert why == "its word embedding is used for something else too"  # by its decoder
+        return
     indices = np.arange(20)
     seen = []
     for loop in (trimmed, whole):
