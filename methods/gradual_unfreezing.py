@@ -51,7 +51,7 @@ class GradualUnfreezing(Method):
         return frozenset({"layers"})
 
     def refuses(self, other: Method) -> str:
-        if "gradient" in other.owns:
+        if other.per_example:
             return (
                 f"{other.name} makes gradients of all that trains, and noise for it, at each step"
             )

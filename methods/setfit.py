@@ -48,7 +48,7 @@ class Setfit(Method):
     name: ClassVar[str] = "setfit"
     paper: ClassVar[str] = "Tunstall et al. 2022"
     trains: ClassVar[str] = "on pairs of labelled texts, the head by logistic regression"
-    owns: ClassVar[frozenset[str]] = frozenset({"loss", "head"})
+    owns: ClassVar[frozenset[str]] = frozenset({"loss", "criterion", "head"})
     of_whole_texts: ClassVar[str] = "makes pairs of labelled texts"
     leaves: ClassVar[str] = "has the head read the mean of all tokens"
     hinders_capture: ClassVar[str] = "its pairs are drawn on the host"
@@ -65,6 +65,12 @@ class Setfit(Method):
             return f"{other.name} puts vectors among the tokens that setfit takes the mean of"
         if other.extends_head:
             return f"{other.name} changes what the head reads, and so does setfit"
+        if "average" in other.owns:
+            return f"{other.name} averages a head that setfit fits anew for each evaluation"
+        if "gradient" in other.owns:
+            return (
+                f"{other.name} takes a batch several times, and setfit draws other pairs each time"
+            )
         return ""
 
     def prepare(self, model: Any, setting: Setting) -> None:

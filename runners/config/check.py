@@ -168,7 +168,7 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f"method={m.name} changes the loss of labels; task={task.name} has scores: leave"
             f" {m.name} out"
             for m in methods
-            if "criterion" in m.owns
+            if type(m).criterion is not Method.criterion
         ]
         if problems:
             return problems

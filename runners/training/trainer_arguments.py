@@ -80,7 +80,7 @@ def _why_not(method: Method) -> str:
         return f"takes several gradients of a batch, a Trainer's step one{instead}"
     if "average" in method.owns:
         return f"has other weights evaluated and kept than are trained, a Trainer none{instead}"
-    if "criterion" in method.owns:
+    if type(method).criterion is not Method.criterion:
         return (
             "changes the loss of labels, which is the model's own here: smooth them by"
             f" args.label_smoothing_factor, or use tunebench.run with method={method.name}"

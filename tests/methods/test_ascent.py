@@ -211,6 +211,10 @@ def test_dropout_that_differs_between_passes_is_another_run(tiny_folder: Folder)
         (["method=[sam,asam]"], "sam and asam both compute the gradients"),
         (["method=[sam,dp]"], "sam and dp both compute the gradients"),
         (
+            ["method=[setfit,asam]"],
+            "asam takes a batch several times, and setfit draws other pairs",
+        ),
+        (
             ["method=sam", "optimizer=super_adam", "optimizer.tau=1"],
             "optimizer=super_adam optimizer.tau=1 with method=sam",
         ),

@@ -279,6 +279,7 @@ def test_steps_that_are_taken() -> None:
         (["method=swa", "method.swa.every=0"], "method.swa.every=0"),
         (["method=swa", "method.swa.every=epoch"], "method.swa.every='epoch'"),
         (["method=[ema,swa]"], "ema and swa both decide which weights are evaluated"),
+        (["method=[swa,setfit]"], "swa averages a head that setfit fits anew"),
     ],
 )
 def test_what_cannot_be_is_refused_in_a_sentence(

@@ -164,6 +164,7 @@ def test_a_mixture_smooths_its_tasks_with_labels(tiny_folder: Folder) -> None:
             "method=label_smoothing changes the loss of labels; task=stsb has scores: leave"
             " label_smoothing out",
         ),
+        (["task=mrpc", "method=[setfit,label_smoothing]"], "both say what the loss of labels is"),
         (["task=sts"], "task=sts compares vectors of sentences, which method=label_smoothing"),
         (
             ["task=sts", "method=[label_smoothing,simcse]"],

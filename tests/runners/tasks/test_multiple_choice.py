@@ -81,6 +81,19 @@ def _ready(config: RunConfig) -> Prepared:
     return prepare(Job(config), make_accelerator("cpu", config))
 
 
+def test_smoothed_labels_are_smoothed_over_the_options(
+    configured: Callable[..., RunConfig],
+) -> None:
+    loop = _ready(configured("method=label_smoothing")).loop
+    batch = loop.batch(np.arange(8))
+    output = loop.forward(batch)
+    expected = torch.nn.functional.cross_entropy(
+        output.logits, batch["labels"], label_smoothing=0.1
+    )
+    assert output.logits.shape == (8, 3)
+    assert torch.equal(output.loss, expected)
+
+
 def test_options_are_pairs_of_question_and_option_as_the_tokenizer_makes_them(
     configured: Callable[..., RunConfig], tiny_folder: Folder
 ) -> None:

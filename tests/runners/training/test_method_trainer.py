@@ -17,6 +17,7 @@ from transformers import (
     TrainingArguments,
 )
 
+from methods.method import Method
 from methods.registry import method_class
 from results.errors import UserError
 from runners.contract.parts import configure, prepared, tiny, typed
@@ -48,7 +49,8 @@ OURS = sorted(
     for name, cls in EACH_KIND.items()
     if cls.__module__.startswith("methods.")
     and not cls.represents
-    and not cls.owns & {"gradient", "average", "criterion"}
+    and not cls.owns & {"gradient", "average"}
+    and cls.criterion is Method.criterion
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
