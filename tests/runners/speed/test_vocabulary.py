@@ -24,6 +24,7 @@ WHOLE = {
     **dict.fromkeys(("child_tuning_d", "child_tuning_f", "wd_pre"), "all weights after clipping"),
     "dp": "all weights gradients",
     "pats_provisional": "all weights after backward",
+    "setfit": "all weights after step",  # after the last one
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(
         ("adapter", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora", "prefix", "prompt",
