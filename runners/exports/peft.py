@@ -38,6 +38,8 @@ def _write_peft(
 ) -> str | None:
     """Write peft's two files, or return None where the run is not one of peft's alone."""
     configs = [c for c in (m.peft_config() for m in config.methods) if c is not None]
+    if any(m.leaves and m.peft_config() is None for m in config.methods):
+        return None  # peft would load it, and answer otherwise
     if len(configs) != 1 or config.settings.task.facts.head == "tokens":
         return None  # peft asks for a tied head's own tensor, and there is none
     [peft] = configs
