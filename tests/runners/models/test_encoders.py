@@ -23,6 +23,8 @@ from methods.surgery.places import layers, longest_text
 from results.errors import UserError
 from results.record import read_all
 from runners.contract.parts import prepared
+from runners.exports.delta import save_delta
+from runners.jobs.job import Job
 from runners.models.pretrained import load_model
 from runners.models.weights import find_weights
 from runners.speed.dropout import attention, keep_mask
@@ -283,3 +285,18 @@ def test_a_run_is_kept_scored_again_and_answers_new_rows(
     done = cli(f"predict={delta}", f"text={tmp_path / 'rows.csv'}", f"out={out}", "device=cpu")
     assert done.code == 0, done.err
     assert len(out.read_text().splitlines()) == 5
+
+
+def test_peft_itself_reads_what_was_trained_of_t5(tiny_folder: Folder, tmp_path: Path) -> None:
+    """Its head, and vectors in both stacks, under the names that peft gives them."""
+    from peft import PeftModel
+
+    config = configure(*tiny(tiny_folder("t5"), "method=ia3", "task=rte", "budget.warmup=0"))
+    loop, loaded = prepared(config)
+    loop.run(3)
+    save_delta(tmp_path / "delta", loop.model, loaded.head, Job(config))
+    batch = {n: t for n, t in loop.collate(np.arange(4)).items() if n != "labels"}
+    base = tiny_model(tiny_folder("t5"))
+    theirs: Any = PeftModel.from_pretrained(base, tmp_path / "delta").eval()
+    with torch.no_grad():
+        assert torch.allclose(theirs(**batch).logits, loop.model.eval()(**batch).logits, atol=1e-5)
