@@ -10,17 +10,19 @@ from typing import Any, get_type_hints
 
 from pydantic import ValidationError, create_model
 
-from methods.method import Method, TrainingText
+from methods.method import Method, TaskFacts, TrainingText
 from methods.registry import acts_at_steps, composition_problems, method_class, registered
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
+from runners.config.kinds import Head
 from runners.config.privacy import privacy_problems
 from runners.config.problems import sentences
 from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.saving import save_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.task import Task
 from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
 
@@ -53,6 +55,12 @@ class RunConfig:
     def training_text(self) -> TrainingText:
         """What the methods train on: the task's own examples, or sentences of another source."""
         return next((m.training_text for m in self.methods if m.represents), "labelled")
+
+    @property
+    def head(self) -> Head:
+        """What stands on the encoder: the task's kind says it, or a method."""
+        named = (m.model_head for m in self.methods if m.model_head is not None)
+        return next(named, self.settings.task.facts.head)
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -110,7 +118,11 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if not problems:
         problems += composition_problems(methods, stored)
     if settings is not None and not problems:
+        settings = _with_what_is_read(settings, methods)
         problems += _kind_problems(settings, methods) or save_problems(settings, methods)
+        for method in methods:
+            known = method.task_known(_facts(settings.task))
+            problems += [] if problems or stored else known
     if settings is not None and not stored:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
@@ -134,6 +146,31 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
     return RunConfig(settings, tuple(methods), stored)
+
+
+def _with_what_is_read(settings: Settings, methods: Sequence[Method]) -> Settings:
+    """Return settings without the sections of the task that no method reads.
+
+    So a task that is given one, or another one, leaves runs that do not read it their names.
+    """
+    unread = {"prompt", "descriptions"}.difference(*(m.reads for m in methods))
+    empty = {key: Task.model_fields[key].get_default(call_default_factory=True) for key in unread}
+    return settings.model_copy(update={"task": settings.task.model_copy(update=empty)})
+
+
+def _facts(task: Task) -> TaskFacts:
+    """Return what methods may know of a task."""
+    return TaskFacts(
+        task.name,
+        task.kind,
+        task.facts.answer,
+        tuple(task.text),
+        tuple(task.labels),
+        None if task.range is None else (task.range[0], task.range[1]),
+        None if task.prompt is None else task.prompt.template,
+        {} if task.prompt is None else task.prompt.words,
+        task.descriptions,
+    )
 
 
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:

@@ -9,6 +9,7 @@ written.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -203,6 +204,8 @@ def difference(loaded: Loaded, plain: Any, config: RunConfig) -> float:
     model.train(was_training)
     for method, paused in zip(config.methods, was_paused, strict=True):
         method.paused = paused
+    if ours.numel() != theirs.numel():
+        return math.inf
     largest = max(1.0, float(ours.abs().max()))
     return float((ours.flatten() - theirs.flatten()).abs().max()) / largest
 

@@ -38,6 +38,7 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
         budget.max_length,
         budget.dropout,
         settings.model.untrained,
+        config.head,
     )
     _levers(config).model_loaded(loaded.model)
     return loaded
@@ -46,15 +47,15 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
 def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_steps: int) -> Loaded:
     """Let the methods prepare the model, in the order typed, each with its own random stream.
 
-    A method that represents sentences comes first, because the head is its own: what it adds
-    belongs to the head of what is returned.
+    A method that represents sentences, or says what is loaded as a head, comes first, because the
+    head is its own: what it adds belongs to the head of what is returned.
     """
     settings = config.settings
     wanted = any("pretrained" in method.needs for method in config.methods)
     pretrained = (
         {n: p.detach().clone() for n, p in loaded.model.named_parameters()} if wanted else {}
     )
-    for method in sorted(config.methods, key=lambda m: not m.represents):
+    for method in sorted(config.methods, key=lambda m: not _has_the_head(m)):
         setting = Setting(
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
@@ -71,11 +72,15 @@ def apply_methods(config: RunConfig, loaded: Loaded, weights: Weights, total_ste
         )
         before = {name for name, _ in loaded.model.named_parameters()}
         method.prepare(loaded.model, setting)
-        if method.represents:
+        if _has_the_head(method):
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
     _levers(config).model_prepared(loaded.model)
     return loaded
+
+
+def _has_the_head(method: Method) -> bool:
+    return method.represents or method.model_head is not None
 
 
 def _levers(config: RunConfig) -> Levers:

@@ -65,7 +65,10 @@ class Labelled:
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
         """Tokenise one split; `keep` its tokens for the next run."""
         budget = self.config.settings.budget
-        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        arranged_by = next((m for m in self.config.methods if m.arrangement), None)
+        tokens = tokenize(
+            split, tokenizer, job.weights, budget.max_length, budget.truncate, keep, arranged_by
+        )
         left = tokenizer.padding_side == "left"
         return Collator(tokens, self.labels(split), tokenizer.pad_token_id, left)
 

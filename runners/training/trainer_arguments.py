@@ -51,6 +51,11 @@ def refuse(
                 f"{method.name} makes vectors of sentences, of text that it tokenises itself: use"
                 f" tunebench.run with method={method.name} task=sts"
             )
+        elif method.model_head is not None:
+            problems.append(
+                f"{method.name} lays out texts, or loads a model, by itself: use tunebench.run with"
+                f" method={method.name}"
+            )
         elif "gradient" in method.owns:
             problems.append(
                 f"{method.name} computes the gradients from batches that it draws itself: use"

@@ -23,6 +23,7 @@ METHODS = [name for name, cls in registered().items() if not cls.represents]
 WHOLE = {
     **dict.fromkeys(("child_tuning_d", "child_tuning_f", "wd_pre"), "all weights after clipping"),
     "dp": "all weights gradients",
+    "mlm_prompt": "used for something else too",  # the words are read from its rows
     "pats_provisional": "all weights after backward",
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(

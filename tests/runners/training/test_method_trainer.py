@@ -45,7 +45,10 @@ PLAIN = (
 OURS = sorted(
     name
     for name, cls in registered().items()
-    if cls.__module__.startswith("methods.") and not cls.represents and name != "dp"
+    if cls.__module__.startswith("methods.")
+    and not cls.represents
+    and cls.model_head is None
+    and name != "dp"
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
