@@ -225,7 +225,10 @@ def _differs(
 
 
 # What draws other rows of the same files.
-_DRAWN = ("data.train_size", "data.eval_size", "data.seed", "data.balanced", "data.malformed_rows")
+_DRAWN = (
+    *("data.train_size", "data.eval_size", "data.shots", "data.seed", "data.balanced"),
+    "data.malformed_rows",
+)
 
 
 def _column(record: Record) -> Column:

@@ -127,7 +127,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
         problems += _cut_problems(settings)
-        problems += _weight_problems(settings)
+        problems += [*_weight_problems(settings), *_shots_problems(settings)]
         problems += _patience_problems(settings)
         problems += privacy_problems(settings, methods)
         problems += tracker_problems(settings.log)
@@ -228,6 +228,22 @@ def _weight_problems(settings: Settings) -> list[str]:
         "task.class_weights with budget.batch_size=1: the loss is a weighted mean over a batch, and"
         " one row's is its own; use larger batches"
     ]
+
+
+def _shots_problems(settings: Settings) -> list[str]:
+    """Say where rows of each class cannot be counted off."""
+    if (shots := settings.data.shots) is None:
+        return []
+    key, task = f"data.shots={shots}", settings.task
+    if task.facts.answer not in ("class", "score") or task.facts.vectors:
+        return [f"{key} is for tasks with classes or scores; task={task.name} is of {task.kind}"]
+    if task.facts.answer == "score" and task.range is None:
+        return [f"{key}: task={task.name} has no range, whose halves would be its classes"]
+    if settings.protocol.rows is not None:
+        return [f"{key} selects by as many rows of each class; leave protocol.rows out"]
+    if settings.control.equal == "data":
+        return [f"{key} and control=data both say which rows are trained on; leave one out"]
+    return []
 
 
 def _patience_problems(settings: Settings) -> list[str]:
