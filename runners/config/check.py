@@ -124,15 +124,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             known = method.task_known(_facts(settings.task))
             problems += [] if problems or stored else known
     if settings is not None and not stored:
-        problems += task_problems(settings.task, settings.data.source)
-        problems += text_problems(settings.task, settings.data.text)
-        problems += _cut_problems(settings)
-        problems += [*_weight_problems(settings), *_shots_problems(settings)]
-        problems += _patience_problems(settings)
-        problems += privacy_problems(settings, methods)
-        problems += tracker_problems(settings.log)
-        if settings.task.mixture is not None and settings.protocol.fraction is not None:
-            problems.append("protocol=select: a mixture has no one part to select by; use final")
+        problems += _typed_problems(settings, methods)
         problems += empty_problems(composed)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
@@ -146,6 +138,22 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
     return RunConfig(settings, tuple(methods), stored)
+
+
+def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
+    """Say what is refused where it is typed, though a stored configuration may hold it."""
+    problems = task_problems(settings.task, settings.data.source)
+    problems += text_problems(settings.task, settings.data.text)
+    problems += _cut_problems(settings)
+    problems += _weight_problems(settings)
+    problems += _shots_problems(settings)
+    problems += _untrained_problems(settings, methods)
+    problems += _patience_problems(settings)
+    problems += privacy_problems(settings, methods)
+    problems += tracker_problems(settings.log)
+    if settings.task.mixture is not None and settings.protocol.fraction is not None:
+        problems.append("protocol=select: a mixture has no one part to select by; use final")
+    return problems
 
 
 def _with_what_is_read(settings: Settings, methods: Sequence[Method]) -> Settings:
@@ -244,6 +252,23 @@ def _shots_problems(settings: Settings) -> list[str]:
     if settings.control.equal == "data":
         return [f"{key} and control=data both say which rows are trained on; leave one out"]
     return []
+
+
+def _untrained_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
+    """Say where a run that trains nothing would be called after what changes training."""
+    if settings.budget.trains:
+        return []
+    problems = [
+        f"budget.epochs=0 trains nothing, and method={m.name} only changes what is trained, or how:"
+        f" leave it out"
+        for m in methods
+        if not m.changes_start and "training" not in m.owns and m.name != "full"
+    ]
+    if settings.protocol.name == "select":
+        problems.append("budget.epochs=0 has no weights to select among: use protocol=final")
+    if settings.control.equal is not None:
+        problems.append("budget.epochs=0 has no updates: leave control= out")
+    return problems
 
 
 def _patience_problems(settings: Settings) -> list[str]:

@@ -126,8 +126,8 @@ class Budget(Section):
 
     name: str
     """What records call it."""
-    epochs: int = Field(ge=1)
-    """Passes over the training rows."""
+    epochs: int = Field(ge=0)
+    """Passes over the training rows; 0: nothing is trained, and the model scored as it is."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; when set, epochs is not used."""
     batch_size: int = Field(ge=1)
@@ -158,6 +158,11 @@ class Budget(Section):
     """epoch, end, or every so many steps."""
     patience: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
     """With protocol=select: so many evaluations in a row without a better score end the run."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a step at all."""
+        return self.steps is not None or self.epochs > 0
 
     @model_validator(mode="after")
     def _evaluates(self) -> Budget:

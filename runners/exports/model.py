@@ -82,6 +82,8 @@ def plain_model(model: Any, config: RunConfig) -> Any:
 
     tensors = plain_tensors(model)
     options, facts, cls = _chooses(config), model.config.to_dict(), type(model)
+    if not hasattr(cls, "from_pretrained"):
+        raise NotPlain(f"a {cls.__name__} is no model of transformers")
     if options:
         facts["problem_type"] = None  # one output, of which a softmax is taken over options
     architecture = type(model.config).from_dict(facts)  # as a reader will have it

@@ -24,6 +24,7 @@ ALIKE = ("bert", "roberta", "electra")  # the others' layers or heads are of ano
 METHODS = [name for name, cls in registered().items() if not cls.represents]
 WHOLE = {
     "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
+    "description_cosine": "a SentenceModel may read every token",
     "mlm_prompt": "a BertForMaskedLM may read every token",
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
 }
