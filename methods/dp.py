@@ -53,8 +53,10 @@ _NEVER: Mapping[str, str] = {
     " another than what is recorded",
 }
 _ONE_BY_ONE: Mapping[str, str] = {
+    "description_cosine": f"description_cosine's head has a length of its own, {_PER_TEXT}",
     "ia3": f"ia3 multiplies by bare parameters, {_PER_TEXT}",
     "mixout": f"mixout mixes weights inside a pass, {_PER_TEXT}",
+    "mlm_prompt": f"mlm_prompt computes some rows of the output layer, {_PER_TEXT}",
     "prefix": f"prefix is made once for a batch, {_PER_TEXT}",
     "prompt": f"prompt is looked up once for a batch, {_PER_TEXT}",
     "raft": f"raft's activations have bare parameters, {_PER_TEXT}",

@@ -128,6 +128,21 @@ def save_tiny(architecture: str, folder: Path, pretrained_head: bool = False) ->
     return save_random(config, folder, pretrained_head)
 
 
+def save_masked(source: Path, folder: Path) -> Path:
+    """Save a random model of a tiny folder's kind with a head that predicts masked tokens."""
+    config = transformers.AutoConfig.from_pretrained(source)
+    auto: Any = transformers.AutoModelForMaskedLM
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = auto.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
 def tiny_batch(folder: Path) -> dict[str, torch.Tensor]:
     """Return the texts as one padded batch with labels, for a two-class model."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)

@@ -26,6 +26,7 @@ WITHOUT_EFFECT = {
     "data.revision": _CONTENT,
     "data.train_size": _CONTENT,
     "data.eval_size": _CONTENT,
+    "data.shots": _CONTENT,
     "data.seed": _CONTENT,
     "data.balanced": _CONTENT,
     "data.malformed_rows": _CONTENT,

@@ -101,7 +101,12 @@ USED: dict[str, tuple[str, ...]] = {
     "predict": ("text", "out", "device", "threads", "model.name_or_path", "task"),
     "submission": ("out", "device", "threads", "data", "model.name_or_path"),
 }
-TRAINS_ONLY = ("data.train_size", "data.text", "data.glue_dir")  # of data, what eval does not read
+TRAINS_ONLY = (
+    "data.train_size",
+    "data.shots",
+    "data.text",
+    "data.glue_dir",
+)  # of data, what eval does not read
 # Of the sections that acts read, the keys that they do not.
 IDLE = {
     "eval": TRAINS_ONLY,

@@ -86,6 +86,8 @@ class Data(Section):
     """Draw so many rows of each report split; null: all."""
     seed: Annotated[int | Literal["seed"], PlainValidator(_draw)] = 0
     """Of the two draws and of the selection part; seed: the run's own draws what it learns from."""
+    shots: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
+    """Train on so many rows of each class, and select by as many others; null: all rows."""
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     """train: a drawn training set has its classes balanced where possible, a drawn report split
     its own shares; all: both balanced; none."""
@@ -96,6 +98,15 @@ class Data(Section):
     hub:NAME; null: GLUE's training sets."""
     glue_dir: Place | None = None
     """task=sts: GLUE's folder for them; null: the environment's GLUE_DIR."""
+
+    @model_validator(mode="after")
+    def _draws_once(self) -> Data:
+        if self.shots is not None and self.train_size is not None:
+            raise ValueError(
+                f"shots={self.shots} and train_size={self.train_size} both say which rows are"
+                " trained on; leave one of them out"
+            )
+        return self
 
     @property
     def report_seed(self) -> int:
@@ -115,8 +126,8 @@ class Budget(Section):
 
     name: str
     """What records call it."""
-    epochs: int = Field(ge=1)
-    """Passes over the training rows."""
+    epochs: int = Field(ge=0)
+    """Passes over the training rows; 0: nothing is trained, and the model scored as it is."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; when set, epochs is not used."""
     batch_size: int = Field(ge=1)
@@ -147,6 +158,11 @@ class Budget(Section):
     """epoch, end, or every so many steps."""
     patience: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
     """With protocol=select: so many evaluations in a row without a better score end the run."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a step at all."""
+        return self.steps is not None or self.epochs > 0
 
     @model_validator(mode="after")
     def _evaluates(self) -> Budget:

@@ -59,6 +59,10 @@ KINDS: Mapping[str, tuple[Fits, str]] = {
     "method": (lambda cls, folder: True, "no method is chosen"),
     "training": (lambda cls, folder: "training" not in cls.owns, "it trains nothing"),
     "labelled": (lambda cls, folder: not cls.represents, "it makes vectors of sentences"),
+    "headed": (
+        lambda cls, folder: not cls.represents and cls.model_head is None,
+        "its head is not the task's",
+    ),
     "changing": (
         lambda cls, folder: cls.no_strength is not None and not cls.represents,
         "its class says no options without strength",
@@ -276,9 +280,9 @@ def test_replayed_steps_are_the_steps_to_the_bit(
     assert said == said_then
 
 
-def test_head_starts_the_same_for_every_method(labelled: str, configured: Configured) -> None:
+def test_head_starts_the_same_for_every_method(headed: str, configured: Configured) -> None:
     plain, loaded = prepared(configured("full"))
-    loop, _ = prepared(configured(labelled))
+    loop, _ = prepared(configured(headed))
     ours = _tensors(loop.model)
     assert loaded.head
     assert all(

@@ -16,6 +16,7 @@ from runners.data.embedded.splits import (
     embedded_pairs,
     read_embedded,
 )
+from runners.data.few_shots import few_shots
 from runners.data.further import read_further
 from runners.data.hub import read_hub
 from runners.data.lines import load_lines
@@ -62,7 +63,10 @@ def load_task_data(
     whole_labels = _labels_drawn_from(data, [train], [*report.values()])
     selection = None
     pool = train.sha256 if data.seed == "seed" else None
-    if protocol.rows is not None:
+    if data.shots is not None:
+        selects = protocol.fraction is not None
+        train, selection = few_shots(train, data.shots, data.train_seed(seed), task, selects)
+    elif protocol.rows is not None:
         selection = _further(train, task, data, protocol.rows, seed)
     if data.train_size is not None:
         balanced = data.balanced != "none"
@@ -80,7 +84,7 @@ def load_task_data(
         split.name: len(split) == _published(task, split.name, full[split.name])
         for split in (train, *report.values())
     }
-    if protocol.fraction is not None and protocol.rows is None:
+    if protocol.fraction is not None and selection is None:
         train, selection = cut_selection(train, protocol.fraction, data.train_seed(seed), task)
     learned = [train] if selection is None else [train, selection]
     report = {name: count_overlap(split, learned) for name, split in report.items()}
@@ -95,7 +99,7 @@ def _labels_drawn_from(
     data: Data, train: list[Split], report: list[Split]
 ) -> dict[str, tuple[Label, ...]]:
     """Return the labels of the splits that parts are to be drawn of."""
-    drawn = [*(train if data.train_size else []), *(report if data.eval_size else [])]
+    drawn = [*(train if data.train_size or data.shots else []), *(report if data.eval_size else [])]
     return {split.name: split.labels for split in drawn if split.labels is not None}
 
 

@@ -9,6 +9,7 @@ written.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,8 @@ def plain_model(model: Any, config: RunConfig) -> Any:
         kept = method.fold(model).kept
         tensors |= {n: t.detach().cpu().contiguous() for n, t in kept.items() if n in tensors}
     options, facts, cls = _chooses(config), model.config.to_dict(), type(model)
+    if not hasattr(cls, "from_pretrained"):
+        raise NotPlain(f"a {cls.__name__} is no model of transformers")
     if options:
         facts["problem_type"] = None  # one output, of which a softmax is taken over options
     architecture = type(model.config).from_dict(facts)  # as a reader will have it
@@ -209,6 +212,8 @@ def difference(loaded: Loaded, plain: Any, config: RunConfig) -> float:
     model.train(was_training)
     for method, paused in zip(config.methods, was_paused, strict=True):
         method.paused = paused
+    if ours.numel() != theirs.numel():
+        return math.inf
     largest = max(1.0, float(ours.abs().max()))
     return float((ours.flatten() - theirs.flatten()).abs().max()) / largest
 

@@ -40,7 +40,8 @@ def _write_peft(
     configs = [c for c in (m.peft_config() for m in config.methods) if c is not None]
     if any(m.leaves and m.peft_config() is None for m in config.methods):
         return None  # peft would load it, and answer otherwise
-    if len(configs) != 1 or config.settings.task.facts.head == "tokens":
+    own_head = any(m.model_head is not None for m in config.methods)
+    if len(configs) != 1 or own_head or config.head == "tokens":
         return None  # peft asks for a tied head's own tensor, and there is none
     [peft] = configs
     names = {name: _peft_name(name, peft, head) for name in tensors}

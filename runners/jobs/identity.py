@@ -15,7 +15,7 @@ from typing import Any
 from results.record import Record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
-from runners.config.settings import Protocol, Start
+from runners.config.settings import Settings, Start
 from runners.config.task import Mixture, Task
 from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
@@ -81,7 +81,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         "lr": config.lr,
         "precision": config.precision,
         "budget": budget,
-        "protocol": settings.protocol.model_dump(exclude={_unused(settings.protocol)}),
+        "protocol": settings.protocol.model_dump(exclude=_unused(settings)),
         "task": of_task,
         "source": inputs.source,
         "splits": dict(inputs.splits),
@@ -94,9 +94,11 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _unused(protocol: Protocol) -> str:
+def _unused(settings: Settings) -> set[str]:
     """Return which of a protocol's two ways to find rows to select by another one replaces."""
-    return "rows" if protocol.rows is None else "fraction"
+    if settings.data.shots is not None:
+        return {"rows", "fraction"}
+    return {"rows" if settings.protocol.rows is None else "fraction"}
 
 
 _OF_A_TASK = {

@@ -68,7 +68,7 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
         describe_environment(device, job.config.precision)
         | Levers(settings.speed.switches, device).facts(None)
     )
-    act = _train if len(job.data.train) else _score_untrained
+    act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
     return act(job, accelerator, blank, began)
 
 
@@ -84,6 +84,9 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
     model = loaded.model.to(accelerator.device)
     record = _prepared(job, blank, model, loaded)
     record = replace(record, train_seconds=0.0, startup_seconds=_since(began))
+    if not config.settings.budget.trains:  # whatever could train
+        none = dict.fromkeys(("trainable", "trainable_without_head", "training_only"), 0)
+        record = replace(record, parameters={**(record.parameters or {}), **none}, stored_bytes=0)
     scoring = Scoring(job, kind, encoded, accelerator)
     try:
         scores = scoring(model, list(job.data.report), 0)

@@ -82,7 +82,10 @@ class Labelled:
         """Tokenise one split; `keep` its tokens for the next run."""
         budget = self.config.settings.budget
         read = self.as_read(split)
-        tokens = tokenize(read, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        arranged_by = next((m for m in self.config.methods if m.arrangement), None)
+        tokens = tokenize(
+            read, tokenizer, job.weights, budget.max_length, budget.truncate, keep, arranged_by
+        )
         check_ends(tokens, read, tokenizer)
         pad, left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         return Collator(

@@ -72,6 +72,8 @@ def refuse(
 def _why_not(method: Method) -> str:
     """Return what keeps a method that makes no vectors out of a Trainer; empty where nothing."""
     instead = f": use tunebench.run with method={method.name}"
+    if method.model_head is not None:
+        return f"lays out texts, or loads a model, by itself{instead}"
     if "attributes" in method.needs:
         return f"reads attributes, which a Trainer's batches do not hold{instead}"
     if type(method).gradients is not Method.gradients:

@@ -51,6 +51,7 @@ OURS = sorted(
     and not cls.represents
     and not cls.owns & {"gradient", "average"}
     and cls.criterion is Method.criterion
+    and cls.model_head is None
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
