@@ -12,12 +12,16 @@ from results import record as records
 from results.errors import UserError
 from runners.config.check import check
 from runners.config.stages import Control
-from runners.config.typed import key_of
+from runners.config.task import Task
+from runners.config.typed import is_typed, key_of
+from runners.config.unlabelled import STAGE
 from runners.jobs.job import Job
 from runners.models.about import ABOUT
 from runners.runs.lease import is_claimed
 from runners.training.mixed_order import steps_order
 from runners.training.schedule import total_steps
+
+TEACHER = "data.pseudo.teacher"
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
@@ -153,7 +157,7 @@ class Planner:
         """Return a run that starts from another, waiting until that is finished."""
         start = []
         if before is not None and before.state == "finished":
-            start = [f"start.run={before.record}"]
+            start = [f"{starts_by(alone)}={before.record}"]
         job = self.job([*alone, *start])
         waits = before is not None and not start
         if waits:
@@ -176,15 +180,26 @@ class Planner:
 
         A control replaces the chain; a task without labels in one is a UserError.
         """
+        if slot.stages and STAGE in map(self._teacher, (*slot.stages, slot.overrides)):
+            raise UserError(
+                f"{TEACHER}={STAGE} is of a run without stages; do that chain first, and name its"
+                f" last run by {TEACHER}=RUN"
+            )
         chain = [run for typed in (*slot.stages, slot.overrides) for run in self.whole(typed)]
         if len(chain) > 1:
             for overrides in chain:
                 refuse_vectors(self.job(overrides))
         return chain if slot.control is None else self._controlled(slot, chain)
 
+    def _teacher(self, overrides: list[str]) -> str | None:
+        return self.job(overrides).config.settings.data.pseudo.teacher
+
     def whole(self, overrides: list[str], inner: tuple[str, ...] = ()) -> list[list[str]]:
         """Return a run after the runs that its task's own file puts before it."""
-        task = self.job(overrides).config.settings.task
+        settings = self.job(overrides).config.settings
+        task = settings.task
+        if settings.data.pseudo.teacher == STAGE:
+            return self._taught(overrides, task)
         if task.name in inner:
             circle = " → ".join((*inner[inner.index(task.name) :], task.name))
             raise UserError(f"task={task.name}: its stages come back to it: {circle}")
@@ -199,6 +214,19 @@ class Planner:
             ),
             overrides,
         ]
+
+    def _taught(self, overrides: list[str], task: Task) -> list[list[str]]:
+        """Return a run after the same run without the rows that this one labels."""
+        if task.stages:
+            raise UserError(
+                f"{TEACHER}={STAGE}: task={task.name} has stages of its own; do that chain first,"
+                f" and name its last run by {TEACHER}=RUN"
+            )
+        first = [a for a in overrides if not is_typed([a], "data.pseudo")]
+        if self.job(first).config.settings.data.pseudo.teacher is not None:
+            first = [*first, f"{TEACHER}=null"]
+        named = f"{TEACHER}={STAGE}"
+        return [first, overrides if named in overrides else [*overrides, named]]
 
     def _controlled(self, slot: Slot, chain: list[list[str]]) -> list[list[str]]:
         *before, target = chain
@@ -219,6 +247,11 @@ class Planner:
             rows = sum(len(job.data.train) for job in jobs)
             typed += [f"control.train='{own.data.train.sha256}'", f"data.train_size={rows}"]
         return [[*target, *typed]]
+
+
+def starts_by(alone: Sequence[str]) -> str:
+    """Return the key by which a run, as it is typed alone, names the run before it."""
+    return TEACHER if f"{TEACHER}={STAGE}" in alone else "start.run"
 
 
 def refuse_vectors(job: Job) -> None:

@@ -23,6 +23,7 @@ from runners.config.section import Section
 from runners.config.settings import Precision, Settings
 from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
+from runners.config.unlabelled_problems import unlabelled_problems
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         problems += _weight_problems(settings)
         problems += _patience_problems(settings)
         problems += privacy_problems(settings, methods)
+        problems += unlabelled_problems(settings, methods)
         problems += tracker_problems(settings.log)
         if settings.task.mixture is not None and settings.protocol.fraction is not None:
             problems.append("protocol=select: a mixture has no one part to select by; use final")

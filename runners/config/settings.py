@@ -18,6 +18,7 @@ from runners.config.places import Place
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
 from runners.config.trackers import Tracker
+from runners.config.unlabelled import Mine, Pseudo
 
 Precision = Literal["fp32", "bf16"]
 Truncate = Literal["head", "tail", "head_tail"]
@@ -70,7 +71,8 @@ class Data(Section):
 
     `balanced` says which splits give each class as many examples where a part of them is drawn.
     `seed` draws them; `seed` in words draws the rows to learn from by the run's own. `text` and
-    `glue_dir` are for tasks that train on text of another source.
+    `glue_dir` are for tasks that train on text of another source. `pseudo` adds rows that another
+    run labels, and `mine` takes rows that patterns find in text for train.
     """
 
     source: Literal["auto", "local", "hub", "embedded"]
@@ -92,10 +94,14 @@ class Data(Section):
     malformed_rows: Literal["error", "skip"] = "error"
     """local: error, or skip (the number skipped is recorded)."""
     text: Place | list[Place] | None = None
-    """task=mlm: file of lines; task=sts: file of sentences, or files of NLI pairs or triplets, or
-    hub:NAME; null: GLUE's training sets."""
+    """task=mlm and data.mine.source=text: file of lines; task=sts: file of sentences, or files of
+    NLI pairs or triplets, or hub:NAME; null: GLUE's training sets."""
     glue_dir: Place | None = None
     """task=sts: GLUE's folder for them; null: the environment's GLUE_DIR."""
+    pseudo: Pseudo = Field(default=Pseudo(), exclude_if=lambda part: part.teacher is None)
+    """Rows beyond data.train_size that another run labels: the keys below."""
+    mine: Mine = Field(default=Mine(), exclude_if=lambda part: part.source is None)
+    """Rows that patterns find in text, in place of train: the keys below."""
 
     @property
     def report_seed(self) -> int:
@@ -386,4 +392,6 @@ class Settings(Section):
             dumped.pop("start", None)
         if self.control.equal is None:
             dumped.pop("control", None)
+        if self.data.mine.source is None and isinstance(dumped.get("task"), dict):
+            dumped["task"].pop("mine", None)
         return dumped

@@ -12,6 +12,7 @@ from runners.config.kinds import KINDS, KindFacts
 from runners.config.places import Place
 from runners.config.section import Section
 from runners.config.stages import Stage
+from runners.config.unlabelled import Mining
 
 Metric = Literal[
     "accuracy",
@@ -197,7 +198,8 @@ class Task(Section):
     train on. `further` sets of other tasks are reported, each by itself. A kind of several tasks
     has them in `mixture`.
     `class_weights` say what each class counts for in the loss: as rare as it is in train
-    (balanced), or a number for each of the labels.
+    (balanced), or a number for each of the labels. `mine` says how its rows are mined from other
+    text, where data.mine asks for that.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -221,6 +223,7 @@ class Task(Section):
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
+    mine: Mining | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
     test: dict[str, Unanswered] = Field(default_factory=dict, exclude=True)
 
@@ -305,6 +308,12 @@ class Task(Section):
                 f"class_weights names other labels than labels does ({differ}); give each of"
                 f" {', '.join(self.labels)} a number"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_mined(self) -> Task:
+        if self.mine is not None and (problems := [*self.mine.problems(self.text, self.labels)]):
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

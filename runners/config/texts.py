@@ -17,7 +17,7 @@ from runners.config.problems import sentences
 from runners.config.task import Task
 
 Definition = dict[str, Any]
-_NOT_LENT = ("further", "stages", "test")  # what of a task is for runs of that task alone
+_NOT_LENT = ("further", "stages", "test", "mine")  # what of a task is for runs of that task alone
 
 
 def with_texts(

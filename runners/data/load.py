@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from methods.method import TrainingText
 from results.errors import UserError
@@ -16,10 +17,12 @@ from runners.data.embedded.splits import (
     embedded_pairs,
     read_embedded,
 )
+from runners.data.evaluated import Evaluated
 from runners.data.further import read_further
 from runners.data.hub import read_hub
 from runners.data.lines import load_lines
 from runners.data.local import read_local
+from runners.data.mine import mine
 from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
@@ -33,6 +36,8 @@ from runners.data.split import (
     draw,
     further_rows,
 )
+from runners.data.unanswered import local_test_sets
+from runners.data.unlabelled import offered_rows
 
 
 def load_task_data(
@@ -58,10 +63,47 @@ def load_task_data(
         check_split(split, task, f"{source} {split.name}")
     for name, further in task.further.items():
         report[name] = read_further(name, further, data, source)
-    full = {split.name: len(split) for split in (train, *report.values())}
-    whole_labels = _labels_drawn_from(data, [train], [*report.values()])
-    selection = None
+    whole, mined, scored = train, None, [*report.values()]
+    if source == "local" and (data.mine.source or data.pseudo.teacher):
+        scored += local_test_sets(task, local_folder(task, data))
+    if data.mine.source is not None:
+        whole, mined = mine(task, data, train, Evaluated(scored), data.train_seed(seed))
+        mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
+    full = {split.name: len(split) for split in (whole, *report.values())}
+    whole_labels = _labels_drawn_from(data, [whole], [*report.values()])
     pool = train.sha256 if data.seed == "seed" else None
+    train, selection = _learned_of(whole, task, data, protocol, seed)
+    if data.eval_size is not None:
+        balanced = data.balanced == "all"
+        report = {
+            k: draw(v, data.eval_size, data.report_seed, task, "data.eval_size", balanced)
+            for k, v in report.items()
+        }
+    cut = 0 if selection is None or protocol.rows is not None else len(selection)
+    complete = {
+        name: rows == _published(task, name, full[name])
+        for name, rows in [
+            ("train", len(train) + cut),
+            *((name, len(split)) for name, split in report.items()),
+        ]
+    }
+    if mined is not None:
+        complete["train"] = False
+    learned = [train] if selection is None else [train, selection]
+    offered = offered_rows(whole, task, data, protocol, seed, [*scored, *learned[1:]])
+    report = {name: count_overlap(split, learned) for name, split in report.items()}
+    selection = None if selection is None else count_overlap(selection, [train])
+    return TaskData(
+        source, reason, revision, train, report, selection, complete,
+        drawn_from=pool, whole_labels=whole_labels, offered=offered, mined=mined,
+    )  # fmt: skip
+
+
+def _learned_of(
+    train: Split, task: Task, data: Data, protocol: Protocol, seed: int
+) -> tuple[Split, Split | None]:
+    """Return what a run learns from: the rows to train on, and those that select weights."""
+    selection = None
     if protocol.rows is not None:
         selection = _further(train, task, data, protocol.rows, seed)
     if data.train_size is not None:
@@ -70,25 +112,15 @@ def load_task_data(
             train, data.train_size, data.train_seed(seed), task, "data.train_size", balanced
         )
         check_split(train, task, f"data.train_size={data.train_size}")
-    if data.eval_size is not None:
-        balanced = data.balanced == "all"
-        report = {
-            k: draw(v, data.eval_size, data.report_seed, task, "data.eval_size", balanced)
-            for k, v in report.items()
-        }
-    complete = {
-        split.name: len(split) == _published(task, split.name, full[split.name])
-        for split in (train, *report.values())
-    }
     if protocol.fraction is not None and protocol.rows is None:
         train, selection = cut_selection(train, protocol.fraction, data.train_seed(seed), task)
-    learned = [train] if selection is None else [train, selection]
-    report = {name: count_overlap(split, learned) for name, split in report.items()}
-    selection = None if selection is None else count_overlap(selection, [train])
-    return TaskData(
-        source, reason, revision, train, report, selection, complete,
-        drawn_from=pool, whole_labels=whole_labels,
-    )  # fmt: skip
+    return train, selection
+
+
+def _rows_of(train: Split, selection: Split | None) -> dict[str, Any]:
+    """Return what tells in which column a run on these rows stands."""
+    each = [train] if selection is None else [train, selection]
+    return {split.name: {"rows": len(split), "sha256": split.sha256} for split in each}
 
 
 def _labels_drawn_from(

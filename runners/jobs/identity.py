@@ -15,7 +15,7 @@ from typing import Any
 from results.record import Record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
-from runners.config.settings import Protocol, Start
+from runners.config.settings import Data, Protocol, Start
 from runners.config.task import Mixture, Task
 from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
@@ -27,6 +27,9 @@ HARNESS_VERSION = (
 )
 
 
+PSEUDO_VERSION = 1  # raised when other rows would get a pseudo-label
+
+
 OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
 
 
@@ -36,7 +39,8 @@ class Inputs:
 
     `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
     says whether these hold a task's head, `start` is the run that the encoder comes from, and its
-    hash, and `class_weights` are what each label counts for in the loss.
+    hash, and `class_weights` are what each label counts for in the loss. `teacher` is the run that
+    labels rows, its hash, and that of the rows without labels.
     """
 
     source: str
@@ -46,6 +50,7 @@ class Inputs:
     has_head: bool
     start: tuple[str, str] | None = None
     class_weights: Sequence[float] | None = None
+    teacher: tuple[str, str, str] | None = None
 
 
 def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
@@ -74,6 +79,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
         **({} if inputs.class_weights is None else {"class_weights": list(inputs.class_weights)}),
+        **({} if inputs.teacher is None else {"pseudo": _pseudo(*inputs.teacher, settings.data)}),
         **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
@@ -131,20 +137,36 @@ def _start(run: str, sha256: str, start: Start) -> dict[str, Any]:
     }
 
 
+def _pseudo(run: str, sha256: str, offered: str, data: Data) -> dict[str, Any]:
+    return {
+        **data.pseudo.model_dump(exclude={"pool"}),  # the hash of what is offered says it
+        "teacher": run,
+        "sha256": sha256,
+        "offered": offered,
+        "version": PSEUDO_VERSION,
+    }
+
+
 def run_name(
     config: RunConfig,
     data: TaskData,
     weights: Weights,
     predecessor: Predecessor | None = None,
+    teacher: Predecessor | None = None,
 ) -> str:
     """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
     return _name(
-        config, identity(config, inputs_of(config.settings.task, data, weights, predecessor))
+        config,
+        identity(config, inputs_of(config.settings.task, data, weights, predecessor, teacher)),
     )
 
 
 def inputs_of(
-    task: Task, data: TaskData, weights: Weights, predecessor: Predecessor | None = None
+    task: Task,
+    data: TaskData,
+    weights: Weights,
+    predecessor: Predecessor | None = None,
+    teacher: Predecessor | None = None,
 ) -> Inputs:
     """Return what a run is made from, as it was read."""
     return Inputs(
@@ -155,7 +177,14 @@ def inputs_of(
         has_head=bool(weights.head),
         start=None if predecessor is None else (predecessor.run, predecessor.sha256),
         class_weights=class_weights(task, data.train),
+        teacher=None if teacher is None else (teacher.run, teacher.sha256, offered_sha256(data)),
     )
+
+
+def offered_sha256(data: TaskData) -> str:
+    """Return the hash of the rows that another run is to label, without their labels."""
+    assert data.offered is not None
+    return data.offered.texts_alone.sha256
 
 
 def recorded_name(record: Record) -> str:
@@ -165,6 +194,7 @@ def recorded_name(record: Record) -> str:
     """
     weights, splits = record.weights, record.data["splits"]
     before, weighed = weights.get("start"), record.data.get("class_weights")
+    pseudo = record.data.get("pseudo")
     inputs = Inputs(
         source=record.data["source"],
         splits={name: facts["sha256"] for name, facts in splits.items()},
@@ -173,6 +203,9 @@ def recorded_name(record: Record) -> str:
         has_head=bool(weights.get("unused_head")),
         start=None if before is None else (before["run"], before["sha256"]),
         class_weights=None if weighed is None else list(weighed.values()),
+        teacher=None
+        if pseudo is None
+        else (pseudo["teacher"]["run"], pseudo["teacher"]["sha256"], pseudo["offered"]["sha256"]),
     )
     config = from_record(record.config)
     facts = identity(config, inputs)

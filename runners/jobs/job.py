@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from methods.method import TrainingText
 from runners.config.check import RunConfig
+from runners.config.settings import Settings
+from runners.config.unlabelled import Mine, Pseudo
 from runners.data.load import load_task_data
-from runners.data.split import TaskData
+from runners.data.split import Split, TaskData
 from runners.jobs.identity import run_name
 from runners.machine.console import say
 from runners.models.predecessor import Predecessor, find_predecessor
+from runners.models.teacher import find_teacher
 from runners.models.weights import Weights, find_weights
 
 
@@ -22,12 +25,14 @@ class Job:
 
     Data and weights are read when they are first asked for; what is wrong with them is a UserError
     then. A job that only scores (`trains` false) reads no text to train on where its kind of task
-    keeps that apart. Jobs that share a `shelf` read the same data and the same weights once.
+    keeps that apart. Jobs that share a `shelf` read the same data and the same weights once. Where
+    rows that another run labelled are known, `given` is the configuration without what follows.
     """
 
     config: RunConfig
     trains: bool = True
     shelf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    given: RunConfig | None = None
 
     @cached_property
     def weights(self) -> Weights:
@@ -44,7 +49,10 @@ class Job:
         """The splits of the run's task."""
         settings, text = self.config.settings, self._text
         seed = settings.seed if settings.data.seed == "seed" else 0
-        parts = (settings.task, settings.data, settings.protocol, text, seed)
+        of_run = settings.data
+        if not self.trains:  # what is scored does not follow from how rows were come by
+            of_run = of_run.model_copy(update={"pseudo": Pseudo(), "mine": Mine()})
+        parts = (settings.task, of_run, settings.protocol, text, seed)
         key = repr(parts)
         if key not in self.shelf:
             self.shelf[key] = load_task_data(*parts)
@@ -57,6 +65,21 @@ class Job:
         """The run that this one starts from; None where it starts from the pretrained files."""
         return find_predecessor(self.config.settings, self.weights)
 
+    @cached_property
+    def teacher(self) -> Predecessor | None:
+        """The run that labels rows for this one; None where there is none."""
+        return find_teacher(self.config.settings, self.data.train.sha256)
+
+    @property
+    def named_settings(self) -> Settings:
+        """The settings that were given, in which a teacher has its run's name."""
+        settings = (self.given or self.config).settings
+        if self.teacher is None:
+            return settings
+        pseudo = settings.data.pseudo.model_copy(update={"teacher": self.teacher.run})
+        data = settings.data.model_copy(update={"pseudo": pseudo})
+        return settings.model_copy(update={"data": data})
+
     @property
     def _text(self) -> TrainingText:
         if not self.trains and self.config.settings.task.facts.vectors:
@@ -66,7 +89,22 @@ class Job:
     @cached_property
     def name(self) -> str:
         """The run's name, by which its record is found."""
-        return run_name(self.config, self.data, self.weights, self.predecessor)
+        return run_name(self.config, self.data, self.weights, self.predecessor, self.teacher)
+
+    def training_on(self, train: Split, steps: int | None = None) -> Job:
+        """Return this run, by its name, with other rows to train on, or another number of steps.
+
+        They follow from what the name is made from.
+        """
+        settings = self.config.settings
+        if steps is not None:
+            budget = settings.budget.model_copy(update={"steps": steps})
+            settings = settings.model_copy(update={"budget": budget})
+        config = replace(self.config, settings=settings)
+        job = replace(self, config=config, given=self.given or self.config)
+        known = {k: getattr(self, k) for k in ("weights", "predecessor", "teacher", "name")}
+        vars(job).update(known, data=replace(self.data, train=train))
+        return job
 
 
 def _warn_of_overlap(task: str, data: TaskData) -> None:

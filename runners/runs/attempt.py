@@ -20,7 +20,7 @@ from runners.config.task import Task
 from runners.config.typed import CONFIG_DIR
 from runners.data.class_weights import class_weights
 from runners.data.load import describe
-from runners.jobs.identity import HARNESS_VERSION
+from runners.jobs.identity import HARNESS_VERSION, offered_sha256
 from runners.jobs.job import Job
 
 
@@ -45,7 +45,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
         budget=settings.budget.name,
         protocol=settings.protocol.name,
         config={
-            **_within_data(settings).model_dump(),
+            **_within_data(job.named_settings).model_dump(),
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,
@@ -60,6 +60,8 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             **_class_weights(job),
             **({} if data.text is None else {"text": portable_all(data.text)}),
             **({} if data.drawn_from is None else {"drawn_from": data.drawn_from}),
+            **({} if data.mined is None else {"mined": portable_all(data.mined)}),
+            **_pseudo(job),
         },
         weights=portable_all(weights.facts | start),
         environment={"harness": HARNESS_VERSION},
@@ -82,6 +84,16 @@ def _class_weights(job: Job) -> dict[str, Any]:
     if weights is None:
         return {}
     return {"class_weights": dict(zip(job.config.settings.task.labels, weights, strict=True))}
+
+
+def _pseudo(job: Job) -> dict[str, Any]:
+    """Return what is known of pseudo-labelled rows before they are labelled."""
+    offered, teacher = job.data.offered, job.teacher
+    if offered is None or teacher is None:
+        return {}
+    rows = {"rows": len(offered.rows), "sha256": offered_sha256(job.data)}
+    rows["left_out_as_evaluated"] = offered.left_out
+    return {"pseudo": {"teacher": teacher.facts, "offered": rows}}
 
 
 def _start(job: Job) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def _left_by(
     if predecessor.exported:
         tensors = load_file(predecessor.folder / ENCODER)
         return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
-    delta = load_delta(predecessor.delta, model_path=str(job.weights.folder), act="start")
+    delta = load_delta(predecessor.delta(), model_path=str(job.weights.folder), act="start")
     folds = any(m.fold(delta.loaded.model).replaced for m in delta.config.methods)
     if not folds and trained_sha256(delta.loaded.model) != predecessor.sha256:
         raise UserError(
