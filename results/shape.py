@@ -193,6 +193,16 @@ class _Pseudo(_Part):
     offered: _Offered
 
 
+class _Generator(_Part):
+    sha256: str
+    files_sha256: str
+
+
+class _Generated(_Part):
+    generator: _Generator
+    teacher: _Teacher | None = None
+
+
 class _Mined(_Part):
     in_place_of: dict[str, _Split] = {}
 
@@ -206,6 +216,7 @@ class _Data(_Part):
     drawn_from: str | None = None
     doctor: dict[str, Any] = {}
     pseudo: _Pseudo | None = None
+    generated: _Generated | None = None
     mined: _Mined | None = None
 
 

@@ -36,6 +36,7 @@ from runners.subcommands.help import short_help
 from runners.subcommands.words import WORDS
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
 from tests.pages import PAGES, commands, examples, page_name
+from tests.tiny import save_gpt
 
 TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(page)})
 RUN_PY = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
@@ -150,10 +151,15 @@ def test_run_of_a_page_is_composed_and_checked_as_it_stands(line: str, tmp_path:
 def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | None:
     """Return a run made small; None where it needs data that is not here."""
     kept = [a for a in arguments if a not in FOLDERS]
-    named = {a.split("=")[0] for a in kept}
     few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
-    if "data.pseudo.control=updates" in kept:
+    if any(a.endswith(".control=updates") and a.startswith("data.") for a in kept):
         few = [*(a for a in few if a != "budget.steps=2"), "budget.steps=null"]
+    if "data.generated.generator=GPT2" in kept:
+        gpt = save_gpt(tmp_path / "gpt2")
+        kept = [a.replace("=GPT2", f"={gpt}") for a in kept]
+        few += ["data.generated.max_tokens=8", "data.generated.epochs=1", "data.generated.most=1"]
+        few = ["data.train_size=4" if a.startswith("data.train_size") else a for a in few]
+        kept = [a for a in kept if not a.startswith("data.train_size")]
     if "data.text=FILE" in kept:
         text = tmp_path / "text.txt"
         text.write_text("".join(f"It is {word}. Row {word}.\n" for word in ("good", "bad")) * 2)
@@ -171,6 +177,7 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     if "plan=true" in kept and not chain:
         few.append("estimate=false")
     kept = [f"list={tmp_path / 'boards'}" if a.startswith("list=") else a for a in kept]
+    named = {a.split("=")[0] for a in kept}
     return [*kept, *(a for a in few if a.split("=")[0] not in named)]
 
 

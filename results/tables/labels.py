@@ -115,15 +115,24 @@ def way(record: Record) -> str:
 
 
 def _labelled(record: Record, name: str) -> str:
-    """Return which runs labelled rows for a run, the last one at the end."""
-    pseudo = record.data.get("pseudo")
-    if not isinstance(pseudo, dict):
+    """Return which rows were added to a run's own, and by which run where its methods differ."""
+    section, added = _added(record)
+    if not added:
         return ""
-    last = pseudo["teacher"]["chain"][-1]["methods"]
-    by = "" if last == name else f" by {last}"
-    if _options(record, "pseudo").get("control"):
-        return f", as many updates as with pseudo-labels{by}"
-    return f" with pseudo-labels{by}"
+    chain = (added.get("teacher") or {}).get("chain") or [{"methods": name}]
+    last = chain[-1]["methods"]
+    rows = {"pseudo": "pseudo-labels", "generated": "generated rows"}[section]
+    rows += "" if last == name else f" by {last}"
+    control = _options(record, section).get("control")
+    return f", as many updates as with {rows}" if control else f" with {rows}"
+
+
+def _added(record: Record) -> tuple[str, dict[str, Any]]:
+    """Return the section of data that added rows to a run's own, and what is known of them."""
+    for section in ("pseudo", "generated"):
+        if added := record.data.get(section):
+            return section, added
+    return "", {}
 
 
 def _options(record: Record, section: str) -> dict[str, Any]:
@@ -162,11 +171,14 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
         yield "text.sha256", short(str(text.get("sha256")))
-    if pseudo := record.data.get("pseudo"):
-        yield "teacher", " ".join(stage["settings"] for stage in pseudo["teacher"]["chain"])
-        for key, value in _options(record, "pseudo").items():
-            if key not in ("teacher", "control"):
-                yield f"pseudo.{key}", str(value)
+    section, added = _added(record)
+    if teacher := added.get("teacher"):
+        yield "teacher", " ".join(stage["settings"] for stage in teacher["chain"])
+    if generator := added.get("generator"):
+        yield "generator.sha256", short(str(generator["sha256"]))
+    for key, value in _options(record, section).items() if added else ():
+        if key not in ("teacher", "generator", "control"):
+            yield f"{section}.{key}", str(value)
     if mined := record.data.get("mined"):
         for key, value in _options(record, "mine").items():
             yield f"mine.{key}", str(value)

@@ -32,6 +32,7 @@ WITHOUT_EFFECT = {
     "data.text": _CONTENT,
     "data.glue_dir": _CONTENT,
     "data.pseudo": "a row names the run that labelled its rows",
+    "data.generated": "a row names that rows were made, and its options",
     "data.mine": _CONTENT,
     "task.mine": _CONTENT,
     "task.name": "the record names its task, which is a column",

@@ -11,8 +11,8 @@ from results import places
 from results import record as records
 from results.errors import UserError
 from runners.config.check import check
+from runners.config.settings import Settings
 from runners.config.stages import Control
-from runners.config.task import Task
 from runners.config.typed import is_typed, key_of
 from runners.config.unlabelled import STAGE
 from runners.jobs.job import Job
@@ -21,7 +21,7 @@ from runners.runs.lease import is_claimed
 from runners.training.mixed_order import steps_order
 from runners.training.schedule import total_steps
 
-TEACHER = "data.pseudo.teacher"
+ADDS = ("pseudo", "generated")  # sections of data that have a teacher
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
@@ -182,8 +182,8 @@ class Planner:
         """
         if slot.stages and STAGE in map(self._teacher, (*slot.stages, slot.overrides)):
             raise UserError(
-                f"{TEACHER}={STAGE} is of a run without stages; do that chain first, and name its"
-                f" last run by {TEACHER}=RUN"
+                f"a teacher={STAGE} is of a run without stages; do that chain first, and name its"
+                " last run as the teacher"
             )
         chain = [run for typed in (*slot.stages, slot.overrides) for run in self.whole(typed)]
         if len(chain) > 1:
@@ -192,14 +192,14 @@ class Planner:
         return chain if slot.control is None else self._controlled(slot, chain)
 
     def _teacher(self, overrides: list[str]) -> str | None:
-        return self.job(overrides).config.settings.data.pseudo.teacher
+        return self.job(overrides).config.settings.data.teacher
 
     def whole(self, overrides: list[str], inner: tuple[str, ...] = ()) -> list[list[str]]:
         """Return a run after the runs that its task's own file puts before it."""
         settings = self.job(overrides).config.settings
         task = settings.task
-        if settings.data.pseudo.teacher == STAGE:
-            return self._taught(overrides, task)
+        if settings.data.teacher == STAGE:
+            return self._taught(overrides, settings)
         if task.name in inner:
             circle = " → ".join((*inner[inner.index(task.name) :], task.name))
             raise UserError(f"task={task.name}: its stages come back to it: {circle}")
@@ -215,17 +215,18 @@ class Planner:
             overrides,
         ]
 
-    def _taught(self, overrides: list[str], task: Task) -> list[list[str]]:
-        """Return a run after the same run without the rows that this one labels."""
+    def _taught(self, overrides: list[str], settings: Settings) -> list[list[str]]:
+        """Return a run after the same run without the rows that this one has a part in."""
+        task, key = settings.task, f"data.{settings.data.adds}.teacher"
         if task.stages:
             raise UserError(
-                f"{TEACHER}={STAGE}: task={task.name} has stages of its own; do that chain first,"
-                f" and name its last run by {TEACHER}=RUN"
+                f"{key}={STAGE}: task={task.name} has stages of its own; do that chain first, and"
+                f" name its last run by {key}=RUN"
             )
-        first = [a for a in overrides if not is_typed([a], "data.pseudo")]
-        if self.job(first).config.settings.data.pseudo.teacher is not None:
-            first = [*first, f"{TEACHER}=null"]
-        named = f"{TEACHER}={STAGE}"
+        first = [a for a in overrides if not is_typed([a], *(f"data.{name}" for name in ADDS))]
+        if (adds := self.job(first).config.settings.data.adds) is not None:  # of a file of data
+            first = [*first, f"data.{adds}.{'teacher' if adds == 'pseudo' else 'generator'}=null"]
+        named = f"{key}={STAGE}"
         return [first, overrides if named in overrides else [*overrides, named]]
 
     def _controlled(self, slot: Slot, chain: list[list[str]]) -> list[list[str]]:
@@ -251,7 +252,8 @@ class Planner:
 
 def starts_by(alone: Sequence[str]) -> str:
     """Return the key by which a run, as it is typed alone, names the run before it."""
-    return TEACHER if f"{TEACHER}={STAGE}" in alone else "start.run"
+    keys = (f"data.{name}.teacher" for name in ADDS)
+    return next((key for key in keys if f"{key}={STAGE}" in alone), "start.run")
 
 
 def refuse_vectors(job: Job) -> None:

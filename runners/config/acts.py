@@ -148,8 +148,11 @@ def is_chain(composed: Mapping[str, Any]) -> bool:
 def teacher_of(composed: Mapping[str, Any]) -> Any:
     """Return what a composed configuration names as the run that labels rows."""
     data = composed.get("data")
-    pseudo = data.get("pseudo") if isinstance(data, Mapping) else None
-    return pseudo.get("teacher") if isinstance(pseudo, Mapping) else None
+    for section in ("pseudo", "generated"):
+        options = data.get(section) if isinstance(data, Mapping) else None
+        if isinstance(options, Mapping) and options.get("teacher") is not None:
+            return options["teacher"]
+    return None
 
 
 def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str]) -> None:

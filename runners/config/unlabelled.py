@@ -1,4 +1,4 @@
-"""The schema of rows to train on that nobody labelled by hand: pseudo-labelled, and mined."""
+"""The schema of rows that nobody labelled by hand: pseudo-labelled, generated, and mined."""
 
 from __future__ import annotations
 
@@ -35,6 +35,39 @@ class Pseudo(Section):
     """Each class keeps as many as the rarest, those most agreed on."""
     pool: int | None = Field(default=None, ge=1)
     """Offer so many of the rows beyond, drawn by chance; null: all."""
+    control: Literal["updates"] | None = None
+    """updates: the labelled rows alone, with as many updates as there are with the others."""
+
+
+class Generated(Section):
+    """Augmentation: rows sampled from a causal language model that is tuned on each label's rows.
+
+    Of each label, `times` as many rows are added as there are to train on. With a teacher, a sample
+    stays where that answers its label, with at least `threshold` as its probability.
+    """
+
+    generator: Place | None = None
+    """A causal language model, such as GPT-2: a local folder or a hub id; null: no row is made."""
+    times: int = Field(default=1, ge=1)
+    """Rows to add for each row that is trained on: 1, 5, 10."""
+    teacher: Place | None = None
+    """The run that says which samples stay, as data.pseudo.teacher; null: all do."""
+    threshold: float = Field(default=0.0, ge=0, le=1)
+    """Probability that the teacher must give a sample's label."""
+    most: int = Field(default=5, ge=1)
+    """At most so many samples are drawn for each row wanted."""
+    epochs: int = Field(default=3, ge=1)
+    """Passes over a label's rows in which the generator is tuned."""
+    lr: float = Field(default=5e-5, gt=0)
+    """The generator's learning rate, falling to zero."""
+    batch_size: int = Field(default=8, ge=1)
+    """Rows a step of the generator."""
+    max_tokens: int = Field(default=64, ge=2)
+    """Tokens of a row, as the generator is tuned and as it is sampled from."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Of the samples."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Samples are drawn from the most probable tokens that have this share."""
     control: Literal["updates"] | None = None
     """updates: the labelled rows alone, with as many updates as there are with the others."""
 

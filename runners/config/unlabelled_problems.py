@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from methods.method import Method
 from runners.config.settings import Settings
-from runners.config.unlabelled import Mine, Pseudo
+from runners.config.unlabelled import Generated, Mine, Pseudo
 
 
 def unlabelled_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
@@ -17,6 +17,13 @@ def unlabelled_problems(settings: Settings, methods: Sequence[Method]) -> list[s
         problems += _pseudo_problems(settings)
     elif data.pseudo != Pseudo():
         problems.append("data.pseudo.…= would change nothing without data.pseudo.teacher=stage")
+    if data.generated.generator is not None:
+        problems += _of_any(settings, methods, "data.generated", "makes")
+        problems += _generated_problems(settings)
+    elif data.generated != Generated():
+        problems.append(
+            "data.generated.…= would change nothing without data.generated.generator=FOLDER"
+        )
     if data.mine.source is not None:
         problems += _of_any(settings, methods, "data.mine", "mines")
         problems += _mine_problems(settings)
@@ -41,28 +48,47 @@ def _of_any(settings: Settings, methods: Sequence[Method], key: str, does: str) 
 
 
 def _pseudo_problems(settings: Settings) -> Iterator[str]:
-    data, budget = settings.data, settings.budget
+    data = settings.data
     if data.train_size is None:
         yield (
             "data.pseudo labels the rows beyond data.train_size, and data.train_size=null trains on"
             " all; give it a number"
         )
+    if data.mine.source is not None or data.generated.generator is not None:
+        other = "mine.source" if data.mine.source is not None else "generated.generator"
+        yield f"data.pseudo and data.{other} are two ways to more rows; leave out one of them"
+    yield from _added_problems(settings, "pseudo", data.pseudo.control)
+
+
+def _generated_problems(settings: Settings) -> Iterator[str]:
+    data = settings.data
     if data.mine.source is not None:
-        yield "data.pseudo and data.mine.source are two ways to more rows; leave out one of them"
+        yield "data.generated and data.mine.source are two ways to more rows; leave out one of them"
+    if data.generated.teacher is None and data.generated.threshold > 0:
+        yield (
+            "data.generated.threshold= is the probability that a teacher gives; name it by"
+            " data.generated.teacher=stage"
+        )
+    yield from _added_problems(settings, "generated", data.generated.control)
+
+
+def _added_problems(settings: Settings, section: str, control: str | None) -> Iterator[str]:
+    """Yield what no rows can have that are added to others."""
+    budget = settings.budget
     if settings.task.class_weights == "balanced":
         yield (
-            "task.class_weights=balanced with data.pseudo: how rare a class is follows from what is"
-            " labelled; give a number for each label"
+            f"task.class_weights=balanced with data.{section}: how rare a class is follows from"
+            " what is added; give a number for each label"
         )
     if settings.control.equal is not None:
         yield (
-            f"control={settings.control.equal} is of stages; with data.pseudo the control is"
-            " data.pseudo.control=updates"
+            f"control={settings.control.equal} is of stages; with data.{section} the control is"
+            f" data.{section}.control=updates"
         )
-    if data.pseudo.control is not None and budget.steps is not None:
+    if control is not None and budget.steps is not None:
         yield (
-            f"data.pseudo.control=updates with budget.steps={budget.steps}: as many updates are"
-            " those of the run without data.pseudo; do that one"
+            f"data.{section}.control=updates with budget.steps={budget.steps}: as many updates are"
+            f" those of the run without data.{section}; do that one"
         )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
-
-from runners.data.split import Split
 
 
 def normal(text: str) -> str:
@@ -20,10 +19,10 @@ def normal(text: str) -> str:
 
 
 class Evaluated:
-    """The texts of all splits that a run is scored or selected by, as `normal` has them."""
+    """The texts of all examples that a run is scored or selected by, as `normal` has them."""
 
-    def __init__(self, splits: Iterable[Split]) -> None:
-        self.rows = {tuple(map(normal, texts)) for split in splits for texts in split.texts}
+    def __init__(self, examples: Iterable[Sequence[str]]) -> None:
+        self.rows = {tuple(map(normal, texts)) for texts in examples}
         self.texts = {text for row in self.rows for text in row}
 
     def has_row(self, texts: Sequence[str]) -> bool:
@@ -48,6 +47,11 @@ class Evaluated:
             for length in self._lengths
             for i in range(len(words) - length + 1)
         )
+
+    @cached_property
+    def sha256(self) -> str:
+        """The hash of the texts, whatever their order."""
+        return hashlib.sha256("\n".join(sorted(self.texts)).encode()).hexdigest()
 
     @cached_property
     def _lengths(self) -> list[int]:

@@ -51,24 +51,16 @@ def load_task_data(
     if task.mlm is not None:
         return load_lines(task, data, protocol, seed)
     source, reason = choose_source(task, data)
-    revision = None
-    if source == "local":
-        skip = data.malformed_rows == "skip"
-        train, report = read_local(task, local_folder(task, data), skip, data.report_seed)
-    elif source == "hub":
-        train, report, revision = read_hub(task, data.revision)
-    else:
-        train, report = read_embedded(task)
-    for split in (train, *report.values()):
-        check_split(split, task, f"{source} {split.name}")
+    train, report, revision = _read(task, data, source)
     for name, further in task.further.items():
         report[name] = read_further(name, further, data, source)
     whole, mined, scored = train, None, [*report.values()]
-    if source == "local" and (data.mine.source or data.pseudo.teacher):
+    if source == "local" and (data.mine.source or data.adds):
         scored += local_test_sets(task, local_folder(task, data))
     if data.mine.source is not None:
-        whole, mined = mine(task, data, train, Evaluated(scored), data.train_seed(seed))
-        mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
+        whole, mined = mine(task, data, train, _evaluated(scored), data.train_seed(seed))
+        if (data.train_size or 0) <= len(train):  # else no run on the task's own rows is like it
+            mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
     full = {split.name: len(split) for split in (whole, *report.values())}
     whole_labels = _labels_drawn_from(data, [whole], [*report.values()])
     pool = train.sha256 if data.seed == "seed" else None
@@ -90,13 +82,37 @@ def load_task_data(
     if mined is not None:
         complete["train"] = False
     learned = [train] if selection is None else [train, selection]
-    offered = offered_rows(whole, task, data, protocol, seed, [*scored, *learned[1:]])
+    scored += learned[1:]
+    offered = None
+    if data.adds == "pseudo":
+        offered = offered_rows(whole, task, data, protocol, seed, _evaluated(scored))
+    evaluated = _evaluated(scored) if data.adds == "generated" else None
     report = {name: count_overlap(split, learned) for name, split in report.items()}
     selection = None if selection is None else count_overlap(selection, [train])
     return TaskData(
         source, reason, revision, train, report, selection, complete,
-        drawn_from=pool, whole_labels=whole_labels, offered=offered, mined=mined,
+        drawn_from=pool, whole_labels=whole_labels, offered=offered,
+        evaluated=evaluated, mined=mined,
     )  # fmt: skip
+
+
+def _read(task: Task, data: Data, source: str) -> tuple[Split, dict[str, Split], str | None]:
+    """Return a task's own splits, checked, and the hub's commit."""
+    revision = None
+    if source == "local":
+        skip = data.malformed_rows == "skip"
+        train, report = read_local(task, local_folder(task, data), skip, data.report_seed)
+    elif source == "hub":
+        train, report, revision = read_hub(task, data.revision)
+    else:
+        train, report = read_embedded(task)
+    for split in (train, *report.values()):
+        check_split(split, task, f"{source} {split.name}")
+    return train, report, revision
+
+
+def _evaluated(scored: list[Split]) -> Evaluated:
+    return Evaluated(texts for split in scored for texts in split.texts)
 
 
 def _learned_of(

@@ -13,6 +13,7 @@ from typing import Any
 
 from results.errors import UserError
 from runners.config.task import CUT, Task
+from runners.data.evaluated import Evaluated
 
 Label = int | float
 
@@ -83,7 +84,8 @@ class TaskData:
     hash of the rows that each seed draws its own training set from, where it does. `whole_labels`
     are, for each split of which a part was drawn, the labels of all rows that it was drawn from; a
     mixture's are named TASK/SPLIT. `offered` are the rows that another run is to label, and `mined`
-    says what a record keeps of mined ones.
+    says what a record keeps of mined ones. Rows that are yet to be made have no text of
+    `evaluated`.
     """
 
     source: str
@@ -98,6 +100,7 @@ class TaskData:
     drawn_from: str | None = None
     whole_labels: dict[str, tuple[Label, ...]] = field(default_factory=dict)
     offered: Offered | None = None
+    evaluated: Evaluated | None = None
     mined: dict[str, Any] | None = None
 
     def splits(self) -> dict[str, Split]:

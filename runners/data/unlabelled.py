@@ -13,13 +13,13 @@ from runners.seeds import derive
 
 
 def offered_rows(
-    train: Split, task: Task, data: Data, protocol: Protocol, seed: int, scored: list[Split]
+    train: Split, task: Task, data: Data, protocol: Protocol, seed: int, evaluated: Evaluated
 ) -> Offered | None:
-    """Return the rows of train that a run's teacher is to label; None where it has no teacher.
+    """Return the rows of train that a run's teacher is to label; None where all are trained on.
 
     Those whose texts are scored are not among them. None left is a UserError.
     """
-    if data.pseudo.teacher is None or (size := data.train_size) is None:
+    if (size := data.train_size) is None:
         return None
     own, balanced = data.train_seed(seed), data.balanced != "none"
     beyond = rows_beyond(train, size, own, task, balanced, protocol.rows or 0)
@@ -28,7 +28,6 @@ def offered_rows(
             f"data.pseudo labels rows beyond data.train_size={size}, and none of the {len(train):,}"
             f" of task={task.name} is left; train on fewer"
         )
-    evaluated = Evaluated(scored)
     unseen = [i for i, texts in enumerate(beyond.texts) if not evaluated.has_row(texts)]
     if len(unseen) < (wanted := data.pseudo.pool or 1):
         raise UserError(

@@ -28,6 +28,7 @@ HARNESS_VERSION = (
 
 
 PSEUDO_VERSION = 1  # raised when other rows would get a pseudo-label
+GENERATED_VERSION = 1  # raised when other rows would be made
 
 
 OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
@@ -40,7 +41,9 @@ class Inputs:
     `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
     says whether these hold a task's head, `start` is the run that the encoder comes from, and its
     hash, and `class_weights` are what each label counts for in the loss. `teacher` is the run that
-    labels rows, its hash, and that of the rows without labels.
+    labels rows, or says which stay, and its hash; `offered` is the hash of rows without labels,
+    `generator` those of the language model that makes rows, and `evaluated` that of the texts that
+    no row may have.
     """
 
     source: str
@@ -50,7 +53,10 @@ class Inputs:
     has_head: bool
     start: tuple[str, str] | None = None
     class_weights: Sequence[float] | None = None
-    teacher: tuple[str, str, str] | None = None
+    teacher: tuple[str, str] | None = None
+    offered: str | None = None
+    generator: tuple[str, str] | None = None
+    evaluated: str | None = None
 
 
 def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
@@ -79,7 +85,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
         **({} if inputs.class_weights is None else {"class_weights": list(inputs.class_weights)}),
-        **({} if inputs.teacher is None else {"pseudo": _pseudo(*inputs.teacher, settings.data)}),
+        **_added(inputs, settings.data),
         **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
@@ -137,14 +143,18 @@ def _start(run: str, sha256: str, start: Start) -> dict[str, Any]:
     }
 
 
-def _pseudo(run: str, sha256: str, offered: str, data: Data) -> dict[str, Any]:
-    return {
-        **data.pseudo.model_dump(exclude={"pool"}),  # the hash of what is offered says it
-        "teacher": run,
-        "sha256": sha256,
-        "offered": offered,
-        "version": PSEUDO_VERSION,
-    }
+def _added(inputs: Inputs, data: Data) -> dict[str, Any]:
+    """Return what decides which rows are added to those that are trained on."""
+    if data.adds is None:
+        return {}
+    if data.adds == "pseudo":  # the hash of what is offered says how much of it there is
+        own = {**data.pseudo.model_dump(exclude={"pool"}), "offered": inputs.offered}
+        version = PSEUDO_VERSION
+    else:
+        own = {**data.generated.model_dump(), "generator": inputs.generator}
+        own |= {"evaluated": inputs.evaluated}
+        version = GENERATED_VERSION
+    return {data.adds: {**own, "teacher": inputs.teacher, "version": version}}
 
 
 def run_name(
@@ -153,11 +163,15 @@ def run_name(
     weights: Weights,
     predecessor: Predecessor | None = None,
     teacher: Predecessor | None = None,
+    generator: Weights | None = None,
 ) -> str:
     """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
     return _name(
         config,
-        identity(config, inputs_of(config.settings.task, data, weights, predecessor, teacher)),
+        identity(
+            config,
+            inputs_of(config.settings.task, data, weights, predecessor, teacher, generator),
+        ),
     )
 
 
@@ -167,6 +181,7 @@ def inputs_of(
     weights: Weights,
     predecessor: Predecessor | None = None,
     teacher: Predecessor | None = None,
+    generator: Weights | None = None,
 ) -> Inputs:
     """Return what a run is made from, as it was read."""
     return Inputs(
@@ -177,14 +192,11 @@ def inputs_of(
         has_head=bool(weights.head),
         start=None if predecessor is None else (predecessor.run, predecessor.sha256),
         class_weights=class_weights(task, data.train),
-        teacher=None if teacher is None else (teacher.run, teacher.sha256, offered_sha256(data)),
+        teacher=None if teacher is None else (teacher.run, teacher.sha256),
+        offered=None if data.offered is None else data.offered.texts_alone.sha256,
+        generator=None if generator is None else (generator.sha256, generator.files_sha256),
+        evaluated=None if data.evaluated is None else data.evaluated.sha256,
     )
-
-
-def offered_sha256(data: TaskData) -> str:
-    """Return the hash of the rows that another run is to label, without their labels."""
-    assert data.offered is not None
-    return data.offered.texts_alone.sha256
 
 
 def recorded_name(record: Record) -> str:
@@ -194,7 +206,9 @@ def recorded_name(record: Record) -> str:
     """
     weights, splits = record.weights, record.data["splits"]
     before, weighed = weights.get("start"), record.data.get("class_weights")
-    pseudo = record.data.get("pseudo")
+    added = record.data.get("pseudo") or record.data.get("generated") or {}
+    teacher, offered = added.get("teacher"), added.get("offered")
+    generator = added.get("generator")
     inputs = Inputs(
         source=record.data["source"],
         splits={name: facts["sha256"] for name, facts in splits.items()},
@@ -203,9 +217,10 @@ def recorded_name(record: Record) -> str:
         has_head=bool(weights.get("unused_head")),
         start=None if before is None else (before["run"], before["sha256"]),
         class_weights=None if weighed is None else list(weighed.values()),
-        teacher=None
-        if pseudo is None
-        else (pseudo["teacher"]["run"], pseudo["teacher"]["sha256"], pseudo["offered"]["sha256"]),
+        teacher=None if teacher is None else (teacher["run"], teacher["sha256"]),
+        offered=None if offered is None else offered["sha256"],
+        generator=None if generator is None else (generator["sha256"], generator["files_sha256"]),
+        evaluated=(added.get("evaluated") or {}).get("sha256"),
     )
     config = from_record(record.config)
     facts = identity(config, inputs)

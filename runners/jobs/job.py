@@ -9,11 +9,12 @@ from typing import Any
 from methods.method import TrainingText
 from runners.config.check import RunConfig
 from runners.config.settings import Settings
-from runners.config.unlabelled import Mine, Pseudo
+from runners.config.unlabelled import Generated, Mine, Pseudo
 from runners.data.load import load_task_data
 from runners.data.split import Split, TaskData
 from runners.jobs.identity import run_name
 from runners.machine.console import say
+from runners.models.generator import find_generator
 from runners.models.predecessor import Predecessor, find_predecessor
 from runners.models.teacher import find_teacher
 from runners.models.weights import Weights, find_weights
@@ -51,7 +52,8 @@ class Job:
         seed = settings.seed if settings.data.seed == "seed" else 0
         of_run = settings.data
         if not self.trains:  # what is scored does not follow from how rows were come by
-            of_run = of_run.model_copy(update={"pseudo": Pseudo(), "mine": Mine()})
+            plain = {"pseudo": Pseudo(), "generated": Generated(), "mine": Mine()}
+            of_run = of_run.model_copy(update=plain)
         parts = (settings.task, of_run, settings.protocol, text, seed)
         key = repr(parts)
         if key not in self.shelf:
@@ -70,15 +72,18 @@ class Job:
         """The run that labels rows for this one; None where there is none."""
         return find_teacher(self.config.settings, self.data.train.sha256)
 
+    @cached_property
+    def generator(self) -> Weights | None:
+        """The language model's files that makes rows for this run; None where none does."""
+        return find_generator(self.config.settings)
+
     @property
     def named_settings(self) -> Settings:
         """The settings that were given, in which a teacher has its run's name."""
         settings = (self.given or self.config).settings
         if self.teacher is None:
             return settings
-        pseudo = settings.data.pseudo.model_copy(update={"teacher": self.teacher.run})
-        data = settings.data.model_copy(update={"pseudo": pseudo})
-        return settings.model_copy(update={"data": data})
+        return settings.model_copy(update={"data": settings.data.taught_by(self.teacher.run)})
 
     @property
     def _text(self) -> TrainingText:
@@ -89,7 +94,9 @@ class Job:
     @cached_property
     def name(self) -> str:
         """The run's name, by which its record is found."""
-        return run_name(self.config, self.data, self.weights, self.predecessor, self.teacher)
+        return run_name(
+            self.config, self.data, self.weights, self.predecessor, self.teacher, self.generator
+        )
 
     def training_on(self, train: Split, steps: int | None = None) -> Job:
         """Return this run, by its name, with other rows to train on, or another number of steps.
@@ -102,7 +109,9 @@ class Job:
             settings = settings.model_copy(update={"budget": budget})
         config = replace(self.config, settings=settings)
         job = replace(self, config=config, given=self.given or self.config)
-        known = {k: getattr(self, k) for k in ("weights", "predecessor", "teacher", "name")}
+        known = {
+            k: getattr(self, k) for k in ("weights", "predecessor", "teacher", "generator", "name")
+        }
         vars(job).update(known, data=replace(self.data, train=train))
         return job
 

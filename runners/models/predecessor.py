@@ -93,8 +93,10 @@ def _hash_settings(config: Mapping[str, Any]) -> str:
     """Hash a run's configuration without its seed, and without where its data lie."""
     settings = {k: v for k, v in config.items() if k not in _NOT_SETTINGS}
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
-    if pseudo := settings["data"].get("pseudo"):
-        settings["data"]["pseudo"] = {k: v for k, v in pseudo.items() if k != "teacher"}
+    for section in ("pseudo", "generated"):
+        if options := settings["data"].get(section):
+            own = {k: v for k, v in options.items() if k not in ("teacher", "generator")}
+            settings["data"][section] = own
     settings["model"] = settings["model"]["name"]  # its files have hashes of their own
     settings["method"] = [
         {k: v for k, v in method.items() if k != "version"} for method in _methods(config)

@@ -10,20 +10,19 @@ from runners.config.settings import Settings
 from runners.config.unlabelled import STAGE
 from runners.models.predecessor import Predecessor, of_stored
 
-KEY = "data.pseudo.teacher"
-
 
 def find_teacher(settings: Settings, train: str) -> Predecessor | None:
-    """Return the run that data.pseudo.teacher names, by record, run or delta; None where none is.
+    """Return the run that data.….teacher names, by record, run or delta; None where none is.
 
     `train` is the hash of the labelled rows. A run that is not finished, or that has other labels,
     is a UserError; so is one of the same task that learned from other rows: these may be among
     those that it is to label.
     """
-    named = settings.data.pseudo.teacher
+    named = settings.data.teacher
     if named is None:
         return None
-    where = f"{KEY}={named}"
+    key = f"data.{settings.data.adds}.teacher"
+    where = f"{key}={named}"
     if named == STAGE:
         raise UserError(f"{where}: the run without these rows comes first; name it in its place")
     path = _record_of(str(Path(named).expanduser()).rstrip("/"), Path(settings.out), where)
@@ -54,4 +53,4 @@ def _record_of(named: str, out: Path, where: str) -> Path:
         named = f"{named.removesuffix('.delta')}.json"
     if Path(named).is_absolute() and not Path(named).is_file():
         raise UserError(f"{where}: there is no record {named}; {instead}")
-    return records.find_record(named, out, KEY, instead)
+    return records.find_record(named, out, where.partition("=")[0], instead)

@@ -20,7 +20,7 @@ from runners.config.task import Task
 from runners.config.typed import CONFIG_DIR
 from runners.data.class_weights import class_weights
 from runners.data.load import describe
-from runners.jobs.identity import HARNESS_VERSION, offered_sha256
+from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 
 
@@ -61,7 +61,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             **({} if data.text is None else {"text": portable_all(data.text)}),
             **({} if data.drawn_from is None else {"drawn_from": data.drawn_from}),
             **({} if data.mined is None else {"mined": portable_all(data.mined)}),
-            **_pseudo(job),
+            **portable_all(_added(job)),
         },
         weights=portable_all(weights.facts | start),
         environment={"harness": HARNESS_VERSION},
@@ -86,14 +86,24 @@ def _class_weights(job: Job) -> dict[str, Any]:
     return {"class_weights": dict(zip(job.config.settings.task.labels, weights, strict=True))}
 
 
-def _pseudo(job: Job) -> dict[str, Any]:
-    """Return what is known of pseudo-labelled rows before they are labelled."""
-    offered, teacher = job.data.offered, job.teacher
-    if offered is None or teacher is None:
+def _added(job: Job) -> dict[str, Any]:
+    """Return what is known of rows that are added to train, before they are labelled or made."""
+    adds, facts = job.config.settings.data.adds, dict[str, Any]()
+    if adds is None:
         return {}
-    rows = {"rows": len(offered.rows), "sha256": offered_sha256(job.data)}
-    rows["left_out_as_evaluated"] = offered.left_out
-    return {"pseudo": {"teacher": teacher.facts, "offered": rows}}
+    if job.teacher is not None:
+        facts["teacher"] = job.teacher.facts
+    if (offered := job.data.offered) is not None:
+        facts["offered"] = {
+            "rows": len(offered.rows),
+            "sha256": offered.texts_alone.sha256,
+            "left_out_as_evaluated": offered.left_out,
+        }
+    if job.generator is not None:
+        facts["generator"] = job.generator.facts
+    if job.data.evaluated is not None:
+        facts["evaluated"] = {"sha256": job.data.evaluated.sha256}
+    return {adds: facts}
 
 
 def _start(job: Job) -> dict[str, Any]:

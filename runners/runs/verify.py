@@ -104,11 +104,10 @@ def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
     config = from_record(stored.config)
     here = command.settings
     places = {"dir": here.data.dir, "glue_dir": here.data.glue_dir, "text": here.data.text}
-    typed: dict[str, Any] = {name: place for name, place in places.items() if place is not None}
-    if (teacher := config.settings.data.pseudo.teacher) is not None:
-        named = {"teacher": str(find_record(teacher, Path(here.out)))}
-        typed["pseudo"] = config.settings.data.pseudo.model_copy(update=named)
+    typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
+    if (teacher := data.teacher) is not None:
+        data = data.taught_by(str(find_record(teacher, Path(here.out))))
     changed: dict[str, Any] = {"data": data, "device": here.device, "out": out}
     changed["checkpoint"] = here.checkpoint
     if config.settings.start.run is not None:

@@ -25,7 +25,7 @@ from runners.config.settings import (
     Start,
     SuperAdamOptions,
 )
-from runners.config.unlabelled import Mine, Pseudo
+from runners.config.unlabelled import Generated, Mine, Pseudo
 from runners.root import CONFIGS
 from runners.subcommands.listing import method_lines, shipped_tasks
 from runners.subcommands.words import WORDS
@@ -39,6 +39,7 @@ GROUPS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Training: budget=NAME", "budget.", Budget),
     ("Data: data=auto, local, hub or embedded", "data.", Data),
     ("Rows that another run labels", "data.pseudo.", Pseudo),
+    ("Rows that a language model makes", "data.generated.", Generated),
     ("Rows that patterns find in text", "data.mine.", Mine),
     ("Which weights are reported: protocol=final or select", "protocol.", Protocol),
     ("Pretrained encoder: model=NAME", "model.", Model),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +27,11 @@ from results.whole import whole
 from runners.config.task import Task
 from runners.config.unlabelled import Pseudo
 from runners.data.split import Split
-from runners.exports.delta import Delta, load_delta
 from runners.jobs.identity import PSEUDO_VERSION
 from runners.jobs.job import Job
 from runners.machine.console import say
-from runners.models.predecessor import Predecessor
 from runners.seeds import derive
-from runners.tasks.kind import Evaluation
-from runners.tasks.kinds import kind_of
-from runners.tasks.labelled import Labelled
-from runners.training.mixed_order import steps_order
-from runners.training.schedule import total_steps
+from runners.training.teaching import load_teacher
 
 FOLDER = ".pseudo"  # beside the records
 ROWS = 64  # a batch: which rows share one decides what dropout draws, so it is no setting
@@ -58,11 +52,10 @@ class Votes:
 
 def pseudo_labelled(job: Job, accelerator: Accelerator) -> tuple[Split, dict[str, Any]]:
     """Return the rows that are kept with their labels, and what the record says of all."""
-    offered, teacher, task = job.data.offered, job.teacher, job.config.settings.task
+    offered, task = job.data.offered, job.config.settings.task
     assert offered is not None
-    assert teacher is not None
     options = job.config.settings.data.pseudo
-    votes = _votes(job, teacher, offered.texts_alone, accelerator)
+    votes = _votes(job, offered.texts_alone, accelerator)
     enough = votes.agreement >= options.threshold
     kept = chosen(votes, options, len(task.labels))
     facts = _counts(task, votes, enough, kept, offered.rows.labels)
@@ -128,9 +121,10 @@ def _share(right: NDArray[np.bool_]) -> float:
     return float(f"{right.mean():.6g}")
 
 
-def _votes(job: Job, teacher: Predecessor, rows: Split, accelerator: Accelerator) -> Votes:
+def _votes(job: Job, rows: Split, accelerator: Accelerator) -> Votes:
     """Return a teacher's votes, from where they are kept or from its passes."""
-    settings = job.config.settings
+    settings, teacher = job.config.settings, job.teacher
+    assert teacher is not None
     passes, device = settings.data.pseudo.passes, accelerator.device.type
     parts = [PSEUDO_VERSION, teacher.sha256, rows.sha256, passes, settings.seed, ROWS]
     computed = [device, job.config.precision]
@@ -139,12 +133,7 @@ def _votes(job: Job, teacher: Predecessor, rows: Split, accelerator: Accelerator
     if (kept := _read(path, len(rows))) is not None:
         return kept
     say(f"{teacher.run} labels {len(rows):,} rows, {passes} times each")
-    own = load_delta(
-        teacher.delta("data.pseudo.teacher"),
-        model_path=_model_path(job, teacher),
-        act="data.pseudo.teacher",
-    )
-    votes = _counted(_passes(own, job, rows, accelerator))
+    votes = _counted(_passes(job, rows, accelerator))
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary, temporary.open("wb") as stream:
         np.savez(stream, **vars(votes))
@@ -160,42 +149,27 @@ def _read(path: Path, rows: int) -> Votes | None:
     return votes if all(len(values) == rows for values in vars(votes).values()) else None
 
 
-def _model_path(job: Job, teacher: Predecessor) -> str | None:
-    """Return where a teacher's pretrained weights lie, where they are this run's too."""
-    same = teacher.weights.get("sha256") == job.weights.sha256
-    return str(job.weights.folder) if same else None
-
-
-def _passes(teacher: Delta, job: Job, rows: Split, accelerator: Accelerator) -> NDArray[np.float64]:
+def _passes(job: Job, rows: Split, accelerator: Accelerator) -> NDArray[np.float64]:
     """Return what each pass gives each label, [passes, rows, labels].
 
     Each pass draws from a stream of its own of the run's seed.
     """
     settings = job.config.settings
-    model, passes = teacher.loaded.model.to(accelerator.device), settings.data.pseudo.passes
-    kind = kind_of(teacher.config)
-    assert isinstance(kind, Labelled)
-    own = Job(teacher.config, trains=False)
-    vars(own)["weights"] = teacher.weights
-    collate = kind.collator(rows, own, teacher.loaded.tokenizer, keep=False)
-    for method in teacher.config.methods:
-        method.paused = True  # what a method perturbs is no dropout
-    _check_dropout(model, passes, job)
-    model.train()
+    passes = settings.data.pseudo.passes
+    teacher = load_teacher(job, accelerator)
+    _check_dropout(teacher.model, passes)
+    teacher.model.train()
+    collate = teacher.tokenised(rows)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
     each = []
     with torch.random.fork_rng(devices):
         for number in range(passes):
             torch.manual_seed(derive(settings.seed, f"pseudo pass {number}"))
-            outputs = kind.all_outputs(model, collate, Evaluation(accelerator, ROWS))
-            shares = torch.from_numpy(outputs).double().softmax(dim=-1).numpy()
-            if not np.isfinite(shares).all():
-                raise UserError(f"data.pseudo.teacher: {teacher.run} answers with no finite number")
-            each.append(shares)
+            each.append(teacher.probabilities(collate, ROWS))
     return np.stack(each)
 
 
-def _check_dropout(model: torch.nn.Module, passes: int, job: Job) -> None:
+def _check_dropout(model: torch.nn.Module, passes: int) -> None:
     rates = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     if passes > 1 and not any(rates):
         raise UserError(
@@ -211,25 +185,3 @@ def _counted(shares: NDArray[np.float64]) -> Votes:
     labels = counts.argmax(axis=1)
     of_label = (np.arange(rows), labels)
     return Votes(labels, counts[of_label] / passes, shares.mean(axis=0)[of_label])
-
-
-def with_pseudo_labelled(job: Job, accelerator: Accelerator, data: dict[str, Any]) -> Job:
-    """Return a run with the rows that its teacher labels, where it has one.
-
-    A control has their number of updates instead. What is known of the rows is added to `data`, a
-    record's.
-    """
-    if job.teacher is None:
-        return job
-    offered, train = job.data.offered, job.data.train
-    rows, facts = pseudo_labelled(job, accelerator)
-    assert offered is not None
-    assert train.labels is not None
-    assert rows.labels is not None
-    joined = replace(train, texts=train.texts + rows.texts, labels=(*train.labels, *rows.labels))
-    data["pseudo"] = {**data["pseudo"], **facts}
-    say(f"DATA: {len(rows):,} of {len(offered.rows):,} rows offered are kept")
-    settings = job.config.settings
-    if settings.data.pseudo.control is None:
-        return job.training_on(joined)
-    return job.training_on(train, total_steps(settings.budget, steps_order(settings, joined)))

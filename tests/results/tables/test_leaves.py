@@ -188,5 +188,5 @@ def test_every_leaf_that_changes_nothing_is_one_that_there_is() -> None:
     parts = {".".join(key.split(".")[:n]) for key in known for n in range(1, 5)}
     assert set(WITHOUT_EFFECT) - parts == {
         *("start.run", "task.generated", "task.arm_of"),
-        *("data.pseudo", "data.mine", "task.mine"),
+        *("data.pseudo", "data.generated", "data.mine", "task.mine"),
     }

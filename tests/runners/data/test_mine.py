@@ -14,7 +14,7 @@ from results.tables.collect import tables
 from runners.config.check import from_record
 from runners.data.evaluated import Evaluated, normal
 from runners.data.load import load_task_data
-from runners.data.split import Split, TaskData
+from runners.data.split import TaskData
 from runners.jobs.identity import recorded_name
 from tests.conftest import Cli, configure, tiny
 
@@ -67,8 +67,8 @@ def test_two_texts_around_a_verbalizer_are_a_pair(tmp_path: Path) -> None:
     assert settings.task.mine is not None
     line = "One is here. Two rains. Therefore, three is wet. Four. For this reason, five."
     [pattern] = settings.task.mine.compiled("entailment")
-    found = [(m["sentence2"], m["sentence1"]) for m in pattern.finditer(line)]
-    assert found == [("Two rains.", "three is wet."), ("Four.", "five.")]
+    pairs = [(m["sentence2"], m["sentence1"]) for m in pattern.finditer(line)]
+    assert pairs == [("Two rains.", "three is wet."), ("Four.", "five.")]
     [neutral] = settings.task.mine.compiled("neutral")
     assert neutral.search(line) is None
 
@@ -122,7 +122,7 @@ def test_nothing_that_is_scored_is_mined(tmp_path: Path) -> None:
 
 
 def test_containment_is_of_whole_words_either_way() -> None:
-    scored = Evaluated([Split("dev", (("It rained all day.", "Wet!"), ("?!", "so")), None)])
+    scored = Evaluated([("It rained all day.", "Wet!"), ("?!", "so")])
     assert [normal(t) for t in ("Ｗet  !", "?!", "don't")] == ["wet", "?!", "don t"]
     assert scored.has_row(["it RAINED all day", "wet"])
     assert not scored.has_row(["wet", "it rained all day"])

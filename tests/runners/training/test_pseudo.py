@@ -184,9 +184,13 @@ def test_a_teacher_a_student_and_a_control_of_equal_updates(
     assert lines[1].endswith("data.pseudo.teacher=RUN")
     done = cli(*given, *labelling)
     assert done.code == 0, done.err + (tmp_path / "log").read_text()
-    done = cli(*given, *labelling, "data.pseudo.control=updates")
-    assert done.code == 0, done.err + (tmp_path / "log").read_text()
-    assert len(starts) == 3  # the teacher is shared
+    assert len(starts) == 2
+    [path] = (tmp_path / "runs").glob("*.delta")
+    alone = [a for a in given if a != "keep=true"]
+    named = [*labelling[1:], f"data.pseudo.teacher={path}"]
+    done = cli(*alone, *named, "data.pseudo.control=updates")
+    assert done.code == 0, done.err
+    assert "stored result" in cli(*alone, *named).out  # by whatever name its teacher has
     by = _student(read_all(tmp_path / "runs"))
     gold, student, control = by["gold"], by["pseudo"], by["updates"]
     facts = student.data["pseudo"]
@@ -240,7 +244,10 @@ def _check_delta(cli: Cli, tmp_path: Path, student: Record) -> None:
         (["data.seed=1"], "it learned from other rows of task=sst2"),
         (["task=cola", "data=embedded"], "its labels are"),
         (["data.pseudo.teacher=none"], "no such record"),
-        (["stages=[cola,sst2]", "data=embedded", "data.pseudo.teacher=stage"], "without stages"),
+        (
+            ["stages=[cola,sst2]", "data=embedded", "data.pseudo.teacher=stage"],
+            "of a run without stages",
+        ),
     ],
 )
 def test_a_teacher_that_does_not_fit_is_one_sentence(
