@@ -232,14 +232,21 @@ _DRAWN = (
 
 
 def _column(record: Record) -> Column:
-    hashes = {name: facts["sha256"] for name, facts in record.data["splits"].items()}
+    splits = {**record.data["splits"], **_in_place_of(record)}
+    hashes = {name: facts["sha256"] for name, facts in splits.items()}
     if _has_more_rows(record):
         hashes["train"] = record.config["control"]["train"]
     elif draws_by_seed(record):  # other rows with each seed, which are of one column
         learned = {"train", "selection"} & hashes.keys()
-        hashes |= {name: _learned(record, record.data["splits"][name]) for name in learned}
+        hashes |= {name: _learned(record, splits[name]) for name in learned}
     definition = effective(record.config.get("task"), "task")
     return Column(record.task, tuple(sorted(hashes.items())), tuple(sorted(definition.items())))
+
+
+def _in_place_of(record: Record) -> dict[str, Any]:
+    """Return what a run on mined rows would have learned from: it is compared with those."""
+    mined = record.data.get("mined") or {}
+    return dict(mined.get("in_place_of", {}))
 
 
 def _learned(record: Record, split: dict[str, Any]) -> str:

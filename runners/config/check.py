@@ -31,6 +31,7 @@ from runners.config.settings import Precision, Settings
 from runners.config.task import Task
 from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
+from runners.config.unlabelled_problems import unlabelled_problems
 
 
 @dataclass(frozen=True)
@@ -163,6 +164,7 @@ def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     problems += _untrained_problems(settings, methods)
     problems += _patience_problems(settings)
     problems += privacy_problems(settings, methods)
+    problems += unlabelled_problems(settings, methods)
     problems += tracker_problems(settings.log)
     if settings.task.mixture is not None and settings.protocol.fraction is not None:
         problems.append("protocol=select: a mixture has no one part to select by; use final")

@@ -12,6 +12,7 @@ from runners.config.kinds import KINDS, KindFacts
 from runners.config.places import Place
 from runners.config.section import Section
 from runners.config.stages import Stage
+from runners.config.unlabelled import Mining
 
 Metric = Literal[
     "accuracy",
@@ -211,7 +212,8 @@ class Task(Section):
     text; `separator` stands between several values of a cell, null where a cell is one value.
     `class_weights` say what each class counts for in the loss: as rare as it is in train
     (balanced), or a number for each of the labels. `prompt` and `descriptions`, a sentence for each
-    label, are for methods that read them; a run of others leaves them out.
+    label, are for methods that read them; a run of others leaves them out. `mine` says
+    how its rows are mined from other text, where data.mine asks for that.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -241,6 +243,7 @@ class Task(Section):
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
     prompt: Prompt | None = Field(default=None, exclude_if=lambda part: part is None)
     descriptions: dict[str, str] = Field(default_factory=dict, exclude_if=lambda named: not named)
+    mine: Mining | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
     test: dict[str, Unanswered] = Field(default_factory=dict, exclude=True)
 
@@ -325,6 +328,12 @@ class Task(Section):
                 f"class_weights names other labels than labels does ({differ}); give each of"
                 f" {', '.join(self.labels)} a number"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_mined(self) -> Task:
+        if self.mine is not None and (problems := [*self.mine.problems(self.text, self.labels)]):
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

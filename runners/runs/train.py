@@ -45,6 +45,7 @@ from runners.tasks.kind import Diverged
 from runners.tasks.kinds import encode, kind_of
 from runners.tasks.metrics import headline
 from runners.tasks.scoring import Scoring
+from runners.training.added import with_added_rows
 from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
 from runners.training.loop import Loop
@@ -68,6 +69,7 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
         describe_environment(device, job.config.precision)
         | Levers(settings.speed.switches, device).facts(None)
     )
+    job = with_added_rows(job, accelerator, blank.data)  # in place, as above
     act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
     return act(job, accelerator, blank, began)
 

@@ -82,7 +82,7 @@ def _left_by(
     if predecessor.exported:
         tensors = load_file(predecessor.folder / ENCODER)
         return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
-    delta = load_delta(predecessor.delta, model_path=str(job.weights.folder), act="start")
+    delta = load_delta(predecessor.delta(), model_path=str(job.weights.folder), act="start")
     if delta.attributes and job.attributes and delta.attributes != job.attributes:
         raise UserError(
             f"{named}: its train has other values of {', '.join(delta.attributes)} than this run's,"

@@ -187,7 +187,10 @@ def test_no_leaf_mixes_two_kinds_of_runs_without_a_word(name: str) -> None:
 def test_every_leaf_that_changes_nothing_is_one_that_there_is() -> None:
     known = {".".join(map(str, p)) for name in COMPOSITIONS for p in _paths(_configuration(name))}
     parts = {".".join(key.split(".")[:n]) for key in known for n in range(1, 5)}
-    assert set(WITHOUT_EFFECT) - parts == {"start.run", "task.generated", "task.arm_of"}
+    assert set(WITHOUT_EFFECT) - parts == {
+        *("start.run", "task.generated", "task.arm_of"),
+        *("data.pseudo", "data.generated", "data.mine", "task.mine"),
+    }
 
 
 def test_what_one_method_reads_of_a_task_sets_it_apart_from_no_other() -> None:
