@@ -41,7 +41,7 @@ def _of_any(settings: Settings, methods: Sequence[Method], key: str, does: str) 
         )
     for method in methods:
         if "attributes" in method.needs:
-            yield f"{key} with method={method.name}: such rows have no attributes; use other methods"
+            yield f"{key} with method={method.name}: such rows have none; leave one out"
         if method.per_example:
             yield (
                 f"{key} with method={method.name}: which rows are added follows from others, which"
