@@ -1,4 +1,4 @@
-"""Random streams of a method's own, on whatever device the model is."""
+"""Random streams of a method's own, on whatever device the model is, and what a pass holds."""
 
 from __future__ import annotations
 
@@ -74,6 +74,16 @@ class Streams:
         self.generators = {}
         for name, place in state["states"].items():
             self.on(torch.device(name)).set_state(place)
+
+
+class Held:
+    """What a pass through the model computes once and layers then read, such as examples' vectors.
+
+    A method keeps it as an attribute of its own: a layer that is computed again for its gradients
+    reads what it held in that pass.
+    """
+
+    value: torch.Tensor | None = None
 
 
 def generators_of(methods: Iterable[Any]) -> list[torch.Generator]:

@@ -119,7 +119,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if settings is not None and not stored:
         problems += task_problems(settings.task, settings.data.source)
         problems += text_problems(settings.task, settings.data.text)
-        problems += _cut_problems(settings)
+        problems += _cut_problems(settings, methods)
         problems += _weight_problems(settings)
         problems += _patience_problems(settings)
         problems += privacy_problems(settings, methods)
@@ -168,7 +168,7 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     if not task.attributes:
         problems = [
             f"method={m.name} reads attributes, and task={task.name} names none: name columns of it"
-            " by task.attributes=[COLUMN]"
+            " by task.attributes=[COLUMN], or use task=tastes"
             for m in methods
             if "attributes" in m.needs
         ]
@@ -184,12 +184,18 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     return []
 
 
-def _cut_problems(settings: Settings) -> list[str]:
+def _cut_problems(settings: Settings, methods: list[Method]) -> list[str]:
     """Say where another part of long texts is to stay than can be chosen."""
     task, truncate = settings.task, settings.budget.truncate
     mixed = () if task.mixture is None else task.mixture.tasks.values()
+    written = [
+        f"budget.truncate=tail cuts off what method={m.name} writes in front of a text: use head or"
+        " head_tail"
+        for m in methods
+        if m.writes_text and truncate == "tail"
+    ]
     several = [t for t in (task, *mixed) if len(t.text) > 1 or t.options or t.facts.vectors]
-    return [
+    return written + [
         f"budget.truncate={truncate} is for tasks of one text; of the texts of task={one.name} the"
         " longer is cut at its end first: leave it out"
         for one in several

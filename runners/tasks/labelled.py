@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import cross_entropy, mse_loss
 
-from methods.method import Batch, Method, Output
+from methods.method import Batch, Output
 from results.errors import UserError
 from runners.config.check import RunConfig
 from runners.config.task import Task
@@ -77,7 +77,7 @@ class Labelled:
 
     def as_read(self, split: Split) -> Split:
         """Return a split with the texts that its methods have the tokenizer read."""
-        writing = [m for m in self.config.methods if type(m).text_read is not Method.text_read]
+        writing = [m for m in self.config.methods if m.writes_text]
         names, texts = self.config.settings.task.attributes, list(split.texts)
         for i, own in enumerate(texts if writing else ()):
             values = (

@@ -54,7 +54,7 @@ def refuse(
         elif "attributes" in method.needs:
             problems.append(
                 f"{method.name} reads attributes, which a Trainer's batches do not hold: use"
-                f" tunebench.run with method={method.name}"
+                f" tunebench.run with method={method.name} task=tastes"
             )
         elif "gradient" in method.owns:
             problems.append(
