@@ -304,6 +304,11 @@ class Method:
         """
         return []
 
+    @property
+    def writes_text(self) -> bool:
+        """Whether `text_read` returns other texts, of which the begin must not be cut off."""
+        return False
+
     def text_read(
         self, texts: tuple[str, ...], attributes: Mapping[str, Sequence[str]]
     ) -> tuple[str, ...]:

@@ -158,7 +158,7 @@ def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say what is refused where it is typed, though a stored configuration may hold it."""
     problems = task_problems(settings.task, settings.data.source)
     problems += text_problems(settings.task, settings.data.text)
-    problems += _cut_problems(settings)
+    problems += _cut_problems(settings, methods)
     problems += _weight_problems(settings)
     problems += _shots_problems(settings)
     problems += _untrained_problems(settings, methods)
@@ -233,7 +233,7 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     if not task.attributes:
         problems = [
             f"method={m.name} reads attributes, and task={task.name} names none: name columns of it"
-            " by task.attributes=[COLUMN]"
+            " by task.attributes=[COLUMN], or use task=tastes"
             for m in methods
             if "attributes" in m.needs
         ]
@@ -249,12 +249,18 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     return []
 
 
-def _cut_problems(settings: Settings) -> list[str]:
+def _cut_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say where another part of long texts is to stay than can be chosen."""
     task, truncate = settings.task, settings.budget.truncate
     mixed = () if task.mixture is None else task.mixture.tasks.values()
+    written = [
+        f"budget.truncate=tail cuts off what method={m.name} writes in front of a text: use head or"
+        " head_tail"
+        for m in methods
+        if m.writes_text and truncate == "tail"
+    ]
     several = [t for t in (task, *mixed) if len(t.text) > 1 or t.options or t.facts.vectors]
-    return [
+    return written + [
         f"budget.truncate={truncate} is for tasks of one text; of the texts of task={one.name} the"
         " longer is cut at its end first: leave it out"
         for one in several

@@ -79,8 +79,12 @@ def narrow(method: str) -> list[str]:
 
 
 def task_of(method: str, otherwise: str) -> str:
-    """Return the task that suits a method: sts where it makes vectors of sentences."""
-    return "sts" if method_class(method).represents else otherwise
+    """Return the task that suits a method: sts where it makes vectors of sentences.
+
+    It is tastes where it needs attributes.
+    """
+    cls = method_class(method)
+    return "sts" if cls.represents else "tastes" if "attributes" in cls.needs else otherwise
 
 
 def yaml_of(method: type[Method], config_dir: Path | None = None) -> Path | None:

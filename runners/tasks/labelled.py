@@ -94,7 +94,7 @@ class Labelled:
 
     def as_read(self, split: Split) -> Split:
         """Return a split with the texts that its methods have the tokenizer read."""
-        writing = [m for m in self.config.methods if type(m).text_read is not Method.text_read]
+        writing = [m for m in self.config.methods if m.writes_text]
         names, texts = self.config.settings.task.attributes, list(split.texts)
         for i, own in enumerate(texts if writing else ()):
             values = (

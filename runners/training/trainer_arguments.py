@@ -75,7 +75,7 @@ def _why_not(method: Method) -> str:
     if method.model_head is not None:
         return f"lays out texts, or loads a model, by itself{instead}"
     if "attributes" in method.needs:
-        return f"reads attributes, which a Trainer's batches do not hold{instead}"
+        return f"reads attributes, which a Trainer's batches do not hold{instead} task=tastes"
     if type(method).gradients is not Method.gradients:
         return f"computes the gradients from batches that it draws itself{instead}"
     if "gradient" in method.owns:

@@ -22,7 +22,7 @@ from methods.method import Method
 from methods.registry import composition_problems
 from results.errors import UserError
 from runners.config.check import check
-from runners.contract.parts import composed, kept_sha256, typed
+from runners.contract.parts import composed, kept_sha256, task_of, typed
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
 from runners.speed.first_token import narrowed
@@ -142,7 +142,7 @@ def test_every_pair_trains_or_is_refused_by_name(
             assert f"{first} and {second} both" in str(refused.value)
             if composition_problems([cls(**cls.with_others) for cls in both]):
                 continue
-        task = "sts" if any(cls.represents for cls in both) else "mrpc"
+        task = _task(*both)
         pair, more = _together(folder, *both, task=task)
         # A method that vectors need cannot be looked at without them.
         shown = [cls.name for cls in both if task != "sts" or cls.represents]
@@ -154,6 +154,12 @@ def test_every_pair_trains_or_is_refused_by_name(
         together += 1
     record_property("pairs", (together, len(others)))
     assert together == sum(not _cannot_meet(folder, first, second) for second in others)
+
+
+def _task(*both: type[Method]) -> str:
+    """Return a task on which all of the methods can be."""
+    own = {task_of(cls.name, "mrpc") for cls in both} - {"mrpc"}
+    return own.pop() if own else "mrpc"
 
 
 def _arguments(*both: type[Method]) -> list[str]:
@@ -186,6 +192,10 @@ def _cannot_meet(folder: Path, first: str, second: str) -> bool:
         return True
     if {first, second} == {"hype", "no_dropout"}:  # seen to be one run, below
         return True
+    if any("attributes" in cls.needs for cls in (one, other)) and (
+        one.represents or other.represents or "dp" in (first, second)
+    ):
+        return True
     if "dp" in (first, second):
         others = ("child_tuning_d", "child_tuning_f", "gradual_unfreezing")
         return any(name in others for name in (first, second))
@@ -197,7 +207,8 @@ def _cannot_meet(folder: Path, first: str, second: str) -> bool:
 
 def _trained(folder: Path, method: str) -> set[str]:
     """Return what was seen to train of the encoder: something in its layers, its own matrices."""
-    plain, alone = _alone(folder, "full", "mrpc"), _alone(folder, method, "mrpc")
+    task = _task(METHODS[method])
+    plain, alone = _alone(folder, "full", task), _alone(folder, method, task)
     encoder = {n for n, trains in alone.trains.items() if trains and n not in alone.head}
     layers = any(".layer." in name for name in encoder)
     matrices = any(plain.dimensions.get(name, 0) > 1 for name in encoder)
