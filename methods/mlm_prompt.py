@@ -70,6 +70,7 @@ class MlmPrompt(Method):
 
         self._parts: list[Part] = []
         self._words: list[str] = []
+        self._template = ""
         self._labels: tuple[str, ...] = task.labels if task.answer == "class" else ENDS
         self._range = task.range
         if task.answer not in ("class", "score"):
@@ -102,7 +103,8 @@ class MlmPrompt(Method):
             if lacking:
                 return [
                     f"task.prompt.words has no word for {', '.join(lacking)}: the task has"
-                    f" {len(self._labels)} {what} ({', '.join(self._labels)})"
+                    f" {len(self._labels)} {what} ({', '.join(self._labels)}), and each needs one,"
+                    f" there or by method.{self.name}.words="
                 ]
             self._words, key = [task.words[label] for label in self._labels], "task.prompt.words"
         if len(self._words) != len(self._labels):

@@ -284,7 +284,10 @@ def _shots_problems(settings: Settings) -> list[str]:
         return []
     key, task = f"data.shots={shots}", settings.task
     if task.facts.answer not in ("class", "score") or task.facts.vectors:
-        return [f"{key} is for tasks with classes or scores; task={task.name} is of {task.kind}"]
+        return [
+            f"{key} is for tasks with classes or scores; task={task.name} is of kind {task.kind}:"
+            " leave it out, of one stage by stages.0.data.shots=null"
+        ]
     if task.facts.answer == "score" and task.range is None:
         return [f"{key}: task={task.name} has no range, whose halves would be its classes"]
     if settings.protocol.rows is not None:
