@@ -83,12 +83,19 @@ class Job:
     @cached_property
     def teacher(self) -> Predecessor | None:
         """The run that labels rows for this one; None where there is none."""
-        return find_teacher(self.config.settings, self.data.train.sha256)
+        settings = self.config.settings
+        if settings.data.teacher is None:
+            return None
+        return find_teacher(settings, self.data.train.sha256)
 
     @cached_property
     def generator(self) -> Weights | None:
         """The language model's files that makes rows for this run; None where none does."""
-        return find_generator(self.config.settings)
+        key = f"generator {self.config.settings.data.generated.generator}"
+        if key not in self.shelf:
+            self.shelf[key] = find_generator(self.config.settings)
+        generator: Weights | None = self.shelf[key]
+        return generator
 
     @property
     def named_settings(self) -> Settings:

@@ -43,7 +43,13 @@ def find_teacher(settings: Settings, train: str) -> Predecessor | None:
             f"{where}: it learned from other rows of task={task.name}, perhaps from those that it"
             " is to label; name a run of the same data.train_size and data.seed, or stage"
         )
-    return of_stored(stored, path)
+    before = of_stored(stored, path)
+    if any(stage["task"] == task.name for stage in before.chain):
+        raise UserError(
+            f"{where}: it started from another run of task={task.name}, which may have seen the"
+            " labels that are hidden; name a run that did not"
+        )
+    return before
 
 
 def _record_of(named: str, out: Path, where: str) -> Path:

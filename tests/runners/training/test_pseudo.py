@@ -264,6 +264,20 @@ def test_a_teacher_that_does_not_fit_is_one_sentence(
     assert said in done.err
 
 
+def test_a_teacher_that_started_from_its_own_task_is_refused(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = [*tiny(tiny_folder("bert")), *_task(tmp_path), "budget.steps=1"]
+    given = [a for a in given if a != "data=embedded" and not a.startswith("data.eval_size")]
+    assert cli(*given, "data.train_size=60", "save=delta").code == 0  # it has seen all labels
+    [first] = read_all(tmp_path / "runs")
+    assert cli(*given, f"start={first.run}", "save=delta").code == 0
+    [second] = [r for r in read_all(tmp_path / "runs") if r.run != first.run]
+    done = cli(*given, f"data.pseudo.teacher={second.run}")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert "it started from another run of task=sst2" in done.err
+
+
 def test_a_teacher_without_dropout_or_weights_is_one_sentence(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
