@@ -108,9 +108,10 @@ class Method:
     does what it did before: at that value a run's name and record leave the option out, so that
     older records stand for the same run. `of_whole_texts` says what it does to the answer to a
     whole text, where that is nothing for a head that predicts single tokens: such a task then
-    refuses it. `leaves` says, as the end of a sentence, what it leaves in a trained model that the
-    plain architecture has no place for: `save=model` then refuses it. What peft's layers merge into
-    a matrix is not that.
+    refuses it. `of_classes` says what it does with one task's classes, each of which counts alike,
+    where it can do nothing else. `leaves` says, as the end of a sentence, what it leaves in a
+    trained model that the plain architecture has no place for: `save=model` then refuses it. What
+    peft's layers merge into a matrix is not that.
     A method that is `per_example` owns "gradient", and its `gradients` is given the losses of a
     batch's examples, (B,), in place of their mean.
     `hinders_capture` says why a step of it cannot be captured as a CUDA graph and replayed, empty
@@ -140,6 +141,7 @@ class Method:
     extends_head: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     of_whole_texts: ClassVar[str] = ""
+    of_classes: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
     hinders_capture: ClassVar[str] = ""
     per_example: ClassVar[bool] = False

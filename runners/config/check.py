@@ -21,6 +21,7 @@ from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.saving import save_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.task import Task
 from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
 
@@ -136,6 +137,15 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     return RunConfig(settings, tuple(methods), stored)
 
 
+def _no_plain_classes(task: Task) -> str:
+    """Say what a task has in place of one set of classes that count alike; empty where it has."""
+    if task.mixture is not None:
+        return f"task={task.name} has the classes of several tasks"
+    if task.facts.answer != "class":
+        return f"task={task.name} has no classes"
+    return "task.class_weights lets classes count for more" if task.class_weights else ""
+
+
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     """Say where a task that compares vectors meets no method that makes them, or the reverse."""
     task, vectors = settings.task, settings.task.facts.vectors
@@ -146,6 +156,15 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f" {m.name} out"
             for m in methods
             if m.of_whole_texts
+        ]
+        if problems:
+            return problems
+    other = _no_plain_classes(task)
+    if other:
+        problems = [
+            f"method={m.name} {m.of_classes}; {other}: leave {m.name} out"
+            for m in methods
+            if m.of_classes
         ]
         if problems:
             return problems
