@@ -13,8 +13,8 @@ the last linear layer of the architecture's own head, which here reads the vecto
 that head has (a pooler, a first layer) is unused and stays as it was.
 
 What differs from the library:
-- pairs are drawn as in its first version, and as here said, a row with itself included; now it goes
-  through a fixed list of all pairs;
+- pairs are drawn as in its first version, a row with itself included; now it goes through a
+  shuffled list of all pairs;
 - a row passes once for both of its pairs, under one dropout mask;
 - the encoder is the run's, in the paper's experiments one that was trained for similarity before;
 - the regression may take 1,000 rounds in place of 100; the budget has the schedule.
