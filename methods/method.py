@@ -148,6 +148,8 @@ class Method:
       records stand for the same run;
     - `of_whole_texts`: what it does to the answer to a whole text, where that is nothing for a head
       that predicts single tokens: such a task then refuses it;
+    - `of_classes`: what it does with one task's classes, each of which counts alike, where it can
+      do nothing else;
     - `leaves`: as the end of a sentence, what it leaves in a trained model that the plain
       architecture has no place for. `save=model` then refuses it. What peft's layers merge into a
       matrix is not that;
@@ -188,6 +190,7 @@ class Method:
     extends_head: ClassVar[bool] = False
     added: ClassVar[Options] = {}
     of_whole_texts: ClassVar[str] = ""
+    of_classes: ClassVar[str] = ""
     leaves: ClassVar[str] = ""
     hinders_capture: ClassVar[str] = ""
     per_example: ClassVar[bool] = False

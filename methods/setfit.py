@@ -13,8 +13,8 @@ the last linear layer of the architecture's own head, which here reads the vecto
 that head has (a pooler, a first layer) is unused and stays as it was.
 
 What differs from the library:
-- pairs are drawn as in its first version, and as here said, a row with itself included; now it goes
-  through a fixed list of all pairs;
+- pairs are drawn as in its first version, a row with itself included; now it goes through a
+  shuffled list of all pairs;
 - a row passes once for both of its pairs, under one dropout mask;
 - the encoder is the run's, in the paper's experiments one that was trained for similarity before;
 - the regression may take 1,000 rounds in place of 100; the budget has the schedule.
@@ -50,6 +50,7 @@ class Setfit(Method):
     trains: ClassVar[str] = "on pairs of labelled texts, the head by logistic regression"
     owns: ClassVar[frozenset[str]] = frozenset({"loss", "criterion", "head"})
     of_whole_texts: ClassVar[str] = "makes pairs of labelled texts"
+    of_classes: ClassVar[str] = "makes pairs within a class and across classes"
     leaves: ClassVar[str] = "has the head read the mean of all tokens"
     hinders_capture: ClassVar[str] = "its pairs are drawn on the host"
     watches_evaluation: ClassVar[bool] = True  # the head is fitted before it
@@ -121,16 +122,7 @@ class Setfit(Method):
     def before_training(self, model: Any, batches: Iterable[Batch], forward: Forward) -> None:
         import torch
 
-        kept: list[Batch] = []
-        for batch in batches:
-            if "group" in batch:
-                raise UserError(
-                    "method=setfit makes pairs of one task's classes, and a mixture has several"
-                    " tasks; use it with one of them"
-                )
-            if not kept:
-                _check_weights(forward(batch), batch["labels"])
-            kept.append({name: tensor.cpu() for name, tensor in batch.items()})
+        kept = [{name: tensor.cpu() for name, tensor in batch.items()} for batch in batches]
         longest = max(batch["input_ids"].shape[1] for batch in kept)
         same = [self._as_long(batch, longest) for batch in kept]
         self.rows = {name: torch.cat([batch[name] for batch in same]) for name in same[0]}
@@ -227,14 +219,3 @@ class Setfit(Method):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.streams.load_state_dict(state["streams"])
         self.rows, self.stale = dict(state["rows"]), state["stale"]
-
-
-def _check_weights(output: Any, labels: torch.Tensor) -> None:
-    """Refuse a task whose loss is not the plain mean over its rows."""
-    import torch
-
-    plain = torch.nn.functional.cross_entropy(output.logits, labels)
-    if not torch.allclose(output.loss, plain, rtol=1e-3):
-        raise UserError(
-            "method=setfit has no loss that task.class_weights could weigh; leave them out"
-        )

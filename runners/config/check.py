@@ -154,6 +154,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     return RunConfig(settings, tuple(methods), stored)
 
 
+<<<<<<< HEAD
 def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say what is refused where it is typed, though a stored configuration may hold it."""
     problems = task_problems(settings.task, settings.data.source)
@@ -194,6 +195,15 @@ def _facts(task: Task) -> TaskFacts:
         {} if task.prompt is None else task.prompt.words,
         task.descriptions,
     )
+=======
+def _no_plain_classes(task: Task) -> str:
+    """Say what a task has in place of one set of classes that count alike; empty where it has."""
+    if task.mixture is not None:
+        return f"task={task.name} has the classes of several tasks"
+    if task.facts.answer != "class":
+        return f"task={task.name} has no classes"
+    return "task.class_weights lets classes count for more" if task.class_weights else ""
+>>>>>>> wt-rows
 
 
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
@@ -209,6 +219,7 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
         ]
         if problems:
             return problems
+<<<<<<< HEAD
     mixed = () if task.mixture is None else task.mixture.tasks.values()
     if not vectors and all(one.facts.answer == "score" for one in mixed or (task,)):
         problems = [
@@ -216,6 +227,14 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f" {m.name} out"
             for m in methods
             if type(m).criterion is not Method.criterion
+=======
+    other = _no_plain_classes(task)
+    if other:
+        problems = [
+            f"method={m.name} {m.of_classes}; {other}: leave {m.name} out"
+            for m in methods
+            if m.of_classes
+>>>>>>> wt-rows
         ]
         if problems:
             return problems

@@ -122,7 +122,8 @@ def count_parameters(
     trainable = sum(t.numel() for t in kept.values())
     optimized = sum(p.numel() for p in model.parameters() if p.requires_grad)
     own = {name.rpartition(":")[2]: t for name, t in kept.items()}  # as a model's own names are
-    plain = sum(t.numel() for name, t in own.items() if name in dict(model.named_parameters()))
+    names = {name for name, _ in model.named_parameters()}
+    plain = sum(t.numel() for name, t in own.items() if name in names)
     return {
         "total": sum(p.numel() for p in model.parameters()) - optimized + trainable,
         "trainable": trainable,

@@ -165,9 +165,9 @@ def test_a_class_without_rows_is_never_answered(tiny_folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["task=stsb"], "this task has no classes"),
-        (["task=mix", "mix.of=[cola,rte]"], "a mixture has several tasks"),
-        (["task=cola", "task.class_weights=[5,1]"], "class_weights"),
+        (["task=stsb"], "task=stsb has no classes: leave setfit out"),
+        (["task=mix", "mix.of=[cola,rte]"], "task=mix has the classes of several tasks"),
+        (["task=cola", "task.class_weights=[5,1]"], "lets classes count for more"),
         (["task=mlm", "mlm.on=[rte]"], "makes pairs of labelled texts"),
         (["method.setfit.C=0"], r"method\.setfit\.C=0"),
         (["method=[setfit,rdrop]"], "both define the loss"),
