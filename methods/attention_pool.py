@@ -70,7 +70,13 @@ class AttentionPool(Method):
                 f"method.attention_pool.kernel={self.kernel}: a convolution that keeps the number"
                 f" of tokens is over an odd number of them; use {self.kernel + 1}"
             )
+        if model.config.is_encoder_decoder:
+            raise UserError(
+                f"method=attention_pool: {model.config.model_type} has its head read where each"
+                " text ends, and this stands in one place for all; use a model without a decoder"
+            )
         last = places.last_states(model, "attention_pool")
+        self.reads_last = model.config.model_type == "xlnet"
         if getattr(model.config, "classifier_pooling", "cls") != "cls":
             raise UserError(
                 f"method=attention_pool: the head of this {model.config.model_type} model reads the"
@@ -99,7 +105,7 @@ class AttentionPool(Method):
         self.mask = named.get("attention_mask")
 
     def _replace(self, module: torch.nn.Module, inputs: Any, output: Any) -> Any:
-        """Put the pooled vector where the first token's state stands."""
+        """Put the pooled vector where the state stands that the head reads: first, or last."""
         import torch
 
         states: torch.Tensor = output if isinstance(output, torch.Tensor) else output[0]
@@ -107,7 +113,9 @@ class AttentionPool(Method):
         mask = torch.ones_like(states[..., 0]) if self.mask is None else self.mask
         real = mask[:, mask.shape[1] - length :] > 0  # a prefix has a part of it, and no state
         pooled = self.pool(states, real).to(states.dtype)
-        states = torch.cat([pooled[:, None], states[:, 1:]], 1)
+        pooled = pooled[:, None]
+        parts = [states[:, :-1], pooled] if self.reads_last else [pooled, states[:, 1:]]
+        states = torch.cat(parts, 1)
         if isinstance(output, torch.Tensor):
             return states
         if isinstance(output, tuple):

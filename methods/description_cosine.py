@@ -60,8 +60,12 @@ class DescriptionCosine(Method):
     def prepare(self, model: Any, setting: Setting) -> None:
         import torch
 
+        from methods.surgery import sentences
         from methods.surgery.description_head import DescriptionHead
 
+        if self.pooling == "cls":
+            around = sentences.bare(setting.tokenizer)
+            sentences.check_class_token(around, model, "description_cosine")
         inputs = setting.tokenizer(
             self._descriptions,
             padding=True,

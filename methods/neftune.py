@@ -40,15 +40,17 @@ class Neftune(Method):
     alpha: Annotated[float, Ge(0)] = 5.0
 
     def prepare(self, model: Any, setting: Setting) -> None:
+        from methods.surgery import places
         from methods.surgery.streams import Streams
 
         self.streams, self.longest = Streams(setting.generator), setting.max_length
         self.left = getattr(setting.tokenizer, "padding_side", "right") == "left"
         self.mask: torch.Tensor | None = None  # of the pass under way, (B, L)
+        self.places_first = model.config.model_type == "xlnet"  # it looks up (L, B) words
         if self.alpha:
             # First, as others may lengthen the mask.
             model.register_forward_pre_hook(self._see_mask, prepend=True, with_kwargs=True)
-            model.get_input_embeddings().register_forward_hook(self._add)
+            places.embedding_of_words(model, "neftune").register_forward_hook(self._add)
 
     def _see_mask(self, module: torch.nn.Module, inputs: Any, named: dict[str, Any]) -> None:
         self.mask = named.get("attention_mask")
@@ -56,6 +58,8 @@ class Neftune(Method):
     def _add(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if not module.training or self.paused:
             return None
+        if self.places_first:
+            output = output.transpose(0, 1)
         rows, length, width = output.shape
         whole = output.new_empty(rows, max(self.longest, length), width)
         noise = self.streams.uniform(whole, -1.0, 1.0)
@@ -63,7 +67,8 @@ class Neftune(Method):
         mask = output.new_ones(rows, length) if self.mask is None else self.mask
         real = mask[:, -length:].to(output.dtype)  # a prefix has a part of it, and no word
         size = self.alpha / (real.sum(1).clamp(min=1) * width).sqrt()
-        return output + noise * (real * size[:, None])[..., None]
+        moved = output + noise * (real * size[:, None])[..., None]
+        return moved.transpose(0, 1) if self.places_first else moved
 
     def state_dict(self) -> dict[str, Any]:
         return self.streams.state_dict()

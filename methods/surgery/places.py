@@ -270,7 +270,8 @@ def last_states(model: Any, method: str) -> nn.Module:
     What it gives is a tensor, a tuple that begins with it, or has it as `last_hidden_state`.
     """
     last = layers(model, method)[-1].module
-    own = {"albert": "encoder", "modernbert": "final_norm"}  # one layer, again and again; a norm
+    # One layer, again and again; norms behind the layers; and XLNet's layers have places first.
+    own = {"albert": "encoder", "modernbert": "final_norm", "t5": "decoder", "xlnet": ""}
     name = own.get(model.config.model_type)
     return last if name is None else model.base_model.get_submodule(name)
 

@@ -31,6 +31,11 @@ from tests.tiny import ARCHITECTURES, SAMPLED, TEXTS
 NO_CACHE = "takes no past keys and values"
 TWICE = "t5 reads a text twice, in its encoder and in its decoder"
 BARE = "xlnet has its queries, keys and values from bare parameters"
+ON_MATRICES = (
+    *("adalora", "beft", "boft", "delora", "dora", "fourierft", "hra", "ia3", "lily", "loha"),
+    *("lokr", "lora", "lora_plus", "miss", "oft", "olora", "peft", "pissa", "randlora", "road"),
+    *("rslora", "shira", "vblora", "vera"),
+)
 REFUSED = {
     ("bitfit", "modernbert"): "has no bias in its encoder",
     ("ia3", "modernbert"): "has one matrix for queries, keys and values",
@@ -54,8 +59,6 @@ REFUSED = {
     ("compacter", "xlnet"): "xlnet projects its attention's output by a bare parameter",
     ("dp", "xlnet"): "no rule gives an example's share of a XLNetModel",
     ("hype", "xlnet"): "use method.hype.hidden_dropout=keep",
-    ("ia3", "xlnet"): BARE,
-    ("lora", "xlnet"): BARE,
     ("mixout", "xlnet"): "the matrices of xlnet's attention are bare parameters",
     ("no_dropout", "xlnet"): "use method.no_dropout.attention=true",
     ("prefix", "xlnet"): NO_CACHE,
@@ -74,6 +77,14 @@ REFUSED = {
     ("simcse", "t5"): "t5 has no class token before a text",
     ("smart", "t5"): TWICE,
     ("unipelt", "t5"): "t5 has no normalisation after its feed-forward branch",
+}
+NO_MASKS = "none is known that predicts masked tokens"
+REFUSED |= {
+    ("neftune", "t5"): TWICE,
+    ("attention_pool", "t5"): "t5 has its head read where each text ends",
+    ("mlm_prompt", "xlnet"): NO_MASKS,
+    ("mlm_prompt", "t5"): NO_MASKS,
+    **{(method, "xlnet"): BARE for method in ON_MATRICES},
 }
 METHODS = sorted({*EACH_KIND} - {"embedding"})  # it takes no step
 

@@ -14,9 +14,11 @@ import torch
 import transformers
 from torch import nn
 
+from methods.attention_pool import AttentionPool
 from methods.ia3 import Ia3
 from methods.llrd import Llrd
 from methods.lora import Lora
+from methods.neftune import Neftune
 from methods.prompt import Prompt
 from methods.smart import Smart
 from methods.surgery.places import PLACES, layers, longest_text
@@ -328,3 +330,52 @@ def test_another_model_type_is_refused_in_a_line_with_those_that_are_known() -> 
         layers(model, "adapter")
     assert f"known are {', '.join(PLACES)}; use method=" in str(refused.value)
     assert "\n" not in str(refused.value)
+
+
+def test_neftune_moves_the_words_of_each_text_of_xlnet_by_its_length(tiny_folder: Folder) -> None:
+    """At most α / √(tokens · width), and padding by nothing; T5's words are read twice."""
+    loop, _ = prepared(configure(*tiny(tiny_folder("xlnet"), "method=neftune")))
+    [method] = loop.methods
+    batch = loop.collate(np.arange(5))
+    ids = batch["input_ids"]
+    assert len(set(batch["attention_mask"].sum(1).tolist())) > 1
+    embedding: Any = loop.model.get_input_embeddings().train()
+    method.mask = batch["attention_mask"]  # type: ignore[attr-defined]
+    with torch.no_grad():
+        words = nn.functional.embedding(ids, embedding.weight)
+        noise = method._add(embedding, (ids.T,), words.transpose(0, 1)).transpose(0, 1) - words  # type: ignore[attr-defined]
+    for row, mask in enumerate(batch["attention_mask"].bool()):
+        bound = 5.0 / (int(mask.sum()) * 32) ** 0.5
+        assert 0.8 * bound < float(noise[row][mask].abs().max()) < bound * 1.001
+        assert not noise[row][~mask].any()
+    model = tiny_model(tiny_folder("t5"))
+    with pytest.raises(UserError, match="method=neftune: t5 reads a text twice"):
+        Neftune().prepare(model, setting_of(model))
+
+
+def test_attention_pool_stands_where_xlnets_head_reads(tiny_folder: Folder) -> None:
+    """By a query it starts as the mean of all tokens' states, padding left out."""
+    loaded = _loaded(tiny_folder("xlnet"))
+    model, batch = loaded.model.eval(), loaded.tokenizer(TEXTS, padding=True, return_tensors="pt")
+    given: list[torch.Tensor] = []
+    model.sequence_summary.register_forward_hook(lambda m, inputs, out: given.append(inputs[0]))
+    with torch.no_grad():
+        model(**batch)
+        AttentionPool(pooling="query").prepare(model, setting_of(model))
+        model(**batch)
+    mask = batch["attention_mask"][..., None]
+    mean = (given[0] * mask).sum(1) / mask.sum(1)
+    assert torch.allclose(given[1][:, -1], mean, atol=1e-5)
+    assert torch.equal(given[1][:, :-1], given[0][:, :-1])
+    other = tiny_model(tiny_folder("t5"))
+    with pytest.raises(UserError, match="t5 has its head read where each text ends"):
+        AttentionPool().prepare(other, setting_of(other))
+
+
+@pytest.mark.parametrize("architecture", ["xlnet", "t5"])
+def test_descriptions_are_not_read_at_a_class_token_that_is_not_there(
+    architecture: str, tiny_folder: Folder
+) -> None:
+    given = tiny(tiny_folder(architecture), "method=description_cosine", "task=sst2")
+    with pytest.raises(UserError, match=f"{architecture} has no class token before a text"):
+        prepared(configure(*given, "method.description_cosine.pooling=cls"))
