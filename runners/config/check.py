@@ -154,7 +154,6 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     return RunConfig(settings, tuple(methods), stored)
 
 
-<<<<<<< HEAD
 def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say what is refused where it is typed, though a stored configuration may hold it."""
     problems = task_problems(settings.task, settings.data.source)
@@ -195,7 +194,8 @@ def _facts(task: Task) -> TaskFacts:
         {} if task.prompt is None else task.prompt.words,
         task.descriptions,
     )
-=======
+
+
 def _no_plain_classes(task: Task) -> str:
     """Say what a task has in place of one set of classes that count alike; empty where it has."""
     if task.mixture is not None:
@@ -203,7 +203,6 @@ def _no_plain_classes(task: Task) -> str:
     if task.facts.answer != "class":
         return f"task={task.name} has no classes"
     return "task.class_weights lets classes count for more" if task.class_weights else ""
->>>>>>> wt-rows
 
 
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
@@ -219,7 +218,6 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
         ]
         if problems:
             return problems
-<<<<<<< HEAD
     mixed = () if task.mixture is None else task.mixture.tasks.values()
     if not vectors and all(one.facts.answer == "score" for one in mixed or (task,)):
         problems = [
@@ -227,14 +225,15 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f" {m.name} out"
             for m in methods
             if type(m).criterion is not Method.criterion
-=======
+        ]
+        if problems:
+            return problems
     other = _no_plain_classes(task)
     if other:
         problems = [
             f"method={m.name} {m.of_classes}; {other}: leave {m.name} out"
             for m in methods
             if m.of_classes
->>>>>>> wt-rows
         ]
         if problems:
             return problems
