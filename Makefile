@@ -58,12 +58,14 @@ PART ?= 60
 gpu-pack: setup
 	$(RUN) -m tests.gpu.pack $(PART)
 
-# Runs of every kind killed at seven times as many moments, every pair of methods, Ray's workers killed,
+# Runs of every kind killed at seven times as many moments, every pair of methods, all of peft's tuners in
+# every way in which each kind of method is tested, Ray's workers killed,
 # the benchmarks' peer, fuzzers with ten times the examples, then a quarter of an
 # hour of random kills, duplicates, stopped owners, removed folders and bad files against boards, and
 # an audit.
 soak: setup
 	TUNEBENCH_SOAK=1 KILLS=20 OMP_NUM_THREADS=1 $(RUN) -m pytest --timeout 3600 tests/runners/training/test_checkpoint.py tests/runners/test_launchers.py tests/benchmarks/test_baseline.py tests/methods/test_pairs.py -k "random_moments or killed_worker or ray_cluster or submitit or trainer_scores or every_pair"
+	TUNEBENCH_SOAK=1 OMP_NUM_THREADS=1 $(RUN) -m pytest --timeout 3600 tests/methods/test_contract.py tests/methods/test_peft.py tests/runners/models/test_architectures.py tests/runners/speed tests/runners/exports/test_model.py tests/runners/training/test_method_trainer.py tests/runners/tasks/test_masked_lm.py tests/runners/tasks/test_mixture.py
 	TUNEBENCH_FUZZ=5000 OMP_NUM_THREADS=1 $(RUN) -m pytest tests/test_fuzz.py --timeout 3600
 	$(RUN) -m tests.soak
 

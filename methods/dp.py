@@ -31,6 +31,7 @@ from annotated_types import Ge, Gt, Lt
 
 from methods.method import Batch, Batches, Method, Options, ParameterGroup, Setting
 from methods.surgery import accountant as accountants
+from methods.surgery.presets import BARE
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -52,12 +53,17 @@ _NEVER: Mapping[str, str] = {
     " another than what is recorded",
 }
 _ONE_BY_ONE: Mapping[str, str] = {
+    "description_cosine": f"description_cosine's head has a length of its own, {_PER_TEXT}",
     "ia3": f"ia3 multiplies by bare parameters, {_PER_TEXT}",
     "mixout": f"mixout mixes weights inside a pass, {_PER_TEXT}",
+    "mlm_prompt": f"mlm_prompt computes some rows of the output layer, {_PER_TEXT}",
     "prefix": f"prefix is made once for a batch, {_PER_TEXT}",
     "prompt": f"prompt is looked up once for a batch, {_PER_TEXT}",
     "raft": f"raft's activations have bare parameters, {_PER_TEXT}",
     "unipelt": f"unipelt's prefix is made once for a batch, {_PER_TEXT}",
+    **{
+        n: f"{n} trains more than what linear layers multiply by, {_PER_TEXT}" for n in sorted(BARE)
+    },
 }
 
 

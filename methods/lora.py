@@ -42,17 +42,10 @@ class Lora(Method):
     def prepare(self, model: Any, setting: Setting) -> None:
         from peft import LoraConfig, TaskType
 
-        from methods.surgery import places, tuners
+        from methods.surgery import tuners
 
         wanted = ["query", "value"] if self.targets == "query_value" else ["query", "key", "value"]
-        together = model.config.model_type == "modernbert"  # one matrix for the three
-        places.layers(model, "lora", [] if together else wanted)
-        targets = {}
-        for layout in places.stacks(model, "lora"):
-            names = ["attn.Wqkv"] if together else layout.matrices(*wanted)
-            if self.targets == "all_linear":
-                names += layout.matrices("expansion", "gate", "contraction")
-            targets[layout.layers] = names
+        targets = tuners.matrices(model, "lora", wanted, self.targets == "all_linear")
         self.config = LoraConfig(
             task_type=TaskType.SEQ_CLS,
             r=self.rank,

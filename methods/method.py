@@ -51,6 +51,34 @@ def by_token(thing: Marked) -> Marked:
 
 
 @dataclass(frozen=True)
+class TaskFacts:
+    """What a method may know of its run's task when the configuration is checked.
+
+    `kind` is its kind, `answer` what an example is answered with, such as "class" or "score",
+    `columns` are the names of its texts, and `range` that of its scores. `template` and `words`,
+    and `descriptions`, are what its sections for methods that read them say.
+    """
+
+    name: str
+    kind: str
+    answer: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    range: tuple[float, float] | None = None
+    template: str | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+    descriptions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Examples as token ids, special ones included, and whether each was cut."""
+
+    input_ids: list[list[int]]
+    truncated: list[bool]
+
+
+@dataclass(frozen=True)
 class Setting:
     """What a method may know when it prepares the model.
 
@@ -129,7 +157,12 @@ class Method:
       where it can. `runners.contract.guard` finds that out on a CPU, and the contract holds it.
       What it does in Python alone, such as counting, is missed by a replay;
     - `watches_evaluation`: it keeps in Python what passes through the model in evaluation, which
-      then is not captured.
+      then is not captured;
+    - `model_head`: what is loaded in place of a head drawn for the task. "tokens", the checkpoint's
+      own that predicts masked tokens, of which `Setting.head` then holds what the files lack; or
+      "none", the bare encoder, and what it adds is the head;
+    - `reads`: sections of a task that it reads, "prompt" or "descriptions": a run of methods that
+      read none leaves them out.
 
     What tells the contract (`runners.contract`) how to test it, and is in no run's name or record:
 
@@ -139,7 +172,9 @@ class Method:
     - `other_dropout`: it draws dropout at other places than plain fine-tuning, with which it is
       then compared without dropout;
     - `plain_order`: options at which its batches are plain fine-tuning's;
-    - `may_stay`: parts of names of trained parameters that may stay, such as those it masks.
+    - `may_stay`: parts of names of trained parameters that may stay, such as those it masks;
+    - `like`: a method of the same kind, where two differ in values and in a library's code. That
+      one stands for both where every method is tested in many ways; `make soak` tests either.
     """
 
     name: ClassVar[str] = ""
@@ -157,12 +192,15 @@ class Method:
     hinders_capture: ClassVar[str] = ""
     per_example: ClassVar[bool] = False
     watches_evaluation: ClassVar[bool] = False
+    model_head: ClassVar[Literal["none", "tokens"] | None] = None
+    reads: ClassVar[frozenset[str]] = frozenset()
     no_strength: ClassVar[Options | None] = None
     narrow: ClassVar[Options] = {}
     with_others: ClassVar[Options] = {}
     other_dropout: ClassVar[bool] = False
     plain_order: ClassVar[Options] = {}
     may_stay: ClassVar[tuple[str, ...]] = ()
+    like: ClassVar[str] = ""
 
     lr: LearningRate = None
     paused: bool = field(default=False, init=False, repr=False)
@@ -209,6 +247,13 @@ class Method:
         """
         return self.version
 
+    def problems(self) -> list[str]:
+        """Say what is wrong with the options that their types do not show, a sentence each.
+
+        Called before anything is loaded, with what was typed, not with what a stored run holds.
+        """
+        return []
+
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""
         return False
@@ -226,6 +271,31 @@ class Method:
         """
         return "by length"
 
+    def task_known(self, task: TaskFacts) -> list[str]:
+        """Take note of the task, before anything is loaded; return what is wrong, a sentence each.
+
+        A run of a record has no more problems: what it says is taken as it is.
+        """
+        return []
+
+    @property
+    def arrangement(self) -> str:
+        """What tells how `arrange` lays texts out; empty where they stand as the tokenizer says."""
+        return ""
+
+    def arrange(
+        self,
+        columns: Sequence[Sequence[str]],
+        tokenizer: Any,
+        max_length: int,
+        cut: Callable[[int, int], Sequence[int]],
+    ) -> Arranged:
+        """Return the tokens of examples, given by their columns; called with an `arrangement` only.
+
+        `cut` says which of a single text's tokens stay, of how many where there is room for some.
+        """
+        raise NotImplementedError
+
     def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
         """Learn how many rows are trained on, of how many a batch is, and the number of steps.
 
@@ -233,6 +303,11 @@ class Method:
         shown to the user.
         """
         return []
+
+    @property
+    def writes_text(self) -> bool:
+        """Whether `text_read` returns other texts, of which the begin must not be cut off."""
+        return False
 
     def text_read(
         self, texts: tuple[str, ...], attributes: Mapping[str, Sequence[str]]

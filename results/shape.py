@@ -172,6 +172,41 @@ class _Text(_Part):
     rows: int
 
 
+class _Stage(_Part):
+    task: str
+    methods: str
+    settings: str
+
+
+class _Teacher(_Part):
+    run: str
+    sha256: str
+    chain: Annotated[list[_Stage], Field(min_length=1)]
+
+
+class _Offered(_Part):
+    sha256: str
+
+
+class _Pseudo(_Part):
+    teacher: _Teacher
+    offered: _Offered
+
+
+class _Generator(_Part):
+    sha256: str
+    files_sha256: str
+
+
+class _Generated(_Part):
+    generator: _Generator
+    teacher: _Teacher | None = None
+
+
+class _Mined(_Part):
+    in_place_of: dict[str, _Split] = {}
+
+
 class _Data(_Part):
     source: str
     splits: dict[str, _Split]
@@ -180,12 +215,9 @@ class _Data(_Part):
     draw: str = ""
     drawn_from: str | None = None
     doctor: dict[str, Any] = {}
-
-
-class _Stage(_Part):
-    task: str
-    methods: str
-    settings: str
+    pseudo: _Pseudo | None = None
+    generated: _Generated | None = None
+    mined: _Mined | None = None
 
 
 class _Start(_Part):

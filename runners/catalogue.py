@@ -101,7 +101,8 @@ def table() -> str:
     vectors = {n: c for n, c in registered().items() if c.represents}
     labelled = {n: c for n, c in registered().items() if n not in vectors}
     choosing = {n: c for n, c in labelled.items() if "parameters" in c.owns}
-    changing = {n: c for n, c in labelled.items() if n not in choosing}
+    heads = {n: c for n, c in labelled.items() if c.model_head is not None}
+    changing = {n: c for n, c in labelled.items() if n not in choosing and n not in heads}
     lines = [
         "One of these says what trains (without one, everything does), and combines with those of"
         " the second table:",
@@ -128,6 +129,15 @@ def table() -> str:
         lines.append(
             f"| `{name}` | {cls.paper} | {cls.trains} | {where} | {_never(cls, labelled)} |"
         )
+    lines += [
+        "",
+        "These take the place of a head that is drawn; one of them in a run:",
+        "",
+        "| `method=` | paper | how answers are read | not with |",
+        "|---|---|---|---|",
+    ]
+    for name, cls in heads.items():
+        lines.append(f"| `{name}` | {cls.paper} | {cls.trains} | {_never(cls, labelled)} |")
     lines += [
         "",
         "These make vectors of sentences, for `task=sts`; one of them in a run:",

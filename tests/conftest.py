@@ -18,6 +18,7 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 import pytest
 
+from methods.registry import registered
 from results import record
 from results.record import Record
 from runners.command import main
@@ -107,6 +108,8 @@ class NetworkBlocked(RuntimeError):
 
 
 SOAK = bool(os.environ.get("TUNEBENCH_SOAK"))  # as make soak has it
+# Each kind of method once; those of many values, such as peft's tuners, all in make soak.
+EACH_KIND = {name: cls for name, cls in registered().items() if SOAK or not cls.like}
 in_soak = pytest.mark.skipif(not SOAK, reason="takes long and repeats what others hold: make soak")
 
 

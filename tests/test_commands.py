@@ -36,6 +36,7 @@ from runners.subcommands.help import short_help
 from runners.subcommands.words import WORDS
 from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
 from tests.pages import PAGES, commands, examples, page_name
+from tests.tiny import save_gpt
 
 TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(page)})
 RUN_PY = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
@@ -43,7 +44,7 @@ OF_A_WORD = [line for line in RUN_PY if line.split()[2] in WORDS]
 RUNS = [line for line in RUN_PY if line not in OF_A_WORD]
 LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
 SHORT = [line for line in RUNS if not LONG.search(line)]
-OF_A_RUN = re.compile(r"(eval|embed|export|verify|start|predict|submission)=")
+OF_A_RUN = re.compile(r"(eval|embed|export|verify|start|predict|submission|teacher)=(?!stage)")
 OTHERS = sorted({line for _, line in TYPED} - set(RUN_PY))
 RECORD = next((ROOT / "results" / "runs").glob("rte.bitfit.*.json"))
 FOLDERS = ("data.dir=STS", "data.glue_dir=GLUE")
@@ -56,10 +57,12 @@ def _arguments(line: str, tmp_path: Path) -> list[str]:
     if "--config-dir" in given:
         folder = tmp_path / "configs" / "task"
         folder.mkdir(parents=True, exist_ok=True)
-        for example in examples(ROOT / "docs" / "tasks.md", "yaml"):
+        pages = [ROOT / "docs" / name for name in ("tasks.md", "unlabelled.md")]
+        for example in (one for page in pages for one in examples(page, "yaml")):
             name = example.splitlines()[0].rpartition("/")[2]
             (folder / name).write_text(example.replace("/data/", f"{tmp_path}/"))
-        rows = "\n".join(f"{word} {i},{word}" for i in range(30) for word in ("politics", "sport"))
+        words = [(word, i) for i in range(30) for word in ("politics", "sport")]
+        rows = "\n".join(f"{word} {i}. {i} of {word},{word}" for word, i in words)
         for split in ("train", "dev"):
             (tmp_path / f"{split}.csv").write_text(f"title,topic\n{rows}\n")
         given[given.index("--config-dir") + 1] = str(folder.parent)
@@ -148,17 +151,33 @@ def test_run_of_a_page_is_composed_and_checked_as_it_stands(line: str, tmp_path:
 def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | None:
     """Return a run made small; None where it needs data that is not here."""
     kept = [a for a in arguments if a not in FOLDERS]
-    named = {a.split("=")[0] for a in kept}
     few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
+    if any(a.endswith(".control=updates") and a.startswith("data.") for a in kept):
+        few = [*(a for a in few if a != "budget.steps=2"), "budget.steps=null"]
+    if "data.generated.generator=GPT2" in kept:
+        gpt = save_gpt(tmp_path / "gpt2")
+        kept = [a.replace("=GPT2", f"={gpt}") for a in kept]
+        few += ["data.generated.max_tokens=8", "data.generated.epochs=1", "data.generated.most=1"]
+        few = ["data.train_size=4" if a.startswith("data.train_size") else a for a in few]
+        kept = [a for a in kept if not a.startswith("data.train_size")]
+    if "data.text=FILE" in kept:
+        text = tmp_path / "text.txt"
+        text.write_text("".join(f"It is {word}. Row {word}.\n" for word in ("good", "bad")) * 2)
+        with text.open("a") as stream:
+            stream.writelines(f"One {w}. {w}, two {w}.\n" for w in ("Yes", "Also", "No"))
+        kept = [f"data.text={text}" if a == "data.text=FILE" else a for a in kept]
+        few = [a for a in few if not a.startswith("data.train_size")]
     if "data=local" in kept or "--config-dir" in kept:
         few = [a for a in few if a != "data=embedded"]
     if "data.dir=GLUE" in kept:
         if not REAL_GLUE.is_dir():
             return None
         kept = [f"data.dir={REAL_GLUE}" if a == "data.dir=GLUE" else a for a in kept]
-    if "plan=true" in kept and not any("stages=" in a for a in spelled_out(kept)):
+    chain = [a for a in spelled_out(kept) if "stages=" in a or a.endswith("teacher=stage")]
+    if "plan=true" in kept and not chain:
         few.append("estimate=false")
     kept = [f"list={tmp_path / 'boards'}" if a.startswith("list=") else a for a in kept]
+    named = {a.split("=")[0] for a in kept}
     return [*kept, *(a for a in few if a.split("=")[0] not in named)]
 
 
@@ -202,6 +221,9 @@ def test_what_a_page_does_with_a_finished_run(
     ]
     if "start=" in line:
         arguments = [*tiny(tiny_folder("bert")), *arguments]
+    if "teacher=" in line:
+        few = ["data.train_size=48", "data.pseudo.pool=40", "data.pseudo.balance=false"]
+        arguments = [*tiny(tiny_folder("bert")), *arguments, *few]
     if "out=" in line and "export=" not in line:
         arguments = [a.replace(run.stem, str(run)) for a in arguments]
     done = cli(*arguments, *([] if "export=" in line else ["device=cpu"]))

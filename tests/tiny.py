@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from runners.contract.tiny import IDS, SIZES, SPECIAL, TEXTS, save_random, vocabulary, wordpiece
 
@@ -126,6 +127,40 @@ def save_tiny(architecture: str, folder: Path, pretrained_head: bool = False) ->
         wordpiece(token_types=architecture not in _NO_TOKEN_TYPES).save_pretrained(folder)
     config = getattr(transformers, config_name)(vocab_size=vocab_size, **ids, **sizes)
     return save_random(config, folder, pretrained_head)
+
+
+def save_masked(source: Path, folder: Path) -> Path:
+    """Save a random model of a tiny folder's kind with a head that predicts masked tokens."""
+    config = transformers.AutoConfig.from_pretrained(source)
+    auto: Any = transformers.AutoModelForMaskedLM
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        model = auto.from_config(config)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    model.save_pretrained(folder)
+    transformers.AutoTokenizer.from_pretrained(source).save_pretrained(folder)
+    return folder
+
+
+def save_gpt(folder: Path) -> Path:
+    """Save a random GPT-2 of one layer that reads bytes, with a token that ends a text."""
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocabulary = {token: i for i, token in enumerate(["<end>", *alphabet])}
+    tokenizer = Tokenizer(models.BPE(vocabulary, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    fast: Any = transformers.PreTrainedTokenizerFast
+    fast(tokenizer_object=tokenizer, eos_token="<end>").save_pretrained(folder)
+    config = transformers.GPT2Config(
+        vocab_size=len(vocabulary), n_positions=32, n_embd=32, n_layer=1, n_head=2,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        transformers.GPT2LMHeadModel(config).save_pretrained(folder)
+    return folder
 
 
 def tiny_batch(folder: Path) -> dict[str, torch.Tensor]:

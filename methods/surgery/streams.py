@@ -1,4 +1,4 @@
-"""Random streams of a method's own, on whatever device the model is."""
+"""Random streams of a method's own, on whatever device the model is, and what a pass holds."""
 
 from __future__ import annotations
 
@@ -87,6 +87,16 @@ def set_global_streams(states: list[torch.Tensor], device: torch.device) -> None
     torch.set_rng_state(states[0])
     for state in states[1:]:
         torch.cuda.set_rng_state(state, device)
+
+
+class Held:
+    """What a pass through the model computes once and layers then read, such as examples' vectors.
+
+    A method keeps it as an attribute of its own: a layer that is computed again for its gradients
+    reads what it held in that pass.
+    """
+
+    value: torch.Tensor | None = None
 
 
 def generators_of(methods: Iterable[Any]) -> list[torch.Generator]:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from methods.method import Folded, Setting
-from methods.surgery.places import freeze_all_but_head, longest_text
+from methods.surgery.places import freeze_all_but_head, layers, longest_text, stacks
 from results.errors import UserError
 
 
@@ -25,15 +25,34 @@ def own_stream(setting: Setting) -> Iterator[None]:
         yield
 
 
+def matrices(
+    model: Any, method: str, wanted: Sequence[str], feed_forward: bool
+) -> dict[str, list[str]]:
+    """Return the names, inside a layer, of places that are matrices, by the name of each stack.
+
+    With the whole feed-forward branch if it is asked for. Where one matrix is for queries, keys and
+    values, it stands for each of them; a model without a place is a UserError.
+    """
+    together = model.config.model_type == "modernbert"
+    layers(model, method, [] if together else wanted)
+    targets = {}
+    for layout in stacks(model, method):
+        names = ["attn.Wqkv"] if together else layout.matrices(*wanted)
+        if feed_forward:
+            names += layout.matrices("expansion", "gate", "contraction")
+        targets[layout.layers] = names
+    return targets
+
+
 def inside_layers(names: Mapping[str, Sequence[str]]) -> str:
     """Return peft's pattern for modules of every layer, and of nothing outside the layers.
 
     `names` holds those of a layer by the name of its stack of layers.
     """
     patterns = []
-    for layers, modules in names.items():
+    for stack, modules in names.items():
         inner = "|".join(re.escape(name) for name in modules)
-        patterns.append(rf".*\.{re.escape(layers)}\.\d+\.(?:albert_layers\.\d+\.)?(?:{inner})")
+        patterns.append(rf".*\.{re.escape(stack)}\.\d+\.(?:albert_layers\.\d+\.)?(?:{inner})")
     return "|".join(patterns)
 
 

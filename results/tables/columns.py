@@ -225,18 +225,28 @@ def _differs(
 
 
 # What draws other rows of the same files.
-_DRAWN = ("data.train_size", "data.eval_size", "data.seed", "data.balanced", "data.malformed_rows")
+_DRAWN = (
+    *("data.train_size", "data.eval_size", "data.shots", "data.seed", "data.balanced"),
+    "data.malformed_rows",
+)
 
 
 def _column(record: Record) -> Column:
-    hashes = {name: facts["sha256"] for name, facts in record.data["splits"].items()}
+    splits = {**record.data["splits"], **_in_place_of(record)}
+    hashes = {name: facts["sha256"] for name, facts in splits.items()}
     if _has_more_rows(record):
         hashes["train"] = record.config["control"]["train"]
     elif draws_by_seed(record):  # other rows with each seed, which are of one column
         learned = {"train", "selection"} & hashes.keys()
-        hashes |= {name: _learned(record, record.data["splits"][name]) for name in learned}
+        hashes |= {name: _learned(record, splits[name]) for name in learned}
     definition = effective(record.config.get("task"), "task")
     return Column(record.task, tuple(sorted(hashes.items())), tuple(sorted(definition.items())))
+
+
+def _in_place_of(record: Record) -> dict[str, Any]:
+    """Return what a run on mined rows would have learned from: it is compared with those."""
+    mined = record.data.get("mined") or {}
+    return dict(mined.get("in_place_of", {}))
 
 
 def _learned(record: Record, split: dict[str, Any]) -> str:
@@ -253,7 +263,7 @@ def _by_run(records: Sequence[Record]) -> dict[tuple[str, str], Column]:
 
     An arm stands in that of the task which it is an arm of, where there is one of its report.
     """
-    own = {(r.run, r.task): _column(r) for r in records}
+    own = _read_alike({(r.run, r.task): _column(r) for r in records})
     same: dict[tuple[str | None, object], set[Column]] = defaultdict(set)
     for r in records:
         if arm_of(r) is None:
@@ -262,6 +272,27 @@ def _by_run(records: Sequence[Record]) -> dict[tuple[str, str], Column]:
         if len(of_arm := same.get((arm_of(r), _reported(own[r.run, r.task])), set())) == 1:
             [own[r.run, r.task]] = of_arm
     return own
+
+
+# What of a task only some methods read: their records alone have it.
+_READ = ("task.prompt.", "task.descriptions.")
+
+
+def _read_alike(columns: dict[tuple[str, str], Column]) -> dict[tuple[str, str], Column]:
+    """Let runs that read such a section stand beside those that do not, where all read the same."""
+    read: dict[tuple[str, str], set[tuple[tuple[str, str], ...]]] = defaultdict(set)
+    for column in columns.values():
+        for section in _READ:
+            if own := tuple(leaf for leaf in column.definition if leaf[0].startswith(section)):
+                read[column.task, section].add(own)
+    alike = {(task, section) for (task, section), each in read.items() if len(each) == 1}
+
+    def said(column: Column) -> Column:
+        passed = tuple(section for section in _READ if (column.task, section) in alike)
+        kept = tuple(leaf for leaf in column.definition if not leaf[0].startswith(passed))
+        return dataclasses.replace(column, definition=kept) if passed else column
+
+    return {run: said(column) for run, column in columns.items()}
 
 
 def _reported(column: Column) -> object:

@@ -161,6 +161,8 @@ def drawn(record: Record, split: str) -> str:
     task, data = record.config.get("task"), record.config.get("data")
     if not (isinstance(task, dict) and isinstance(data, dict)):
         return ""
+    if (shots := data.get("shots")) and split in ("train", "selection"):
+        return f" ({shots} of each class{', others with each seed' * draws_by_seed(record)})"
     size = data.get({"train": "train_size", "selection": "none"}.get(split, "eval_size"))
     classes = bool(task.get("labels")) and not task.get("options")
     if size is None or not classes or (split == "train" and "balanced" not in data):

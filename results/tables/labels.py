@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any
 
 from results.record import Record
 from results.tables.leaves import leaves, short
@@ -99,6 +100,7 @@ def way(record: Record) -> str:
         for stage in _chain(record)
     ]
     after = f" on {record.task}" if arm_of(record) else ""
+    after += " on mined rows" if record.data.get("mined") else ""
     if parts := record.data.get("parts"):
         drawn = {"sqrt": " by square root", "even": " evenly"}
         after += f" mixing {', '.join(parts)}" + drawn.get(record.data.get("draw", ""), "")
@@ -109,7 +111,33 @@ def way(record: Record) -> str:
     if control := record.config.get("control"):
         much = {"updates": "as many updates", "data": "as many rows"}[control["equal"]]
         after += f", {much} as after {', '.join(control['stages'])}"
-    return after
+    return after + _labelled(record, name)
+
+
+def _labelled(record: Record, name: str) -> str:
+    """Return which rows were added to a run's own, and by which run where its methods differ."""
+    section, added = _added(record)
+    if not added:
+        return ""
+    chain = (added.get("teacher") or {}).get("chain") or [{"methods": name}]
+    last = chain[-1]["methods"]
+    rows = {"pseudo": "pseudo-labels", "generated": "generated rows"}[section]
+    rows += "" if last == name else f" by {last}"
+    control = _options(record, section).get("control")
+    return f", as many updates as with {rows}" if control else f" with {rows}"
+
+
+def _added(record: Record) -> tuple[str, dict[str, Any]]:
+    """Return the section of data that added rows to a run's own, and what is known of them."""
+    for section in ("pseudo", "generated"):
+        if added := record.data.get(section):
+            return section, added
+    return "", {}
+
+
+def _options(record: Record, section: str) -> dict[str, Any]:
+    options = (record.config.get("data") or {}).get(section)
+    return options if isinstance(options, dict) else {}
 
 
 def arm_of(record: Record) -> str | None:
@@ -143,6 +171,18 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
         yield "text.sha256", short(str(text.get("sha256")))
+    section, added = _added(record)
+    if teacher := added.get("teacher"):
+        yield "teacher", " ".join(stage["settings"] for stage in teacher["chain"])
+    if generator := added.get("generator"):
+        yield "generator.sha256", short(str(generator["sha256"]))
+    for key, value in _options(record, section).items() if added else ():
+        if key not in ("teacher", "generator", "control"):
+            yield f"{section}.{key}", str(value)
+    if mined := record.data.get("mined"):
+        for key, value in _options(record, "mine").items():
+            yield f"mine.{key}", str(value)
+        yield "mined.from", str(mined.get("from"))
     if "mixed" in record.data:
         yield "mixed.sha256", short(record.data["mixed"])
     for key, value in record.config.items():

@@ -70,7 +70,7 @@ def calibrate(job: Job, started: float) -> tuple[Rates, Work]:
     config, budget = job.config, job.config.settings.budget
     accelerator = make_accelerator(choose_device(config.settings.device), config)
     make_deterministic()
-    if not len(job.data.train):
+    if not (len(job.data.train) and budget.trains):
         return _calibrate_untrained(job, accelerator, started)
     prepared = prepare(job, accelerator, batches=PREPARING)
     loop = prepared.loop

@@ -1,5 +1,7 @@
 """A chain of runs: each stage starts from what the one before it left, the last is the target.
 
+A run whose teacher is a stage is the last of two: it begins anew, and the first one labels rows.
+
 Every stage is an ordinary run with a record of its own, in a process of its own. What is finished
 is not done again, unless the next stage needs its weights and they were not kept; a stage that
 another process does is waited for.
@@ -16,7 +18,7 @@ from typing import Any
 from results.places import program
 from runners.boards.passing import mark, remove
 from runners.boards.plan import overrides_of
-from runners.boards.planned import Compose, Planned, Planner, Slot
+from runners.boards.planned import Compose, Planned, Planner, Slot, starts_by
 from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
@@ -143,7 +145,7 @@ class Chain:
             run = self.run_of(stage)
             state = "waiting" if run is None else run.state
             name = f"stage {stage + 1} waits for the one before" if run is None else run.name
-            typed = [*overrides, "start=RUN"] if run is None else run.overrides
+            typed = [*overrides, f"{starts_by(overrides)}=RUN"] if run is None else run.overrides
             command = f"{program()} {shlex.join([*config_dir(), *typed])}"
             print(f"{state:9} {name}  {command}")
         return FINISHED

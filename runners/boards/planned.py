@@ -11,13 +11,17 @@ from results import places
 from results import record as records
 from results.errors import UserError
 from runners.config.check import check
+from runners.config.settings import Settings
 from runners.config.stages import Control
-from runners.config.typed import key_of
+from runners.config.typed import is_typed, key_of
+from runners.config.unlabelled import STAGE
 from runners.jobs.job import Job
 from runners.models.about import ABOUT
 from runners.runs.lease import is_claimed
 from runners.training.mixed_order import steps_order
 from runners.training.schedule import total_steps
+
+ADDS = ("pseudo", "generated")  # sections of data that have a teacher
 
 Compose = Callable[[Sequence[str]], dict[str, Any]]
 State = Literal["finished", "diverged", "failed", "claimed", "missing", "waiting"]
@@ -153,7 +157,7 @@ class Planner:
         """Return a run that starts from another, waiting until that is finished."""
         start = []
         if before is not None and before.state == "finished":
-            start = [f"start.run={before.record}"]
+            start = [f"{starts_by(alone)}={before.record}"]
         job = self.job([*alone, *start])
         waits = before is not None and not start
         if waits:
@@ -176,15 +180,26 @@ class Planner:
 
         A control replaces the chain; a task without labels in one is a UserError.
         """
+        if slot.stages and STAGE in map(self._teacher, (*slot.stages, slot.overrides)):
+            raise UserError(
+                f"a teacher={STAGE} is of a run without stages; do that chain first, and name its"
+                " last run as the teacher"
+            )
         chain = [run for typed in (*slot.stages, slot.overrides) for run in self.whole(typed)]
         if len(chain) > 1:
             for overrides in chain:
                 refuse_vectors(self.job(overrides))
         return chain if slot.control is None else self._controlled(slot, chain)
 
+    def _teacher(self, overrides: list[str]) -> str | None:
+        return self.job(overrides).config.settings.data.teacher
+
     def whole(self, overrides: list[str], inner: tuple[str, ...] = ()) -> list[list[str]]:
         """Return a run after the runs that its task's own file puts before it."""
-        task = self.job(overrides).config.settings.task
+        settings = self.job(overrides).config.settings
+        task = settings.task
+        if settings.data.teacher == STAGE:
+            return self._taught(overrides, settings)
         if task.name in inner:
             circle = " → ".join((*inner[inner.index(task.name) :], task.name))
             raise UserError(f"task={task.name}: its stages come back to it: {circle}")
@@ -199,6 +214,20 @@ class Planner:
             ),
             overrides,
         ]
+
+    def _taught(self, overrides: list[str], settings: Settings) -> list[list[str]]:
+        """Return a run after the same run without the rows that this one has a part in."""
+        task, key = settings.task, f"data.{settings.data.adds}.teacher"
+        if task.stages:
+            raise UserError(
+                f"{key}={STAGE}: task={task.name} has stages of its own; do that chain first, and"
+                f" name its last run by {key}=RUN"
+            )
+        first = [a for a in overrides if not is_typed([a], *(f"data.{name}" for name in ADDS))]
+        if (adds := self.job(first).config.settings.data.adds) is not None:  # of a file of data
+            first = [*first, f"data.{adds}.{'teacher' if adds == 'pseudo' else 'generator'}=null"]
+        named = f"{key}={STAGE}"
+        return [first, overrides if named in overrides else [*overrides, named]]
 
     def _controlled(self, slot: Slot, chain: list[list[str]]) -> list[list[str]]:
         *before, target = chain
@@ -219,6 +248,12 @@ class Planner:
             rows = sum(len(job.data.train) for job in jobs)
             typed += [f"control.train='{own.data.train.sha256}'", f"data.train_size={rows}"]
         return [[*target, *typed]]
+
+
+def starts_by(alone: Sequence[str]) -> str:
+    """Return the key by which a run, as it is typed alone, names the run before it."""
+    keys = (f"data.{name}.teacher" for name in ADDS)
+    return next((key for key in keys if f"{key}={STAGE}" in alone), "start.run")
 
 
 def refuse_vectors(job: Job) -> None:

@@ -15,6 +15,7 @@ from runners.config.places import Place
 from runners.config.problems import sentences
 from runners.config.section import Section
 from runners.config.typed import is_typed, key_of, keys_beside
+from runners.config.unlabelled import STAGE
 
 Part = TypeVar("Part", bound=Section)
 
@@ -101,7 +102,12 @@ USED: dict[str, tuple[str, ...]] = {
     "predict": ("text", "out", "device", "threads", "model.name_or_path", "task"),
     "submission": ("out", "device", "threads", "data", "model.name_or_path"),
 }
-TRAINS_ONLY = ("data.train_size", "data.text", "data.glue_dir")  # of data, what eval does not read
+TRAINS_ONLY = (
+    "data.train_size",
+    "data.shots",
+    "data.text",
+    "data.glue_dir",
+)  # of data, what eval does not read
 # Of the sections that acts read, the keys that they do not.
 IDLE = {
     "eval": TRAINS_ONLY,
@@ -133,12 +139,25 @@ def _checked(schema: type[Part], composed: Mapping[str, Any]) -> Part:
 def is_chain(composed: Mapping[str, Any]) -> bool:
     """Say whether stages come before the run, on the command line or in its task's file.
 
-    A run that starts from one, or is a control of a chain, is the last of them.
+    A teacher that is a stage is one. A run that starts from one, or is a control of a chain, is the
+    last of them.
     """
     if composed.get("stages") is not None:
         return True
+    if teacher_of(composed) == STAGE:
+        return True
     task, start, control = (composed.get(key) or {} for key in ("task", "start", "control"))
     return bool(task.get("stages")) and not start.get("run") and not control.get("stages")
+
+
+def teacher_of(composed: Mapping[str, Any]) -> Any:
+    """Return what a composed configuration names as the run that labels rows."""
+    data = composed.get("data")
+    for section in ("pseudo", "generated"):
+        options = data.get(section) if isinstance(data, Mapping) else None
+        if isinstance(options, Mapping) and options.get("teacher") is not None:
+            return options["teacher"]
+    return None
 
 
 def refuse_unused(acts: Acts, composed: Mapping[str, Any], typed: Sequence[str]) -> None:

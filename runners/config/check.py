@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
-from pydantic import ValidationError, create_model
+from pydantic import Field, ValidationError, create_model
 
-from methods.method import Method, TrainingText
+from methods.method import Method, TaskFacts, TrainingText
 from methods.registry import (
     acts_at_steps,
     composition_problems,
@@ -21,14 +21,17 @@ from methods.registry import (
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
+from runners.config.kinds import Head
 from runners.config.privacy import privacy_problems
 from runners.config.problems import sentences
 from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.saving import save_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
+from runners.config.task import Task
 from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
+from runners.config.unlabelled_problems import unlabelled_problems
 
 
 @dataclass(frozen=True)
@@ -59,6 +62,12 @@ class RunConfig:
     def training_text(self) -> TrainingText:
         """What the methods train on: the task's own examples, or sentences of another source."""
         return next((m.training_text for m in self.methods if m.represents), "labelled")
+
+    @property
+    def head(self) -> Head:
+        """What stands on the encoder: the task's kind says it, or a method."""
+        named = (m.model_head for m in self.methods if m.model_head is not None)
+        return next(named, self.settings.task.facts.head)
 
     @property
     def method_names(self) -> tuple[str, ...]:
@@ -118,21 +127,18 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             methods.append(build_method(cls, options))
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
+    problems += [] if stored else [why for method in methods for why in method.problems()]
     if not problems:
         problems += composition_problems(methods, stored)
         problems += [] if stored else [p for m in methods for p in unread_problems(m)]
     if settings is not None and not problems:
+        settings = _with_what_is_read(settings, methods)
         problems += _kind_problems(settings, methods) or save_problems(settings, methods)
+        for method in methods:
+            known = method.task_known(_facts(settings.task))
+            problems += [] if problems or stored else known
     if settings is not None and not stored:
-        problems += task_problems(settings.task, settings.data.source)
-        problems += text_problems(settings.task, settings.data.text)
-        problems += _cut_problems(settings)
-        problems += _weight_problems(settings)
-        problems += _patience_problems(settings)
-        problems += privacy_problems(settings, methods)
-        problems += tracker_problems(settings.log)
-        if settings.task.mixture is not None and settings.protocol.fraction is not None:
-            problems.append("protocol=select: a mixture has no one part to select by; use final")
+        problems += _typed_problems(settings, methods)
         problems += empty_problems(composed)
     if settings is not None and settings.optimizer.gradients_a_step > 1:
         problems += [
@@ -146,6 +152,48 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
     return RunConfig(settings, tuple(methods), stored)
+
+
+def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
+    """Say what is refused where it is typed, though a stored configuration may hold it."""
+    problems = task_problems(settings.task, settings.data.source)
+    problems += text_problems(settings.task, settings.data.text)
+    problems += _cut_problems(settings, methods)
+    problems += _weight_problems(settings)
+    problems += _shots_problems(settings)
+    problems += _untrained_problems(settings, methods)
+    problems += _patience_problems(settings)
+    problems += privacy_problems(settings, methods)
+    problems += unlabelled_problems(settings, methods)
+    problems += tracker_problems(settings.log)
+    if settings.task.mixture is not None and settings.protocol.fraction is not None:
+        problems.append("protocol=select: a mixture has no one part to select by; use final")
+    return problems
+
+
+def _with_what_is_read(settings: Settings, methods: Sequence[Method]) -> Settings:
+    """Return settings without the sections of the task that no method reads.
+
+    So a task that is given one, or another one, leaves runs that do not read it their names.
+    """
+    unread = {"prompt", "descriptions"}.difference(*(m.reads for m in methods))
+    empty = {key: Task.model_fields[key].get_default(call_default_factory=True) for key in unread}
+    return settings.model_copy(update={"task": settings.task.model_copy(update=empty)})
+
+
+def _facts(task: Task) -> TaskFacts:
+    """Return what methods may know of a task."""
+    return TaskFacts(
+        task.name,
+        task.kind,
+        task.facts.answer,
+        tuple(task.text),
+        tuple(task.labels),
+        None if task.range is None else (task.range[0], task.range[1]),
+        None if task.prompt is None else task.prompt.template,
+        {} if task.prompt is None else task.prompt.words,
+        task.descriptions,
+    )
 
 
 def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
@@ -185,7 +233,7 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     if not task.attributes:
         problems = [
             f"method={m.name} reads attributes, and task={task.name} names none: name columns of it"
-            " by task.attributes=[COLUMN]"
+            " by task.attributes=[COLUMN], or use task=tastes"
             for m in methods
             if "attributes" in m.needs
         ]
@@ -201,12 +249,18 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
     return []
 
 
-def _cut_problems(settings: Settings) -> list[str]:
+def _cut_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say where another part of long texts is to stay than can be chosen."""
     task, truncate = settings.task, settings.budget.truncate
     mixed = () if task.mixture is None else task.mixture.tasks.values()
+    written = [
+        f"budget.truncate=tail cuts off what method={m.name} writes in front of a text: use head or"
+        " head_tail"
+        for m in methods
+        if m.writes_text and truncate == "tail"
+    ]
     several = [t for t in (task, *mixed) if len(t.text) > 1 or t.options or t.facts.vectors]
-    return [
+    return written + [
         f"budget.truncate={truncate} is for tasks of one text; of the texts of task={one.name} the"
         " longer is cut at its end first: leave it out"
         for one in several
@@ -222,6 +276,42 @@ def _weight_problems(settings: Settings) -> list[str]:
         "task.class_weights with budget.batch_size=1: the loss is a weighted mean over a batch, and"
         " one row's is its own; use larger batches"
     ]
+
+
+def _shots_problems(settings: Settings) -> list[str]:
+    """Say where rows of each class cannot be counted off."""
+    if (shots := settings.data.shots) is None:
+        return []
+    key, task = f"data.shots={shots}", settings.task
+    if task.facts.answer not in ("class", "score") or task.facts.vectors:
+        return [
+            f"{key} is for tasks with classes or scores; task={task.name} is of kind {task.kind}:"
+            " leave it out, of one stage by stages.0.data.shots=null"
+        ]
+    if task.facts.answer == "score" and task.range is None:
+        return [f"{key}: task={task.name} has no range, whose halves would be its classes"]
+    if settings.protocol.rows is not None:
+        return [f"{key} selects by as many rows of each class; leave protocol.rows out"]
+    if settings.control.equal == "data":
+        return [f"{key} and control=data both say which rows are trained on; leave one out"]
+    return []
+
+
+def _untrained_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
+    """Say where a run that trains nothing would be called after what changes training."""
+    if settings.budget.trains:
+        return []
+    problems = [
+        f"budget.epochs=0 trains nothing, and method={m.name} only changes what is trained, or how:"
+        f" leave it out"
+        for m in methods
+        if not m.changes_start and "training" not in m.owns and m.name != "full"
+    ]
+    if settings.protocol.name == "select":
+        problems.append("budget.epochs=0 has no weights to select among: use protocol=final")
+    if settings.control.equal is not None:
+        problems.append("budget.epochs=0 has no updates: leave control= out")
+    return problems
 
 
 def _patience_problems(settings: Settings) -> list[str]:
@@ -280,11 +370,16 @@ def schema(cls: type[Method]) -> type[Section]:
     """Return the schema of a method's options."""
     hints = get_type_hints(cls, include_extras=True)
     fields: dict[str, Any] = {
-        f.name: (hints[f.name], getattr(cls, f.name, ...))
-        for f in dataclasses.fields(cls)
-        if f.init
+        f.name: (hints[f.name], _default(f)) for f in dataclasses.fields(cls) if f.init
     }
     return create_model(cls.__name__, __base__=Section, **fields)
+
+
+def _default(option: dataclasses.Field[Any]) -> Any:
+    """Return an option's default as pydantic takes it; none makes it required."""
+    if option.default_factory is not dataclasses.MISSING:
+        return Field(default_factory=option.default_factory)
+    return ... if option.default is dataclasses.MISSING else option.default
 
 
 def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from runners.config.places import Place
 from runners.config.section import Decay, Positive, Section
 from runners.config.task import Task
 from runners.config.trackers import Tracker
+from runners.config.unlabelled import Generated, Mine, Pseudo
 
 Precision = Literal["fp32", "bf16"]
 Truncate = Literal["head", "tail", "head_tail"]
@@ -70,7 +71,9 @@ class Data(Section):
 
     `balanced` says which splits give each class as many examples where a part of them is drawn.
     `seed` draws them; `seed` in words draws the rows to learn from by the run's own. `text` and
-    `glue_dir` are for tasks that train on text of another source.
+    `glue_dir` are for tasks that train on text of another source. `pseudo` adds rows that another
+    run labels, `generated` adds rows of a language model, and `mine` takes rows that patterns find
+    in text for train.
     """
 
     source: Literal["auto", "local", "hub", "embedded"]
@@ -86,16 +89,54 @@ class Data(Section):
     """Draw so many rows of each report split; null: all."""
     seed: Annotated[int | Literal["seed"], PlainValidator(_draw)] = 0
     """Of the two draws and of the selection part; seed: the run's own draws what it learns from."""
+    shots: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
+    """Train on so many rows of each class, and select by as many others; null: all rows."""
     balanced: Literal["train", "all", "none"] = "all"  # what records that do not say it had
     """train: a drawn training set has its classes balanced where possible, a drawn report split
     its own shares; all: both balanced; none."""
     malformed_rows: Literal["error", "skip"] = "error"
     """local: error, or skip (the number skipped is recorded)."""
     text: Place | list[Place] | None = None
-    """task=mlm: file of lines; task=sts: file of sentences, or files of NLI pairs or triplets, or
-    hub:NAME; null: GLUE's training sets."""
+    """task=mlm and data.mine.source=text: file of lines; task=sts: file of sentences, or files of
+    NLI pairs or triplets, or hub:NAME; null: GLUE's training sets."""
     glue_dir: Place | None = None
     """task=sts: GLUE's folder for them; null: the environment's GLUE_DIR."""
+    pseudo: Pseudo = Field(default=Pseudo(), exclude_if=lambda part: part.teacher is None)
+    """Rows beyond data.train_size that another run labels: the keys below."""
+    generated: Generated = Field(
+        default=Generated(), exclude_if=lambda part: part.generator is None
+    )
+    """Rows that a language model makes: the keys below."""
+    mine: Mine = Field(default=Mine(), exclude_if=lambda part: part.source is None)
+    """Rows that patterns find in text, in place of train: the keys below."""
+
+    @property
+    def adds(self) -> Literal["pseudo", "generated"] | None:
+        """Which section adds rows to those that are trained on."""
+        if self.pseudo.teacher is not None:
+            return "pseudo"
+        return None if self.generated.generator is None else "generated"
+
+    @property
+    def teacher(self) -> str | None:
+        """The run that labels rows, or says which stay."""
+        return self.generated.teacher if self.adds == "generated" else self.pseudo.teacher
+
+    def taught_by(self, teacher: str) -> Data:
+        """Return the same with another name for its teacher."""
+        if self.adds is None:
+            return self
+        section = getattr(self, self.adds).model_copy(update={"teacher": teacher})
+        return self.model_copy(update={self.adds: section})
+
+    @model_validator(mode="after")
+    def _draws_once(self) -> Data:
+        if self.shots is not None and self.train_size is not None:
+            raise ValueError(
+                f"shots={self.shots} and train_size={self.train_size} both say which rows are"
+                " trained on; leave one of them out"
+            )
+        return self
 
     @property
     def report_seed(self) -> int:
@@ -115,8 +156,8 @@ class Budget(Section):
 
     name: str
     """What records call it."""
-    epochs: int = Field(ge=1)
-    """Passes over the training rows."""
+    epochs: int = Field(ge=0)
+    """Passes over the training rows; 0: nothing is trained, and the model scored as it is."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps; when set, epochs is not used."""
     batch_size: int = Field(ge=1)
@@ -147,6 +188,11 @@ class Budget(Section):
     """epoch, end, or every so many steps."""
     patience: int | None = Field(default=None, ge=1, exclude_if=lambda number: number is None)
     """With protocol=select: so many evaluations in a row without a better score end the run."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether there is a step at all."""
+        return self.steps is not None or self.epochs > 0
 
     @model_validator(mode="after")
     def _evaluates(self) -> Budget:
@@ -386,4 +432,6 @@ class Settings(Section):
             dumped.pop("start", None)
         if self.control.equal is None:
             dumped.pop("control", None)
+        if self.data.mine.source is None and isinstance(dumped.get("task"), dict):
+            dumped["task"].pop("mine", None)
         return dumped

@@ -31,13 +31,19 @@ LEFT_OUT = (
     *("task.class_weights", "task.local.split", "budget.patience", "task.attributes"),
     "task.separator",
 )
+# Options of a tuner of peft, of which a method's file holds some.
+_TUNERS = re.compile(r"method\.\w+\.options\.\w+(?:\.\w+)*")
 
 
 def _added(argument: str) -> str:
-    return f"++{argument}" if argument.partition("=")[0] in LEFT_OUT else argument
+    return f"++{argument}" if _is_left_out(argument.partition("=")[0]) else argument
+
+
+def _is_left_out(key: str) -> bool:
+    return key in LEFT_OUT or _TUNERS.fullmatch(key) is not None
 
 
 def without_marks(argument: str) -> str:
     """Return an argument as it may be typed, without what was added for Hydra."""
     bare = argument.removeprefix("++")
-    return bare if bare.partition("=")[0] in LEFT_OUT else argument
+    return bare if _is_left_out(bare.partition("=")[0]) else argument

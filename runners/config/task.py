@@ -12,6 +12,7 @@ from runners.config.kinds import KINDS, KindFacts
 from runners.config.places import Place
 from runners.config.section import Section
 from runners.config.stages import Stage
+from runners.config.unlabelled import Mining
 
 Metric = Literal[
     "accuracy",
@@ -154,6 +155,17 @@ class MaskedText(Section):
     held_out: float = Field(default=0.05, gt=0, lt=1)
 
 
+class Prompt(Section):
+    """How a task is put to a model that predicts masked tokens, for methods that read it.
+
+    `template` has columns in braces and one [MASK]; `words` names the word that stands for each
+    label, or for the ends `low` and `high` of a range of scores.
+    """
+
+    template: str
+    words: dict[str, str]
+
+
 class Mixture(Section):
     """Tasks that are trained on at once; `draw` is how a batch's task is chosen.
 
@@ -199,7 +211,9 @@ class Task(Section):
     has them in `mixture`. `attributes` names categorical columns that a method may read besides the
     text; `separator` stands between several values of a cell, null where a cell is one value.
     `class_weights` say what each class counts for in the loss: as rare as it is in train
-    (balanced), or a number for each of the labels.
+    (balanced), or a number for each of the labels. `prompt` and `descriptions`, a sentence for each
+    label, are for methods that read them; a run of others leaves them out. `mine` says
+    how its rows are mined from other text, where data.mine asks for that.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -227,6 +241,9 @@ class Task(Section):
     pairs: dict[str, Pairs] = Field(default_factory=dict)
     selection: Pairs | None = None
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
+    prompt: Prompt | None = Field(default=None, exclude_if=lambda part: part is None)
+    descriptions: dict[str, str] = Field(default_factory=dict, exclude_if=lambda named: not named)
+    mine: Mining | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
     test: dict[str, Unanswered] = Field(default_factory=dict, exclude=True)
 
@@ -311,6 +328,12 @@ class Task(Section):
                 f"class_weights names other labels than labels does ({differ}); give each of"
                 f" {', '.join(self.labels)} a number"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_mined(self) -> Task:
+        if self.mine is not None and (problems := [*self.mine.problems(self.text, self.labels)]):
+            raise ValueError("; ".join(problems))
         return self
 
     @model_validator(mode="after")

@@ -17,7 +17,8 @@ from runners.config.problems import sentences
 from runners.config.task import Task
 
 Definition = dict[str, Any]
-_NOT_LENT = ("further", "stages", "test")  # what of a task is for runs of that task alone
+# What of a task is for runs of that task alone.
+_NOT_LENT = ("further", "stages", "test", "prompt", "descriptions", "mine")
 
 
 def with_texts(

@@ -58,7 +58,19 @@ def tiny(folder: Path, *more: str) -> list[str]:
 
 def typed(method: str, options: Mapping[str, Any]) -> list[str]:
     """Return the arguments that set options of a method."""
-    return [f"method.{method}.{key}={json.dumps(value)}" for key, value in options.items()]
+    return _typed(f"method.{method}", options)
+
+
+def _typed(section: str, options: Mapping[str, Any]) -> list[str]:
+    return [
+        argument
+        for key, value in options.items()
+        for argument in (
+            _typed(f"{section}.{key}", value)
+            if isinstance(value, Mapping)
+            else [f"{section}.{key}={json.dumps(value)}"]
+        )
+    ]
 
 
 def narrow(method: str) -> list[str]:
@@ -67,8 +79,12 @@ def narrow(method: str) -> list[str]:
 
 
 def task_of(method: str, otherwise: str) -> str:
-    """Return the task that suits a method: sts where it makes vectors of sentences."""
-    return "sts" if method_class(method).represents else otherwise
+    """Return the task that suits a method: sts where it makes vectors of sentences.
+
+    It is tastes where it needs attributes.
+    """
+    cls = method_class(method)
+    return "sts" if cls.represents else "tastes" if "attributes" in cls.needs else otherwise
 
 
 def yaml_of(method: type[Method], config_dir: Path | None = None) -> Path | None:

@@ -59,6 +59,10 @@ KINDS: Mapping[str, tuple[Fits, str]] = {
     "method": (lambda cls, folder: True, "no method is chosen"),
     "training": (lambda cls, folder: "training" not in cls.owns, "it trains nothing"),
     "labelled": (lambda cls, folder: not cls.represents, "it makes vectors of sentences"),
+    "headed": (
+        lambda cls, folder: not cls.represents and cls.model_head is None,
+        "its head is not the task's",
+    ),
     "changing": (
         lambda cls, folder: cls.no_strength is not None and not cls.represents,
         "its class says no options without strength",
@@ -98,7 +102,9 @@ def configured(encoder: Path, pytestconfig: pytest.Config) -> Configured:
     """Return the function that configures a tiny run."""
 
     def configure_tiny(method: str, *more: str) -> RunConfig:
-        chosen = [*narrow(method), f"task={task_of(method, 'mrpc')}"]
+        named = any(argument.startswith("task=") for argument in more)
+        task = [] if named else [f"task={task_of(method, 'mrpc')}"]
+        chosen = [*narrow(method), *task]
         return configure(*tiny(encoder, *chosen, *more), config_dir=_config_dir(pytestconfig))
 
     return configure_tiny
@@ -209,7 +215,8 @@ def test_method_leaves_the_global_random_stream_alone(
     labelled: str, configured: Configured
 ) -> None:
     more = ["budget.dropout=0.0"] if method_class(labelled).other_dropout else []
-    plain, _ = prepared(configured("full", *more))
+    task = f"task={task_of(labelled, 'mrpc')}"
+    plain, _ = prepared(configured("full", task, *more))
     after_plain = torch.get_rng_state()
     # As of a record: without dropout some would not be run if it was typed.
     plainly = typed(labelled, method_class(labelled).plain_order)
@@ -276,9 +283,9 @@ def test_replayed_steps_are_the_steps_to_the_bit(
     assert said == said_then
 
 
-def test_head_starts_the_same_for_every_method(labelled: str, configured: Configured) -> None:
-    plain, loaded = prepared(configured("full"))
-    loop, _ = prepared(configured(labelled))
+def test_head_starts_the_same_for_every_method(headed: str, configured: Configured) -> None:
+    plain, loaded = prepared(configured("full", f"task={task_of(headed, 'mrpc')}"))
+    loop, _ = prepared(configured(headed))
     ours = _tensors(loop.model)
     assert loaded.head
     assert all(
@@ -289,7 +296,7 @@ def test_head_starts_the_same_for_every_method(labelled: str, configured: Config
 def test_without_strength_a_method_is_plain_fine_tuning_bitwise(
     changing: str, configured: Configured
 ) -> None:
-    plain, _ = prepared(configured("full"))
+    plain, _ = prepared(configured("full", f"task={task_of(changing, 'mrpc')}"))
     plain.run(plain.steps)
     hashes = []
     for options in ({}, method_class(changing).no_strength or {}):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from methods.method import TrainingText
 from results.errors import UserError
@@ -16,10 +17,13 @@ from runners.data.embedded.splits import (
     embedded_pairs,
     read_embedded,
 )
+from runners.data.evaluated import Evaluated
+from runners.data.few_shots import few_shots
 from runners.data.further import read_further
 from runners.data.hub import read_hub
 from runners.data.lines import load_lines
 from runners.data.local import read_local
+from runners.data.mine import mine
 from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
@@ -33,6 +37,8 @@ from runners.data.split import (
     draw,
     further_rows,
 )
+from runners.data.unanswered import local_test_sets
+from runners.data.unlabelled import offered_rows
 
 
 def load_task_data(
@@ -46,6 +52,54 @@ def load_task_data(
     if task.mlm is not None:
         return load_lines(task, data, protocol, seed)
     source, reason = choose_source(task, data)
+    train, report, revision = _read(task, data, source)
+    for name, further in task.further.items():
+        report[name] = read_further(name, further, data, source)
+    whole, mined, scored = train, None, [*report.values()]
+    if source == "local" and (data.mine.source or data.adds):
+        scored += local_test_sets(task, local_folder(task, data))
+    if data.mine.source is not None:
+        whole, mined = mine(task, data, train, _evaluated(scored), data.train_seed(seed))
+        if (data.train_size or 0) <= len(train):  # else no run on the task's own rows is like it
+            mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
+    full = {split.name: len(split) for split in (whole, *report.values())}
+    whole_labels = _labels_drawn_from(data, [whole], [*report.values()])
+    pool = train.sha256 if data.seed == "seed" else None
+    train, selection = _learned_of(whole, task, data, protocol, seed)
+    if data.eval_size is not None:
+        balanced = data.balanced == "all"
+        report = {
+            k: draw(v, data.eval_size, data.report_seed, task, "data.eval_size", balanced)
+            for k, v in report.items()
+        }
+    cut_off = selection is not None and protocol.rows is None and data.shots is None
+    cut = len(selection) if selection is not None and cut_off else 0
+    complete = {
+        name: rows == _published(task, name, full[name])
+        for name, rows in [
+            ("train", len(train) + cut),
+            *((name, len(split)) for name, split in report.items()),
+        ]
+    }
+    if mined is not None:
+        complete["train"] = False
+    learned = [train] if selection is None else [train, selection]
+    scored += learned[1:]
+    offered = None
+    if data.adds == "pseudo":
+        offered = offered_rows(whole, task, data, protocol, seed, _evaluated(scored))
+    evaluated = _evaluated(scored) if data.adds == "generated" else None
+    report = {name: count_overlap(split, learned) for name, split in report.items()}
+    selection = None if selection is None else count_overlap(selection, [train])
+    return TaskData(
+        source, reason, revision, train, report, selection, complete,
+        drawn_from=pool, whole_labels=whole_labels, offered=offered,
+        evaluated=evaluated, mined=mined,
+    )  # fmt: skip
+
+
+def _read(task: Task, data: Data, source: str) -> tuple[Split, dict[str, Split], str | None]:
+    """Return a task's own splits, checked, and the hub's commit."""
     revision = None
     if source == "local":
         skip = data.malformed_rows == "skip"
@@ -56,13 +110,22 @@ def load_task_data(
         train, report = read_embedded(task)
     for split in (train, *report.values()):
         check_split(split, task, f"{source} {split.name}")
-    for name, further in task.further.items():
-        report[name] = read_further(name, further, data, source)
-    full = {split.name: len(split) for split in (train, *report.values())}
-    whole_labels = _labels_drawn_from(data, [train], [*report.values()])
+    return train, report, revision
+
+
+def _evaluated(scored: list[Split]) -> Evaluated:
+    return Evaluated(texts for split in scored for texts in split.texts)
+
+
+def _learned_of(
+    train: Split, task: Task, data: Data, protocol: Protocol, seed: int
+) -> tuple[Split, Split | None]:
+    """Return what a run learns from: the rows to train on, and those that select weights."""
     selection = None
-    pool = train.sha256 if data.seed == "seed" else None
-    if protocol.rows is not None:
+    if data.shots is not None:
+        selects = protocol.fraction is not None
+        train, selection = few_shots(train, data.shots, data.train_seed(seed), task, selects)
+    elif protocol.rows is not None:
         selection = _further(train, task, data, protocol.rows, seed)
     if data.train_size is not None:
         balanced = data.balanced != "none"
@@ -70,32 +133,22 @@ def load_task_data(
             train, data.train_size, data.train_seed(seed), task, "data.train_size", balanced
         )
         check_split(train, task, f"data.train_size={data.train_size}")
-    if data.eval_size is not None:
-        balanced = data.balanced == "all"
-        report = {
-            k: draw(v, data.eval_size, data.report_seed, task, "data.eval_size", balanced)
-            for k, v in report.items()
-        }
-    complete = {
-        split.name: len(split) == _published(task, split.name, full[split.name])
-        for split in (train, *report.values())
-    }
-    if protocol.fraction is not None and protocol.rows is None:
+    if protocol.fraction is not None and selection is None:
         train, selection = cut_selection(train, protocol.fraction, data.train_seed(seed), task)
-    learned = [train] if selection is None else [train, selection]
-    report = {name: count_overlap(split, learned) for name, split in report.items()}
-    selection = None if selection is None else count_overlap(selection, [train])
-    return TaskData(
-        source, reason, revision, train, report, selection, complete,
-        drawn_from=pool, whole_labels=whole_labels,
-    )  # fmt: skip
+    return train, selection
+
+
+def _rows_of(train: Split, selection: Split | None) -> dict[str, Any]:
+    """Return what tells in which column a run on these rows stands."""
+    each = [train] if selection is None else [train, selection]
+    return {split.name: {"rows": len(split), "sha256": split.sha256} for split in each}
 
 
 def _labels_drawn_from(
     data: Data, train: list[Split], report: list[Split]
 ) -> dict[str, tuple[Label, ...]]:
     """Return the labels of the splits that parts are to be drawn of."""
-    drawn = [*(train if data.train_size else []), *(report if data.eval_size else [])]
+    drawn = [*(train if data.train_size or data.shots else []), *(report if data.eval_size else [])]
     return {split.name: split.labels for split in drawn if split.labels is not None}
 
 

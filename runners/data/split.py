@@ -13,6 +13,7 @@ from typing import Any
 
 from results.errors import UserError
 from runners.config.task import CUT, Task
+from runners.data.evaluated import Evaluated
 
 Label = int | float
 Values = tuple[tuple[str, ...], ...]  # of an example: those of each attribute
@@ -70,6 +71,22 @@ class Split:
 
 
 @dataclass(frozen=True)
+class Offered:
+    """Rows beyond those that a run trains on, and how many more were left out as they are scored.
+
+    Their labels are hidden: who labels the rows is given `texts_alone`.
+    """
+
+    rows: Split
+    left_out: int
+
+    @property
+    def texts_alone(self) -> Split:
+        """The rows without their labels."""
+        return Split(self.rows.name, self.rows.texts, None)
+
+
+@dataclass(frozen=True)
 class TaskData:
     """All splits of one run; `reason` says why this source, `revision` is the hub's commit.
 
@@ -79,7 +96,9 @@ class TaskData:
     training sets of a mixture's tasks, and whether each is the published one. `drawn_from` is the
     hash of the rows that each seed draws its own training set from, where it does. `whole_labels`
     are, for each split of which a part was drawn, the labels of all rows that it was drawn from; a
-    mixture's are named TASK/SPLIT.
+    mixture's are named TASK/SPLIT. `offered` are the rows that another run is to label, and `mined`
+    says what a record keeps of mined ones. Rows that are yet to be made have no text of
+    `evaluated`.
     """
 
     source: str
@@ -93,6 +112,9 @@ class TaskData:
     parts: dict[str, tuple[Split, bool | None]] | None = None
     drawn_from: str | None = None
     whole_labels: dict[str, tuple[Label, ...]] = field(default_factory=dict)
+    offered: Offered | None = None
+    evaluated: Evaluated | None = None
+    mined: dict[str, Any] | None = None
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""
@@ -120,16 +142,33 @@ def further_rows(
     split: Split, size: int, seed: int, task: Task, balanced: bool, rows: int
 ) -> Split:
     """Draw rows to select weights by from those that `draw` of that size leaves, by chance."""
-    rng = random.Random(f"{seed}:{split.name}")
-    left = sorted(shuffled(split, rng, task, balanced)[size:])
+    left = _left_of(split, size, seed, task, balanced)
     if rows > len(left):
         raise UserError(
             f"protocol.rows={rows}: of {task.name}'s {len(split)} training examples {size} are"
             f" trained on and {len(left)} are left; ask for fewer, or for a smaller data.train_size"
         )
+    order = _order(left, seed)
+    return replace(split.take(sorted(order[:rows])), name="selection", skipped_rows=0)
+
+
+def rows_beyond(
+    split: Split, size: int, seed: int, task: Task, balanced: bool, selected: int
+) -> Split:
+    """Return the rows that `draw` of that size leaves, but those that `further_rows` takes."""
+    order = _order(_left_of(split, size, seed, task, balanced), seed)
+    return replace(split.take(sorted(order[selected:])), name="offered", skipped_rows=0)
+
+
+def _left_of(split: Split, size: int, seed: int, task: Task, balanced: bool) -> list[int]:
+    rng = random.Random(f"{seed}:{split.name}")
+    return sorted(shuffled(split, rng, task, balanced)[size:])
+
+
+def _order(left: list[int], seed: int) -> list[int]:
     order = list(left)
     random.Random(f"{seed}:selection").shuffle(order)
-    return replace(split.take(sorted(order[:rows])), name="selection", skipped_rows=0)
+    return order
 
 
 def shuffled(split: Split, rng: random.Random, task: Task, balanced: bool) -> list[int]:

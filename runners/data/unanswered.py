@@ -19,6 +19,7 @@ from runners.config.task import Task, Unanswered
 from runners.data.files import place_of, read_rows, unlike
 from runners.data.hub import NoSuchSplit, hub_commit, read_hub_texts
 from runners.data.sources import choose_source, local_folder
+from runners.data.split import Split
 from runners.root import CONFIGS
 
 Texts = tuple[tuple[str, ...], ...]
@@ -67,6 +68,16 @@ def read_unanswered(task: Task, data: Data) -> tuple[dict[str, Texts], dict[str,
         _check_rows(one, texts, data.eval_size, where)
         sets[name] = texts[: data.eval_size]
     return sets, absent
+
+
+def local_test_sets(task: Task, folder: Path) -> list[Split]:
+    """Return a task's test sets of which the files lie below `folder`."""
+    places = {name: folder / one.local for name, one in task.test.items()}
+    return [
+        Split(name, _read_local(task, place, f"task={task.name}: {place}"), None)
+        for name, place in places.items()
+        if place.is_file()
+    ]
 
 
 def _check_rows(one: Unanswered, texts: Texts, few: int | None, where: str) -> None:

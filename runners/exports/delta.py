@@ -95,7 +95,7 @@ def _composed(job: Job) -> dict[str, Any]:
         item["name"]: {k: v for k, v in item.items() if k not in ("name", "version")}
         for item in config.method_options()
     }
-    settings = config.settings.model_dump(mode="json") | {"save": None}
+    settings = job.named_settings.model_dump(mode="json") | {"save": None}
     if before is not None:
         settings["start"] = {**settings["start"], "run": before.run}
     return {**settings, "lr": config.lr, "precision": config.precision, "method": methods}

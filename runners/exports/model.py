@@ -9,6 +9,7 @@ written.
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -84,6 +85,8 @@ def plain_model(model: Any, config: RunConfig) -> Any:
         kept = method.fold(model).kept
         tensors |= {n: t.detach().cpu().contiguous() for n, t in kept.items() if n in tensors}
     options, facts, cls = _chooses(config), model.config.to_dict(), type(model)
+    if not hasattr(cls, "from_pretrained"):
+        raise NotPlain(f"a {cls.__name__} is no model of transformers")
     if options:
         facts["problem_type"] = None  # one output, of which a softmax is taken over options
     architecture = type(model.config).from_dict(facts)  # as a reader will have it
@@ -161,15 +164,18 @@ def plain_tensors(model: Any) -> Tensors:
 def _merged(layer: Any) -> Iterator[Any]:
     """Have the module that a layer of peft's wraps with what that adds; afterwards, as before."""
     base = layer.get_base_layer()
-    before = {name: parameter.data for name, parameter in base.named_parameters()}
+    before = {n: (p.data, p.data.clone()) for n, p in base.named_parameters()}
     with torch.no_grad():
-        layer.merge(safe_merge=True)  # a new matrix: the old one stays as it is
         try:
+            layer.merge(safe_merge=True)  # a new matrix, of most tuners; HiRA's writes into the old
             yield base
+        except NotImplementedError as error:
+            raise NotPlain(f"peft cannot merge its layers: {error}") from None
         finally:
             layer.merged_adapters.clear()  # unmerge() would leave what rounding left
             for name, parameter in base.named_parameters():
-                parameter.data = before[name]
+                parameter.data, values = before[name]
+                parameter.data.copy_(values)
 
 
 def _for_options(tensors: Tensors, frame: Any) -> Tensors:
@@ -206,6 +212,8 @@ def difference(loaded: Loaded, plain: Any, config: RunConfig) -> float:
     model.train(was_training)
     for method, paused in zip(config.methods, was_paused, strict=True):
         method.paused = paused
+    if ours.numel() != theirs.numel():
+        return math.inf
     largest = max(1.0, float(ours.abs().max()))
     return float((ours.flatten() - theirs.flatten()).abs().max()) / largest
 

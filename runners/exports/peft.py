@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,10 @@ def _write_peft(
 ) -> str | None:
     """Write peft's two files, or return None where the run is not one of peft's alone."""
     configs = [c for c in (m.peft_config() for m in config.methods) if c is not None]
-    if len(configs) != 1 or config.settings.task.facts.head == "tokens":
+    if any(m.leaves and m.peft_config() is None for m in config.methods):
+        return None  # peft would load it, and answer otherwise
+    own_head = any(m.model_head is not None for m in config.methods)
+    if len(configs) != 1 or own_head or config.head == "tokens":
         return None  # peft asks for a tied head's own tensor, and there is none
     [peft] = configs
     names = {name: _peft_name(name, peft, head) for name in tensors}
@@ -50,6 +54,8 @@ def _write_peft(
     peft.base_model_name_or_path = hub_name(config, weights) or portable(weights.name_or_path)
     peft.revision = weights.revision
     peft.inference_mode = True
+    if hasattr(peft, "save_projection"):
+        peft.save_projection = False  # peft draws it again from the same key
     save_file({str(names[n]): t for n, t in tensors.items()}, folder / PEFTS)
     peft.save_pretrained(str(folder))
     return PEFTS
@@ -70,18 +76,32 @@ def _peft_name(name: str, peft: Any, head: frozenset[str]) -> str | None:
         return root + name
     if learning:
         return "prompt_embeddings" if name in _PROMPTS else None
+    if shared := _SHARED.search(name):
+        return f"base_model.{shared[1]}"
+    name = name.replace(".lora_magnitude_vector.default.weight", ".lora_magnitude_vector.default")
     return root + name.replace(".default", "") if ".default" in name else None
+
+
+# What layers share stands once in peft's file, and beside the model.
+_SHARED = re.compile(r"\.(vblora_vector_bank|unilora_theta_d)\.default$")
 
 
 def _options(peft: Any) -> dict[str, Any]:
     """Return what a method set of peft's options, and what it left as it is, as plain values."""
-    plain = type(peft)().to_dict()
+    plain = type(peft)(**_NEEDED.get(type(peft).__name__, {})).to_dict()
     options = peft.to_dict()
     chosen = {k: v for k, v in options.items() if v != plain.get(k) or k in _ALWAYS}
     return {k: _plain(v) for k, v in chosen.items() if k not in _OURS}
 
 
-_OURS = ("modules_to_save", "base_model_name_or_path", "inference_mode", "peft_version")
+_NEEDED = {"AdaLoraConfig": {"total_step": 1}}  # without which peft makes no configuration
+_OURS = (
+    "modules_to_save",
+    "save_projection",
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+)
 
 
 def _plain(value: Any) -> Any:

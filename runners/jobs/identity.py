@@ -15,7 +15,7 @@ from typing import Any
 from results.record import Record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
-from runners.config.settings import Protocol, Start
+from runners.config.settings import Data, Settings, Start
 from runners.config.task import Mixture, Task
 from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
@@ -27,6 +27,10 @@ HARNESS_VERSION = (
 )
 
 
+PSEUDO_VERSION = 1  # raised when other rows would get a pseudo-label
+GENERATED_VERSION = 1  # raised when other rows would be made
+
+
 OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
 
 
@@ -36,7 +40,10 @@ class Inputs:
 
     `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
     says whether these hold a task's head, `start` is the run that the encoder comes from, and its
-    hash, and `class_weights` are what each label counts for in the loss.
+    hash, and `class_weights` are what each label counts for in the loss. `teacher` is the run that
+    labels rows, or says which stay, and its hash; `offered` is the hash of rows without labels,
+    `generator` those of the language model that makes rows, and `evaluated` that of the texts that
+    no row may have.
     """
 
     source: str
@@ -46,6 +53,10 @@ class Inputs:
     has_head: bool
     start: tuple[str, str] | None = None
     class_weights: Sequence[float] | None = None
+    teacher: tuple[str, str] | None = None
+    offered: str | None = None
+    generator: tuple[str, str] | None = None
+    evaluated: str | None = None
 
 
 def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
@@ -74,6 +85,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
         **({} if inputs.class_weights is None else {"class_weights": list(inputs.class_weights)}),
+        **_added(inputs, settings.data),
         **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
@@ -81,7 +93,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         "lr": config.lr,
         "precision": config.precision,
         "budget": budget,
-        "protocol": settings.protocol.model_dump(exclude={_unused(settings.protocol)}),
+        "protocol": settings.protocol.model_dump(exclude=_unused(settings)),
         "task": of_task,
         "source": inputs.source,
         "splits": dict(inputs.splits),
@@ -94,9 +106,11 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _unused(protocol: Protocol) -> str:
+def _unused(settings: Settings) -> set[str]:
     """Return which of a protocol's two ways to find rows to select by another one replaces."""
-    return "rows" if protocol.rows is None else "fraction"
+    if settings.data.shots is not None:
+        return {"rows", "fraction"}
+    return {"rows" if settings.protocol.rows is None else "fraction"}
 
 
 _OF_A_TASK = {
@@ -131,20 +145,45 @@ def _start(run: str, sha256: str, start: Start) -> dict[str, Any]:
     }
 
 
+def _added(inputs: Inputs, data: Data) -> dict[str, Any]:
+    """Return what decides which rows are added to those that are trained on."""
+    if data.adds is None:
+        return {}
+    if data.adds == "pseudo":  # the hash of what is offered says how much of it there is
+        own = {**data.pseudo.model_dump(exclude={"pool"}), "offered": inputs.offered}
+        version = PSEUDO_VERSION
+    else:
+        own = {**data.generated.model_dump(), "generator": inputs.generator}
+        own |= {"evaluated": inputs.evaluated}
+        version = GENERATED_VERSION
+    return {data.adds: {**own, "teacher": inputs.teacher, "version": version}}
+
+
 def run_name(
     config: RunConfig,
     data: TaskData,
     weights: Weights,
     predecessor: Predecessor | None = None,
+    teacher: Predecessor | None = None,
+    generator: Weights | None = None,
 ) -> str:
     """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
     return _name(
-        config, identity(config, inputs_of(config.settings.task, data, weights, predecessor))
+        config,
+        identity(
+            config,
+            inputs_of(config.settings.task, data, weights, predecessor, teacher, generator),
+        ),
     )
 
 
 def inputs_of(
-    task: Task, data: TaskData, weights: Weights, predecessor: Predecessor | None = None
+    task: Task,
+    data: TaskData,
+    weights: Weights,
+    predecessor: Predecessor | None = None,
+    teacher: Predecessor | None = None,
+    generator: Weights | None = None,
 ) -> Inputs:
     """Return what a run is made from, as it was read."""
     return Inputs(
@@ -155,6 +194,10 @@ def inputs_of(
         has_head=bool(weights.head),
         start=None if predecessor is None else (predecessor.run, predecessor.sha256),
         class_weights=class_weights(task, data.train),
+        teacher=None if teacher is None else (teacher.run, teacher.sha256),
+        offered=None if data.offered is None else data.offered.texts_alone.sha256,
+        generator=None if generator is None else (generator.sha256, generator.files_sha256),
+        evaluated=None if data.evaluated is None else data.evaluated.sha256,
     )
 
 
@@ -165,6 +208,9 @@ def recorded_name(record: Record) -> str:
     """
     weights, splits = record.weights, record.data["splits"]
     before, weighed = weights.get("start"), record.data.get("class_weights")
+    added = record.data.get("pseudo") or record.data.get("generated") or {}
+    teacher, offered = added.get("teacher"), added.get("offered")
+    generator = added.get("generator")
     inputs = Inputs(
         source=record.data["source"],
         splits={name: facts["sha256"] for name, facts in splits.items()},
@@ -173,6 +219,10 @@ def recorded_name(record: Record) -> str:
         has_head=bool(weights.get("unused_head")),
         start=None if before is None else (before["run"], before["sha256"]),
         class_weights=None if weighed is None else list(weighed.values()),
+        teacher=None if teacher is None else (teacher["run"], teacher["sha256"]),
+        offered=None if offered is None else offered["sha256"],
+        generator=None if generator is None else (generator["sha256"], generator["files_sha256"]),
+        evaluated=(added.get("evaluated") or {}).get("sha256"),
     )
     config = from_record(record.config)
     facts = identity(config, inputs)

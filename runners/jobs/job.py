@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from methods.method import TrainingText
 from runners.config.check import RunConfig
+from runners.config.settings import Settings
+from runners.config.unlabelled import Generated, Mine, Pseudo
 from runners.data.attributes import Known, known_values
 from runners.data.load import load_task_data
-from runners.data.split import TaskData
+from runners.data.split import Split, TaskData
 from runners.jobs.identity import run_name
 from runners.machine.console import say
+from runners.models.generator import find_generator
 from runners.models.predecessor import Predecessor, find_predecessor
+from runners.models.teacher import find_teacher
 from runners.models.weights import Weights, find_weights
 
 
@@ -25,12 +29,15 @@ class Job:
     then. A job that only scores (`trains` false) reads no text to train on where its kind of task
     keeps that apart. Jobs that share a `shelf` read the same data and the same weights once.
     `known` are the values of attributes that a stored model knows; else they are those of train.
+    Where rows that another run labelled are known, `given` is the configuration without what
+    follows.
     """
 
     config: RunConfig
     trains: bool = True
     shelf: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
     known: Known | None = None
+    given: RunConfig | None = None
 
     @cached_property
     def weights(self) -> Weights:
@@ -47,7 +54,11 @@ class Job:
         """The splits of the run's task."""
         settings, text = self.config.settings, self._text
         seed = settings.seed if settings.data.seed == "seed" else 0
-        parts = (settings.task, settings.data, settings.protocol, text, seed)
+        of_run = settings.data
+        if not self.trains:  # what is scored does not follow from how rows were come by
+            plain = {"pseudo": Pseudo(), "generated": Generated(), "mine": Mine()}
+            of_run = of_run.model_copy(update=plain)
+        parts = (settings.task, of_run, settings.protocol, text, seed)
         key = repr(parts)
         if key not in self.shelf:
             self.shelf[key] = load_task_data(*parts)
@@ -69,6 +80,24 @@ class Job:
         """The run that this one starts from; None where it starts from the pretrained files."""
         return find_predecessor(self.config.settings, self.weights)
 
+    @cached_property
+    def teacher(self) -> Predecessor | None:
+        """The run that labels rows for this one; None where there is none."""
+        return find_teacher(self.config.settings, self.data.train.sha256)
+
+    @cached_property
+    def generator(self) -> Weights | None:
+        """The language model's files that makes rows for this run; None where none does."""
+        return find_generator(self.config.settings)
+
+    @property
+    def named_settings(self) -> Settings:
+        """The settings that were given, in which a teacher has its run's name."""
+        settings = (self.given or self.config).settings
+        if self.teacher is None:
+            return settings
+        return settings.model_copy(update={"data": settings.data.taught_by(self.teacher.run)})
+
     @property
     def _text(self) -> TrainingText:
         if not self.trains and self.config.settings.task.facts.vectors:
@@ -78,7 +107,26 @@ class Job:
     @cached_property
     def name(self) -> str:
         """The run's name, by which its record is found."""
-        return run_name(self.config, self.data, self.weights, self.predecessor)
+        return run_name(
+            self.config, self.data, self.weights, self.predecessor, self.teacher, self.generator
+        )
+
+    def training_on(self, train: Split, steps: int | None = None) -> Job:
+        """Return this run, by its name, with other rows to train on, or another number of steps.
+
+        They follow from what the name is made from.
+        """
+        settings = self.config.settings
+        if steps is not None:
+            budget = settings.budget.model_copy(update={"steps": steps})
+            settings = settings.model_copy(update={"budget": budget})
+        config = replace(self.config, settings=settings)
+        job = replace(self, config=config, given=self.given or self.config)
+        known = {
+            k: getattr(self, k) for k in ("weights", "predecessor", "teacher", "generator", "name")
+        }
+        vars(job).update(known, data=replace(self.data, train=train))
+        return job
 
 
 def _warn_of_overlap(task: str, data: TaskData) -> None:

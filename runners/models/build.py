@@ -39,6 +39,7 @@ def load_pretrained(config: RunConfig, weights: Weights) -> Loaded:
         budget.max_length,
         budget.dropout,
         settings.model.untrained,
+        config.head,
     )
     _levers(config).model_loaded(loaded.model)
     return loaded
@@ -53,16 +54,16 @@ def apply_methods(
 ) -> Loaded:
     """Let the methods prepare the model, in the order typed, each with its own random stream.
 
-    One that represents sentences, or extends the head, comes first: what it adds belongs to the
-    head of what the others are told, and of what is returned. `attributes` are the values that the
-    model is to know.
+    One that represents sentences, extends the head, or says what is loaded as one, comes first:
+    what it adds belongs to the head of what the others are told, and of what is returned.
+    `attributes` are the values that the model is to know.
     """
     settings = config.settings
     wanted = any("pretrained" in method.needs for method in config.methods)
     pretrained = (
         {n: p.detach().clone() for n, p in loaded.model.named_parameters()} if wanted else {}
     )
-    for method in sorted(config.methods, key=lambda m: not (m.represents or m.extends_head)):
+    for method in sorted(config.methods, key=lambda m: not _has_the_head(m)):
         setting = Setting(
             head=loaded.head,
             generator=torch.Generator().manual_seed(derive(settings.seed, f"method {method.name}")),
@@ -80,11 +81,15 @@ def apply_methods(
         )
         before = {name for name, _ in loaded.model.named_parameters()}
         method.prepare(loaded.model, setting)
-        if method.represents or method.extends_head:
+        if _has_the_head(method):
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
     _levers(config).model_prepared(loaded.model)
     return loaded
+
+
+def _has_the_head(method: Method) -> bool:
+    return method.represents or method.extends_head or method.model_head is not None
 
 
 def _levers(config: RunConfig) -> Levers:

@@ -52,12 +52,11 @@ class Predecessor:
         }
         return {"run": self.run, "sha256": self.sha256, "chain": [*self.chain, own]}
 
-    @property
-    def delta(self) -> Path:
-        """The folder of its delta; a UserError where it is not there."""
+    def delta(self, key: str = "start") -> Path:
+        """Return the folder of its delta, which `key` asks for; where it is gone, a UserError."""
         if not (self.folder / ABOUT).is_file():
             raise UserError(
-                f"start={self.run}: its weights were not kept in {self.folder}; run it again with"
+                f"{key}={self.run}: its weights were not kept in {self.folder}; run it again with"
                 " save=delta"
             )
         return self.folder
@@ -94,6 +93,10 @@ def _hash_settings(config: Mapping[str, Any]) -> str:
     """Hash a run's configuration without its seed, and without where its data lie."""
     settings = {k: v for k, v in config.items() if k not in _NOT_SETTINGS}
     settings["data"] = {k: v for k, v in settings["data"].items() if k not in _PLACES}
+    for section in ("pseudo", "generated"):
+        if options := settings["data"].get(section):
+            own = {k: v for k, v in options.items() if k not in ("teacher", "generator")}
+            settings["data"][section] = own
     settings["model"] = settings["model"]["name"]  # its files have hashes of their own
     settings["method"] = [
         {k: v for k, v in method.items() if k != "version"} for method in _methods(config)
@@ -138,6 +141,12 @@ def _of_record(named: str, out: str) -> Predecessor:
         raise UserError(f"start={named}: that run is {stored.status}; name a finished one")
     if stored.trained_sha256 is None:
         raise UserError(f"start={named}: nothing of that run was trained; leave start= out")
+    return of_stored(stored, path)
+
+
+def of_stored(stored: records.Record, path: Path) -> Predecessor:
+    """Return a finished run that trained something, by its record at `path`."""
+    assert stored.trained_sha256 is not None
     chain = tuple((stored.weights.get("start") or {}).get("chain", ()))
     folder = path.with_name(f"{stored.run}.delta")
     return Predecessor(

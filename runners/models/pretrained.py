@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,38 +41,41 @@ def load_model(
     max_length: int,
     dropout: float | None,
     untrained: Sequence[str] = (),
+    head: Head | None = None,
 ) -> Loaded:
     """Load encoder and tokenizer; the head is drawn from the seed's own stream.
 
     The head is what lies outside the encoder, whatever the checkpoint holds there, what it lacks,
     and the modules named in `untrained`; a task that compares vectors has none. One that predicts
     tokens is the checkpoint's where it holds it, else it is drawn, tied to the word embedding.
-    Every failure is a UserError.
+    A `head` takes the place of the task's own: "none", or "tokens", of which only what is drawn
+    counts as the head then. Every failure is a UserError.
     """
     from transformers.utils import logging
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    config, kind = _architecture(weights), task.facts.head
+    config, kind = _architecture(weights), head or task.facts.head
     if kind == "texts":
         _shape_head(config, task)
     set_dropout(config, dropout)
     frame = _frame(weights, config, kind)
     check_length(frame, max_length, _shown(weights))
     if kind == "tokens":
-        return _load_for_tokens(weights, config, frame, seed, untrained)
+        loaded, drawn = _load_for_tokens(weights, config, frame, seed, untrained)
+        return loaded if task.facts.head == "tokens" else replace(loaded, head=drawn)
     model, missing = _load_weights(weights, config, frame, seed)
     if kind == "none":
-        head, model = frozenset[str](), _sentence_model(model)
+        names, model = frozenset[str](), _sentence_model(model)
     else:
-        head = head_names(model, missing | draw_anew(model, untrained, _shown(weights)))
-    return Loaded(model, _load_tokenizer(weights, config), head)
+        names = head_names(model, missing | draw_anew(model, untrained, _shown(weights)))
+    return Loaded(model, _load_tokenizer(weights, config), names)
 
 
 def _load_for_tokens(
     weights: Weights, config: Any, frame: Any, seed: int, untrained: Sequence[str]
-) -> Loaded:
-    """Load a model that predicts masked tokens, which has no pooler."""
+) -> tuple[Loaded, frozenset[str]]:
+    """Load a model that predicts masked tokens, which has no pooler; return what is drawn too."""
     tokenizer, outside = _load_tokenizer(weights, config), _outside(frame)
     if tokenizer.mask_token_id is None:
         raise UserError(
@@ -86,12 +89,14 @@ def _load_for_tokens(
     model, missing = _load_weights(weights, config, frame, seed, own_head=False)
     fresh = sorted(missing & outside)
     parts = [name for name in untrained if "pooler" not in name]
-    head = head_names(model, missing | draw_anew(model, parts, _shown(weights)))
+    missing |= draw_anew(model, parts, _shown(weights))
+    head, drawn = head_names(model, missing), {n for n, _ in model.named_parameters()} & missing
     said = "fresh, tied to the word embedding" if not stored else "pretrained"
     if stored and fresh:
         said = f"pretrained, but for {', '.join(fresh)}, which the files lack"
     unused = [name for name in weights.head if name not in stored]
-    return Loaded(model, tokenizer, head, {"mlm_head": said, "unused_head": unused})
+    loaded = Loaded(model, tokenizer, head, {"mlm_head": said, "unused_head": unused})
+    return loaded, frozenset(drawn)
 
 
 def _outside(frame: Any) -> set[str]:

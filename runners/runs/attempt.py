@@ -45,7 +45,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
         budget=settings.budget.name,
         protocol=settings.protocol.name,
         config={
-            **_within_data(settings).model_dump(),
+            **_within_data(job.named_settings).model_dump(),
             "method": config.method_options(),
             "lr": config.lr,
             "precision": config.precision,
@@ -60,6 +60,8 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             **_class_weights(job),
             **({} if data.text is None else {"text": portable_all(data.text)}),
             **({} if data.drawn_from is None else {"drawn_from": data.drawn_from}),
+            **({} if data.mined is None else {"mined": portable_all(data.mined)}),
+            **portable_all(_added(job)),
         },
         weights=portable_all(weights.facts | start),
         environment={"harness": HARNESS_VERSION},
@@ -82,6 +84,26 @@ def _class_weights(job: Job) -> dict[str, Any]:
     if weights is None:
         return {}
     return {"class_weights": dict(zip(job.config.settings.task.labels, weights, strict=True))}
+
+
+def _added(job: Job) -> dict[str, Any]:
+    """Return what is known of rows that are added to train, before they are labelled or made."""
+    adds, facts = job.config.settings.data.adds, dict[str, Any]()
+    if adds is None:
+        return {}
+    if job.teacher is not None:
+        facts["teacher"] = job.teacher.facts
+    if (offered := job.data.offered) is not None:
+        facts["offered"] = {
+            "rows": len(offered.rows),
+            "sha256": offered.texts_alone.sha256,
+            "left_out_as_evaluated": offered.left_out,
+        }
+    if job.generator is not None:
+        facts["generator"] = job.generator.facts
+    if job.data.evaluated is not None:
+        facts["evaluated"] = {"sha256": job.data.evaluated.sha256}
+    return {adds: facts}
 
 
 def _start(job: Job) -> dict[str, Any]:

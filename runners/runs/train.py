@@ -45,6 +45,7 @@ from runners.tasks.kind import Diverged
 from runners.tasks.kinds import encode, kind_of
 from runners.tasks.metrics import headline
 from runners.tasks.scoring import Scoring
+from runners.training.added import with_added_rows
 from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
 from runners.training.loop import Loop
@@ -68,7 +69,8 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
         describe_environment(device, job.config.precision)
         | Levers(settings.speed.switches, device).facts(None)
     )
-    act = _train if len(job.data.train) else _score_untrained
+    job = with_added_rows(job, accelerator, blank.data)  # in place, as above
+    act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
     return act(job, accelerator, blank, began)
 
 
@@ -84,6 +86,9 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
     model = loaded.model.to(accelerator.device)
     record = _prepared(job, blank, model, loaded)
     record = replace(record, train_seconds=0.0, startup_seconds=_since(began))
+    if not config.settings.budget.trains:  # whatever could train
+        none = dict.fromkeys(("trainable", "trainable_without_head", "training_only"), 0)
+        record = replace(record, parameters={**(record.parameters or {}), **none}, stored_bytes=0)
     scoring = Scoring(job, kind, encoded, accelerator)
     try:
         scores = scoring(model, list(job.data.report), 0)

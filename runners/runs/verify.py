@@ -106,6 +106,8 @@ def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
     places = {"dir": here.data.dir, "glue_dir": here.data.glue_dir, "text": here.data.text}
     typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
+    if (teacher := data.teacher) is not None:
+        data = data.taught_by(str(find_record(teacher, Path(here.out))))
     changed: dict[str, Any] = {"data": data, "device": here.device, "out": out}
     changed["checkpoint"] = here.checkpoint
     if config.settings.start.run is not None:

@@ -96,7 +96,8 @@ def _by_token(module: nn.Module) -> bool:
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     of_transformers = type(module).__module__.startswith("transformers.")
-    known = of_transformers or type(module) in _PLAIN or isinstance(module, BaseTunerLayer)
+    of_peft = isinstance(module, BaseTunerLayer) and getattr(module, "by_token", True)
+    known = of_transformers or type(module) in _PLAIN or of_peft
     return known or _marked(module)
 
 

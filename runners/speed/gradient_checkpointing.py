@@ -18,14 +18,14 @@ from torch.utils.checkpoint import checkpoint
 
 from methods.method import Method
 from methods.surgery.places import PLACES, layers
-from methods.surgery.streams import Streams
+from methods.surgery.streams import Held, Streams
 from results.errors import UserError
 from runners.speed.become import become
 from runners.speed.lever import Lever, Start
 
 
 class Replayed:
-    """The random streams of a run's methods, to be set back while a layer is computed again.
+    """The random streams of a run's methods, and what they hold, to be set back for a second pass.
 
     torch sets back its global streams itself.
     """
@@ -34,11 +34,12 @@ class Replayed:
         held = [value for method in methods for value in vars(method).values()]
         self.streams = [value for value in held if isinstance(value, Streams)]
         self.generators = [value for value in held if isinstance(value, torch.Generator)]
+        self.held = [value for value in held if isinstance(value, Held)]
 
     def both_passes(self) -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
         """Return what surrounds the first pass and the second, as torch's checkpoint wants it."""
-        before = self._places()
-        return contextlib.nullcontext(), self._at(before)
+        before, values = self._places(), [held.value for held in self.held]
+        return contextlib.nullcontext(), self._at(before, values)
 
     def _places(self) -> dict[torch.Generator, torch.Tensor]:
         return {generator: generator.get_state() for generator in self._all()}
@@ -48,8 +49,11 @@ class Replayed:
         return [g for s in self.streams for g in s.generators.values()] + self.generators
 
     @contextlib.contextmanager
-    def _at(self, before: dict[torch.Generator, torch.Tensor]) -> Iterator[None]:
-        now = self._places()
+    def _at(
+        self, before: dict[torch.Generator, torch.Tensor], values: Sequence[torch.Tensor | None]
+    ) -> Iterator[None]:
+        now, held = self._places(), [one.value for one in self.held]
+        self._hold(values)
         for generator in now:
             if generator in before:
                 generator.set_state(before[generator])
@@ -60,6 +64,11 @@ class Replayed:
         finally:
             for generator, place in now.items():
                 generator.set_state(place)
+            self._hold(held)
+
+    def _hold(self, values: Sequence[torch.Tensor | None]) -> None:
+        for one, value in zip(self.held, values, strict=True):
+            one.value = value
 
 
 class _Twice:

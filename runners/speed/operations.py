@@ -64,6 +64,8 @@ class Operations(TorchDispatchMode):
         for tensor in tree_leaves(result):
             if isinstance(tensor, torch.Tensor):
                 self._kept.append(tensor)
+                if tensor.layout is not torch.strided:
+                    self.forbidden.add(f"makes a sparse tensor ({name.removeprefix('aten::')})")
                 self._born.setdefault(_storage(tensor), len(self.operations))
         return result
 
@@ -128,6 +130,9 @@ def _streams_noticed(step: Operations) -> Iterator[None]:
 
 
 def _storage(tensor: torch.Tensor) -> int:
+    """Return what tells a tensor's memory from others; a sparse one, which is kept, is its own."""
+    if tensor.layout is not torch.strided:
+        return id(tensor)
     return int(tensor.untyped_storage()._cdata)
 
 

@@ -25,6 +25,7 @@ from runners.config.settings import (
     Start,
     SuperAdamOptions,
 )
+from runners.config.unlabelled import Generated, Mine, Pseudo
 from runners.root import CONFIGS
 from runners.subcommands.listing import method_lines, shipped_tasks
 from runners.subcommands.words import WORDS
@@ -37,6 +38,9 @@ GROUPS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Many runs: board=NAME", "", Sweep),
     ("Training: budget=NAME", "budget.", Budget),
     ("Data: data=auto, local, hub or embedded", "data.", Data),
+    ("Rows that another run labels", "data.pseudo.", Pseudo),
+    ("Rows that a language model makes", "data.generated.", Generated),
+    ("Rows that patterns find in text", "data.mine.", Mine),
     ("Which weights are reported: protocol=final or select", "protocol.", Protocol),
     ("Pretrained encoder: model=NAME", "model.", Model),
     ("Optimizer: optimizer=adamw or adamw_nobc", "optimizer.", AdamWOptions),

@@ -50,12 +50,17 @@ def _head(text: str) -> list[str]:
 
 
 def method_lines() -> dict[str, str]:
-    """Return the first line of each method's module by the method's name."""
-    modules = {name: inspect.getmodule(cls) for name, cls in registered().items()}
-    return {
-        name: ((module and module.__doc__) or "no description").split("\n")[0]
-        for name, module in modules.items()
-    }
+    """Return what each method is in a line, by its name: its module's first, or its own.
+
+    A method that is made of values, as those of peft's tuners are, shares its module with others.
+    """
+    about = {}
+    for name, cls in registered().items():
+        module = inspect.getmodule(cls)
+        shared = cls.__module__ == "methods.peft" and name != "peft"
+        text = cls.__doc__ if shared else module and module.__doc__
+        about[name] = (text or "no description").split("\n")[0]
+    return about
 
 
 def _print(lines: dict[str, str], typed: str) -> int:

@@ -82,7 +82,10 @@ class Labelled:
         """Tokenise one split; `keep` its tokens for the next run."""
         budget = self.config.settings.budget
         read = self.as_read(split)
-        tokens = tokenize(read, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
+        arranged_by = next((m for m in self.config.methods if m.arrangement), None)
+        tokens = tokenize(
+            read, tokenizer, job.weights, budget.max_length, budget.truncate, keep, arranged_by
+        )
         check_ends(tokens, read, tokenizer)
         pad, left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         return Collator(
@@ -91,7 +94,7 @@ class Labelled:
 
     def as_read(self, split: Split) -> Split:
         """Return a split with the texts that its methods have the tokenizer read."""
-        writing = [m for m in self.config.methods if type(m).text_read is not Method.text_read]
+        writing = [m for m in self.config.methods if m.writes_text]
         names, texts = self.config.settings.task.attributes, list(split.texts)
         for i, own in enumerate(texts if writing else ()):
             values = (

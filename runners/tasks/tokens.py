@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from methods.method import Method
 from results.errors import UserError
 from results.whole import whole
 from runners.config.settings import Truncate
@@ -26,7 +27,7 @@ from runners.data.split import Split
 from runners.machine.console import say
 from runners.models.weights import Weights
 from runners.root import cache_folder
-from runners.tasks.cut import cut_texts
+from runners.tasks.cut import cut_texts, kept_places
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -79,19 +80,21 @@ def tokenize(
     max_length: int,
     truncate: Truncate = "head",
     keep: bool = True,
+    arranged_by: Method | None = None,
 ) -> Tokens:
     """Return the tokens of a split, examples cut to `max_length` (a pair's longer text first).
 
     Of a single text that is too long, `truncate` says which part stays: see runners.tasks.cut. The
-    cache is neither read nor written where they are not to `keep`.
+    cache is neither read nor written where they are not to `keep`. A method with an `arrangement`
+    of its own lays the texts out.
     """
     if not keep:
-        return _tokenised(split, tokenizer, weights, max_length, truncate)
-    key = _key(split, tokenizer, weights, max_length, truncate)
+        return _tokenised(split, tokenizer, weights, max_length, truncate, arranged_by)
+    key = _key(split, tokenizer, weights, max_length, truncate, arranged_by)
     path = cache_folder() / f"tokens-{key}.npz"
     cached = _read(path)
     if cached is None:
-        cached = _tokenised(split, tokenizer, weights, max_length, truncate)
+        cached = _tokenised(split, tokenizer, weights, max_length, truncate, arranged_by)
         _write(path, cached)
     return cached
 
@@ -119,12 +122,18 @@ def _tokenised(
     weights: Weights,
     max_length: int,
     truncate: Truncate,
+    arranged_by: Method | None,
 ) -> Tokens:
     parts = []
     for first in range(0, len(split.texts), AT_ONCE):
         columns = list(zip(*split.texts[first : first + AT_ONCE], strict=True))
         try:
-            parts.append(_part(columns, tokenizer, max_length, truncate))
+            if arranged_by is None:
+                parts.append(_part(columns, tokenizer, max_length, truncate))
+            else:
+                parts.append(_arranged(columns, tokenizer, max_length, truncate, arranged_by))
+        except UserError:
+            raise
         except Exception as error:
             raise UserError(
                 f"the tokenizer of {weights.name_or_path} failed on {split.name}: {error}"
@@ -150,6 +159,25 @@ def _part(
     return _lay_out(encoded, truncated)
 
 
+def _arranged(
+    columns: Sequence[Sequence[str]],
+    tokenizer: Any,
+    max_length: int,
+    truncate: Truncate,
+    method: Method,
+) -> Tokens:
+    """Return the tokens of some rows as a method lays them out, all of one segment."""
+
+    def cut(length: int, room: int) -> list[int]:
+        return kept_places([0] * length, room, truncate)
+
+    arranged = method.arrange(columns, tokenizer, max_length, cut)
+    encoded = {"input_ids": arranged.input_ids}
+    if "token_type_ids" in tokenizer.model_input_names:
+        encoded["token_type_ids"] = [[0] * len(row) for row in arranged.input_ids]
+    return _lay_out(encoded, arranged.truncated)
+
+
 def _joined(parts: Sequence[Tokens]) -> Tokens:
     """Lay tokens of rows that follow each other end to end."""
     lengths = np.concatenate([part.lengths for part in parts])
@@ -170,6 +198,7 @@ def _key(
     weights: Weights,
     max_length: int,
     truncate: Truncate,
+    arranged_by: Method | None,
 ) -> str:
     import tokenizers
     import transformers
@@ -178,6 +207,7 @@ def _key(
     parts += [weights.files_sha256, max_length, split.sha256]
     parts += [] if truncate == "head" else [truncate]
     parts += ["types"] if type(tokenizer).__name__.startswith("XLNet") else []
+    parts += [] if arranged_by is None else [arranged_by.arrangement]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 
 

@@ -3,16 +3,19 @@
 Encoder and inserted modules come from that run; head, optimizer, schedule and random streams are
 this run's own. What a method compares with, such as the weights that wd_pre pulls back to, is the
 start, not the pretrained files. A pooler that the other run's model has not is the pretrained one.
+For a method that reads answers from it, a head that predicts masked tokens comes along.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from safetensors.torch import load_file
 
 from results.errors import UserError
+from runners.config.check import RunConfig
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
 from runners.models.build import apply_methods, load_pretrained, trained_sha256
@@ -35,6 +38,11 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     wanted = {n for n in own if n.startswith(prefix)}
     if job.config.settings.start.head == "keep":
         wanted |= loaded.head
+    outside = {n for n in own if not n.startswith(prefix)}
+    if _reads_tokens(job.config) and outside <= set(theirs):
+        wanted |= outside
+        said = f"as start={predecessor.run} left it"
+        loaded = replace(loaded, head=frozenset(), facts={**loaded.facts, "mlm_head": said})
     wanted -= {n for n in wanted - set(theirs) if _of_pooler(n)}  # some heads stand on none
     lacking = sorted(wanted - set(theirs))
     if lacking:
@@ -51,7 +59,17 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     if job.config.settings.start.freeze:
         for name, parameter in loaded.model.named_parameters():
             parameter.requires_grad_(name in loaded.head)
+        if not loaded.head:
+            raise UserError(
+                f"{named} start.freeze=true: only a drawn head would train, and this run's head is"
+                " that of the start; leave start.freeze out"
+            )
     return loaded
+
+
+def _reads_tokens(config: RunConfig) -> bool:
+    """Say whether a method reads answers from the head that predicts masked tokens."""
+    return any(method.model_head == "tokens" for method in config.methods)
 
 
 def _left_by(
@@ -64,7 +82,7 @@ def _left_by(
     if predecessor.exported:
         tensors = load_file(predecessor.folder / ENCODER)
         return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
-    delta = load_delta(predecessor.delta, model_path=str(job.weights.folder), act="start")
+    delta = load_delta(predecessor.delta(), model_path=str(job.weights.folder), act="start")
     if delta.attributes and job.attributes and delta.attributes != job.attributes:
         raise UserError(
             f"{named}: its train has other values of {', '.join(delta.attributes)} than this run's,"

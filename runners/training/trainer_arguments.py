@@ -32,6 +32,7 @@ def built(given: Sequence[str] | Options) -> list[Method]:
             methods.append(build_method(cls, options))
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
+    problems += [why for method in methods for why in method.problems()]
     if not named:
         problems.append("no method is named; use methods=['full'] or methods=['hype', 'bitfit']")
     problems += composition_problems(methods) if not problems else []
@@ -71,8 +72,10 @@ def refuse(
 def _why_not(method: Method) -> str:
     """Return what keeps a method that makes no vectors out of a Trainer; empty where nothing."""
     instead = f": use tunebench.run with method={method.name}"
+    if method.model_head is not None:
+        return f"lays out texts, or loads a model, by itself{instead}"
     if "attributes" in method.needs:
-        return f"reads attributes, which a Trainer's batches do not hold{instead}"
+        return f"reads attributes, which a Trainer's batches do not hold{instead} task=tastes"
     if type(method).gradients is not Method.gradients:
         return f"computes the gradients from batches that it draws itself{instead}"
     if "gradient" in method.owns:

@@ -189,3 +189,22 @@ def test_a_head_that_reads_the_mean_is_refused(tiny_folder: Folder) -> None:
     model.config.classifier_pooling = "mean"
     with pytest.raises(UserError, match="reads the mean of all tokens"):
         AttentionPool().prepare(model, setting_of(model))
+
+
+@pytest.mark.parametrize("other", ["attention_pool", "head_layers", "r3f", "setfit"])
+def test_a_delta_that_peft_would_answer_otherwise_is_not_in_its_format(
+    other: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    options = {"head_layers": ["method.head_layers.layers=[1]"]}
+    options["r3f"] = ["method.r3f.spectral_norm=true"]
+    given = [f"method=[lora,{other}]", *options.get(other, [])]
+    config = configure(*tiny(tiny_folder("bert"), "task=mrpc", *given))
+    loop, loaded = prepared(config)
+    loop.run(loop.steps)
+    save_delta(tmp_path / "delta", loop.model, loaded.head, Job(config))
+    assert not (tmp_path / "delta" / "adapter_config.json").exists()
+    batch = loop.batch(next(iter(loop.order.batches(0, 1))))
+    answers = [
+        m.eval()(**batch).logits for m in (loop.model, load_delta(tmp_path / "delta").loaded.model)
+    ]
+    assert torch.equal(*answers)

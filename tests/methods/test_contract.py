@@ -1,4 +1,4 @@
-"""The contract, for each registered method and for a third party's."""
+"""The contract, for each kind of registered method (all in make soak) and a third party's."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from methods.registry import registered
 from runners.contract.test_promises import *  # noqa: F403 - every promise, whatever its name
 from runners.contract.test_promises import parametrize
+from tests.conftest import EACH_KIND
 from tests.methods.shake import Shake, shake_installed
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    parametrize(metafunc, {**registered(), "shake": Shake})
+    parametrize(metafunc, {**EACH_KIND, "shake": Shake})
 
 
 @pytest.fixture(autouse=True)

@@ -12,6 +12,7 @@ import pytest
 from methods import registry
 from methods.method import Method
 from methods.registry import composition_problems, method_class, registered
+from methods.surgery.presets import PRESETS
 from results.errors import UserError
 from tests.conftest import ROOT, Cli
 from tests.methods.shake import Shake, shake_installed
@@ -24,8 +25,15 @@ def test_registered_methods_and_yaml_files_are_the_same() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(YAML))
-def test_method_is_a_single_file_of_its_name(name: str) -> None:
-    assert method_class(name).__module__ == f"methods.{name}"
+def test_method_is_a_single_file_of_its_name_or_a_row_of_pefts(name: str) -> None:
+    rows = {preset.name for preset in PRESETS}
+    assert method_class(name).__module__ == f"methods.{'peft' if name in rows else name}"
+
+
+def test_a_method_that_another_stands_for_is_like_one_that_stands_for_itself() -> None:
+    like = {name: cls.like for name, cls in registered().items() if cls.like}
+    assert {registered()[name].like for name in like.values()} == {""}
+    assert set(like) <= {"peft"} | {preset.name for preset in PRESETS}
 
 
 def test_method_modules_do_not_import_torch() -> None:

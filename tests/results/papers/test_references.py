@@ -32,7 +32,8 @@ def test_every_shipped_method_and_glue_task_has_its_papers() -> None:
 @pytest.mark.parametrize("name", sorted(references().methods))
 def test_a_methods_papers_are_those_its_docstring_names(name: str) -> None:
     """First author, year where it says one, venue and arXiv number."""
-    text = (ROOT / "methods" / f"{name}.py").read_text(encoding="utf-8")
+    path = ROOT / "methods" / f"{name}.py"
+    text = path.read_text(encoding="utf-8") if path.is_file() else str(registered()[name].__doc__)
     known = references()
     for key in known.methods[name]:
         paper = known.entries[key]
@@ -41,7 +42,7 @@ def test_a_methods_papers_are_those_its_docstring_names(name: str) -> None:
         if name not in ("topk", "head_layers"):  # which do not repeat them
             numbered = f"arXiv {paper.arxiv}" in text or not paper.arxiv
             assert numbered or "code 0aa4f4e" in text, key
-            assert paper.venue in text, key
+            assert (paper.venue or str(paper.year)) in text, key
 
 
 def test_bibtex_has_a_tables_papers_once_and_only_those() -> None:

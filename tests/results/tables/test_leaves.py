@@ -37,7 +37,8 @@ COMPOSITIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
         {"data": _DATA},
     ),
     "patient": (["task=cola", "protocol=select", "budget.patience=2"], {"data": _DATA}),
-    "composed": (["task=rte", "method=[hype,adapter]"], {"data": _DATA}),
+    "prompted": (["task=rte", "method=mlm_prompt"], {"data": _DATA}),
+    "composed": (["task=rte", "method=[hype,adapter]", "data.shots=2"], {"data": _DATA}),
     "tokens": (["task=mlm", "method=full", "task.mlm.on=[cola,rte]"], {"data": _DATA}),
     "vectors": (
         ["task=sts", "method=simcse"],
@@ -186,4 +187,16 @@ def test_no_leaf_mixes_two_kinds_of_runs_without_a_word(name: str) -> None:
 def test_every_leaf_that_changes_nothing_is_one_that_there_is() -> None:
     known = {".".join(map(str, p)) for name in COMPOSITIONS for p in _paths(_configuration(name))}
     parts = {".".join(key.split(".")[:n]) for key in known for n in range(1, 5)}
-    assert set(WITHOUT_EFFECT) - parts == {"start.run", "task.generated", "task.arm_of"}
+    assert set(WITHOUT_EFFECT) - parts == {
+        *("start.run", "task.generated", "task.arm_of"),
+        *("data.pseudo", "data.generated", "data.mine", "task.mine"),
+    }
+
+
+def test_what_one_method_reads_of_a_task_sets_it_apart_from_no_other() -> None:
+    plain, prompted = (_configuration(name) for name in ("composed", "prompted"))
+    assert "prompt" in prompted["task"]
+    assert "prompt" not in plain["task"]
+    (one, other), marks = _places([_record(plain, 1), _record(prompted, 2)])
+    assert {column for _, column, _ in one | other} == {"rte"}
+    assert not marks

@@ -111,12 +111,12 @@ def test_argument_is_refused_in_one_line(
 
 
 def test_all_problems_are_named_at_once(cli: Cli) -> None:
-    done = cli("lr=-1", "budget.epochs=0", "seed=x", "method=bitfit", "method.bitfit.pooler=3")
+    done = cli("lr=-1", "budget.epochs=-1", "seed=x", "method=bitfit", "method.bitfit.pooler=3")
     _one_line(
         done,
         "4 problems in this config: ",
         "lr=-1 (must be > 0)",
-        "budget.epochs=0 (must be ≥ 1)",
+        "budget.epochs=-1 (must be ≥ 0)",
         "seed='x'",
         "method.bitfit.pooler=3 (must be true or false)",
     )

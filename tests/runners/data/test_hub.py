@@ -20,7 +20,7 @@ from results import record as records
 from tests.anew import anew
 from tests.conftest import SMALL, Outcome
 from tests.hub_server import COMMIT, serve
-from tests.tiny import save_tiny
+from tests.tiny import save_masked, save_tiny
 
 _MNLI = ("entailment", "neutral", "contradiction")
 
@@ -124,6 +124,7 @@ def content(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("sts12-sts", "stsbenchmark-sts"):
         _write_pairs(root / "datasets" / "mteb" / name)
     save_tiny("bert", root / "models" / "org" / "tiny-bert")
+    save_masked(root / "models" / "org" / "tiny-bert", root / "models" / "org" / "masked")
     pickled = root / "models" / "org" / "pickled"
     shutil.copytree(root / "models" / "org" / "tiny-bert", pickled)
     (pickled / "model.safetensors").rename(pickled / "pytorch_model.bin")
@@ -146,6 +147,10 @@ COMMANDS: dict[str, list[str]] = {
     "sentences": ["method=simcse", *PAIRS, *ABSENT, "data.text=hub:org/sentences"],
     "lacking": ["method=embedding", *PAIRS],
     "auto": ["task=rte", "data=auto", MODEL],
+    "prompted": [
+        *("task=rte", "data=embedded", "model.name_or_path=org/masked", "method=mlm_prompt"),
+        "method.mlm_prompt.words=[a,not]",
+    ],
     "no model": ["data=embedded", "model.name_or_path=org/missing"],
     "pickled": ["data=embedded", "model.name_or_path=org/pickled"],
     "no data": ["data=hub", "task=sst2"],
@@ -174,6 +179,7 @@ def test_runs_come_from_the_hub_and_what_it_lacks_is_one_line(hub: Hub, tmp_path
     assert "references" not in mnli.predictions["ax"]
     assert "ax: no gold labels" in done["mnli"].out
     _check_sentences(record_of("sentences"))
+    assert record_of("prompted").weights["mlm_head"] == "pretrained"
     said = {
         "lacking": "mteb/sts13-sts at revision main could not be reached",
         "no model": "works offline: model=minilm",

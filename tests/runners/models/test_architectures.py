@@ -12,7 +12,6 @@ import torch
 from torch.nn import functional
 
 from methods.method import Batch
-from methods.registry import registered
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from results.record import read_all
@@ -26,7 +25,7 @@ from runners.models.pretrained import load_model
 from runners.models.weights import find_weights
 from runners.tasks.collate import Collator
 from runners.tasks.tokens import tokenize
-from tests.conftest import Cli, architectures, configure, in_soak, narrow, task_of, tiny
+from tests.conftest import EACH_KIND, Cli, architectures, configure, in_soak, narrow, task_of, tiny
 from tests.tiny import ARCHITECTURES, SAMPLED, TEXTS
 
 NO_CACHE = "takes no past keys and values"
@@ -76,7 +75,7 @@ REFUSED = {
     ("smart", "t5"): TWICE,
     ("unipelt", "t5"): "t5 has no normalisation after its feed-forward branch",
 }
-METHODS = sorted({*registered()} - {"embedding"})  # it takes no step
+METHODS = sorted({*EACH_KIND} - {"embedding"})  # it takes no step
 
 
 def _all_or_some() -> list[Any]:

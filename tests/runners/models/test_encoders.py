@@ -19,10 +19,12 @@ from methods.llrd import Llrd
 from methods.lora import Lora
 from methods.prompt import Prompt
 from methods.smart import Smart
-from methods.surgery.places import layers, longest_text
+from methods.surgery.places import PLACES, layers, longest_text
 from results.errors import UserError
 from results.record import read_all
 from runners.contract.parts import prepared
+from runners.exports.delta import save_delta
+from runners.jobs.job import Job
 from runners.models.pretrained import load_model
 from runners.models.weights import find_weights
 from runners.speed.dropout import attention, keep_mask
@@ -283,3 +285,46 @@ def test_a_run_is_kept_scored_again_and_answers_new_rows(
     done = cli(f"predict={delta}", f"text={tmp_path / 'rows.csv'}", f"out={out}", "device=cpu")
     assert done.code == 0, done.err
     assert len(out.read_text().splitlines()) == 5
+
+
+def test_peft_itself_reads_what_was_trained_of_t5(tiny_folder: Folder, tmp_path: Path) -> None:
+    """Its head, and vectors in both stacks, under the names that peft gives them."""
+    from peft import PeftModel
+
+    config = configure(*tiny(tiny_folder("t5"), "method=ia3", "task=rte", "budget.warmup=0"))
+    loop, loaded = prepared(config)
+    loop.run(3)
+    save_delta(tmp_path / "delta", loop.model, loaded.head, Job(config))
+    batch = {n: t for n, t in loop.collate(np.arange(4)).items() if n != "labels"}
+    base = tiny_model(tiny_folder("t5"))
+    theirs: Any = PeftModel.from_pretrained(base, tmp_path / "delta").eval()
+    with torch.no_grad():
+        assert torch.allclose(theirs(**batch).logits, loop.model.eval()(**batch).logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_every_model_type_that_is_named_has_its_places(kind: str) -> None:
+    """In a model of two layers, and two of a decoder, built without storage."""
+    config = transformers.AutoConfig.for_model(kind)
+    config.num_hidden_layers = config.num_decoder_layers = 2
+    with torch.device("meta"):
+        model: Any = transformers.AutoModelForSequenceClassification.from_config(config)
+    every = layers(model, "full")
+    assert len(every) == {"t5": 4, "albert": 1}.get(kind, 2)
+    for layer in every:
+        for place, name in vars(layer.places).items():
+            if name is not None and place not in ("layers", "embeddings"):
+                assert isinstance(layer.at(place), nn.Module), place
+    words = f"{model.base_model_prefix}.{every[0].places.embeddings}"
+    assert any(n.startswith(words) for n, _ in model.named_parameters())
+    assert isinstance(model.get_submodule(words), nn.Module)
+
+
+def test_another_model_type_is_refused_in_a_line_with_those_that_are_known() -> None:
+    config = transformers.AutoConfig.for_model("gpt2", n_layer=1)
+    with torch.device("meta"):
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
+    with pytest.raises(UserError, match="not known where a gpt2 model has its layers") as refused:
+        layers(model, "adapter")
+    assert f"known are {', '.join(PLACES)}; use method=" in str(refused.value)
+    assert "\n" not in str(refused.value)

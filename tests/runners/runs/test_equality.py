@@ -7,10 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from methods.registry import registered
 from results.record import Record, read_all
 from tests.anew import anew
-from tests.conftest import Cli, narrow, task_of, tiny
+from tests.conftest import EACH_KIND, Cli, narrow, task_of, tiny
 
 
 def _without_times(value: Any) -> Any:
@@ -32,7 +31,7 @@ def test_every_method_is_equal_in_two_processes_whatever_ran_before(
     A score is the task of one of them.
     """
     found: list[dict[str, Record]] = []
-    for i, order in enumerate((list(registered()), list(registered())[::-1])):
+    for i, order in enumerate((list(EACH_KIND), list(EACH_KIND)[::-1])):
         small = tiny(tiny_folder("bert"), "threads=1", f"out={tmp_path / str(i)}")
         usual = {m: "stsb" if m == "full" else "rte" for m in order}
         runs = [[*small, f"task={task_of(m, usual[m])}", *narrow(m)] for m in order]
@@ -43,7 +42,7 @@ def test_every_method_is_equal_in_two_processes_whatever_ran_before(
         assert [(o.code, o.err) for o in done if o.code] == []
         found.append({"+".join(r.methods): r for r in read_all(tmp_path / str(i))})
     first, second = found
-    assert set(first) == set(second) == {*registered()}
+    assert set(first) == set(second) == {*EACH_KIND}
     for method, record in first.items():
         assert record.status == "finished", method
         assert record.predictions, method

@@ -10,16 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from methods.registry import registered
 from results.record import read_all
 from runners.models.build import trained_sha256
 from runners.speed.bf16_copy import CopiedLinear, Copies
-from tests.conftest import SOAK, Cli, architectures, narrow, task_of, tiny
+from tests.conftest import EACH_KIND, SOAK, Cli, architectures, narrow, task_of, tiny
 from tests.methods.reference import prepared_run
 
 SIZE = ("precision=bf16", "data.train_size=16", "budget.batch_size=8", "budget.warmup=0")
 STEPS = 2
-TRAINING = [name for name, cls in registered().items() if "training" not in cls.owns]
+TRAINING = [name for name, cls in EACH_KIND.items() if "training" not in cls.owns]
 # What inserts modules, freezes, swaps weights, perturbs, or makes several passes.
 SOME = ("full", "bitfit", "lora", "prefix", "child_tuning_f", "mixout", "hype", "rdrop", "smart")
 TOGETHER = (("rdrop", "lora"), ("mixout", "hype"))

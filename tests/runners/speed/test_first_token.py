@@ -12,21 +12,26 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from methods.method import by_token
-from methods.registry import registered
 from runners.models.build import apply_methods, load_pretrained
 from runners.models.weights import find_weights
 from runners.speed.first_token import hindrance, narrowed, use_first_token
-from tests.conftest import Cli, configure, narrow, tiny
+from tests.conftest import EACH_KIND, Cli, configure, narrow, tiny
 from tests.methods.reference import prepared
 from tests.tiny import ARCHITECTURES, tiny_batch
 
 ALIKE = ("bert", "roberta", "electra")  # the others' layers or heads are of another kind
-METHODS = [name for name, cls in registered().items() if not cls.represents]
+METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
 WHOLE = {
     "unipelt": "its attention is tunebench_prefix",  # and its gates are means over tokens
     "attention_pool": "something is hooked to the layer",  # all tokens are pooled
+    "description_cosine": "a SentenceModel may read every token",
+    "mlm_prompt": "a BertForMaskedLM may read every token",
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
     "setfit": "something is hooked to the layer",  # the head reads the mean of all tokens
+    "dora": "is a DoraLinearLayer",  # of peft's modules, only layers themselves are known
+    "oft": "is a OFTRotationModule",
+    **dict.fromkeys(("delora", "randlora", "vera"), "is a BufferDict"),
+    "lily": "is a Linear",  # its experts are weighed by a mean over tokens
 }
 
 

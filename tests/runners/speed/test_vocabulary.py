@@ -11,14 +11,14 @@ import pytest
 import torch
 from torch import nn
 
-from methods.registry import registered
+from methods.surgery.presets import PRESETS
 from results.record import read_all
 from runners.speed.vocabulary import TrimVocabulary, Vocabulary, hindrance, rows_in_use
 from runners.training.loop import Loop
-from tests.conftest import Cli, architectures, narrow, tiny
+from tests.conftest import EACH_KIND, Cli, architectures, narrow, tiny
 from tests.methods.reference import prepared_run
 
-METHODS = [name for name, cls in registered().items() if not cls.represents]
+METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
 WHOLE = {
     **dict.fromkeys(
         ("child_tuning_d", "child_tuning_f", "recadam", "sage", "wd_pre"),
@@ -27,11 +27,13 @@ WHOLE = {
     "dp": "all weights gradients",
     **dict.fromkeys(("sam", "asam"), "all weights backward passes"),
     **dict.fromkeys(("ema", "swa"), "all weights average weights"),
-    "pats_provisional": "all weights after backward",
+    **dict.fromkeys(("adalora", "pats_provisional"), "all weights after backward"),
+    "setfit": "all weights after step",  # after the last one
+    "mlm_prompt": "used for something else too",  # the words are read from its rows
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(
         ("adapter", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora", "prefix", "prompt",
-         "topk", "unipelt"),
+         "topk", "unipelt", "lora_plus", "peft", *(preset.name for preset in PRESETS)),
         "its word embedding is not trained",
     ),
 }  # fmt: skip

@@ -17,7 +17,6 @@ import torch
 import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 
-from methods.registry import registered
 from results.record import Record, read, read_all
 from runners.contract.tiny import TEXTS, wordpiece
 from runners.exports.delta import load_delta
@@ -26,7 +25,7 @@ from runners.machine.device import make_accelerator
 from runners.speed.prefetch import ahead
 from runners.tasks.words import similar_words, whole_words, word_units
 from runners.training.prepare import Prepared, prepare
-from tests.conftest import SOAK, Cli, configure, narrow, tiny
+from tests.conftest import EACH_KIND, SOAK, Cli, configure, narrow, tiny
 from tests.runners.training.test_checkpoint import outcome, whole_and_cut
 from tests.tiny import ARCHITECTURES, save_tiny
 
@@ -370,12 +369,12 @@ def test_killed_run_goes_on_to_the_same_end(
     assert whole.measured["held_out"].keys() == {"before", "after"}
 
 
-@pytest.mark.parametrize("method", sorted(registered()))
+@pytest.mark.parametrize("method", sorted(EACH_KIND))
 def test_every_method_trains_by_masking_or_is_refused_by_name(
     method: str, cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     """What it leaves is scored as the run was, and another task starts from it."""
-    out, cls = tmp_path / "runs", registered()[method]
+    out, cls = tmp_path / "runs", EACH_KIND[method]
     done = cli(*_small(tiny_folder("bert"), *narrow(method)), "save=delta", f"out={out}")
     if cls.of_whole_texts:
         assert done.code == 2
@@ -388,7 +387,7 @@ def test_every_method_trains_by_masking_or_is_refused_by_name(
     assert (out / f"{record.run}.delta" / "delta.safetensors").is_file()
     scored = cli(f"eval={out / record.run}.delta", "device=cpu")
     assert "predictions equal the record's" in scored.out, scored.err
-    if not SOAK and sorted(registered()).index(method) % 3:
+    if not SOAK and sorted(EACH_KIND).index(method) % 3:
         return
     later = cli(*tiny(tiny_folder("bert")), *narrow(method), "task=rte", f"start={record.run}",
                 f"out={out}")  # fmt: skip

@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from methods.registry import registered
 from results.record import read_all
 from results.tables.collect import tables
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.training.prepare import Prepared, prepare
-from tests.conftest import Cli, configure, narrow, tiny
+from tests.conftest import EACH_KIND, Cli, configure, narrow, tiny
 from tests.runners.training.test_checkpoint import outcome, whole_and_cut
 
 Folder = Callable[[str], Path]
@@ -140,7 +139,7 @@ def test_killed_run_goes_on_to_the_same_end(
     assert (outcome(cut), cut.run, cut.resumed) == (outcome(whole), whole.run, [3])
 
 
-@pytest.mark.parametrize("method", sorted(registered()))
+@pytest.mark.parametrize("method", sorted(EACH_KIND))
 def test_every_method_trains_a_mixture_or_is_refused_by_name(
     method: str, cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:

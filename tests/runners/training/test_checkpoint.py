@@ -16,13 +16,12 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from methods.registry import registered
 from results.record import Record, read_all
 from runners.machine.warm import Process
 from runners.training import checkpoint, course
 from runners.training.checkpoint import Checkpoints, flatten, unflatten
 from tests import forked
-from tests.conftest import Cli, in_soak, narrow, task_of, tiny
+from tests.conftest import EACH_KIND, Cli, in_soak, narrow, task_of, tiny
 
 Folder = Callable[[str], Path]
 KILLS = int(os.environ.get("KILLS", "3"))  # make soak asks for more
@@ -94,7 +93,7 @@ def test_state_comes_back_as_it_was() -> None:
         flatten({"s": {1}}, {})
 
 
-@pytest.mark.parametrize("method", sorted({*registered()} - {"embedding"}))  # it takes no step
+@pytest.mark.parametrize("method", sorted({*EACH_KIND} - {"embedding"}))  # it takes no step
 def test_every_method_goes_on_to_the_same_end(
     method: str,
     cli: Cli,

@@ -18,7 +18,7 @@ from transformers import (
 )
 
 from methods.method import Method
-from methods.registry import method_class, registered
+from methods.registry import method_class
 from results.errors import UserError
 from runners.contract.parts import configure, prepared, tiny, typed
 from runners.jobs.job import Job
@@ -26,6 +26,7 @@ from runners.models.build import kept_tensors, load_pretrained
 from runners.seeds import derive
 from runners.training.loop import Loop
 from runners.training.method_trainer import MethodTrainer
+from tests.conftest import EACH_KIND
 from tests.methods.shake import shake_installed
 
 Folder = Callable[[str], Path]
@@ -45,11 +46,12 @@ PLAIN = (
 )
 OURS = sorted(
     name
-    for name, cls in registered().items()
+    for name, cls in EACH_KIND.items()
     if cls.__module__.startswith("methods.")
     and not cls.represents
     and not cls.owns & {"gradient", "average"}
     and cls.criterion is Method.criterion
+    and cls.model_head is None
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
@@ -274,6 +276,7 @@ def test_parts_of_a_batch_are_the_batch(tiny_folder: Folder, tmp_path: Path) -> 
         (["simcse"], {}, "simcse makes vectors of sentences"),
         (["promptbert"], {}, "promptbert makes vectors of sentences"),
         (["embedding"], {}, "embedding makes vectors of sentences"),
+        (["mlm_prompt"], {}, "mlm_prompt lays out texts, or loads a model, by itself"),
         (["full"], {"args": None}, "args is missing"),
         (["full"], {"model_init": _fresh}, "give it model=, not model_init="),
         (["full"], {"model": torch.nn.Linear(2, 2)}, "Linear is no model of transformers"),

@@ -1,0 +1,56 @@
+"""Finds the run that labels rows for another, and says what it left, without loading torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from results import record as records
+from results.errors import UserError
+from runners.config.settings import Settings
+from runners.config.unlabelled import STAGE
+from runners.models.predecessor import Predecessor, of_stored
+
+
+def find_teacher(settings: Settings, train: str) -> Predecessor | None:
+    """Return the run that data.….teacher names, by record, run or delta; None where none is.
+
+    `train` is the hash of the labelled rows. A run that is not finished, or that has other labels,
+    is a UserError; so is one of the same task that learned from other rows: these may be among
+    those that it is to label.
+    """
+    named = settings.data.teacher
+    if named is None:
+        return None
+    key = f"data.{settings.data.adds}.teacher"
+    where = f"{key}={named}"
+    if named == STAGE:
+        raise UserError(f"{where}: the run without these rows comes first; name it in its place")
+    path = _record_of(str(Path(named).expanduser()).rstrip("/"), Path(settings.out), where)
+    stored = records.read(path)
+    if stored.status != "finished" or stored.trained_sha256 is None:
+        raise UserError(f"{where}: that run is {stored.status}; name one that trained and finished")
+    theirs, task = stored.config.get("task") or {}, settings.task
+    if theirs.get("kind") != task.kind or theirs.get("labels") != list(task.labels):
+        raise UserError(
+            f"{where}: its labels are {theirs.get('labels')}, those of task={task.name}"
+            f" {list(task.labels)}; name a run with the same"
+        )
+    if len(theirs.get("text") or ()) != len(task.text):
+        raise UserError(f"{where}: its task has not {len(task.text)} texts, as task={task.name}")
+    own = stored.data["splits"].get("train", {}).get("sha256")
+    if stored.task == task.name and own != train:
+        raise UserError(
+            f"{where}: it learned from other rows of task={task.name}, perhaps from those that it"
+            " is to label; name a run of the same data.train_size and data.seed, or stage"
+        )
+    return of_stored(stored, path)
+
+
+def _record_of(named: str, out: Path, where: str) -> Path:
+    """Return the file of a record, of which the delta may be named too."""
+    instead = "name a record's file, a run of out=, or stage"
+    if named.endswith(".delta"):
+        named = f"{named.removesuffix('.delta')}.json"
+    if Path(named).is_absolute() and not Path(named).is_file():
+        raise UserError(f"{where}: there is no record {named}; {instead}")
+    return records.find_record(named, out, where.partition("=")[0], instead)
