@@ -75,6 +75,11 @@ class Adalora(Method):
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
 
+    def refuses(self, other: Method) -> str:
+        if "average" in other.owns:
+            return f"{other.name} gives back in its average the ranks that adalora took away"
+        return ""
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.wrapped import wrap
 

@@ -36,12 +36,15 @@ def above(
     try:
         with torch.no_grad():
             torch._foreach_add_(reached, list(moves))
+        # Casts of the weights are now old; torch does not count that while operations are watched.
+        torch.autograd.graph.increment_version(reached)
         if streams is not None:
             set_global_streams(streams, device)
         once()
     finally:
         with torch.no_grad():
             torch._foreach_copy_(reached, weights)
+        torch.autograd.graph.increment_version(reached)
     return loss
 
 

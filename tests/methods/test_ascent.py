@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,19 @@ from results.errors import UserError
 from runners.contract.guard import AS_ON_A_GPU, hindrances
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
+from runners.speed.operations import written_down
 from runners.training.loop import Loop
 from runners.training.repeating import hindrance
 from tests.conftest import configure, tiny
-from tests.methods.reference import Model, largest_difference, plain_loss, prepared, train, trained
+from tests.methods.reference import (
+    Model,
+    largest_difference,
+    plain_loss,
+    prepared,
+    prepared_run,
+    train,
+    trained,
+)
 
 Folder = Callable[[str], Path]
 
@@ -242,6 +252,21 @@ def test_steps_are_captured_where_no_stream_is_set_back(
     assert hindrance([method], _Kind(), None) == (  # type: ignore[arg-type]
         f"{name}: it sets dropout's stream back for its second pass" if shown else ""
     )
+
+
+def test_second_pass_in_bf16_casts_the_moved_weights_also_while_it_is_watched(
+    tiny_folder: Folder,
+) -> None:
+    """Copies of weights are made once a step, and are not those of the second pass."""
+    hashes = []
+    for copies, watched in (("true", True), ("true", False), ("false", False)):
+        given = ["method=asam", "precision=bf16", f"speed.bf16_copy={copies}", "budget.warmup=0"]
+        ready = prepared_run(tiny_folder("bert"), *given, *AS_ON_A_GPU)
+        ready.loop.start(ready.encoded)
+        with written_down([]) if watched else contextlib.nullcontext():
+            ready.loop.run(1)
+        hashes.append(trained_sha256(ready.loop.model))
+    assert hashes[0] == hashes[1] == hashes[2]
 
 
 class _Kind:

@@ -279,6 +279,7 @@ def test_steps_that_are_taken() -> None:
         (["method=swa", "method.swa.every=0"], "method.swa.every=0"),
         (["method=swa", "method.swa.every=epoch"], "method.swa.every='epoch'"),
         (["method=[ema,swa]"], "ema and swa both decide which weights are evaluated"),
+        (["method=[adalora,ema]"], "ema gives back in its average the ranks that adalora took"),
         (["method=[swa,setfit]"], "swa averages a head that setfit fits anew"),
     ],
 )

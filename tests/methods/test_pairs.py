@@ -188,6 +188,8 @@ def _cannot_meet(folder: Path, first: str, second: str) -> bool:
         return True
     if {first, second} in ({"attention_pool", "setfit"}, {"prompt", "setfit"}):
         return True
+    if "adalora" in (first, second) and "average" in one.owns | other.owns:
+        return True
     if "setfit" in (first, second) and (one.owns | other.owns) & {"average", "gradient"}:
         return True
     if {first, second} == {"hype", "no_dropout"}:  # seen to be one run, below
