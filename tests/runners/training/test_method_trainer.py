@@ -42,10 +42,11 @@ PLAIN = (
     *("budget.warmup=0.2", "speed.fast_dropout=false", "speed.first_token=false"),
     *("speed.trim_vocabulary=false", "speed.onednn=false"),
 )
+REFUSED = ("attributes", "dp")
 OURS = sorted(
     name
     for name, cls in registered().items()
-    if cls.__module__.startswith("methods.") and not cls.represents and name != "dp"
+    if cls.__module__.startswith("methods.") and not cls.represents and name not in REFUSED
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
