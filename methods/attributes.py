@@ -53,6 +53,7 @@ class Attributes(Method):
     owns: ClassVar[frozenset[str]] = frozenset({"parameters"})
     needs: ClassVar[frozenset[str]] = frozenset({"attributes"})
     leaves: ClassVar[str] = "leaves adapters and tables that read attributes"
+    of_whole_texts: ClassVar[str] = "reads attributes of whole texts"
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
     narrow: ClassVar[Options] = {"size": 8, "dimension": 8}
 

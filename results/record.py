@@ -76,6 +76,9 @@ class Record:
     where there are any; of text with masked tokens there is one for each of these.
     `measured` holds for each report split what no score counts, such as the perplexity of masked
     text, `before` and `after` training; a record without it does not name it.
+    `slices` holds for each report split of a task with attributes which rows are `unseen`, as a
+    value of theirs is in no row of train, and the `scores` of the seen and of these; a record
+    without it does not name it.
     `stopped` says at which step training ended before its budget did, and why; `steps` are those
     done. A record of a run that was not stopped does not name it.
     `logits_sha256` is of RUN.logits.npz, which `save=logits` wrote beside the record; a record
@@ -104,6 +107,7 @@ class Record:
     selected: dict[str, Any] | None = None
     predictions: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     measured: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
+    slices: dict[str, dict[str, Any]] = field(default_factory=dict)
     method_reports: dict[str, dict[str, Any]] = field(default_factory=dict)
     parameters: dict[str, int] = field(default_factory=dict)
     stored_bytes: int | None = None
@@ -143,8 +147,9 @@ class Record:
         Half of a surrogate pair, which a path of odd bytes has, becomes a question mark.
         """
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        if not self.measured:
-            del fields["measured"]
+        for key in ("measured", "slices"):
+            if not fields[key]:
+                del fields[key]
         for key in ("logits_sha256", "stopped"):
             if fields[key] is None:
                 del fields[key]

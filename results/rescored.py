@@ -7,7 +7,7 @@ know: a slip in one of the two shows as a difference.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +31,7 @@ class Scored(Protocol):
     score: float | None
     scores: dict[str, dict[str, float]]
     predictions: dict[str, dict[str, list[float]]]
+    slices: dict[str, dict[str, Any]]
 
 
 def check_scores(record: Scored, where: str) -> None:
@@ -45,14 +46,15 @@ def check_scores(record: Scored, where: str) -> None:
         kept = record.predictions.get(split, {})
         if not kept.get("predictions") or not kept.get("references"):
             continue
-        theirs = definition(task, split)
-        for metric, stored in scores.items():
-            again = _again(metric, kept, theirs)
-            if again is not None and not abs(stored - again[0]) <= again[1]:
-                raise UserError(
-                    f"{where} is damaged: it says {split} {metric} {stored:.6g}, its predictions"
-                    f" have {again[0]:.6g}"
-                )
+        _check_metrics(
+            scores, kept, definition(task, split), f"{where} is damaged: it says {split}"
+        )
+    for split, part, sliced in each_slice(record.slices, where):
+        kept = part_of(record, split, part)
+        if not kept.get("predictions") or not kept.get("references"):
+            raise UserError(f"{where} is damaged: it has no predictions of {split} {part}")
+        said = f"{where} is damaged: it says {split} {part}"
+        _check_metrics(sliced, kept, definition(task, split), said)
     mean = headline(task, record.scores)
     if record.score is None or mean is None:
         return
@@ -61,6 +63,44 @@ def check_scores(record: Scored, where: str) -> None:
             f"{where} is damaged: it says score {record.score:.6g}, the mean of its scores is"
             f" {mean:.6g}"
         )
+
+
+def _check_metrics(
+    scores: Mapping[str, float],
+    kept: Mapping[str, Sequence[float]],
+    task: Mapping[str, Any],
+    said: str,
+) -> None:
+    for metric, stored in scores.items():
+        again = _again(metric, kept, task)
+        if again is not None and not abs(stored - again[0]) <= again[1]:
+            raise UserError(f"{said} {metric} {stored:.6g}, its predictions have {again[0]:.6g}")
+
+
+def each_slice(
+    slices: Mapping[str, Mapping[str, Any]], where: str = "a record"
+) -> Iterator[tuple[str, str, Mapping[str, float]]]:
+    """Yield split, part (seen or unseen) and scores of a record's slices; else a UserError."""
+    for split, content in slices.items():
+        rows, scores = content.get("unseen"), content.get("scores")
+        whole = isinstance(rows, list) and all(type(row) is int and row >= 0 for row in rows)
+        if not whole or not isinstance(scores, dict) or not {*scores} <= {"seen", "unseen"}:
+            raise UserError(f"{where} is damaged: its slices of {split} are none")
+        for part, metrics in scores.items():
+            if not isinstance(metrics, dict) or not all(
+                isinstance(value, int | float) for value in metrics.values()
+            ):
+                raise UserError(f"{where} is damaged: its slices of {split} are none")
+            yield split, part, metrics
+
+
+def part_of(record: Scored, split: str, part: str) -> dict[str, list[float]]:
+    """Return predictions and references of a split's rows that are seen, or unseen."""
+    unseen = {*record.slices[split]["unseen"]}
+    return {
+        key: [value for i, value in enumerate(values) if (i in unseen) == (part == "unseen")]
+        for key, values in record.predictions.get(split, {}).items()
+    }
 
 
 def headline(task: Mapping[str, Any], scores: Mapping[str, Mapping[str, float]]) -> float | None:

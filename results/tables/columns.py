@@ -6,12 +6,13 @@ import dataclasses
 import hashlib
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
 from results.record import Record
+from results.rescored import each_slice, part_of
 from results.tables.conditions import drawn, draws_by_seed, makes_vectors
 from results.tables.labels import arm_of
 from results.tables.leaves import apart, effective, leaves, short, typed
@@ -34,7 +35,7 @@ def by_column(record: Record) -> list[Record]:
     """Return a record for each column that a run has a place in."""
     if makes_vectors(record):
         return _by_set(record)
-    return _by_task(record) or _with_further_apart(record)
+    return _by_task(record) or [*_with_further_apart(record), *_slices(record)]
 
 
 def _by_task(record: Record) -> list[Record]:
@@ -117,6 +118,39 @@ def _with_further_apart(record: Record) -> list[Record]:
             )
         )
     return parts
+
+
+def _slices(record: Record) -> list[Record]:
+    """Return a record for the rows with seen attributes, and one for the others.
+
+    Sets of other tasks are no part of them.
+    """
+    task = record.config.get("task")
+    if not isinstance(task, dict):
+        return []
+    apart = {*task.get("diagnostics", {}), *task.get("further", {})}
+    parts: dict[str, dict[str, Mapping[str, float]]] = {}
+    for split, part, scores in each_slice(record.slices):
+        if split not in apart and scores:
+            parts.setdefault(part, {})[split] = scores
+    return [
+        dataclasses.replace(
+            record,
+            task=f"{record.task} {part}",
+            score=fmean(fmean(scores.values()) for scores in own.values()),
+            scores={split: dict(scores) for split, scores in own.items()},
+            predictions={split: part_of(record, split, part) for split in own},
+            slices={},
+            config={**record.config, "task": {**task, "name": f"{record.task} {part}"}},
+            data={
+                **record.data,
+                "splits": {k: v for k, v in record.data["splits"].items() if k not in apart},
+            },
+            train_seconds=0.0,
+            preparation_seconds=None,
+        )
+        for part, own in sorted(parts.items())
+    ]
 
 
 def _by_set(record: Record) -> list[Record]:

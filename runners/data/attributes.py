@@ -70,3 +70,13 @@ def numbered(rows: Sequence[Values], known: Known) -> NDArray[np.int64]:
         for j, cell in enumerate(row):
             filled[i, j, : len(cell)] = cell
     return filled
+
+
+def unseen_rows(rows: Sequence[Values], known: Known) -> list[int]:
+    """Return the rows of which a value is not known; an empty cell holds none."""
+    sets = [set(values) for values in known.values()]
+    return [
+        i
+        for i, row in enumerate(rows)
+        if not all(own.issuperset(cell) for own, cell in zip(sets, row, strict=True))
+    ]

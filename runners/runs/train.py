@@ -45,6 +45,7 @@ from runners.tasks.kind import Diverged
 from runners.tasks.kinds import encode, kind_of
 from runners.tasks.metrics import headline
 from runners.tasks.scoring import Scoring
+from runners.tasks.slices import slices_of
 from runners.training.added import with_added_rows
 from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
@@ -234,6 +235,7 @@ def _measured(job: Job, record: Record, scoring: Scoring) -> Record:
         eval_seconds=round(scoring.seconds, 3),
         peak_bytes=peak_bytes(str(scoring.evaluation.accelerator.device)),
         method_reports={m.name: report for m in job.config.methods if (report := m.report())},
+        slices=slices_of(job, record.predictions),
     )
 
 

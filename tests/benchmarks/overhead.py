@@ -31,7 +31,7 @@ LIMITS = {
     "hype": 1.03,
     "pats_provisional": 1.15,
 }
-VECTORS = ("embedding", "promptbert", "simcse")  # not of tasks of labels
+OTHER = ("attributes", "embedding", "promptbert", "simcse")  # not of every task of labels
 
 
 def make_loop(method: str, asked: argparse.Namespace, *more: str) -> Any:
@@ -74,7 +74,7 @@ def main() -> None:
     full.model.train()
     seconds(full, batches[0])
     print(f"{'method':18}{'of full':>8}  quartiles     limit  preparation")
-    for name in asked.method or [m for m in sorted(registered()) if m not in VECTORS]:
+    for name in asked.method or [m for m in sorted(registered()) if m not in OTHER]:
         private = ["method.dp.noise=1"] if name == "dp" else []
         loop = make_loop(name, asked, *private, *asked.set)
         compare(name, full, loop, batches)

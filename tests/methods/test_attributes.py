@@ -454,7 +454,7 @@ def test_a_delta_knows_its_values_and_answers_with_them(
     ("typed", "said"),
     [
         (["task=rte"], "attributes reads attributes, and task=rte names none"),
-        (["task=mlm", "mlm.on=[cola]"], "task=mlm names none"),
+        (["task=mlm", "mlm.on=[cola]"], "reads attributes of whole texts; task=mlm"),
         (["task=tastes", "method.attributes.inject=text", "budget.truncate=tail"], "cuts off what"),
         (["task=tastes", "+method.dp.epsilon=1"], "no noise of dp hides"),
     ],

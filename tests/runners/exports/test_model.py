@@ -29,7 +29,7 @@ from runners.models.pretrained import Loaded
 from runners.models.weights import find_weights
 from runners.tasks.cut import cut_texts
 from tests.alone import alone
-from tests.conftest import EACH_KIND, SMALL, composed
+from tests.conftest import EACH_KIND, SMALL, composed, task_of
 from tests.tiny import ARCHITECTURES
 
 Folder = Callable[[str], Path]
@@ -170,7 +170,7 @@ def test_every_method_is_either_whole_or_refused_by_name(tiny_folder: Folder) ->
     assert {*WHOLE, *LEAVES, *REPRESENT} == {*EACH_KIND, *LEAVES}
     assert {"lora", "ia3", "full", "mixout"} < set(WHOLE)
     for method in (*LEAVES, *REPRESENT):
-        task = "sts" if method in REPRESENT else "rte"
+        task = task_of(method, "rte")
         with pytest.raises(UserError, match=rf"save=model: method={method} ") as refused:
             check({**_composed(bert, task, **_narrow(method)), "save": "model"})
         assert "use save=" in str(refused.value)
@@ -179,7 +179,7 @@ def test_every_method_is_either_whole_or_refused_by_name(tiny_folder: Folder) ->
 
 @pytest.mark.parametrize("method", LEAVES)
 def test_what_is_refused_would_answer_otherwise(method: str, tiny_folder: Folder) -> None:
-    config = _typed(tiny_folder("bert"), "rte", **_narrow(method))
+    config = _typed(tiny_folder("bert"), task_of(method, "rte"), **_narrow(method))
     loaded = _changed(config)
     with pytest.raises(NotPlain):
         checked_model(loaded, config)

@@ -15,7 +15,7 @@ from methods.surgery.presets import PRESETS
 from results.record import read_all
 from runners.speed.vocabulary import TrimVocabulary, Vocabulary, hindrance, rows_in_use
 from runners.training.loop import Loop
-from tests.conftest import EACH_KIND, Cli, architectures, narrow, tiny
+from tests.conftest import EACH_KIND, Cli, architectures, narrow, task_of, tiny
 from tests.methods.reference import prepared_run
 
 METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
@@ -32,15 +32,16 @@ WHOLE = {
     "mlm_prompt": "used for something else too",  # the words are read from its rows
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(
-        ("adapter", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora", "prefix", "prompt",
+        ("adapter", "attributes", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora", "prefix", "prompt",
          "topk", "unipelt", "lora_plus", "peft", *(preset.name for preset in PRESETS)),
         "its word embedding is not trained",
     ),
 }  # fmt: skip
 
 
-def _loop(folder: Path, *arguments: str, trim: bool = True) -> Any:
-    ready = prepared_run(folder, *arguments, f"speed.trim_vocabulary={str(trim).lower()}")
+def _loop(folder: Path, *arguments: str, trim: bool = True, task: str = "mrpc") -> Any:
+    switch = f"speed.trim_vocabulary={str(trim).lower()}"
+    ready = prepared_run(folder, *arguments, switch, task=task)
     ready.loop.start(ready.encoded)
     return ready.loop
 
@@ -75,7 +76,9 @@ def test_every_method_trains_to_the_same_weights(
     """Six steps with dropout and the method's own draws; what stays whole is known by name."""
     results = []
     for trim in (True, False):
-        loop = _loop(tiny_folder("bert"), *narrow(method), "budget.steps=6", trim=trim)
+        task = task_of(method, "mrpc")
+        given = (*narrow(method), "budget.steps=6")
+        loop = _loop(tiny_folder("bert"), *given, trim=trim, task=task)
         why = hindrance(loop.model, loop.methods, loop.optimizer)
         assert (_vocabulary(loop) is not None) == (trim and method not in WHOLE), why
         if method in WHOLE:

@@ -52,6 +52,7 @@ OURS = sorted(
     and not cls.owns & {"gradient", "average"}
     and cls.criterion is Method.criterion
     and cls.model_head is None
+    and name != "attributes"
 )
 TOGETHER = (("hype", "bitfit"), ("rdrop", "lora"), ("child_tuning_d", "mixout", "llrd"))
 
