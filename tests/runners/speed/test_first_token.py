@@ -26,7 +26,7 @@ WHOLE = {
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
     "dora": "is a DoraLinearLayer",  # of peft's modules, only layers themselves are known
     "oft": "is a OFTRotationModule",
-    **dict.fromkeys(("delora", "randlora", "vera"), "is a BufferDict"),
+    **dict.fromkeys(("delora", "fourierft", "randlora", "vera"), "is a BufferDict"),
     "lily": "is a Linear",  # its experts are weighed by a mean over tokens
 }
 
