@@ -29,7 +29,7 @@ def _listed(argument: str) -> str:
 # What files of configs/ may leave out; Hydra is to add it there, as `++` tells it.
 LEFT_OUT = ("task.class_weights", "task.local.split", "budget.patience")
 # Options of a tuner of peft, of which a method's file holds some.
-_TUNERS = re.compile(r"method\.\w+\.options\.\w+(?:\.\w+)*")
+_TUNERS = re.compile(r"method\.\w+\.options(?:\.\w+)*")
 
 
 def _added(argument: str) -> str:

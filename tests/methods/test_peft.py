@@ -372,7 +372,9 @@ def test_a_preset_is_its_own_row_and_the_tuner_by_its_name_another(tiny_folder: 
         ["method=dora", "method.dora.options.r=8"],
         ["method=dora"],
         ["method=peft", "method.peft.options.use_dora=true"],
+        ["method=peft", "method.peft.options={use_dora: true}"],
     )
     names = [Job(configure(*tiny(folder, "task=rte", *given))).name for given in typed_as]
     assert names[0] != names[1] == names[2]
-    assert [name.split(".")[1] for name in names] == ["dora", "dora", "dora", "peft"]
+    assert names[3] == names[4]
+    assert [name.split(".")[1] for name in names] == ["dora", "dora", "dora", "peft", "peft"]
