@@ -96,6 +96,8 @@ def wrap(
         _mark_as_not_by_token(model)
     if tuner in _DRAWING:
         _let_none_draw(model)
+    if tuner == "fourierft":
+        _let_places_follow(model)
     return Wrapped(config, put)
 
 
@@ -140,6 +142,16 @@ def _mark_as_not_by_token(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, BaseTunerLayer):
             module.by_token = False  # type: ignore[assignment]
+
+
+def _let_places_follow(model: nn.Module) -> None:
+    """Let the places of FourierFT's entries move with the model, not be copied in each pass."""
+    from peft.tuners._buffer_dict import BufferDict
+    from peft.tuners.fourierft.layer import FourierFTLayer
+
+    for module in model.modules():
+        if isinstance(module, FourierFTLayer):
+            module.indices = BufferDict(module.indices)  # type: ignore[assignment]
 
 
 def _let_none_draw(model: nn.Module) -> None:

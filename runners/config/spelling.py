@@ -32,7 +32,7 @@ LEFT_OUT = (
     "task.separator",
 )
 # Options of a tuner of peft, of which a method's file holds some.
-_TUNERS = re.compile(r"method\.\w+\.options\.\w+(?:\.\w+)*")
+_TUNERS = re.compile(r"method\.\w+\.options(?:\.\w+)*")
 
 
 def _added(argument: str) -> str:

@@ -15,13 +15,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from methods.registry import registered
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.training.prepare import prepare
 from tests.benchmarks.bench import ROOT
 from tests.benchmarks.by_opacus import ByOpacus, step_bytes
-from tests.conftest import configure
+from tests.conftest import EACH_KIND, configure
 
 # Passes through the model, or the share that bookkeeping may add to one step.
 LIMITS = {
@@ -74,7 +73,7 @@ def main() -> None:
     full.model.train()
     seconds(full, batches[0])
     print(f"{'method':18}{'of full':>8}  quartiles     limit  preparation")
-    for name in asked.method or [m for m in sorted(registered()) if m not in OTHER]:
+    for name in asked.method or [m for m in sorted(EACH_KIND) if m not in OTHER]:
         private = ["method.dp.noise=1"] if name == "dp" else []
         loop = make_loop(name, asked, *private, *asked.set)
         compare(name, full, loop, batches)

@@ -13,13 +13,12 @@ from typing import Any
 import pytest
 import torch
 
-from methods.registry import registered
 from runners.config.settings import Speed
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator, make_deterministic
 from runners.models.build import trained_sha256
 from runners.training.prepare import prepare
-from tests.conftest import configure, narrow, task_of, tiny
+from tests.conftest import EACH_KIND, configure, narrow, task_of, tiny
 
 pytestmark = pytest.mark.gpu
 
@@ -29,7 +28,7 @@ GRAPHS = "graphs" in Speed.model_fields
 needs_graphs = pytest.mark.skipif(not GRAPHS, reason="this version has no speed.graphs")
 CAPTURABLE = [
     name
-    for name, cls in registered().items()
+    for name, cls in EACH_KIND.items()
     if not cls.hinders_capture and "training" not in cls.owns
 ]
 # Five passes over 64 rows, so that padded lengths come again.

@@ -272,6 +272,15 @@ def test_what_is_frozen_is_drawn_from_the_runs_seed_unless_its_key_is_typed(
     assert drawn[3] == 7
 
 
+def test_what_fourierft_keeps_moves_with_the_model(tiny_folder: Folder) -> None:
+    """A copy from the host in each pass, as peft makes it, could not be captured on a GPU."""
+    model = tiny_model(tiny_folder("bert"))
+    method_class("fourierft")(options={"n_frequency": 16}).prepare(model, setting_of(model))
+    places = {n: b for n, b in model.named_buffers() if ".indices." in n}
+    assert len(places) == 4
+    assert not set(places) & set(model.state_dict())
+
+
 def test_adalora_takes_the_steps_of_pefts_own_loop(tiny_folder: Folder) -> None:
     """Its loss with the penalty, and its call after each step, as peft documents them."""
     folder, steps = tiny_folder("bert"), 10
@@ -364,7 +373,9 @@ def test_a_preset_is_its_own_row_and_the_tuner_by_its_name_another(tiny_folder: 
         ["method=dora", "method.dora.options.r=8"],
         ["method=dora"],
         ["method=peft", "method.peft.options.use_dora=true"],
+        ["method=peft", "method.peft.options={use_dora: true}"],
     )
     names = [Job(configure(*tiny(folder, "task=rte", *given))).name for given in typed_as]
     assert names[0] != names[1] == names[2]
-    assert [name.split(".")[1] for name in names] == ["dora", "dora", "dora", "peft"]
+    assert names[3] == names[4]
+    assert [name.split(".")[1] for name in names] == ["dora", "dora", "dora", "peft", "peft"]

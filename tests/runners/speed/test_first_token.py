@@ -30,7 +30,7 @@ WHOLE = {
     "setfit": "something is hooked to the layer",  # the head reads the mean of all tokens
     "dora": "is a DoraLinearLayer",  # of peft's modules, only layers themselves are known
     "oft": "is a OFTRotationModule",
-    **dict.fromkeys(("delora", "randlora", "vera"), "is a BufferDict"),
+    **dict.fromkeys(("delora", "fourierft", "randlora", "vera"), "is a BufferDict"),
     "lily": "is a Linear",  # its experts are weighed by a mean over tokens
 }
 
