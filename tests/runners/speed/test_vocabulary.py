@@ -33,7 +33,8 @@ WHOLE = {
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(
         ("adapter", "attributes", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora",
-         "prefix", "prompt", "topk", "unipelt", "lora_plus", "peft", *(preset.name for preset in PRESETS)),
+         "prefix", "prompt", "topk", "unipelt", "lora_plus", "peft",
+         *(preset.name for preset in PRESETS)),
         "its word embedding is not trained",
     ),
 }  # fmt: skip
