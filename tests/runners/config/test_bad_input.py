@@ -32,7 +32,7 @@ def _nothing_written(folder: Path) -> None:
     ("arguments", "said"),
     [
         (["method=bitft"], ["no method called 'bitft'; did you mean bitfit?"]),
-        (["method=zzz"], ["no method called 'zzz'; known: adapter, bitfit, "]),
+        (["method=zzz"], ["no method called 'zzz'; known: adalora, adapter, "]),
         (["method=[bitfit,ful]"], ["no method called 'ful'; did you mean full?"]),
         (["method=[full,bitfit]"], ["full and bitfit both choose which parameters train"]),
         (["method=[]"], ["no method is named"]),
