@@ -414,6 +414,12 @@ def test_a_delta_knows_its_values_and_answers_with_them(
     assert scored.code == 0, scored.err
     assert "predictions equal the record's" in scored.out
 
+    chained = [*_tastes(tiny_folder("bert")), "threads=1", f"start={record.stem}"]
+    assert cli(*chained).code == 0
+    other = cli(*(a for a in chained if "train_size" not in a), "data.train_size=8")
+    assert other.code == 2
+    assert "its train has other values of guests, occasion than this run's" in other.err
+
     predict = load_predictor(path, device="cpu")
     texts = ["the soup was hot"] * 4
     guests: list[Any] = ["anna|zz", ["zz", "anna"], "", "nobody"]
