@@ -34,7 +34,7 @@ from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
 from runners.subcommands.help import short_help
 from runners.subcommands.words import WORDS
-from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
+from tests.conftest import REAL_GLUE, ROOT, Cli, narrow, tiny
 from tests.pages import PAGES, commands, examples, page_name
 
 TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(page)})
@@ -150,6 +150,8 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     kept = [a for a in arguments if a not in FOLDERS]
     named = {a.split("=")[0] for a in kept}
     few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
+    methods = [a.removeprefix("method=") for a in kept if a.startswith("method=")]
+    few += [a for name in methods if name == "attributes" for a in narrow(name)]
     if "data=local" in kept or "--config-dir" in kept:
         few = [a for a in few if a != "data=embedded"]
     if "data.dir=GLUE" in kept:
