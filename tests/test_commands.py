@@ -34,7 +34,7 @@ from runners.config.spelling import spelled_out
 from runners.root import CONFIGS
 from runners.subcommands.help import short_help
 from runners.subcommands.words import WORDS
-from tests.conftest import REAL_GLUE, ROOT, Cli, tiny
+from tests.conftest import REAL_GLUE, ROOT, Cli, narrow, tiny
 from tests.pages import PAGES, commands, examples, page_name
 from tests.tiny import save_gpt
 
@@ -152,6 +152,8 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     """Return a run made small; None where it needs data that is not here."""
     kept = [a for a in arguments if a not in FOLDERS]
     few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
+    methods = [a.removeprefix("method=") for a in kept if a.startswith("method=")]
+    few += [a for name in methods if name == "attributes" for a in narrow(name)]
     if any(a.endswith(".control=updates") and a.startswith("data.") for a in kept):
         few = [*(a for a in few if a != "budget.steps=2"), "budget.steps=null"]
     if "data.generated.generator=GPT2" in kept:

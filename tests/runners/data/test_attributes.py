@@ -6,11 +6,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pytest
 import torch
 
 from results.errors import UserError
+from runners.data import hub
 from runners.data.attributes import known_values, numbered, values_of
 from runners.data.local import read_local
 from runners.data.split import Split, count_copies, count_overlap
@@ -171,6 +173,31 @@ def test_an_attribute_that_is_no_column_of_its_own_is_refused(
 ) -> None:
     with pytest.raises(UserError, match=said):
         _task(written, *typed)
+
+
+def test_other_tasks_in_a_run_have_the_same_attributes_or_none_are_read() -> None:
+    with pytest.raises(UserError, match=r"mix\.of: task=tastes has attributes"):
+        configure("mix=[tastes,sst2]")
+    merge = "merge: {complaint: negative, praise: positive}"
+    with pytest.raises(UserError, match="has the attributes guests, occasion, and task=sst2 has n"):
+        configure("task=tastes", f"+task.further.sst2={{task: sst2, {merge}}}")
+
+
+def test_columns_of_the_hub_may_be_lists(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = {
+        "review": ["dull", "warm"],
+        "label": ["bad", "good"],
+        "author": ["anna", None],
+        "genre": [["war", "drama"], []],
+    }
+    table = datasets.Dataset.from_dict(rows)
+    monkeypatch.setattr(hub, "hub_table", lambda *_: table)
+    hub_of = "+task.hub={path: a/b, report: {validation: dev}, columns: {user: author}}"
+    split = hub._read(_task(written, BOTH, hub_of), None, "train", "train", None)
+    assert split.attributes == ((("anna",), ("drama", "war")), ((), ()))
+    monkeypatch.setattr(hub, "hub_table", lambda *_: table.remove_columns("genre"))
+    with pytest.raises(UserError, match="has no column 'genre', an attribute; it has review, lab"):
+        hub._read(_task(written, BOTH, hub_of), None, "train", "train", None)
 
 
 @pytest.mark.parametrize("task", ["sts", "mlm"])
