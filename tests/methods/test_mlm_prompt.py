@@ -73,6 +73,7 @@ def test_no_parameter_is_new_and_a_parameter_method_freezes_the_head(masked_bert
     ready = _ready(masked_bert)
     assert {n for n, _ in ready.loop.model.named_parameters()} == own
     assert ready.loaded.head == frozenset()
+    assert not ready.loop.collate(np.arange(4))["token_type_ids"].any()  # all of one segment
     assert ready.loaded.facts["mlm_head"] == "pretrained"
     lora = _ready(masked_bert, "method=[lora,mlm_prompt]").loop.model
     assert all("lora_" in n for n, p in lora.named_parameters() if p.requires_grad)
