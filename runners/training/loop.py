@@ -30,6 +30,7 @@ from runners.training.averages import Averages
 from runners.training.mixed_order import batches_of, order_of
 from runners.training.repeating import hindrance, is_known
 from runners.training.schedule import learning_rate_factor, total_steps
+from runners.training.states import beside, copied
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
@@ -392,13 +393,13 @@ class Loop:
             "cpu_stream": torch.get_rng_state(),
             "cuda_streams": cuda,
         }
-        copied: dict[str, Any] = _copied(state)
-        return copied
+        own: dict[str, Any] = copied(state)
+        return own
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         with self.levers.whole():
-            self._load_state_dict(_copied(state))
+            self._load_state_dict(copied(state))
 
     def _load_state_dict(self, state: dict[str, Any]) -> None:
         own = {**dict(self.model.named_parameters()), **dict(self.model.named_buffers())}
@@ -413,21 +414,10 @@ class Loop:
         self._to_come = None
         self.schedule.load_state_dict(state["schedule"])
         for method, kept in zip(self.methods, state["methods"], strict=True):
-            method.load_state_dict(kept)
+            method.load_state_dict(beside(kept, own))
         self.step = state["step"]
         torch.set_rng_state(state["cpu_stream"])
         streams, device = state["cuda_streams"], self.accelerator.device
         if streams and device.type == "cuda":  # older checkpoints hold those of every GPU
             index = device.index or 0
             torch.cuda.set_rng_state(streams[index if index < len(streams) else 0], device)
-
-
-def _copied(value: Any) -> Any:
-    """Copy tensors inside nested dicts and lists."""
-    if isinstance(value, torch.Tensor):
-        return value.detach().clone()
-    if isinstance(value, dict):
-        return {k: _copied(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return type(value)(_copied(v) for v in value)
-    return value
