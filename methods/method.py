@@ -56,7 +56,8 @@ class TaskFacts:
 
     `kind` is its kind, `answer` what an example is answered with, such as "class" or "score",
     `columns` are the names of its texts, and `range` that of its scores. `template` and `words`,
-    and `descriptions`, are what its sections for methods that read them say.
+    `descriptions`, and `question` and `options` are what its sections for methods that read them
+    say.
     """
 
     name: str
@@ -68,14 +69,21 @@ class TaskFacts:
     template: str | None = None
     words: Mapping[str, str] = field(default_factory=dict)
     descriptions: Mapping[str, str] = field(default_factory=dict)
+    question: str = ""
+    options: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Arranged:
-    """Examples as token ids, special ones included, and whether each was cut."""
+    """Examples as token ids, special ones included, and whether each was cut.
+
+    `token_type_ids` are their types, for models that have some; without, all tokens are of the
+    first.
+    """
 
     input_ids: list[list[int]]
     truncated: list[bool]
+    token_type_ids: list[list[int]] | None = None
 
 
 @dataclass(frozen=True)
@@ -163,8 +171,8 @@ class Method:
     - `model_head`: what is loaded in place of a head drawn for the task. "tokens", the checkpoint's
       own that predicts masked tokens, of which `Setting.head` then holds what the files lack; or
       "none", the bare encoder, and what it adds is the head;
-    - `reads`: sections of a task that it reads, "prompt" or "descriptions": a run of methods that
-      read none leaves them out.
+    - `reads`: sections of a task that it reads, "prompt", "descriptions" or "choices": a run of
+      methods that read none leaves them out.
 
     What tells the contract (`runners.contract`) how to test it, and is in no run's name or record:
 

@@ -135,29 +135,18 @@ class MlmPrompt(Method):
         from methods.surgery import prompts
         from methods.surgery.mask_reader import MaskReader
 
-        if setting.head and self.head == "pretrained" and not setting.stored:
-            raise UserError(
-                f"method={self.name}: the checkpoint holds no head that predicts masked tokens (it"
-                f" lacks {min(setting.head)}), and a random one has nothing to say; train one by"
-                " task=mlm save=delta and start from that run by start=RUN, or use a model of the"
-                " hub that has one, such as model=bert-base-uncased"
-            )
+        if self.head == "pretrained":
+            prompts.check_head(setting, self.name)
         if setting.regression and "dp" in setting.methods:
             raise UserError(
                 f"method=[{','.join(setting.methods)}]: dp clips the squared error of each example,"
                 f" and {self.name} trains scores by a divergence; keep one of them"
             )
-        ids = []
-        for word in self._words:
-            known = prompts.word_id(word, setting.tokenizer)
-            if known is None:
-                pieces = setting.tokenizer.tokenize(f" {word}")
-                raise UserError(
-                    f"method={self.name}: the word {word!r} is not one token of this model's"
-                    f" vocabulary ({' '.join(pieces)}); choose another for its label by"
-                    f" method.{self.name}.words="
-                )
-            ids.append(known)
+        instead = f"choose another for its label by method.{self.name}.words="
+        ids = [
+            prompts.single_token(word, setting.tokenizer, self.name, instead)
+            for word in self._words
+        ]
         low_high = self._range if setting.regression else None
         official = self.regression == "official"
         MaskReader(ids, setting.tokenizer.mask_token_id, low_high, official).read_from(model)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from methods.method import Arranged
+from methods.method import Arranged, Setting
 from results.errors import UserError
 
 MASK = "[MASK]"
@@ -81,8 +81,31 @@ def changed(text: str, changes: Sequence[str], any_character: bool) -> str:
 
 def word_id(word: str, tokenizer: Any) -> int | None:
     """Return the token of a word inside a sentence; None where that is not one token it knows."""
-    ids = _ids([f" {word}"], tokenizer)[0]
+    ids = ids_of([f" {word}"], tokenizer)[0]
     return ids[0] if len(ids) == 1 and ids[0] != tokenizer.unk_token_id else None
+
+
+def single_token(word: str, tokenizer: Any, method: str, instead: str) -> int:
+    """Return the token of a word inside a sentence; a UserError, which ends on `instead`."""
+    known = word_id(word, tokenizer)
+    if known is None:
+        pieces = tokenizer.tokenize(f" {word}")
+        raise UserError(
+            f"method={method}: the word {word!r} is not one token of this model's vocabulary"
+            f" ({' '.join(pieces)}); {instead}"
+        )
+    return known
+
+
+def check_head(setting: Setting, method: str) -> None:
+    """Refuse a checkpoint without a head that predicts masked tokens; a stored run is let be."""
+    if setting.head and not setting.stored:
+        raise UserError(
+            f"method={method}: the checkpoint holds no head that predicts masked tokens (it"
+            f" lacks {min(setting.head)}), and a random one has nothing to say; train one by"
+            " task=mlm save=delta and start from that run by start=RUN, or use a model of the"
+            " hub that has one, such as model=bert-base-uncased"
+        )
 
 
 def arrange(
@@ -115,10 +138,10 @@ def arrange(
             f" special ones included, and leaves no room for its texts; use"
             f" budget.max_length={2 * (max_length - room)} or more"
         )
-    texts = [_texts(place, columns, tokenizer, any_character) for place in places]
+    texts = [texts_at(place, columns, tokenizer, any_character) for place in places]
     rows, truncated = [], []
     for of_row in zip(*texts, strict=True):
-        kept = _fitting(of_row, room, cut)
+        kept = fitting(of_row, room, cut)
         inner, literal = iter(kept), iter(fixed)
         middle = [next(inner if part.kind == "text" else literal) for part in parts]
         rows.append([*around.before, *(i for piece in middle for i in piece), *around.after])
@@ -132,16 +155,16 @@ def _words(words: str, tokenizer: Any) -> list[int]:
         mark = tokenizer.convert_tokens_to_ids(words)
         if mark is not None and mark != tokenizer.unk_token_id:
             return [mark]
-    return _ids([words], tokenizer)[0]
+    return ids_of([words], tokenizer)[0]
 
 
-def _texts(
+def texts_at(
     place: Part, columns: Sequence[Sequence[str]], tokenizer: Any, any_character: bool
 ) -> list[list[int]]:
     """Return the tokens of a column's texts as they stand at a place of the template."""
     lead = " " if place.blank else ""
     texts = [changed(text, place.changes, any_character) for text in columns[place.column]]
-    rows = _ids([lead + text if text else "" for text in texts], tokenizer)
+    rows = ids_of([lead + text if text else "" for text in texts], tokenizer)
     mask, unknown = tokenizer.mask_token_id, tokenizer.unk_token_id
     instead = [] if unknown is None else [unknown]
     return [
@@ -150,7 +173,7 @@ def _texts(
     ]
 
 
-def _fitting(
+def fitting(
     texts: Sequence[list[int]], room: int, cut: Callable[[int, int], Sequence[int]]
 ) -> list[list[int]]:
     """Return the texts of a row, cut where they are longer than the room that they share."""
@@ -165,6 +188,7 @@ def _fitting(
     return [text[:length] for text, length in zip(texts, lengths, strict=True)]
 
 
-def _ids(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+def ids_of(texts: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Return the tokens of texts, without special ones around."""
     coded = tokenizer(list(texts), add_special_tokens=False, verbose=False)["input_ids"]
     return [list(ids) for ids in coded]

@@ -309,7 +309,7 @@ def _by_run(records: Sequence[Record]) -> dict[tuple[str, str], Column]:
 
 
 # What of a task only some methods read: their records alone have it.
-_READ = ("task.prompt.", "task.descriptions.")
+_READ = ("task.prompt.", "task.descriptions.", "task.choices.")
 
 
 def _read_alike(columns: dict[tuple[str, str], Column]) -> dict[tuple[str, str], Column]:

@@ -176,7 +176,7 @@ def _with_what_is_read(settings: Settings, methods: Sequence[Method]) -> Setting
 
     So a task that is given one, or another one, leaves runs that do not read it their names.
     """
-    unread = {"prompt", "descriptions"}.difference(*(m.reads for m in methods))
+    unread = {"prompt", "descriptions", "choices"}.difference(*(m.reads for m in methods))
     empty = {key: Task.model_fields[key].get_default(call_default_factory=True) for key in unread}
     return settings.model_copy(update={"task": settings.task.model_copy(update=empty)})
 
@@ -193,6 +193,8 @@ def _facts(task: Task) -> TaskFacts:
         None if task.prompt is None else task.prompt.template,
         {} if task.prompt is None else task.prompt.words,
         task.descriptions,
+        "" if task.choices is None else task.choices.question,
+        {} if task.choices is None else task.choices.options,
     )
 
 

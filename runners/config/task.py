@@ -166,6 +166,13 @@ class Prompt(Section):
     words: dict[str, str]
 
 
+class Choices(Section):
+    """A task as a multiple choice, for methods that read it: a question, words for each label."""
+
+    question: str = ""
+    options: dict[str, str]
+
+
 class Mixture(Section):
     """Tasks that are trained on at once; `draw` is how a batch's task is chosen.
 
@@ -211,9 +218,9 @@ class Task(Section):
     has them in `mixture`. `attributes` names categorical columns that a method may read besides the
     text; `separator` stands between several values of a cell, null where a cell is one value.
     `class_weights` say what each class counts for in the loss: as rare as it is in train
-    (balanced), or a number for each of the labels. `prompt` and `descriptions`, a sentence for each
-    label, are for methods that read them; a run of others leaves them out. `mine` says
-    how its rows are mined from other text, where data.mine asks for that.
+    (balanced), or a number for each of the labels. `prompt`, `descriptions`, a sentence for each
+    label, and `choices` are for methods that read them; a run of others leaves them out. `mine`
+    says how its rows are mined from other text, where data.mine asks for that.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$")
@@ -243,6 +250,7 @@ class Task(Section):
     mlm: MaskedText | None = Field(default=None, exclude_if=lambda part: part is None)
     prompt: Prompt | None = Field(default=None, exclude_if=lambda part: part is None)
     descriptions: dict[str, str] = Field(default_factory=dict, exclude_if=lambda named: not named)
+    choices: Choices | None = Field(default=None, exclude_if=lambda part: part is None)
     mine: Mining | None = Field(default=None, exclude_if=lambda part: part is None)
     stages: list[Stage] = Field(default_factory=list, exclude=True)
     test: dict[str, Unanswered] = Field(default_factory=dict, exclude=True)

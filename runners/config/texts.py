@@ -18,7 +18,7 @@ from runners.config.task import Task
 
 Definition = dict[str, Any]
 # What of a task is for runs of that task alone.
-_NOT_LENT = ("further", "stages", "test", "prompt", "descriptions", "mine")
+_NOT_LENT = ("further", "stages", "test", "prompt", "descriptions", "choices", "mine")
 
 
 def with_texts(

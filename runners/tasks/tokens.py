@@ -166,7 +166,7 @@ def _arranged(
     truncate: Truncate,
     method: Method,
 ) -> Tokens:
-    """Return the tokens of some rows as a method lays them out, all of one segment."""
+    """Return the tokens of some rows as a method lays them out, of one segment if it says none."""
 
     def cut(length: int, room: int) -> list[int]:
         return kept_places([0] * length, room, truncate)
@@ -174,7 +174,9 @@ def _arranged(
     arranged = method.arrange(columns, tokenizer, max_length, cut)
     encoded = {"input_ids": arranged.input_ids}
     if "token_type_ids" in tokenizer.model_input_names:
-        encoded["token_type_ids"] = [[0] * len(row) for row in arranged.input_ids]
+        types = arranged.token_type_ids
+        first = [[0] * len(row) for row in arranged.input_ids] if types is None else types
+        encoded["token_type_ids"] = first
     return _lay_out(encoded, arranged.truncated)
 
 

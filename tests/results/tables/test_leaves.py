@@ -38,6 +38,7 @@ COMPOSITIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "patient": (["task=cola", "protocol=select", "budget.patience=2"], {"data": _DATA}),
     "prompted": (["task=rte", "method=mlm_prompt"], {"data": _DATA}),
+    "chosen": (["task=rte", "method=unimc"], {"data": _DATA}),
     "composed": (["task=rte", "method=[hype,adapter]", "data.shots=2"], {"data": _DATA}),
     "tokens": (["task=mlm", "method=full", "task.mlm.on=[cola,rte]"], {"data": _DATA}),
     "vectors": (

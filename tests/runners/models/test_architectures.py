@@ -84,6 +84,12 @@ REFUSED |= {
     ("attention_pool", "t5"): "t5 has its head read where each text ends",
     ("mlm_prompt", "xlnet"): NO_MASKS,
     ("mlm_prompt", "t5"): NO_MASKS,
+    ("unimc", "xlnet"): NO_MASKS,
+    ("unimc", "t5"): NO_MASKS,
+    **{
+        ("unimc", architecture): "options need absolute positions and two token types"
+        for architecture in ("roberta", "deberta-v2", "distilbert", "modernbert", "mpnet")
+    },
     **{(method, "xlnet"): BARE for method in ON_MATRICES},
 }
 METHODS = sorted({*EACH_KIND} - {"embedding"})  # it takes no step

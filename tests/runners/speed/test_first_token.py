@@ -26,6 +26,7 @@ WHOLE = {
     "attention_pool": "something is hooked to the layer",  # all tokens are pooled
     "description_cosine": "a SentenceModel may read every token",
     "mlm_prompt": "a BertForMaskedLM may read every token",
+    "unimc": "a BertForMaskedLM may read every token",
     "raft": "intermediate.intermediate_act_fn is a",  # it reports the range of what it is given
     "setfit": "something is hooked to the layer",  # the head reads the mean of all tokens
     "dora": "is a DoraLinearLayer",  # of peft's modules, only layers themselves are known

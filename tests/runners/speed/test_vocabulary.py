@@ -30,6 +30,7 @@ WHOLE = {
     **dict.fromkeys(("adalora", "pats_provisional"), "all weights after backward"),
     "setfit": "all weights after step",  # after the last one
     "mlm_prompt": "used for something else too",  # the words are read from its rows
+    "unimc": "used for something else too",
     "smart": "all weights after step",  # only its proximal term asks for them
     **dict.fromkeys(
         ("adapter", "attributes", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora",

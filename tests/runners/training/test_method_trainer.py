@@ -278,6 +278,7 @@ def test_parts_of_a_batch_are_the_batch(tiny_folder: Folder, tmp_path: Path) -> 
         (["promptbert"], {}, "promptbert makes vectors of sentences"),
         (["embedding"], {}, "embedding makes vectors of sentences"),
         (["mlm_prompt"], {}, "mlm_prompt lays out texts, or loads a model, by itself"),
+        (["unimc"], {}, "unimc lays out texts, or loads a model, by itself"),
         (["full"], {"args": None}, "args is missing"),
         (["full"], {"model_init": _fresh}, "give it model=, not model_init="),
         (["full"], {"model": torch.nn.Linear(2, 2)}, "Linear is no model of transformers"),
