@@ -153,7 +153,7 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     kept = [a for a in arguments if a not in FOLDERS]
     few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
     methods = [a.removeprefix("method=") for a in kept if a.startswith("method=")]
-    few += [a for name in methods if name == "attributes" for a in narrow(name)]
+    few += [a for name in methods if name in ("attributes", "unimc") for a in narrow(name)]
     if any(a.endswith(".control=updates") and a.startswith("data.") for a in kept):
         few = [*(a for a in few if a != "budget.steps=2"), "budget.steps=null"]
     if "data.generated.generator=GPT2" in kept:
