@@ -257,6 +257,7 @@ def test_parts_of_a_batch_are_the_batch(tiny_folder: Folder, tmp_path: Path) -> 
         ({"lora": {"ranks": 4}}, {}, "no key called 'method.lora.ranks'"),
         ({"lora": {"lr": 1e-3}}, {}, "method.lora.lr: the rate is args.learning_rate"),
         (["dp"], {}, "dp computes the gradients from batches that it draws itself"),
+        (["attributes"], {}, "attributes reads attributes, which a Trainer's batches do not hold"),
         (["simcse"], {}, "simcse makes vectors of sentences"),
         (["promptbert"], {}, "promptbert makes vectors of sentences"),
         (["embedding"], {}, "embedding makes vectors of sentences"),
