@@ -38,7 +38,7 @@ def test_a_record_scores_seen_and_unseen_rows_whatever_its_method_reads(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     for method in ("bitfit", "attributes"):
-        done = cli(*_given(tiny_folder("bert"), method))
+        done = cli(*_given(tiny_folder("bert"), method), "save=logits")
         assert done.code == 0, done.err
     paths = sorted((tmp_path / "runs").glob("*.json"))
     records = [read(path) for path in paths]
