@@ -86,7 +86,7 @@ class Adalora(Method):
         steps = setting.total_steps
         schedule = {
             "tinit": int(self.warmup * steps),
-            "tfinal": int(self.final * steps),
+            "tfinal": max(1, int(self.final * steps)),  # from which step on ranks stay
             "total_step": steps,
         }
         options = {**self.options, **schedule}

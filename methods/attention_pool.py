@@ -57,6 +57,8 @@ class AttentionPool(Method):
     def refuses(self, other: Method) -> str:
         if other.represents:
             return f"{other.name} makes vectors of sentences without a head"
+        if other.model_head is not None:
+            return f"{other.name} reads other states than the one that attention_pool replaces"
         if "places" in other.owns:
             return f"{other.name} puts vectors among the tokens that attention_pool pools"
         return ""
@@ -91,13 +93,13 @@ class AttentionPool(Method):
                 if self.pooling == "light"
                 else pooling.QueryAttention(width)
             )
-        model.add_module("attention_pool", pool)
+        places.add_to_head(model, "attention_pool", pool)
         self.pool, self.mask = pool, None
         model.register_forward_pre_hook(self._see_mask, with_kwargs=True)
         last.register_forward_hook(self._replace)
 
     def _dropped(self, values: torch.Tensor) -> torch.Tensor:
-        if self.dropout == 0:
+        if self.dropout == 0 or self.paused:
             return values
         return values * self.streams.keep(values, 1 - self.dropout) / (1 - self.dropout)
 

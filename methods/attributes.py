@@ -79,6 +79,15 @@ class Attributes(Method):
             return (
                 f"{self.name} keeps which values train holds, which no noise of {other.name} hides"
             )
+        if self.inject in ("concat", "bias") and other.of_classes:
+            return (
+                f"{other.name} fits a head of its own, which attributes.inject={self.inject} misses"
+            )
+        if self.inject in ("bias", "text") and other.model_head == "tokens":
+            return (
+                f"{other.name} lays out the texts and answers by words, of which"
+                f" attributes.inject={self.inject} reaches none"
+            )
         return ""
 
     @property

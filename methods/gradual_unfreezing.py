@@ -55,6 +55,8 @@ class GradualUnfreezing(Method):
             return (
                 f"{other.name} makes gradients of all that trains, and noise for it, at each step"
             )
+        if other.name in ("adalora", "pats_provisional", "sage"):
+            return f"{other.name} averages over steps that a layer which waits has not taken"
         if isinstance(other, Llrd) and self.decay != 1 and other.decay != 1:
             return "both scale the layers' rates, unless gradual_unfreezing.decay=1"
         return ""

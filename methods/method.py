@@ -357,6 +357,11 @@ class Method:
         return ""
 
     @property
+    def mixes_examples(self) -> bool:
+        """Whether an example's answer depends on those beside it in a batch, in evaluation too."""
+        return False
+
+    @property
     def divisible(self) -> bool:
         """Whether its loss of a batch is the mean of its examples' losses, as parts must be."""
         return True

@@ -55,8 +55,12 @@ class Peft(Method):
         return frozenset({"layers"})
 
     @property
+    def mixes_examples(self) -> bool:
+        return self.tuner == "lily"  # whose experts are weighed by a mean over all tokens
+
+    @property
     def divisible(self) -> bool:
-        return self.tuner != "lily"
+        return not self.mixes_examples
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.wrapped import wrap
@@ -100,8 +104,12 @@ def _method(preset: Preset) -> type[Method]:
             return frozenset({"layers"})
 
         @property
+        def mixes_examples(self) -> bool:
+            return not preset.divisible
+
+        @property
         def divisible(self) -> bool:
-            return preset.divisible
+            return not self.mixes_examples
 
         def prepare(self, model: Any, setting: Setting) -> None:
             from methods.surgery.wrapped import wrap

@@ -60,6 +60,8 @@ class R3f(Method):
     def refuses(self, other: Method) -> str:
         if self.spectral_norm and isinstance(other, Mixout) and other.head == "mixed":
             return "mixout.head=mixed computes the head's matrix, and so does r3f.spectral_norm"
+        if self.spectral_norm and other.model_head == "tokens":
+            return f"r3f.spectral_norm bounds a classifier, and {other.name} has none"
         return ""
 
     def prepare(self, model: Any, setting: Setting) -> None:

@@ -54,12 +54,15 @@ class Sage(Method):
 
         from methods.surgery import places
 
+        norms = {id(parameter) for parameter in places.layer_norms(model)}
+
         self.covered = {
             f"{layer.name}.{module}.{part}"
             for layer in places.layers(model, "sage")
             for module, one in layer.module.named_modules()
-            if not isinstance(one, nn.LayerNorm)
-            for part, _ in one.named_parameters(recurse=False)
+            if not isinstance(one, nn.Embedding)  # T5 has one of positions in a layer
+            for part, parameter in one.named_parameters(recurse=False)
+            if id(parameter) not in norms
         } & set(setting.pretrained)
         self.average: dict[str, torch.Tensor] = {}
         self.power: torch.Tensor | None = None  # β^t, a scalar where the weights are

@@ -42,7 +42,8 @@ TYPED = sorted({(page_name(page), line) for page in PAGES for line in commands(p
 RUN_PY = sorted({line for _, line in TYPED if line.startswith("python run.py ")})
 OF_A_WORD = [line for line in RUN_PY if line.split()[2] in WORDS]
 RUNS = [line for line in RUN_PY if line not in OF_A_WORD]
-LONG = re.compile(r"--help|board=low1k|board=embedded|board=NAME$|launcher=")
+HUB = r"^(?!.*stages=).*mlm_prompt"  # a head that predicts tokens, and its vocabulary
+LONG = re.compile(rf"--help|board=low1k|board=embedded|board=NAME$|launcher=|{HUB}")
 SHORT = [line for line in RUNS if not LONG.search(line)]
 OF_A_RUN = re.compile(r"(eval|embed|export|verify|start|predict|submission|teacher)=(?!stage)")
 OTHERS = sorted({line for _, line in TYPED} - set(RUN_PY))
@@ -152,6 +153,8 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
     """Return a run made small; None where it needs data that is not here."""
     kept = [a for a in arguments if a not in FOLDERS]
     few = tiny(model, "budget.steps=2", "budget.max_length=48", "own_process=false")
+    if any(a.startswith("data.shots=") for a in kept):
+        few = [a for a in few if not a.startswith("data.train_size=")]
     methods = [a.removeprefix("method=") for a in kept if a.startswith("method=")]
     few += [a for name in methods if name in ("attributes", "unimc") for a in narrow(name)]
     if any(a.endswith(".control=updates") and a.startswith("data.") for a in kept):

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from methods.method import by_token
 from methods.surgery.bottleneck import Bottleneck, undrawn
+from methods.surgery.places import own_head_linears
 from methods.surgery.streams import Held
 from results.errors import UserError
 
@@ -122,12 +123,7 @@ def _with_part(part: nn.Module, module: nn.Module, inputs: Any, output: torch.Te
 
 def head_linears(model: Any) -> list[nn.Linear]:
     """Return the linear layers outside the encoder, in the order in which they act."""
-    inside = f"{model.base_model_prefix}."
-    linears = [
-        module
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and not name.startswith(inside)
-    ]
+    linears = own_head_linears(model)
     if not linears:
         raise UserError(
             f"method=attributes: a {type(model).__name__} has no linear layer outside its encoder;"

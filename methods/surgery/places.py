@@ -14,6 +14,8 @@ from torch import nn
 
 from results.errors import UserError
 
+ADDED_TO_HEAD = "tunebench_added_to_head"  # of a model: names of modules that methods put there
+
 
 @dataclass(frozen=True)
 class Places:
@@ -276,15 +278,39 @@ def last_states(model: Any, method: str) -> nn.Module:
     return last if name is None else model.base_model.get_submodule(name)
 
 
+def _is_added(model: Any, name: str) -> bool:
+    """Say whether a module outside the encoder stands in one that a method put into the head."""
+    return any(name.startswith(f"{one}.") for one in getattr(model, ADDED_TO_HEAD, ()))
+
+
+def add_to_head(model: Any, name: str, module: nn.Module) -> None:
+    """Put a module into the head, before the layers that are there."""
+    model.add_module(name, module)
+    setattr(model, ADDED_TO_HEAD, (*getattr(model, ADDED_TO_HEAD, ()), name))
+
+
+def own_head_linears(model: Any) -> list[nn.Linear]:
+    """Return the linear layers outside the encoder that no method added, as they act."""
+    inside = f"{model.base_model_prefix}."
+    return [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear)
+        and not name.startswith(inside)
+        and not _is_added(model, name)
+    ]
+
+
 def last_of_head(model: Any, head: frozenset[str], why: str) -> tuple[nn.Linear, str]:
     """Return the linear layer of a head that gives the logits, and its name.
 
-    Where there is none, a UserError begins with `why`, what asks for it.
+    What a method added to the head stands before it. Where there is none, a UserError begins with
+    `why`, what asks for it.
     """
     linear = [
         (module, name)
         for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f"{name}.weight" in head
+        if isinstance(module, nn.Linear) and f"{name}.weight" in head and not _is_added(model, name)
     ]
     if not linear:
         raise UserError(

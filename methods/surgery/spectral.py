@@ -65,9 +65,9 @@ class SpectralNorm:
         self.bounded = True
 
     def _forward(self, inputs: torch.Tensor) -> torch.Tensor:
-        if self.layer.training and not self.bounded and not self.paused():
-            self._iterate()
         with torch.autocast(inputs.device.type, enabled=False):
+            if self.layer.training and not self.bounded and not self.paused():
+                self._iterate()
             weight = self.weight()
         return functional.linear(inputs, weight, self.layer.bias)
 

@@ -93,6 +93,8 @@ def calibrated(cell: Cell, kept: Mapping[str, Logits]) -> Calibrated | None:
     for point in cell.points:
         if point.record is None or point.score is None or point.run not in kept:
             continue
+        if point.record.logits_sha256 is None:  # a part of a split, of which the run kept more
+            continue
         splits = scored_splits(point.record)
         if splits and all(split in kept[point.run] for split, *_ in splits):
             each.append((point.record, splits, kept[point.run]))

@@ -141,6 +141,7 @@ def _slices(record: Record) -> list[Record]:
             scores={split: dict(scores) for split, scores in own.items()},
             predictions={split: part_of(record, split, part) for split in own},
             slices={},
+            logits_sha256=None,  # those are of the whole split
             config={**record.config, "task": {**task, "name": f"{record.task} {part}"}},
             data={
                 **record.data,

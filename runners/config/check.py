@@ -325,7 +325,7 @@ def _untrained_problems(settings: Settings, methods: Sequence[Method]) -> list[s
         f"budget.epochs=0 trains nothing, and method={m.name} only changes what is trained, or how:"
         f" leave it out"
         for m in methods
-        if not m.changes_start and "training" not in m.owns and m.name != "full"
+        if (not m.changes_start and "training" not in m.owns and m.name != "full") or m.of_classes
     ]
     if settings.protocol.name == "select":
         problems.append("budget.epochs=0 has no weights to select among: use protocol=final")

@@ -62,7 +62,9 @@ class Inputs:
 def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     """Return what the name is made from, JSON-ready."""
     settings = config.settings
-    budget = settings.budget.model_dump(exclude={"name", "precision", "eval_batch_size"})
+    budget = settings.budget.model_dump(exclude={"name", "precision"})
+    if not any(method.mixes_examples for method in config.methods):
+        del budget["eval_batch_size"]
     if budget["buckets"] == OLD_BUCKETS:
         del budget["buckets"]
     if budget["truncate"] == "head":  # as in every run before it could be chosen
@@ -76,6 +78,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     start = {} if inputs.start is None else {"start": _start(*inputs.start, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
     of_task = task.model_dump(include=_OF_A_TASK)
+    of_task |= _read_of(config)
     if task.mixture is not None:
         of_task["kind"] = "mixture"  # as that kind was called first
     return {
@@ -117,6 +120,15 @@ _OF_A_TASK = {
     *("name", "version", "kind", "text", "options", "labels", "positive_label", "metrics"),
     *("diagnostics", "attributes"),
 }
+
+
+def _read_of(config: RunConfig) -> dict[str, Any]:
+    """Return the sections of a task that its methods read, and what decides their answers."""
+    task, read = config.settings.task, frozenset[str]().union(*(m.reads for m in config.methods))
+    own = task.model_dump(include={*read})
+    if "prompt" in read and task.range is not None:
+        own["range"] = list(task.range)
+    return own
 
 
 def _mixture(mixture: Mixture) -> dict[str, Any]:

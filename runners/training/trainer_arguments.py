@@ -139,8 +139,17 @@ def head_of(model: Any, named: Sequence[str] | None) -> frozenset[str]:
     return frozenset(named)
 
 
+NO_LIMIT = 1e6  # tokenizers without a limit say 1e30
+UNLIMITED = 512
+
+
 def longest_text(model: Any, tokenizer: Any) -> int:
-    """Return how many tokens a text may have, by the tokenizer, else by the model's positions."""
+    """Return how many tokens a text may have, by the tokenizer, else by the model's positions.
+
+    Where neither says so, it is `UNLIMITED`.
+    """
     limit = int(getattr(model.config, "max_position_embeddings", 0) or 0)
     said = getattr(tokenizer, "model_max_length", None) or limit
-    return int(min(said, limit)) if limit > 0 else int(said)
+    if limit > 0:
+        return int(min(said, limit))
+    return int(said) if said < NO_LIMIT else UNLIMITED

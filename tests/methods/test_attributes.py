@@ -106,7 +106,7 @@ def test_tables_give_the_mean_over_values_summed_over_attributes() -> None:
     assert torch.allclose(tables(NUMBERS), torch.stack(by_hand), atol=1e-6)
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", sorted({*ARCHITECTURES} - {"xlnet"}))
 def test_before_training_the_model_is_the_adapters(architecture: str, tiny_folder: Folder) -> None:
     folder = tiny_folder(architecture)
     plain = tiny_model(folder)

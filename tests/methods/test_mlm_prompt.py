@@ -39,7 +39,7 @@ def _ready(folder: Path, *more: str, task: str = "mrpc") -> Prepared:
     return prepare(Job(config), make_accelerator("cpu", config))
 
 
-@pytest.mark.parametrize("architecture", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("architecture", sorted({*ARCHITECTURES} - {"xlnet", "t5"}))
 def test_logits_are_those_columns_of_the_whole_heads_at_the_mask(
     architecture: str, tiny_folder: Folder, tmp_path: Path
 ) -> None:

@@ -178,6 +178,13 @@ def _together(folder: Path, *both: type[Method], task: str) -> tuple[Seen, list[
     return _see(folder, *_arguments(*both), *more, task=task), more
 
 
+APART = (
+    *({"attention_pool", other} for other in ("setfit", "mlm_prompt", "description_cosine")),
+    *({"gradual_unfreezing", other} for other in ("adalora", "pats_provisional", "sage")),
+    {"prompt", "setfit"},
+)
+
+
 def _cannot_meet(folder: Path, first: str, second: str) -> bool:
     one, other = (METHODS[name](**METHODS[name].with_others) for name in (first, second))
     if one.owns & other.owns or "training" in one.owns | other.owns:
@@ -186,7 +193,7 @@ def _cannot_meet(folder: Path, first: str, second: str) -> bool:
         one.represents or "places" in one.owns | other.owns
     ):
         return True
-    if {first, second} in ({"attention_pool", "setfit"}, {"prompt", "setfit"}):
+    if {first, second} in APART:
         return True
     if "adalora" in (first, second) and "average" in one.owns | other.owns:
         return True

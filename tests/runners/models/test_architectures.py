@@ -56,6 +56,7 @@ REFUSED = {
     ("prefix", "mpnet"): NO_CACHE,
     ("unipelt", "mpnet"): "mpnet computes attention with relative positions of its own",
     ("adapter", "xlnet"): "xlnet projects its attention's output by a bare parameter",
+    ("attributes", "xlnet"): "xlnet projects its attention's output by a bare parameter",
     ("compacter", "xlnet"): "xlnet projects its attention's output by a bare parameter",
     ("dp", "xlnet"): "no rule gives an example's share of a XLNetModel",
     ("hype", "xlnet"): "use method.hype.hidden_dropout=keep",

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from results.errors import UserError
+from results.pages.calibration import calibration_sheets
 from results.record import Record, read
 from results.tables.collect import tables
 from runners.data.attributes import unseen_rows
@@ -38,7 +39,7 @@ def test_a_record_scores_seen_and_unseen_rows_whatever_its_method_reads(
     cli: Cli, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     for method in ("bitfit", "attributes"):
-        done = cli(*_given(tiny_folder("bert"), method))
+        done = cli(*_given(tiny_folder("bert"), method), "save=logits")
         assert done.code == 0, done.err
     paths = sorted((tmp_path / "runs").glob("*.json"))
     records = [read(path) for path in paths]
@@ -65,6 +66,10 @@ def test_a_record_scores_seen_and_unseen_rows_whatever_its_method_reads(
         assert record.score == pytest.approx(_right(record, [*range(len(rows))]))
     [table] = tables(records)
     assert table.tasks == ("tastes", "tastes seen", "tastes unseen")
+    bad: list[str] = []
+    [sheet] = calibration_sheets(records, tmp_path / "runs", bad)  # logits are of whole splits
+    assert sheet
+    assert bad == []
 
     content = json.loads(paths[0].read_text())
     content.pop("content_sha256")

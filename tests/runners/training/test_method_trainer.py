@@ -274,6 +274,7 @@ def test_parts_of_a_batch_are_the_batch(tiny_folder: Folder, tmp_path: Path) -> 
             {},
             "smooth them by args.label_smoothing_factor, or use tunebench.run",
         ),
+        (["attributes"], {}, "attributes reads attributes, which a Trainer's batches do not hold"),
         (["simcse"], {}, "simcse makes vectors of sentences"),
         (["promptbert"], {}, "promptbert makes vectors of sentences"),
         (["embedding"], {}, "embedding makes vectors of sentences"),

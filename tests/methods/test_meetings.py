@@ -1,0 +1,85 @@
+"""Methods that were made apart meet in one run: each still does what it says, or is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from methods.surgery import places
+from results.errors import UserError
+from runners.jobs.job import Job
+from runners.models.build import apply_methods, load_pretrained
+from tests.conftest import configure, narrow, tiny
+
+Folder = Callable[[str], Path]
+
+
+def _name(*arguments: str) -> str:
+    return Job(configure("data=embedded", *arguments)).name
+
+
+@pytest.mark.parametrize(
+    ("plain", "other"),
+    [
+        ("task=sst2 method=mlm_prompt", "task.prompt.template='{sentence} All in all [MASK].'"),
+        ("task=sst2 method=mlm_prompt", "task.prompt.words.negative=bad"),
+        ("task=sst2 method=description_cosine", "task.descriptions.negative=bad"),
+        ("task=stsb method=mlm_prompt", "task.range=[0,10]"),
+        ("task=rte method=lily", "budget.eval_batch_size=3"),
+    ],
+)
+def test_what_decides_an_answer_is_in_a_runs_name(plain: str, other: str) -> None:
+    assert _name(*plain.split()) != _name(*plain.split(), other)
+    unread = ["task=" + plain.split()[0][5:], "method=bitfit"]
+    if "range" not in other:  # a mistyped range is of labels
+        assert _name(*unread) == _name(*unread, other)
+
+
+@pytest.mark.parametrize("pooling", ["light", "query"])
+def test_what_is_added_to_a_head_is_not_taken_for_its_last_layer(
+    pooling: str, tiny_folder: Folder
+) -> None:
+    config = configure(
+        *tiny(tiny_folder("bert"), "task=rte", "method=attention_pool"),
+        f"method.attention_pool.pooling={pooling}",
+    )
+    weights = Job(config).weights
+    loaded = apply_methods(config, load_pretrained(config, weights), weights, 1)
+    _, name = places.last_of_head(loaded.model, loaded.head, "a test")
+    assert name == "classifier"
+    assert loaded.model.classifier in places.own_head_linears(loaded.model)
+    assert not any(
+        one is module
+        for one in places.own_head_linears(loaded.model)
+        for module in loaded.model.attention_pool.modules()
+    )
+
+
+@pytest.mark.parametrize(
+    ("methods", "more", "said"),
+    [
+        ("attention_pool,mlm_prompt", [], "reads other states than the one that attention_pool"),
+        ("attention_pool,description_cosine", [], "reads other states than the one"),
+        ("attributes,setfit", ["method.attributes.inject=bias"], "setfit fits a head of its own"),
+        ("attributes,mlm_prompt", ["method.attributes.inject=text"], "lays out the texts and"),
+        ("r3f,mlm_prompt", ["method.r3f.spectral_norm=true"], "spectral_norm bounds a classifier"),
+        ("gradual_unfreezing,adalora", [], "adalora averages over steps that a layer which waits"),
+        ("gradual_unfreezing,sage", [], "sage averages over steps"),
+        ("gradual_unfreezing,pats_provisional", [], "pats_provisional averages over steps"),
+    ],
+)
+def test_methods_of_which_one_would_do_nothing_are_refused(
+    methods: str, more: list[str], said: str, tiny_folder: Folder
+) -> None:
+    task = "tastes" if "attributes" in methods else "rte"
+    given = tiny(tiny_folder("bert"), f"task={task}", f"method=[{methods}]")
+    with pytest.raises(UserError, match=said):
+        configure(*given, *(o for name in methods.split(",") for o in narrow(name)[1:]), *more)
+
+
+def test_a_method_that_fits_a_head_is_not_run_for_no_steps(tiny_folder: Folder) -> None:
+    given = [a for a in tiny(tiny_folder("bert"), "task=sst2") if "budget.steps" not in a]
+    with pytest.raises(UserError, match=r"budget\.epochs=0 trains nothing, and method=setfit"):
+        configure(*given, "method=setfit", "budget.epochs=0", "budget.steps=null")
