@@ -317,6 +317,15 @@ def test_the_options_of_glues_tasks_are_in_the_order_of_their_labels() -> None:
     assert (method.right, method.wrong) == ("yes", "no")
 
 
+def test_what_a_task_asks_is_in_the_name_of_a_run_that_reads_it() -> None:
+    def named(method: str, *more: str) -> str:
+        return Job(configure("task=sst2", f"method={method}", "data=embedded", *more)).name
+
+    other = "task.choices.question='Is it good?'"
+    assert named("unimc") != named("unimc", other)
+    assert named("full") == named("full", other)
+
+
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
