@@ -37,8 +37,9 @@ COMPOSED = [hype,bitfit],[rdrop,lora],[child_tuning_d,adapter],[child_tuning_f,l
 COMPOSED_VECTORS = [hype,promptbert],[bitfit,promptbert],[lora,simcse]
 smoke: setup
 	out=$$(mktemp -d); small="budget=smoke data.eval_size=40 own_process=false out=$$out"; export HF_HUB_OFFLINE=1; \
-	$(RUN) run.py -m $$small task=rte 'method=glob(*,exclude=[$(VECTORS),attributes,mlm_prompt])' && \
+	$(RUN) run.py -m $$small task=rte 'method=glob(*,exclude=[$(VECTORS),attributes,mlm_prompt,unimc])' && \
 	$(RUN) run.py $$small task=rte method=mlm_prompt method.mlm_prompt.head=any && \
+	$(RUN) run.py $$small task=rte method=unimc method.unimc.head=any && \
 	$(RUN) run.py $$small task=tastes method=attributes && \
 	$(RUN) run.py -m $$small task=rte 'method=$(COMPOSED)' && \
 	$(RUN) run.py -m $$small task=sts 'method=$(VECTORS),$(COMPOSED_VECTORS)' && \
