@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ import pytest
 from results.errors import UserError
 from results.record import read_all
 from results.tables.collect import tables
+from results.tables.labels import labels
 from runners.config.check import from_record
 from runners.data.evaluated import Evaluated, normal
 from runners.data.load import load_task_data
 from runners.data.split import TaskData
 from runners.jobs.identity import recorded_name
 from tests.conftest import Cli, configure, tiny
+from tests.results.simulated import simulated
 
 HEADER = "sentence\tlabel\n"
 
@@ -209,3 +212,28 @@ def test_a_run_on_mined_rows_stands_in_the_column_of_its_task(
     [table] = tables([*records.values()])
     assert table.tasks == ("sst2",)
     assert sorted(row.method for row in table.rows) == ["full", "full on mined rows"]
+
+
+def test_rows_mined_otherwise_are_rows_of_their_own_in_tables(tmp_path: Path) -> None:
+    lines = [f"It is {word}. {word} {i}." for word in ("good", "bad") for i in range(4)]
+    other = "task.mine.patterns=['is {V}{rest} {sentence}']"
+    typed = [(lines, ()), (lines, ("data.mine.per_class=2", "data.seed=1")), (lines, (other,)),
+             ([*lines, "It is bad. Worse."], ())]  # fmt: skip
+    records = []
+    for seed, (text, more) in enumerate(typed):
+        mined = dict(_mined(tmp_path, text, *more).mined or {})
+        own = {"mined": mined, "source": "local"}
+        mine = configure("task=sst2", "data=embedded", *more[-1:] * (more == (other,)),
+                         "data.mine.source=train").settings.task.mine  # fmt: skip
+        assert mine is not None
+        blank = simulated("full", "sst2", seed, 0.5)
+        config = {**blank.config, "task": {**blank.config["task"], "mine": mine.model_dump()}}
+        records.append(replace(blank, config=config, data={**blank.data, **own}))
+    hashes = [record.data["mined"]["sha256"] for record in records]
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]  # as they are before draws
+    rows = labels(records, {})
+    assert rows[records[0].run] == rows[records[1].run]
+    assert "task.mine.patterns" in rows[records[2].run]
+    assert f"mined.sha256={hashes[3][:12]}" in rows[records[3].run]
+    [table] = tables(records)
+    assert len(table.rows) == 3
