@@ -237,3 +237,14 @@ def test_rows_mined_otherwise_are_rows_of_their_own_in_tables(tmp_path: Path) ->
     assert f"mined.sha256={hashes[3][:12]}" in rows[records[3].run]
     [table] = tables(records)
     assert len(table.rows) == 3
+
+
+@pytest.mark.parametrize(
+    "typed", [["data.shots=30"], ["data.train_size=2", "protocol=select", "protocol.rows=40"]]
+)
+def test_more_rows_than_the_task_has_are_mined(typed: list[str], tmp_path: Path) -> None:
+    lines = [f"It is {word}. {word} {i}." for word in ("good", "bad") for i in range(40)]
+    data = _mined(tmp_path, lines, *typed)
+    assert data.mined is not None
+    assert "in_place_of" not in data.mined
+    assert len(data.train) == (60 if "shots" in typed[0] else 2)
