@@ -18,6 +18,7 @@ from runners.data.evaluated import Evaluated, normal
 from runners.data.load import load_task_data
 from runners.data.split import TaskData
 from runners.jobs.identity import recorded_name
+from runners.jobs.job import Job
 from tests.conftest import Cli, configure, tiny
 from tests.results.simulated import simulated
 
@@ -248,3 +249,24 @@ def test_more_rows_than_the_task_has_are_mined(typed: list[str], tmp_path: Path)
     assert data.mined is not None
     assert "in_place_of" not in data.mined
     assert len(data.train) == (60 if "shots" in typed[0] else 2)
+
+
+def test_what_only_scores_draws_nothing_of_the_tasks_own_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"It is {word}. {word} {i}." for word in ("good", "bad") for i in range(40)]
+    (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in lines))
+    given = [*_task(tmp_path, ["row 0", "row 1"]), "data.mine.source=text",
+             f"data.text={tmp_path / 'text.txt'}", f"out={tmp_path}"]  # fmt: skip
+    for typed in (
+        ["data.train_size=60"],
+        ["data.shots=30"],
+        ["data.train_size=2", "protocol=select", "protocol.rows=40"],
+    ):
+        data = Job(configure(*given, *typed), trains=False).data
+        assert data.selection is None
+        assert [(len(split), split.also_in_train) for split in data.report.values()] == [(4, 0)]
+    assert "OVERLAP" not in capsys.readouterr().err
+    plain = Job(configure(*given[:3]), trains=False).data
+    assert [split.also_in_train for split in plain.report.values()] == [2]
+    assert "OVERLAP" in capsys.readouterr().err
