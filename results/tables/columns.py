@@ -290,6 +290,8 @@ def _learned(record: Record, split: dict[str, Any]) -> str:
         return str(split["sha256"])
     balanced = record.config["data"].get("balanced", "all")
     pool = record.data.get("drawn_from")
+    if shots := record.config["data"].get("shots"):
+        return f"{shots} of each class of {pool} by seed"
     return f"{split['rows']} of {pool} by seed, balanced {balanced}"
 
 

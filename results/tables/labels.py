@@ -27,7 +27,7 @@ _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # bef
 
 
 # Contents, named only where nothing else tells two rows apart.
-_CONTENTS = ("text.sha256", "mixed.sha256")
+_CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256")
 
 
 def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:
@@ -183,6 +183,11 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
         for key, value in _options(record, "mine").items():
             yield f"mine.{key}", str(value)
         yield "mined.from", str(mined.get("from"))
+        if "sha256" in mined:
+            yield "mined.sha256", short(str(mined["sha256"]))
+        task = record.config.get("task")
+        how = task.get("mine") if isinstance(task, dict) else None
+        yield from ((leaf, str(own)) for leaf, own in leaves(how or {}, "task.mine"))
     if "mixed" in record.data:
         yield "mixed.sha256", short(record.data["mixed"])
     for key, value in record.config.items():

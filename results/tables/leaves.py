@@ -9,6 +9,7 @@ from typing import Any
 
 _HASHED = "the hashes of the weights and of their files are compared"
 _CONTENT = "the hashes of the splits say what was read"
+_MINED = "a row names that rows were mined, how, and where that is not enough their hash"
 
 
 WITHOUT_EFFECT = {
@@ -34,8 +35,8 @@ WITHOUT_EFFECT = {
     "data.glue_dir": _CONTENT,
     "data.pseudo": "a row names the run that labelled its rows",
     "data.generated": "a row names that rows were made, and its options",
-    "data.mine": _CONTENT,
-    "task.mine": _CONTENT,
+    "data.mine": _MINED,
+    "task.mine": _MINED,
     "task.name": "the record names its task, which is a column",
     "task.range": "it only refuses files with other scores",
     "task.local": _CONTENT,

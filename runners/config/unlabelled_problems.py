@@ -39,6 +39,11 @@ def _of_any(settings: Settings, methods: Sequence[Method], key: str, does: str) 
             f"{key} {does} rows of tasks with classes, and task={task.name} is of kind={task.kind};"
             " leave it out"
         )
+    if task.attributes:
+        yield (
+            f"{key} with task={task.name}, which has attributes ({', '.join(task.attributes)}):"
+            " such rows have none; type task.attributes=[] or leave it out"
+        )
     for method in methods:
         if "attributes" in method.needs:
             yield f"{key} with method={method.name}: such rows have none; leave one out"

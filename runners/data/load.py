@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from functools import partial
 from pathlib import Path
@@ -61,7 +62,8 @@ def load_task_data(
     if data.mine.source is not None:
         whole, mined = mine(task, data, train, _evaluated(scored), data.train_seed(seed))
         if (data.train_size or 0) <= len(train):  # else no run on the task's own rows is like it
-            mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
+            with contextlib.suppress(UserError):  # nor where train has too few in another way
+                mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
     full = {split.name: len(split) for split in (whole, *report.values())}
     whole_labels = _labels_drawn_from(data, [whole], [*report.values()])
     pool = train.sha256 if data.seed == "seed" else None

@@ -51,9 +51,11 @@ def mine(
     capped, counts["left_out_by_per_class"] = _cut(task, unseen, data.mine.per_class, seed)
     fewest = min(_by_label(task, capped).values()) if data.mine.balance else None
     kept, counts["left_out_by_balance"] = _cut(task, capped, fewest, seed)
+    all_mined = Split("train", tuple(row for row, _ in unseen), tuple(label for _, label in unseen))
     facts = {
         "source": data.mine.source,
         "from": origin,
+        "sha256": all_mined.sha256,  # before draws, which other seeds make otherwise
         "documents": len(documents),
         **counts,
         "rows": _by_label(task, kept),

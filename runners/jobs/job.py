@@ -8,7 +8,7 @@ from typing import Any
 
 from methods.method import TrainingText
 from runners.config.check import RunConfig
-from runners.config.settings import Settings
+from runners.config.settings import Protocol, Settings
 from runners.config.unlabelled import Generated, Mine, Pseudo
 from runners.data.attributes import Known, known_values
 from runners.data.load import load_task_data
@@ -54,14 +54,19 @@ class Job:
         """The splits of the run's task."""
         settings, text = self.config.settings, self._text
         seed = settings.seed if settings.data.seed == "seed" else 0
-        of_run = settings.data
+        of_run, protocol = settings.data, settings.protocol
+        unmined = not self.trains and of_run.mine.source is not None
         if not self.trains:  # what is scored does not follow from how rows were come by
             plain = {"pseudo": Pseudo(), "generated": Generated(), "mine": Mine()}
             of_run = of_run.model_copy(update=plain)
-        parts = (settings.task, of_run, settings.protocol, text, seed)
-        key = repr(parts)
+        if unmined:  # the task's own train may have fewer rows than were drawn, and was not read
+            of_run = of_run.model_copy(update={"train_size": None, "shots": None})
+            protocol = Protocol(name="final")
+        parts = (settings.task, of_run, protocol, text, seed)
+        key = repr((parts, unmined))
         if key not in self.shelf:
-            self.shelf[key] = load_task_data(*parts)
+            own = load_task_data(*parts)
+            self.shelf[key] = _without_overlap(own) if unmined else own
             _warn_of_overlap(settings.task.name, self.shelf[key])
         data: TaskData = self.shelf[key]
         return data
@@ -134,6 +139,12 @@ class Job:
         }
         vars(job).update(known, data=replace(self.data, train=train))
         return job
+
+
+def _without_overlap(data: TaskData) -> TaskData:
+    """Return data of which nothing is said to be among the rows trained on."""
+    report = {name: replace(split, also_in_train=0) for name, split in data.report.items()}
+    return replace(data, report=report)
 
 
 def _warn_of_overlap(task: str, data: TaskData) -> None:

@@ -29,7 +29,7 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
     Levers(config.settings.speed.switches, device).device_chosen(config.precision)
     if device.startswith("cuda"):
         torch.cuda.set_device(device)
-        torch.cuda.reset_peak_memory_stats()
+        reset_peak(device)
         # cuDNN compiles its attention for each length, which takes longer than a run gains by it.
         torch.backends.cuda.enable_cudnn_sdp(False)
     # What autocast keeps of one pass may lie in memory that a graph has for another.
@@ -91,6 +91,14 @@ def make_deterministic() -> None:
     # Filling fresh memory only makes bugs visible, and costs a write of every tensor.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
+
+
+def reset_peak(device: str) -> None:
+    """Begin the GPU's peak memory anew; what was resident on a CPU is the whole process's."""
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def peak_bytes(device: str) -> int:

@@ -28,6 +28,7 @@ from runners.machine.device import (
     make_accelerator,
     make_deterministic,
     peak_bytes,
+    reset_peak,
 )
 from runners.machine.environment import describe_environment
 from runners.machine.processes import Stopped, stoppable
@@ -71,6 +72,9 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
         | Levers(settings.speed.switches, device).facts(None)
     )
     job = with_added_rows(job, accelerator, blank.data)  # in place, as above
+    if settings.data.adds is not None:  # rows may have been made now, or by an earlier run
+        gc.collect()
+        reset_peak(device)
     act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
     return act(job, accelerator, blank, began)
 
@@ -229,11 +233,17 @@ def _course_facts(course: Course) -> dict[str, Any]:
 
 
 def _measured(job: Job, record: Record, scoring: Scoring) -> Record:
-    """Return the record with what is known at the end of every run."""
+    """Return the record with what is known at the end of every run.
+
+    A CPU's peak holds that of making the rows that are added, which some runs only read: theirs is
+    not known.
+    """
+    device = str(scoring.evaluation.accelerator.device)
+    own = job.config.settings.data.adds is None or device.startswith("cuda")
     return replace(
         record,
         eval_seconds=round(scoring.seconds, 3),
-        peak_bytes=peak_bytes(str(scoring.evaluation.accelerator.device)),
+        peak_bytes=peak_bytes(device) if own else None,
         method_reports={m.name: report for m in job.config.methods if (report := m.report())},
         slices=slices_of(job, record.predictions),
     )

@@ -296,3 +296,18 @@ def test_rows_drawn_anew_with_each_seed_are_of_one_column_where_they_are_drawn_a
     [mixture] = tables(both)
     assert [row.method for row in mixture.rows] == ["full mixing mrpc, rte evenly"]
     assert [len(cell.points) for row in mixture.rows for cell in row.cells.values()] == [2, 2]
+
+
+def test_so_many_of_each_class_by_seed_are_another_column_than_as_many_rows() -> None:
+    def of(seed: int, **chosen: int) -> Record:
+        data = {**BASE.config["data"], "seed": "seed", "balanced": "train", **chosen}
+        train = {"rows": 16, "sha256": f"{seed}" * 64, "complete": False}
+        record = simulated("full", "mrpc", seed, config={"data": data}, splits={"train": train})
+        record.run = f"{chosen}{seed}"
+        return record
+
+    [table] = tables([of(seed, **{key: 8}) for key in ("shots", "train_size") for seed in (1, 2)])
+    assert table.tasks == ("mrpc", "mrpc#2")
+    [row] = table.rows
+    assert [len(cell.points) for cell in row.cells.values()] == [2, 2]
+    assert "data.shots=8" in " ".join(table.marks.values())

@@ -250,3 +250,16 @@ def test_half_of_a_surrogate_pair_is_named_and_no_traceback(odd: dict[str, objec
     ):
         with pytest.raises(UserError):
             check(changed)
+
+
+@pytest.mark.parametrize(
+    "typed",
+    [
+        ["data.train_size=20", "data.pseudo.teacher=stage"],
+        ["data.generated.generator=FOLDER"],
+        ["data.mine.source=train"],
+    ],
+)
+def test_rows_that_nobody_labelled_have_no_attributes(typed: list[str]) -> None:
+    with pytest.raises(UserError, match=r"which has attributes .guests, occasion.: such rows have"):
+        configure("task=tastes", *typed)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,15 @@ import pytest
 from results.errors import UserError
 from results.record import read_all
 from results.tables.collect import tables
+from results.tables.labels import labels
 from runners.config.check import from_record
 from runners.data.evaluated import Evaluated, normal
 from runners.data.load import load_task_data
 from runners.data.split import TaskData
 from runners.jobs.identity import recorded_name
+from runners.jobs.job import Job
 from tests.conftest import Cli, configure, tiny
+from tests.results.simulated import simulated
 
 HEADER = "sentence\tlabel\n"
 
@@ -209,3 +213,60 @@ def test_a_run_on_mined_rows_stands_in_the_column_of_its_task(
     [table] = tables([*records.values()])
     assert table.tasks == ("sst2",)
     assert sorted(row.method for row in table.rows) == ["full", "full on mined rows"]
+
+
+def test_rows_mined_otherwise_are_rows_of_their_own_in_tables(tmp_path: Path) -> None:
+    lines = [f"It is {word}. {word} {i}." for word in ("good", "bad") for i in range(4)]
+    other = "task.mine.patterns=['is {V}{rest} {sentence}']"
+    typed = [(lines, ()), (lines, ("data.mine.per_class=2", "data.seed=1")), (lines, (other,)),
+             ([*lines, "It is bad. Worse."], ())]  # fmt: skip
+    records = []
+    for seed, (text, more) in enumerate(typed):
+        mined = dict(_mined(tmp_path, text, *more).mined or {})
+        own = {"mined": mined, "source": "local"}
+        mine = configure("task=sst2", "data=embedded", *more[-1:] * (more == (other,)),
+                         "data.mine.source=train").settings.task.mine  # fmt: skip
+        assert mine is not None
+        blank = simulated("full", "sst2", seed, 0.5)
+        config = {**blank.config, "task": {**blank.config["task"], "mine": mine.model_dump()}}
+        records.append(replace(blank, config=config, data={**blank.data, **own}))
+    hashes = [record.data["mined"]["sha256"] for record in records]
+    assert hashes[0] == hashes[1] == hashes[2] != hashes[3]  # as they are before draws
+    rows = labels(records, {})
+    assert rows[records[0].run] == rows[records[1].run]
+    assert "task.mine.patterns" in rows[records[2].run]
+    assert f"mined.sha256={hashes[3][:12]}" in rows[records[3].run]
+    [table] = tables(records)
+    assert len(table.rows) == 3
+
+
+@pytest.mark.parametrize(
+    "typed", [["data.shots=30"], ["data.train_size=2", "protocol=select", "protocol.rows=40"]]
+)
+def test_more_rows_than_the_task_has_are_mined(typed: list[str], tmp_path: Path) -> None:
+    lines = [f"It is {word}. {word} {i}." for word in ("good", "bad") for i in range(40)]
+    data = _mined(tmp_path, lines, *typed)
+    assert data.mined is not None
+    assert "in_place_of" not in data.mined
+    assert len(data.train) == (60 if "shots" in typed[0] else 2)
+
+
+def test_what_only_scores_draws_nothing_of_the_tasks_own_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = [f"It is {word}. {word} {i}." for word in ("good", "bad") for i in range(40)]
+    (tmp_path / "text.txt").write_text("".join(f"{line}\n" for line in lines))
+    given = [*_task(tmp_path, ["row 0", "row 1"]), "data.mine.source=text",
+             f"data.text={tmp_path / 'text.txt'}", f"out={tmp_path}"]  # fmt: skip
+    for typed in (
+        ["data.train_size=60"],
+        ["data.shots=30"],
+        ["data.train_size=2", "protocol=select", "protocol.rows=40"],
+    ):
+        data = Job(configure(*given, *typed), trains=False).data
+        assert data.selection is None
+        assert [(len(split), split.also_in_train) for split in data.report.values()] == [(4, 0)]
+    assert "OVERLAP" not in capsys.readouterr().err
+    plain = Job(configure(*given[:3]), trains=False).data
+    assert [split.also_in_train for split in plain.report.values()] == [2]
+    assert "OVERLAP" in capsys.readouterr().err

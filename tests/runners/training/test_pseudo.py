@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,10 +20,12 @@ from runners.data.load import load_task_data
 from runners.data.split import Split, TaskData
 from runners.exports.delta import load_delta
 from runners.jobs.identity import recorded_name
+from runners.runs import train
 from runners.seeds import derive
 from runners.training.pseudo import Votes, _counted, chosen
 from tests import forked
 from tests.conftest import Cli, configure, tiny
+from tests.results.simulated import simulated
 
 HEADER = "sentence\tlabel\n"
 Folder = Callable[[str], Path]
@@ -193,6 +197,8 @@ def test_a_teacher_a_student_and_a_control_of_equal_updates(
     assert "stored result" in cli(*alone, *named).out  # by whatever name its teacher has
     by = _student(read_all(tmp_path / "runs"))
     gold, student, control = by["gold"], by["pseudo"], by["updates"]
+    assert gold.peak_bytes
+    assert student.peak_bytes is control.peak_bytes is None  # one of them labelled the rows
     facts = student.data["pseudo"]
     assert facts["offered"]["rows"] == 40
     kept = sum(facts["rows"].values())
@@ -295,3 +301,36 @@ def test_a_teacher_without_dropout_or_weights_is_one_sentence(
     assert done.code == 0, done.err
     done = cli(*given, *one, "data.pseudo.threshold=1", "data.pseudo.pool=1")
     assert "no row is kept; so many reach it" in done.err
+
+
+@pytest.mark.parametrize(
+    ("device", "adds", "peak"),
+    [("cpu", None, 7), ("cpu", "pseudo", None), ("cuda:0", "pseudo", 7), ("cuda:0", None, 7)],
+)
+def test_peak_memory_is_of_training_and_not_of_making_rows(
+    device: str, adds: str | None, peak: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = SimpleNamespace(data=SimpleNamespace(adds=adds), device=device,
+                               budget=SimpleNamespace(trains=True),
+                               speed=SimpleNamespace(switches=()))  # fmt: skip
+    config = SimpleNamespace(settings=settings, precision="fp32", methods=[])
+    job: Any = SimpleNamespace(config=config, data=SimpleNamespace(train=[1]))
+    accelerator = SimpleNamespace(device=torch.device(device))
+    calls: list[str] = []
+    scoring: Any = SimpleNamespace(seconds=0.0, evaluation=SimpleNamespace(accelerator=accelerator))
+    stand_ins: dict[str, Any] = {
+        "make_accelerator": lambda *_: accelerator,
+        "choose_device": lambda device: device,
+        "make_deterministic": lambda: None,
+        "describe_environment": lambda *_: {},
+        "Levers": lambda *_: SimpleNamespace(facts=lambda _: {}),
+        "with_added_rows": lambda job, *_: calls.append("rows") or job,
+        "reset_peak": lambda device: calls.append(f"reset {device}"),
+        "peak_bytes": lambda _: 7,
+        "slices_of": lambda *_: {},
+        "_train": lambda job, _, blank, began: train._measured(job, blank, scoring),
+    }
+    for name, stand_in in stand_ins.items():
+        monkeypatch.setattr(train, name, stand_in)
+    assert train.train_and_score(job, simulated(), 0.0).peak_bytes == peak
+    assert calls == ["rows"] if adds is None else ["rows", f"reset {device}"]
