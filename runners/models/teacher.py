@@ -8,7 +8,7 @@ from results import record as records
 from results.errors import UserError
 from runners.config.settings import Settings
 from runners.config.unlabelled import STAGE
-from runners.models.predecessor import Predecessor, of_stored
+from runners.models.predecessor import Predecessor, of_stored, seen_by
 
 
 def find_teacher(settings: Settings, train: str) -> Predecessor | None:
@@ -44,12 +44,28 @@ def find_teacher(settings: Settings, train: str) -> Predecessor | None:
             " is to label; name a run of the same data.train_size and data.seed, or stage"
         )
     before = of_stored(stored, path)
-    if any(stage["task"] == task.name for stage in before.chain):
+    _check_unseen(where, stored, before, task.name)
+    return before
+
+
+def _check_unseen(where: str, stored: records.Record, before: Predecessor, task: str) -> None:
+    """Refuse a run that started from one that saw a task's labels, or was taught by one.
+
+    A teacher of the same task was held to the same rows when it taught.
+    """
+    if task in seen_by(before.chain):
         raise UserError(
-            f"{where}: it started from another run of task={task.name}, which may have seen the"
+            f"{where}: it started from another run of task={task}, which may have seen the labels"
+            " that are hidden; name a run that did not"
+        )
+    added = stored.data.get("pseudo") or stored.data.get("generated") or {}
+    *earlier, last = (added.get("teacher") or {}).get("chain") or [None]
+    held = last is None or (stored.task == task and last["task"] == task)
+    if task in seen_by(earlier if held else [*earlier, last]):
+        raise UserError(
+            f"{where}: its own teacher came from a run of task={task}, which may have seen the"
             " labels that are hidden; name a run that did not"
         )
-    return before
 
 
 def _record_of(named: str, out: Path, where: str) -> Path:
