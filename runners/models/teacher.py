@@ -11,12 +11,14 @@ from runners.config.unlabelled import STAGE
 from runners.models.predecessor import Predecessor, of_stored, seen_by
 
 
-def find_teacher(settings: Settings, train: str) -> Predecessor | None:
+def find_teacher(
+    settings: Settings, train: str, selection: str | None = None
+) -> Predecessor | None:
     """Return the run that data.….teacher names, by record, run or delta; None where none is.
 
-    `train` is the hash of the labelled rows. A run that is not finished, or that has other labels,
-    is a UserError; so is one of the same task that learned from other rows: these may be among
-    those that it is to label.
+    `train` is the hash of the labelled rows, and `selection` of those that select weights. A run
+    that is not finished, or that has other labels, is a UserError; so is one of the same task that
+    learned from, or selected by, other rows: these may be among those that it is to label.
     """
     named = settings.data.teacher
     if named is None:
@@ -42,6 +44,12 @@ def find_teacher(settings: Settings, train: str) -> Predecessor | None:
         raise UserError(
             f"{where}: it learned from other rows of task={task.name}, perhaps from those that it"
             " is to label; name a run of the same data.train_size and data.seed, or stage"
+        )
+    selected = stored.data["splits"].get("selection")
+    if stored.task == task.name and selected is not None and selected["sha256"] != selection:
+        raise UserError(
+            f"{where}: it chose its weights by rows of task={task.name}, perhaps by those that it"
+            " is to label; name a run of the same protocol="
         )
     before = of_stored(stored, path)
     _check_unseen(where, stored, before, task.name)

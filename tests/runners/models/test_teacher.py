@@ -16,7 +16,9 @@ from tests.conftest import configure
 MIX = {"name": "mix", "kind": "multitask", "mixture": {"of": ["sst2", "mrpc"]}}
 
 
-def _find(monkeypatch: pytest.MonkeyPatch, **more: Any) -> Predecessor | None:
+def _find(
+    monkeypatch: pytest.MonkeyPatch, selection: str | None = None, **more: Any
+) -> Predecessor | None:
     """Find a teacher whose record has other parts than a plain one, or another task."""
     settings = configure("task=sst2", "data=embedded", "data.train_size=20",
                          "data.pseudo.teacher=RUN").settings  # fmt: skip
@@ -27,7 +29,7 @@ def _find(monkeypatch: pytest.MonkeyPatch, **more: Any) -> Predecessor | None:
     }  # fmt: skip
     monkeypatch.setattr("runners.models.teacher._record_of", lambda *_: Path("RUN.json"))
     monkeypatch.setattr("results.record.read", lambda _: SimpleNamespace(**stored))
-    return find_teacher(settings, "rows")
+    return find_teacher(settings, "rows", selection)
 
 
 def _taught(*chain: dict[str, Any]) -> dict[str, Any]:
@@ -66,3 +68,13 @@ def test_a_teachers_own_teacher_is_looked_into(monkeypatch: pytest.MonkeyPatch) 
                        (_taught({**other, "labelled": ["mr", "sst2"]}), "sst2")]:  # fmt: skip
         with pytest.raises(UserError, match="its own teacher came from a run of task=sst2"):
             _find(monkeypatch, data=data, task=task)
+
+
+def test_a_teacher_that_chose_its_weights_by_other_rows_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = {"splits": {"train": {"sha256": "rows"}, "selection": {"sha256": "chosen by"}}}
+    assert _find(monkeypatch, "chosen by", data=data) is not None
+    for selection in (None, "others"):
+        with pytest.raises(UserError, match="it chose its weights by rows of task=sst2"):
+            _find(monkeypatch, selection, data=data)
