@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from runners.data.split import Split, TaskData
 from runners.exports.delta import load_delta
 from runners.jobs.identity import recorded_name
 from runners.seeds import derive
+from runners.training import pseudo
 from runners.training.pseudo import Votes, _counted, chosen
 from tests import forked
 from tests.conftest import Cli, configure, tiny
@@ -295,3 +298,26 @@ def test_a_teacher_without_dropout_or_weights_is_one_sentence(
     assert done.code == 0, done.err
     done = cli(*given, *one, "data.pseudo.threshold=1", "data.pseudo.pool=1")
     assert "no row is kept; so many reach it" in done.err
+
+
+def test_answers_that_are_kept_are_of_one_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs may leave the same tensors and differ in what they do with them."""
+    settings = configure("task=sst2", "data=embedded", f"out={tmp_path}").settings
+    labelling: list[str] = []
+
+    def passes(job: Any, *_: object) -> Any:
+        labelling.append(job.teacher.run)
+        return np.full((1, 2, 2), 0.5)
+
+    monkeypatch.setattr(pseudo, "_passes", passes)
+    rows = Split("train", (("a",), ("b",)), None)
+    for run in ("one", "two", "one"):
+        job: Any = SimpleNamespace(
+            config=SimpleNamespace(settings=settings, precision="fp32"),
+            teacher=SimpleNamespace(run=run, sha256="same"),
+        )
+        machine: Any = SimpleNamespace(device=torch.device("cpu"))
+        pseudo._votes(job, rows, machine)
+    assert labelling == ["one", "two"]
