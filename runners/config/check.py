@@ -329,6 +329,8 @@ def _untrained_problems(settings: Settings, methods: Sequence[Method]) -> list[s
         problems.append("budget.epochs=0 has no weights to select among: use protocol=final")
     if settings.control.equal is not None:
         problems.append("budget.epochs=0 has no updates: leave control= out")
+    if (adds := settings.data.adds) is not None:
+        problems.append(f"budget.epochs=0 trains on no rows that data.{adds} adds: leave that out")
     return problems
 
 

@@ -29,8 +29,10 @@ def find_teacher(
         raise UserError(f"{where}: the run without these rows comes first; name it in its place")
     path = _record_of(str(Path(named).expanduser()).rstrip("/"), Path(settings.out), where)
     stored = records.read(path)
-    if stored.status != "finished" or stored.trained_sha256 is None:
+    if stored.status != "finished":
         raise UserError(f"{where}: that run is {stored.status}; name one that trained and finished")
+    if stored.trained_sha256 is None:
+        raise UserError(f"{where}: nothing of that run was trained; name one that trained")
     theirs, task = stored.config.get("task") or {}, settings.task
     if theirs.get("kind") != task.kind or theirs.get("labels") != list(task.labels):
         raise UserError(

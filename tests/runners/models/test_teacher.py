@@ -78,3 +78,17 @@ def test_a_teacher_that_chose_its_weights_by_other_rows_is_refused(
     for selection in (None, "others"):
         with pytest.raises(UserError, match="it chose its weights by rows of task=sst2"):
             _find(monkeypatch, selection, data=data)
+
+
+def test_a_teacher_that_trained_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="nothing of that run was trained"):
+        _find(monkeypatch, trained_sha256=None)
+    with pytest.raises(UserError, match="that run is diverged"):
+        _find(monkeypatch, status="diverged")
+
+
+@pytest.mark.parametrize("adds", ["pseudo.teacher=stage", "generated.generator=GPT"])
+def test_a_run_that_trains_nothing_has_no_rows_added(adds: str) -> None:
+    with pytest.raises(UserError, match="trains on no rows that data"):
+        configure("task=sst2", "data=embedded", "data.train_size=20", "budget.epochs=0",
+                  "budget.steps=null", f"data.{adds}")  # fmt: skip
