@@ -310,6 +310,8 @@ def _shots_problems(settings: Settings) -> list[str]:
         return [f"{key}: task={task.name} has no range, whose halves would be its classes"]
     if settings.protocol.rows is not None:
         return [f"{key} selects by as many rows of each class; leave protocol.rows out"]
+    if (seed := settings.data.train_seed(settings.seed)) >= 2**32:
+        return [f"{key} draws by a seed below 2**32, and data.seed={seed} is none: take a smaller"]
     if settings.control.equal == "data":
         return [f"{key} and control=data both say which rows are trained on; leave one out"]
     return []
