@@ -278,3 +278,13 @@ def test_what_is_kept_is_of_one_teacher_and_its_labels() -> None:
 
     assert key("one", ["no", "yes"]) == key("one", ["no", "yes"])
     assert len({key("one", ["no", "yes"]), key("two", ["no", "yes"]), key("one", ["a", "b"])}) == 3
+
+
+def test_no_generator_is_told_before_its_teacher_is_trained(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    given = tiny(tiny_folder("bert"), "task=sst2", "data.train_size=12", "plan=true")
+    named = f"data.generated.generator={tmp_path / 'none'}"
+    done = cli(*given, named, "data.generated.teacher=stage")
+    assert done.code == 2
+    assert "no such folder; name the folder of a causal language model" in done.err
