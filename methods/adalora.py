@@ -84,9 +84,12 @@ class Adalora(Method):
         from methods.surgery.wrapped import wrap
 
         steps = setting.total_steps
+        begin = int(self.warmup * steps)
+        # Ranks are taken for good when so many steps are left, and peft asks for one before.
+        end = min(max(1, int(self.final * steps)), max(0, steps - begin - 1))
         schedule = {
-            "tinit": int(self.warmup * steps),
-            "tfinal": max(1, int(self.final * steps)),  # from which step on ranks stay
+            "tinit": begin,
+            "tfinal": end,
             "total_step": steps,
         }
         options = {**self.options, **schedule}

@@ -26,7 +26,7 @@ from runners.boards.plan import (
     plan,
     search_command,
 )
-from runners.boards.planned import Compose, Planned, Planner, with_stages
+from runners.boards.planned import Compose, Planned, Planner, starts_by, with_stages
 from runners.boards.pool import Pool, environment
 from runners.boards.view import View
 from runners.config.acts import Sweep
@@ -54,7 +54,8 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         say(f"{wait} runs wait for a learning rate: {search_command(typed)} finds it")
     if sweep.plan:
         for run in runs:
-            start = ["start=RUN"] if run.before and run.state == "waiting" else []
+            key = starts_by(run.overrides).removesuffix(".run")
+            start = [f"{key}=RUN"] if run.before and run.state == "waiting" else []
             command = f"{program()} {shlex.join([*config_dir(), *run.overrides, *start])}"
             print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:

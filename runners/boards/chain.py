@@ -18,7 +18,7 @@ from typing import Any
 from results.places import program
 from runners.boards.passing import mark, remove
 from runners.boards.plan import overrides_of
-from runners.boards.planned import Compose, Planned, Planner, Slot, starts_by
+from runners.boards.planned import Compose, Planned, Planner, Slot, read_ahead, starts_by
 from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
@@ -40,7 +40,7 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     slot = Slot(0, stages[-1].task, 0, target, tuple(before), control)
     chain = Chain(planner.chain(slot), planner, composed["force"])
     for overrides in chain.steps:  # what is wrong with a stage's data is known before any begins
-        planner.job(overrides).data.splits()
+        read_ahead(planner.job(overrides))
     if composed["plan"]:
         return chain.list()
     with stopped_together(typed), warm(chain.last > 0):

@@ -161,7 +161,7 @@ class Planner:
         job = self.job([*alone, *start])
         waits = before is not None and not start
         if waits:
-            job.data.splits()  # so that what is wrong with them is known before a stage is begun
+            read_ahead(job)
         name = f"waits.{slot.row}.{slot.task}.s{slot.seed}" if waits else job.name
         path = records.record_path(Path(job.config.settings.out), name)
         state: State = "waiting" if waits else "missing"
@@ -254,6 +254,11 @@ def starts_by(alone: Sequence[str]) -> str:
     """Return the key by which a run, as it is typed alone, names the run before it."""
     keys = (f"data.{name}.teacher" for name in ADDS)
     return next((key for key in keys if f"{key}={STAGE}" in alone), "start.run")
+
+
+def read_ahead(job: Job) -> None:
+    """Read what a run is made from, so that what is wrong is known before a stage is begun."""
+    _ = job.data.splits(), job.generator, job.weights
 
 
 def refuse_vectors(job: Job) -> None:

@@ -312,6 +312,8 @@ def _shots_problems(settings: Settings) -> list[str]:
         return [f"{key}: task={task.name} has no range, whose halves would be its classes"]
     if settings.protocol.rows is not None:
         return [f"{key} selects by as many rows of each class; leave protocol.rows out"]
+    if (seed := settings.data.train_seed(settings.seed)) >= 2**32:
+        return [f"{key} draws by a seed below 2**32, and data.seed={seed} is none: take a smaller"]
     if settings.control.equal == "data":
         return [f"{key} and control=data both say which rows are trained on; leave one out"]
     return []
@@ -331,6 +333,8 @@ def _untrained_problems(settings: Settings, methods: Sequence[Method]) -> list[s
         problems.append("budget.epochs=0 has no weights to select among: use protocol=final")
     if settings.control.equal is not None:
         problems.append("budget.epochs=0 has no updates: leave control= out")
+    if (adds := settings.data.adds) is not None:
+        problems.append(f"budget.epochs=0 trains on no rows that data.{adds} adds: leave that out")
     return problems
 
 

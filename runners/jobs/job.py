@@ -91,7 +91,8 @@ class Job:
         settings = self.config.settings
         if settings.data.teacher is None:
             return None
-        return find_teacher(settings, self.data.train.sha256)
+        selection = None if self.data.selection is None else self.data.selection.sha256
+        return find_teacher(settings, self.data.train.sha256, selection)
 
     @cached_property
     def generator(self) -> Weights | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,23 +25,26 @@ class Predecessor:
     `sha256` is that of its trained tensors. `chain` tells the runs before it, the first one first.
     `folder` is where its delta lies, if it is still there. `config` is its own, and `weights` the
     facts of the pretrained files that it started from. One that is `exported` left its encoder as a
-    folder of sentence-transformers, whose hash is then `sha256`.
+    folder of sentence-transformers, whose hash is then `sha256`. `taught` are the tasks whose
+    labels its teacher saw.
     """
 
     run: str
     sha256: str
-    chain: tuple[dict[str, str], ...]
+    chain: tuple[dict[str, Any], ...]
     folder: Path
     config: Mapping[str, Any]
     weights: Mapping[str, Any]
     exported: bool = False
+    taught: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return what a record, and a delta, say of it.
 
         Each run of the chain is told with its task, its methods, and a hash of its settings without
-        the seed, by which tables know that the seeds of a row come by one way.
+        the seed, by which tables know that the seeds of a row come by one way. `labelled` are the
+        tasks whose labels it saw, its own or its teacher's.
         """
         methods = "+".join(method["name"] for method in _methods(self.config))
         own = {
@@ -49,6 +52,7 @@ class Predecessor:
             "task": _called(self.config["task"]),
             "methods": methods,
             "settings": _hash_settings(self.config),
+            "labelled": sorted({*labelled(self.config["task"]), *self.taught}),
         }
         return {"run": self.run, "sha256": self.sha256, "chain": [*self.chain, own]}
 
@@ -73,6 +77,26 @@ def _called(task: Mapping[str, Any]) -> str:
     words += [mlm["mask"].replace("_", " ")] if mlm.get("mask", "token") != "token" else []
     words += ["shuffled"] if mlm.get("shuffle") else []
     return str(task["name"]) + (f"({', '.join(words)})" if words else "")
+
+
+def labelled(task: Mapping[str, Any]) -> list[str]:
+    """Return the tasks whose labels a run of a task sees: of a mixture each, of text none."""
+    if task.get("mlm"):
+        return []
+    return (task.get("mixture") or {}).get("of") or [str(task["name"])]
+
+
+def seen_by(stages: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the tasks whose labels the runs of a chain saw; old ones tell them by their name."""
+    seen = set[str]()
+    for stage in stages:
+        if "labelled" in stage:
+            seen.update(stage["labelled"])
+            continue
+        name, _, of = str(stage["task"]).partition("(")
+        if name != "mlm":
+            seen.update([name, *of.rstrip(")").split(", ")[0].split("+")])
+    return seen
 
 
 def _methods(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -149,9 +173,12 @@ def of_stored(stored: records.Record, path: Path) -> Predecessor:
     assert stored.trained_sha256 is not None
     chain = tuple((stored.weights.get("start") or {}).get("chain", ()))
     folder = path.with_name(f"{stored.run}.delta")
+    added = stored.data.get("pseudo") or stored.data.get("generated") or {}
+    taught = tuple(sorted(seen_by((added.get("teacher") or {}).get("chain", ()))))
     return Predecessor(
-        stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights
-    )
+        stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights,
+        taught=taught,
+    )  # fmt: skip
 
 
 def _of_export(named: str, folder: Path) -> Predecessor:

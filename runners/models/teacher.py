@@ -8,15 +8,17 @@ from results import record as records
 from results.errors import UserError
 from runners.config.settings import Settings
 from runners.config.unlabelled import STAGE
-from runners.models.predecessor import Predecessor, of_stored
+from runners.models.predecessor import Predecessor, of_stored, seen_by
 
 
-def find_teacher(settings: Settings, train: str) -> Predecessor | None:
+def find_teacher(
+    settings: Settings, train: str, selection: str | None = None
+) -> Predecessor | None:
     """Return the run that data.….teacher names, by record, run or delta; None where none is.
 
-    `train` is the hash of the labelled rows. A run that is not finished, or that has other labels,
-    is a UserError; so is one of the same task that learned from other rows: these may be among
-    those that it is to label.
+    `train` is the hash of the labelled rows, and `selection` of those that select weights. A run
+    that is not finished, or that has other labels, is a UserError; so is one of the same task that
+    learned from, or selected by, other rows: these may be among those that it is to label.
     """
     named = settings.data.teacher
     if named is None:
@@ -27,8 +29,10 @@ def find_teacher(settings: Settings, train: str) -> Predecessor | None:
         raise UserError(f"{where}: the run without these rows comes first; name it in its place")
     path = _record_of(str(Path(named).expanduser()).rstrip("/"), Path(settings.out), where)
     stored = records.read(path)
-    if stored.status != "finished" or stored.trained_sha256 is None:
+    if stored.status != "finished":
         raise UserError(f"{where}: that run is {stored.status}; name one that trained and finished")
+    if stored.trained_sha256 is None:
+        raise UserError(f"{where}: nothing of that run was trained; name one that trained")
     theirs, task = stored.config.get("task") or {}, settings.task
     if theirs.get("kind") != task.kind or theirs.get("labels") != list(task.labels):
         raise UserError(
@@ -43,13 +47,35 @@ def find_teacher(settings: Settings, train: str) -> Predecessor | None:
             f"{where}: it learned from other rows of task={task.name}, perhaps from those that it"
             " is to label; name a run of the same data.train_size and data.seed, or stage"
         )
-    before = of_stored(stored, path)
-    if any(stage["task"] == task.name for stage in before.chain):
+    selected = stored.data["splits"].get("selection")
+    if stored.task == task.name and selected is not None and selected["sha256"] != selection:
         raise UserError(
-            f"{where}: it started from another run of task={task.name}, which may have seen the"
+            f"{where}: it chose its weights by rows of task={task.name}, perhaps by those that it"
+            " is to label; name a run of the same protocol="
+        )
+    before = of_stored(stored, path)
+    _check_unseen(where, stored, before, task.name)
+    return before
+
+
+def _check_unseen(where: str, stored: records.Record, before: Predecessor, task: str) -> None:
+    """Refuse a run that started from one that saw a task's labels, or was taught by one.
+
+    A teacher of the same task was held to the same rows when it taught.
+    """
+    if task in seen_by(before.chain):
+        raise UserError(
+            f"{where}: it started from another run of task={task}, which may have seen the labels"
+            " that are hidden; name a run that did not"
+        )
+    added = stored.data.get("pseudo") or stored.data.get("generated") or {}
+    *earlier, last = (added.get("teacher") or {}).get("chain") or [None]
+    held = last is None or (stored.task == task and last["task"] == task)
+    if task in seen_by(earlier if held else [*earlier, last]):
+        raise UserError(
+            f"{where}: its own teacher came from a run of task={task}, which may have seen the"
             " labels that are hidden; name a run that did not"
         )
-    return before
 
 
 def _record_of(named: str, out: Path, where: str) -> Path:

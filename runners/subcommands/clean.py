@@ -25,6 +25,8 @@ BESIDE = {
     "deltas": ("*.delta",),
     "models": ("*.model", "*.sentence-transformers"),
     "logits": ("*.logits.npz",),
+    "pseudo": (".pseudo/*",),
+    "generated": (".generated/*",),
 }
 CACHES = "caches"
 KINDS = (*BESIDE, CACHES)

@@ -126,7 +126,7 @@ def _votes(job: Job, rows: Split, accelerator: Accelerator) -> Votes:
     settings, teacher = job.config.settings, job.teacher
     assert teacher is not None
     passes, device = settings.data.pseudo.passes, accelerator.device.type
-    parts = [PSEUDO_VERSION, teacher.sha256, rows.sha256, passes, settings.seed, ROWS]
+    parts = [PSEUDO_VERSION, teacher.run, teacher.sha256, rows.sha256, passes, settings.seed, ROWS]
     computed = [device, job.config.precision]
     key = hashlib.sha256(json.dumps([*parts, *computed]).encode()).hexdigest()
     path = Path(settings.out) / FOLDER / f"{key[:16]}.npz"

@@ -241,3 +241,13 @@ def test_a_run_that_cannot_go_on_is_named_and_the_others_are_done(
     assert done.code == 1
     assert "the record of its stage is damaged" in done.err
     assert "2 finished, 1 missing" in cli(*given, "board.tasks=[rte,mrpc]", "plan=true", WHOLE).err
+
+
+def test_a_plan_says_by_which_key_a_run_takes_its_teacher(cli: Cli, tiny_folder: Folder) -> None:
+    taught = "{method: full, set: ['data.pseudo.teacher=stage', 'data.train_size=20']}"
+    given = small(tiny_folder("bert"), f"board.methods=[full,{taught}]", *SMALL)
+    listed = cli(*given, "board.tasks=[rte]", "plan=true", WHOLE)
+    assert listed.code == 0, listed.err
+    [line] = [x for x in listed.out.splitlines() if x.startswith("waiting")]
+    assert line.endswith(" data.pseudo.teacher=RUN")
+    assert "start=RUN" not in line

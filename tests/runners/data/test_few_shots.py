@@ -97,3 +97,10 @@ def test_too_few_rows_of_a_class_are_counted() -> None:
         _data("task=rte", f"data.shots={shots}", "protocol=select")
     with pytest.raises(UserError, match=rf"entailment {counts[0]}, not_entailment {counts[1]}: "):
         _data("task=rte", f"data.shots={max(counts) + 1}")
+
+
+def test_a_seed_that_their_generator_does_not_take_is_one_sentence() -> None:
+    given = ("data=embedded", "task=sst2", "data.shots=4")
+    configure(*given, f"data.seed={2**32 - 1}")
+    with pytest.raises(UserError, match="draws by a seed below"):
+        configure(*given, f"data.seed={2**32}")

@@ -21,7 +21,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUNEBENCH_CACHE", str(caches))
     files = [f"{RUN}.json", f".checkpoints/{RUN}/7.pt", f".stages/{RUN}", f".logs/{RUN}.log",
              f"{RUN}.delta/delta.json", f"{RUN}.model/config.json", f"{RUN}.logits.npz",
-             "mine.model/weights", "notes.txt"]  # fmt: skip
+             ".pseudo/0123.npz", ".generated/0123.json", "mine.model/weights",
+             "notes.txt"]  # fmt: skip
     for path in (*(folder / file for file in files), caches / "tokens-1.npz"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"0" * 1_000_000)

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from runners.jobs.identity import recorded_name
 from runners.machine.device import make_accelerator
 from runners.models.weights import find_weights
 from runners.seeds import derive
+from runners.training import generated
 from runners.training.generated import Sieve
 from runners.training.language_model import LanguageModel, next_shares
 from tests.conftest import Cli, configure, tiny
@@ -254,3 +256,35 @@ def test_no_generator_is_one_sentence(
         assert "model=minilm" not in done.err
     done = cli(*given, f"data.generated.generator={gpt}", "data.generated.max_tokens=40")
     assert "the generator reads 32 tokens; ask for fewer" in done.err
+
+
+def test_what_is_kept_is_of_one_teacher_and_its_labels() -> None:
+    """Two runs may leave the same tensors, and two tasks have the same rows."""
+    settings = configure("task=sst2", "data=embedded", "data.generated.generator=GPT").settings
+
+    def key(run: str, labels: list[str]) -> str:
+        task = settings.task.model_copy(update={"labels": labels})
+        job: Any = SimpleNamespace(
+            config=SimpleNamespace(
+                settings=settings.model_copy(update={"task": task}), precision="fp32"
+            ),
+            generator=SimpleNamespace(sha256="g", files_sha256="f"),
+            teacher=SimpleNamespace(run=run, sha256="t"),
+            data=SimpleNamespace(
+                train=SimpleNamespace(sha256="r"), evaluated=SimpleNamespace(sha256="e")
+            ),
+        )
+        return generated._key(job, "cpu")
+
+    assert key("one", ["no", "yes"]) == key("one", ["no", "yes"])
+    assert len({key("one", ["no", "yes"]), key("two", ["no", "yes"]), key("one", ["a", "b"])}) == 3
+
+
+def test_no_generator_is_told_before_its_teacher_is_trained(
+    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    given = tiny(tiny_folder("bert"), "task=sst2", "data.train_size=12", "plan=true")
+    named = f"data.generated.generator={tmp_path / 'none'}"
+    done = cli(*given, named, "data.generated.teacher=stage")
+    assert done.code == 2
+    assert "no such folder; name the folder of a causal language model" in done.err

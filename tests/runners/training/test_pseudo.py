@@ -22,6 +22,7 @@ from runners.exports.delta import load_delta
 from runners.jobs.identity import recorded_name
 from runners.runs import train
 from runners.seeds import derive
+from runners.training import pseudo
 from runners.training.pseudo import Votes, _counted, chosen
 from tests import forked
 from tests.conftest import Cli, configure, tiny
@@ -334,3 +335,26 @@ def test_peak_memory_is_of_training_and_not_of_making_rows(
         monkeypatch.setattr(train, name, stand_in)
     assert train.train_and_score(job, simulated(), 0.0).peak_bytes == peak
     assert calls == ["rows"] if adds is None else ["rows", f"reset {device}"]
+
+
+def test_answers_that_are_kept_are_of_one_teacher(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two runs may leave the same tensors and differ in what they do with them."""
+    settings = configure("task=sst2", "data=embedded", f"out={tmp_path}").settings
+    labelling: list[str] = []
+
+    def passes(job: Any, *_: object) -> Any:
+        labelling.append(job.teacher.run)
+        return np.full((1, 2, 2), 0.5)
+
+    monkeypatch.setattr(pseudo, "_passes", passes)
+    rows = Split("train", (("a",), ("b",)), None)
+    for run in ("one", "two", "one"):
+        job: Any = SimpleNamespace(
+            config=SimpleNamespace(settings=settings, precision="fp32"),
+            teacher=SimpleNamespace(run=run, sha256="same"),
+        )
+        machine: Any = SimpleNamespace(device=torch.device("cpu"))
+        pseudo._votes(job, rows, machine)
+    assert labelling == ["one", "two"]

@@ -1,0 +1,94 @@
+"""Which runs may label rows: none that may have seen the labels that are hidden."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from results.errors import UserError
+from runners.models.predecessor import Predecessor, seen_by
+from runners.models.teacher import find_teacher
+from tests.conftest import configure
+
+MIX = {"name": "mix", "kind": "multitask", "mixture": {"of": ["sst2", "mrpc"]}}
+
+
+def _find(
+    monkeypatch: pytest.MonkeyPatch, selection: str | None = None, **more: Any
+) -> Predecessor | None:
+    """Find a teacher whose record has other parts than a plain one, or another task."""
+    settings = configure("task=sst2", "data=embedded", "data.train_size=20",
+                         "data.pseudo.teacher=RUN").settings  # fmt: skip
+    stored = {
+        "status": "finished", "trained_sha256": "0", "run": "RUN", "task": "sst2",
+        "config": {"task": settings.task.model_dump()}, "weights": {},
+        "data": {"splits": {"train": {"sha256": "rows"}}}, **more,
+    }  # fmt: skip
+    monkeypatch.setattr("runners.models.teacher._record_of", lambda *_: Path("RUN.json"))
+    monkeypatch.setattr("results.record.read", lambda _: SimpleNamespace(**stored))
+    return find_teacher(settings, "rows", selection)
+
+
+def _taught(*chain: dict[str, Any]) -> dict[str, Any]:
+    return {"splits": {"train": {"sha256": "rows"}}, "pseudo": {"teacher": {"chain": [*chain]}}}
+
+
+def _entry(task: dict[str, Any]) -> dict[str, Any]:
+    config = {"task": task, "method": {}, "data": {}, "model": {"name": "tiny"}}
+    stage: dict[str, Any] = Predecessor("R", "0", (), Path(), config, {}).facts["chain"][0]
+    return stage
+
+
+def test_a_chain_tells_whose_labels_were_seen() -> None:
+    text = {"name": "mlm", "mlm": {"on": ["sst2"]}}
+    assert _entry(MIX)["labelled"] == ["mrpc", "sst2"]
+    assert _entry(text)["labelled"] == []
+    assert seen_by([_entry(MIX), _entry(text)]) == {"mrpc", "sst2"}
+    old = [{"task": "mix(rte+mrpc)"}, {"task": "mlm(sst2, shuffled)"}, {"task": "cola"}]
+    assert {"rte", "mrpc", "cola"} <= seen_by(old)
+    assert "sst2" not in seen_by(old)
+
+
+@pytest.mark.parametrize("stage", [_entry(MIX), {"task": "mix(sst2+mrpc)"}, {"task": "sst2"}])
+def test_a_teacher_that_started_from_the_labels_is_refused(
+    stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="started from another run of task=sst2"):
+        _find(monkeypatch, weights={"start": {"chain": [stage]}})
+
+
+def test_a_teachers_own_teacher_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other = {"task": "sst2"}, {"task": "mr"}
+    assert _find(monkeypatch) is not None
+    assert _find(monkeypatch, data=_taught(own)) is not None  # held to the same rows then
+    for data, task in [(_taught({"task": "mix(sst2+mrpc)"}, own), "sst2"), (_taught(own), "mr"),
+                       (_taught({**other, "labelled": ["mr", "sst2"]}), "sst2")]:  # fmt: skip
+        with pytest.raises(UserError, match="its own teacher came from a run of task=sst2"):
+            _find(monkeypatch, data=data, task=task)
+
+
+def test_a_teacher_that_chose_its_weights_by_other_rows_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = {"splits": {"train": {"sha256": "rows"}, "selection": {"sha256": "chosen by"}}}
+    assert _find(monkeypatch, "chosen by", data=data) is not None
+    for selection in (None, "others"):
+        with pytest.raises(UserError, match="it chose its weights by rows of task=sst2"):
+            _find(monkeypatch, selection, data=data)
+
+
+def test_a_teacher_that_trained_nothing_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match="nothing of that run was trained"):
+        _find(monkeypatch, trained_sha256=None)
+    with pytest.raises(UserError, match="that run is diverged"):
+        _find(monkeypatch, status="diverged")
+
+
+@pytest.mark.parametrize("adds", ["pseudo.teacher=stage", "generated.generator=GPT"])
+def test_a_run_that_trains_nothing_has_no_rows_added(adds: str) -> None:
+    with pytest.raises(UserError, match="trains on no rows that data"):
+        configure("task=sst2", "data=embedded", "data.train_size=20", "budget.epochs=0",
+                  "budget.steps=null", f"data.{adds}")  # fmt: skip
