@@ -130,6 +130,7 @@ PRESETS = (
         paper="Liu et al. 2024",
         trains="rotations in blocks, and scales of outputs",
         options={"boft_block_size": 4, "boft_dropout": 0.0},
+        hinders_capture="solves equations in each layer, and reads whether they can be solved",
         like="oft",
     ),
     Preset(
