@@ -16,6 +16,11 @@ from the method's own stream, without a pass over the training set. `outside=zer
 before the first step what is in scope and outside the child, which the paper does to show that the
 child is no pruned network; by default it keeps its pretrained values.
 
+Where a factor starts at zero, as beside many low-rank tuners, the entries of the others have no
+Fisher information before the first step. Where fewer than the share `p` have any, a threshold would
+keep all, and the run is refused there: method=[child_tuning_d,loha]: too few entries have any
+Fisher information before the first step; use method.child_tuning_d.select=random or leave it out.
+
 Gradients inside the mask are not rescaled. One threshold serves all tensors. The pass over the
 training set is counted in preparation_seconds and in the tables' seconds, leaves the random streams
 as they were, and other methods are paused in it. save=delta keeps the masks: a boolean tensor for
@@ -82,6 +87,7 @@ class ChildTuningD(Method):
             self.inside = tuple(f"{layer.name}." for layer in layers)
         self.spared = setting.head if self.scope != "all" else frozenset()
         self.together = ",".join(setting.methods)
+        self.stored = setting.stored
 
     def in_scope(self, name: str) -> bool:
         """Tell whether a parameter, if it trains, competes for the share that is kept."""
@@ -110,6 +116,8 @@ class ChildTuningD(Method):
         count = max(1, round(self.p * everything.numel()))
         if self.select == "highest":
             threshold = everything.kthvalue(everything.numel() - count + 1).values
+            if not threshold and count < everything.numel() and not self.stored:
+                raise UserError(self._too_few(everything))
             self.masks = {n: s >= threshold.to(s.device) for n, s in scores.items()}
         else:
             parts = lowest(everything, count).split([p.numel() for p in scored.values()])
@@ -123,6 +131,15 @@ class ChildTuningD(Method):
                     parameter.mul_(self.masks[name])
         if self.freeze:
             self.start = {n: p.detach().clone() for n, p in scored.items()}
+
+    def _too_few(self, scores: torch.Tensor) -> str:
+        """Say why the entries of highest scores (N,) are not `p` of them, but all."""
+        return (
+            f"method=[{self.together}]: too few entries have any Fisher information before the"
+            f" first step ({int((scores > 0).sum()):,} of {scores.numel():,}, fewer than"
+            f" method.child_tuning_d.p={self.p} keeps); use method.child_tuning_d.select=random or"
+            " leave it out"
+        )
 
     def _of_batches(
         self, model: torch.nn.Module, scored: Scores, batches: Iterable[Batch], forward: Forward

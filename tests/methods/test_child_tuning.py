@@ -14,8 +14,13 @@ from methods.child_tuning_d import ChildTuningD, lowest
 from methods.child_tuning_f import ChildTuningF
 from methods.method import Output
 from methods.surgery.streams import Streams
-from tests.conftest import Cli, tiny
+from results.errors import UserError
+from runners.config.check import check
+from runners.contract.parts import composed
+from runners.contract.parts import prepared as of_config
+from tests.conftest import Cli, narrow, tiny
 from tests.methods.reference import (
+    SIZE,
     Model,
     inner_stream,
     kept,
@@ -273,6 +278,46 @@ def test_weights_outside_the_child_are_zero_and_stay_so(select: str, tiny_folder
     theirs = train(folder, start=cut, after_clipping=mask, decay=0.5)
     assert largest_difference(ours, theirs) == 0
     assert largest_difference(ours, moved) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        *((name, narrow(name)[1:]) for name in ("adalora", "loha", "randlora")),
+        ("peft", ["method.peft.tuner=loha"]),
+        ("peft", ["method.peft.tuner=randlora", "+method.peft.options.r=4"]),
+    ],
+)
+def test_too_few_entries_with_fisher_information_are_refused_and_may_be_drawn(
+    name: str, own: list[str], tiny_folder: Folder
+) -> None:
+    given = [f"method=[child_tuning_d,{name}]", *own]
+    refusal = (
+        rf"^method=\[child_tuning_d,{name}\]: too few entries have any Fisher information before"
+        r" the first step \([\d,]+ of [\d,]+, fewer than method.child_tuning_d.p=0.3 keeps\); use"
+        " method.child_tuning_d.select=random or leave it out$"
+    )
+    with pytest.raises(UserError, match=refusal):
+        prepared(tiny_folder("bert"), *given)
+    loop, _ = prepared(tiny_folder("bert"), *given, "method.child_tuning_d.select=random")
+    assert loop.methods[0].report()["kept_share"] == pytest.approx(0.3, abs=1e-3)
+    loop.run(1)
+
+
+def test_a_quarter_of_loha_has_fisher_information_before_the_first_step(
+    tiny_folder: Folder,
+) -> None:
+    """ΔW = (A₁B₁) ∘ (A₂B₂) with B₂ = 0 at first, so that B₂ alone has a gradient."""
+    folder = tiny_folder("bert")
+    given = ["method=[child_tuning_d,loha]", *narrow("loha")[1:]]
+    with pytest.raises(UserError, match=r"\(1,024 of 4,096, fewer than"):
+        prepared(folder, *given, "method.child_tuning_d.p=0.26")
+    loop, _ = prepared(folder, *given, "method.child_tuning_d.p=0.25")
+    masks = loop.methods[0].masks  # type: ignore[attr-defined]
+    assert all(bool(m.all()) is ("hada_w2_b" in n) is bool(m.any()) for n, m in masks.items())
+    config = check(composed((*tiny(folder, "task=mrpc", *SIZE), *given)), stored=True)
+    stored, _ = of_config(config)  # such a run was made, and is done again as it was
+    assert stored.methods[0].report()["kept_share"] == 1
 
 
 def test_controls_go_on_from_a_saved_state(tiny_folder: Folder) -> None:

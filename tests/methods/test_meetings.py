@@ -27,6 +27,8 @@ def _name(*arguments: str) -> str:
         ("task=sst2 method=mlm_prompt", "task.prompt.words.negative=bad"),
         ("task=sst2 method=description_cosine", "task.descriptions.negative=bad"),
         ("task=stsb method=mlm_prompt", "task.range=[0,10]"),
+        ("task=tastes method=[attributes,mlm_prompt]", "task.prompt.words.praise=warm"),
+        ("task=tastes method=description_cosine", "task.descriptions.praise=good"),
         ("task=rte method=lily", "budget.eval_batch_size=3"),
     ],
 )

@@ -125,6 +125,11 @@ GOLDEN = {  # task: texts, and the tokens as BERT and as a byte-level vocabulary
         "he slept ? [MASK] , he woke .",
         "He Ġslept ? [MASK] , Ġhe Ġwoke .",
     ),
+    "tastes": (
+        ["the soup was hot."],
+        "the soup was hot . for the guests this was [MASK] .",
+        "the Ġsoup Ġwas Ġhot . ĠFor Ġthe Ġguests Ġthis Ġwas [MASK] .",
+    ),
 }
 
 
@@ -159,7 +164,7 @@ def minilms() -> Any:
 
 
 @pytest.mark.parametrize("task", GOLDEN)
-def test_templates_of_glue_token_by_token(task: str, minilms: Any) -> None:
+def test_templates_of_tasks_token_by_token(task: str, minilms: Any) -> None:
     config = configure(f"task={task}", "method=mlm_prompt", "data=embedded")
     [method] = config.methods
     assert isinstance(method, MlmPrompt)
@@ -181,6 +186,7 @@ def test_the_label_words_are_in_the_order_of_the_labels() -> None:
     assert words["sst2"] == {"negative": "terrible", "positive": "great"}
     assert words["mnli"] == {"entailment": "Yes", "neutral": "Maybe", "contradiction": "No"}
     assert words["stsb"] == {"low": "No", "high": "Yes"}
+    assert words["tastes"] == {"complaint": "bad", "praise": "charming"}
     assert words["qnli"] == words["rte"] == {"entailment": "Yes", "not_entailment": "No"}
 
 
