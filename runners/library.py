@@ -25,11 +25,12 @@ from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from results.record import DONE, Record, read
-from runners.config.acts import acts_of, is_chain, refuse_unused
+from runners.config.acts import acts_of, is_chain, refuse_unused, teacher_of
 from runners.config.check import check
 from runners.config.compose import compose
 from runners.config.explain import explain
 from runners.config.spelling import spelled_out
+from runners.config.unlabelled import STAGE
 from runners.machine.console import BAR, PROGRESS, in_words
 from runners.machine.processes import end
 from runners.machine.warm import start
@@ -94,6 +95,11 @@ def _check(typed: Sequence[str], options: Sequence[str], folder: Path | None) ->
     several = [key for key in ("board", "stages") if composed.get(key) is not None]
     if other := [*acts.named, *several]:
         raise UserError(f"run() does one run, and {other[0]}= is for the command: python run.py")
+    if teacher_of(composed) == STAGE:
+        raise UserError(
+            f"run() does one run, and a teacher={STAGE} is another before it: do that with"
+            " save=delta, and name it as the teacher"
+        )
     if is_chain(composed):
         name = composed["task"]["name"]
         raise UserError(f"run() does one run, and task={name} is a chain: type python run.py")

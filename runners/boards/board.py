@@ -26,7 +26,7 @@ from runners.boards.plan import (
     plan,
     search_command,
 )
-from runners.boards.planned import Compose, Planned, Planner, starts_by, with_stages
+from runners.boards.planned import Compose, Planned, Planner, as_shown, with_stages
 from runners.boards.pool import Pool, environment
 from runners.boards.view import View
 from runners.config.acts import Sweep
@@ -54,9 +54,9 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         say(f"{wait} runs wait for a learning rate: {search_command(typed)} finds it")
     if sweep.plan:
         for run in runs:
-            key = starts_by(run.overrides).removesuffix(".run")
-            start = [f"{key}=RUN"] if run.before and run.state == "waiting" else []
-            command = f"{program()} {shlex.join([*config_dir(), *run.overrides, *start])}"
+            waits = run.before is not None and run.state == "waiting"
+            own = as_shown(run.overrides) if waits else run.overrides
+            command = f"{program()} {shlex.join([*config_dir(), *own])}"
             print(f"{run.state:9} {run.name}  {command}")
         if sweep.list is not None:
             say(f"list: {write_list(listed(board, cells), Path(sweep.list))}")

@@ -18,10 +18,11 @@ from typing import Any
 from results.places import program
 from runners.boards.passing import mark, remove
 from runners.boards.plan import overrides_of
-from runners.boards.planned import Compose, Planned, Planner, Slot, read_ahead, starts_by
+from runners.boards.planned import Compose, Planned, Planner, Slot, as_shown, read_ahead
 from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
+from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone, stopped_together
 from runners.machine.warm import warm
@@ -39,8 +40,10 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     control = composed["control"]["equal"]
     slot = Slot(0, stages[-1].task, 0, target, tuple(before), control)
     chain = Chain(planner.chain(slot), planner, composed["force"])
-    for overrides in chain.steps:  # what is wrong with a stage's data is known before any begins
-        read_ahead(planner.job(overrides))
+    earlier: Job | None = None
+    for job in map(planner.job, chain.steps):  # what is wrong is known before any begins
+        read_ahead(job, earlier)
+        earlier = job
     if composed["plan"]:
         return chain.list()
     with stopped_together(typed), warm(chain.last > 0):
@@ -145,7 +148,7 @@ class Chain:
             run = self.run_of(stage)
             state = "waiting" if run is None else run.state
             name = f"stage {stage + 1} waits for the one before" if run is None else run.name
-            typed = [*overrides, f"{starts_by(overrides)}=RUN"] if run is None else run.overrides
+            typed = as_shown(overrides) if run is None else run.overrides
             command = f"{program()} {shlex.join([*config_dir(), *typed])}"
             print(f"{state:9} {name}  {command}")
         return FINISHED

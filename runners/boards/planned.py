@@ -17,6 +17,8 @@ from runners.config.typed import is_typed, key_of
 from runners.config.unlabelled import STAGE
 from runners.jobs.job import Job
 from runners.models.about import ABOUT
+from runners.models.predecessor import check_attributes, check_fits
+from runners.models.teacher import check_stage
 from runners.runs.lease import is_claimed
 from runners.training.mixed_order import steps_order
 from runners.training.schedule import total_steps
@@ -160,8 +162,8 @@ class Planner:
             start = [f"{starts_by(alone)}={before.record}"]
         job = self.job([*alone, *start])
         waits = before is not None and not start
-        if waits:
-            read_ahead(job)
+        if before is not None and waits:
+            read_ahead(job, self.job(before.alone))
         name = f"waits.{slot.row}.{slot.task}.s{slot.seed}" if waits else job.name
         path = records.record_path(Path(job.config.settings.out), name)
         state: State = "waiting" if waits else "missing"
@@ -227,7 +229,7 @@ class Planner:
         if (adds := self.job(first).config.settings.data.adds) is not None:  # of a file of data
             first = [*first, f"data.{adds}.{'teacher' if adds == 'pseudo' else 'generator'}=null"]
         named = f"{key}={STAGE}"
-        return [first, overrides if named in overrides else [*overrides, named]]
+        return [first, overrides if starts_by(overrides) == key else [*overrides, named]]
 
     def _controlled(self, slot: Slot, chain: list[list[str]]) -> list[list[str]]:
         *before, target = chain
@@ -252,13 +254,35 @@ class Planner:
 
 def starts_by(alone: Sequence[str]) -> str:
     """Return the key by which a run, as it is typed alone, names the run before it."""
-    keys = (f"data.{name}.teacher" for name in ADDS)
-    return next((key for key in keys if f"{key}={STAGE}" in alone), "start.run")
+    for key in (f"data.{name}.teacher" for name in ADDS):
+        if [a for a in alone if key_of(a) == key][-1:] == [f"{key}={STAGE}"]:
+            return key
+    return "start.run"
 
 
-def read_ahead(job: Job) -> None:
-    """Read what a run is made from, so that what is wrong is known before a stage is begun."""
+def as_shown(alone: Sequence[str]) -> list[str]:
+    """Return what is typed for a run that waits, with the run before it called RUN."""
+    key = starts_by(alone)
+    own = [a for a in alone if a != f"{key}={STAGE}"]
+    return [*own, f"{key.removesuffix('.run')}=RUN"]
+
+
+def read_ahead(job: Job, before: Job | None = None) -> None:
+    """Read what a run is made from, so that what is wrong is known before a stage is begun.
+
+    `before` is the run that it waits for, to start from it or to be taught by it.
+    """
     _ = job.data.splits(), job.generator, job.weights
+    settings = job.config.settings
+    if settings.data.teacher == STAGE:
+        check_stage(settings, job.predecessor)
+        return
+    _ = job.teacher
+    if before is not None:
+        task = before.config.settings.task
+        where = f"start from task={task.name}"
+        check_fits(where, before.weights.facts, task.model_dump(), settings, job.weights)
+        check_attributes(where, before.attributes, job.attributes)
 
 
 def refuse_vectors(job: Job) -> None:

@@ -7,6 +7,7 @@ import json
 from results.errors import UserError
 from results.plain_file import read_plain
 from runners.config.settings import Model, Settings
+from runners.config.unlabelled import Generated
 from runners.models.weights import OFFLINE, Weights, find_weights
 
 _CAUSAL = ("LMHeadModel", "ForCausalLM")
@@ -16,7 +17,8 @@ _BOTH_WAYS = ("Bert", "Roberta", "Electra")  # encoders with a head that nothing
 def find_generator(settings: Settings) -> Weights | None:
     """Return the hashed files of data.generated.generator; None where it names none.
 
-    One that cannot be had, or that is no causal language model, is a UserError.
+    One that cannot be had, that is no causal language model, or that reads fewer tokens than
+    are asked for, is a UserError.
     """
     named = settings.data.generated.generator
     if named is None:
@@ -33,4 +35,15 @@ def find_generator(settings: Settings) -> Weights | None:
     if not any(name.endswith(_CAUSAL) and not name.startswith(_BOTH_WAYS) for name in names):
         said = ", ".join(names) or "no architecture"
         raise UserError(f"{where}: {weights.folder} holds {said}; {instead}")
+    places = config.get("max_position_embeddings", config.get("n_positions"))  # as GPT-2 says it
+    check_length(settings.data.generated, places)
     return weights
+
+
+def check_length(options: Generated, places: int | None) -> None:
+    """Refuse rows of more tokens than a generator reads; None where it says no number."""
+    if isinstance(places, int) and options.max_tokens > places:
+        raise UserError(
+            f"data.generated.max_tokens={options.max_tokens}: the generator reads {places} tokens;"
+            " ask for fewer"
+        )

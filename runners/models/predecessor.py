@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from runners.config.settings import Settings
 from runners.models.about import ABOUT, read_about
 from runners.models.weights import Weights
 
+Values = Mapping[str, Sequence[str]]  # of attributes, that a model knows
 MODULES, ENCODER = "modules.json", "model.safetensors"  # of a folder of sentence-transformers
 
 
@@ -146,16 +147,39 @@ def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None
         before = _of_export(named, folder)
     else:
         before = _of_delta(named, folder) if folder.is_dir() else _of_record(named, settings.out)
-    theirs = before.weights
+    task = before.config.get("task") or {}
+    check_fits(f"start={named}", before.weights, task, settings, weights)
+    return before
+
+
+def check_fits(
+    where: str,
+    theirs: Mapping[str, Any],
+    task: Mapping[str, Any],
+    settings: Settings,
+    weights: Weights,
+) -> None:
+    """Refuse a start from a run of other pretrained weights, or with a head that cannot be kept.
+
+    `theirs` are the facts of its pretrained files, and `task` is its own.
+    """
     if theirs.get("sha256") != weights.sha256:
         raise UserError(
-            f"start={named}: it was trained from {theirs.get('name_or_path')} (sha256"
+            f"{where}: it was trained from {theirs.get('name_or_path')} (sha256"
             f" {str(theirs.get('sha256'))[:12]}), and this run is of {weights.name_or_path}"
             f" ({weights.sha256[:12]}): choose the same model="
         )
     if settings.start.head == "keep":
-        _check_labels(named, before.config.get("task") or {}, settings)
-    return before
+        _check_labels(where, task, settings)
+
+
+def check_attributes(where: str, theirs: Values, own: Values) -> None:
+    """Refuse a start from a run whose model knows other values of attributes than this one's."""
+    if theirs and own and theirs != own:
+        raise UserError(
+            f"{where}: its train has other values of {', '.join(theirs)} than this run's, so that"
+            " rows of their tables would change places; start from a run of the same rows"
+        )
 
 
 def _of_record(named: str, out: str) -> Predecessor:
@@ -212,11 +236,11 @@ def _of_delta(named: str, folder: Path) -> Predecessor:
     )  # fmt: skip
 
 
-def _check_labels(named: str, task: Mapping[str, Any], settings: Settings) -> None:
+def _check_labels(where: str, task: Mapping[str, Any], settings: Settings) -> None:
     """Refuse to keep a head that answers another question."""
     own = settings.task
     if task.get("kind") != own.kind or task.get("labels") != list(own.labels):
         raise UserError(
-            f"start={named} start.head=keep: its labels are {task.get('labels')}, those of"
+            f"{where} start.head=keep: its labels are {task.get('labels')}, those of"
             f" task={own.name} {list(own.labels)}; leave start.head out, and the head is drawn"
         )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from results import record as records
 from results.errors import UserError
@@ -58,16 +60,31 @@ def find_teacher(
     return before
 
 
+def check_stage(settings: Settings, start: Predecessor | None) -> None:
+    """Refuse what a teacher that is a stage would be refused for once it is trained: its start.
+
+    It starts from the run that the one which it teaches starts from.
+    """
+    if start is not None:
+        where = f"data.{settings.data.adds}.teacher={STAGE} start={settings.start.run}"
+        _check_start(where, start.facts["chain"], settings.task.name)
+
+
+def _check_start(where: str, chain: Iterable[Mapping[str, Any]], task: str) -> None:
+    """Refuse a teacher that started from runs of which one saw a task's labels."""
+    if task in seen_by(chain):
+        raise UserError(
+            f"{where}: it started from another run of task={task}, which may have seen the labels"
+            " that are hidden; name a run that did not"
+        )
+
+
 def _check_unseen(where: str, stored: records.Record, before: Predecessor, task: str) -> None:
     """Refuse a run that started from one that saw a task's labels, or was taught by one.
 
     A teacher of the same task was held to the same rows when it taught.
     """
-    if task in seen_by(before.chain):
-        raise UserError(
-            f"{where}: it started from another run of task={task}, which may have seen the labels"
-            " that are hidden; name a run that did not"
-        )
+    _check_start(where, before.chain, task)
     added = stored.data.get("pseudo") or stored.data.get("generated") or {}
     *earlier, last = (added.get("teacher") or {}).get("chain") or [None]
     held = last is None or (stored.task == task and last["task"] == task)

@@ -17,6 +17,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from results.errors import UserError
 from runners.config.unlabelled import Generated
+from runners.models.generator import check_length
 from runners.models.weights import Weights
 from runners.seeds import derive
 
@@ -42,12 +43,7 @@ class LanguageModel:
             raise UserError(f"{where}: it cannot be loaded ({reason})") from None
         if self.tokenizer.eos_token_id is None:
             raise UserError(f"{where}: its tokenizer has no end of text; take a model that has one")
-        places = getattr(model.config, "max_position_embeddings", None)
-        if places is not None and options.max_tokens > places:
-            raise UserError(
-                f"data.generated.max_tokens={options.max_tokens}: the generator reads {places}"
-                " tokens; ask for fewer"
-            )
+        check_length(options, getattr(model.config, "max_position_embeddings", None))
         self.model = model.to(accelerator.device)
         self.end, self.options = int(self.tokenizer.eos_token_id), options
         self.device, self.seed, self.label = accelerator.device, seed, label

@@ -19,7 +19,7 @@ from runners.config.check import RunConfig
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
 from runners.models.build import apply_methods, load_pretrained, trained_sha256
-from runners.models.predecessor import ENCODER, Predecessor
+from runners.models.predecessor import ENCODER, Predecessor, check_attributes
 from runners.models.pretrained import Loaded
 
 Tensors = Mapping[str, torch.Tensor]
@@ -83,11 +83,7 @@ def _left_by(
         tensors = load_file(predecessor.folder / ENCODER)
         return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
     delta = load_delta(predecessor.delta(), model_path=str(job.weights.folder), act="start")
-    if delta.attributes and job.attributes and delta.attributes != job.attributes:
-        raise UserError(
-            f"{named}: its train has other values of {', '.join(delta.attributes)} than this run's,"
-            " so that rows of their tables would change places; start from a run of the same rows"
-        )
+    check_attributes(named, delta.attributes, job.attributes)
     folds = any(m.fold(delta.loaded.model).replaced for m in delta.config.methods)
     if not folds and trained_sha256(delta.loaded.model) != predecessor.sha256:
         raise UserError(

@@ -174,6 +174,10 @@ def test_a_delta_knows_its_values_and_answers_with_them(
     other = cli(*(a for a in chained if "train_size" not in a), "data.train_size=8")
     assert other.code == 2
     assert "its train has other values of guests, occasion than this run's" in other.err
+    own = [a for a in _tastes(tiny_folder("bert")) if not a.startswith("task=")]
+    chain = cli(*own, "stages=[tastes,tastes]", "stages.1.data.train_size=8", "plan=true")
+    assert chain.code == 2  # before a stage is begun
+    assert "start from task=tastes: its train has other values of guests" in chain.err
 
     predict = load_predictor(path, device="cpu")
     texts = ["the soup was hot"] * 4

@@ -105,6 +105,7 @@ def test_what_a_run_says_is_shown_and_a_bar_where_one_can_be(
         ("method=[lora,bitfit]", "both choose which parameters train"),
         ("board=smoke", "run.. does one run, and board= is for the command"),
         ("stages=[mnli,rte]", "run.. does one run, and stages= is for the command"),
+        ("data.pseudo.teacher=stage data.train_size=9", "run.. does one run, and a teacher=stage"),
         ("predict=RUN", "run.. does one run, and predict= is for the command"),
         (["-m", "seed=1"], "takes keys and values, as method=bitfit, not '-m'"),
         ("results", "takes keys and values"),

@@ -15,7 +15,7 @@ from results.errors import UserError
 from results.record import Record, read_all
 from results.run_list import read_list
 from results.tables.collect import tables
-from runners.boards.planned import Planned, Planner, updates
+from runners.boards.planned import Planned, Planner, starts_by, updates
 from runners.machine.warm import Process, start
 from tests.conftest import Cli, composed
 from tests.runners.boards.test_board import WORKERS, Folder, small
@@ -251,3 +251,18 @@ def test_a_plan_says_by_which_key_a_run_takes_its_teacher(cli: Cli, tiny_folder:
     [line] = [x for x in listed.out.splitlines() if x.startswith("waiting")]
     assert line.endswith(" data.pseudo.teacher=RUN")
     assert "start=RUN" not in line
+    assert "=stage" not in line
+
+
+@pytest.mark.parametrize(
+    ("alone", "key"),
+    [
+        (["seed=1"], "start.run"),
+        (["data.pseudo.teacher=stage", "seed=1"], "data.pseudo.teacher"),
+        (["data.pseudo.teacher=stage", "data.pseudo.teacher=RUN"], "start.run"),
+        (["data.pseudo.teacher=stage", "data.pseudo.teacher=null",
+          "data.generated.teacher=stage"], "data.generated.teacher"),
+    ],
+)  # fmt: skip
+def test_what_is_typed_last_says_how_a_run_takes_the_one_before(alone: list[str], key: str) -> None:
+    assert starts_by(alone) == key

@@ -78,6 +78,14 @@ def test_wrong_stages_are_named(typed: list[str], said: str) -> None:
         (["stages=[mnli,rte]", "stages.1.lr=-1"], "lr=-1"),
         (["stages=[mnli,rte]", "board=smoke"], "two acts"),
         (["keep=true"], "goes with stages"),
+        (
+            ["stages=[mnli,rte]", "stages.1.start.head=keep"],
+            "start from task=mnli start.head=keep: its labels are",
+        ),
+        (
+            ["stages=[mnli,rte]", "data.train_size=20", "stages.1.data.pseudo.teacher=none"],
+            "data.pseudo.teacher=none: no such record",
+        ),
     ],
 )
 def test_wrong_chain_is_one_line_before_anything_runs(
@@ -91,6 +99,16 @@ def test_wrong_chain_is_one_line_before_anything_runs(
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_stage_of_another_model_is_told_before_anything_runs(
+    cli: Cli, tiny_folder: Folder, started: list[list[str]]
+) -> None:
+    given = tiny(tiny_folder("bert"), "stages=[mnli,rte]")
+    done = cli(*given, f"stages.1.model.name_or_path={tiny_folder('roberta')}")
+    assert done.code == 2
+    assert "start from task=mnli: it was trained from" in done.err
+    assert not started
+
+
 def test_stages_are_done_in_order_once_and_only_the_targets_weights_may_stay(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, started: list[list[str]]
 ) -> None:
@@ -98,6 +116,7 @@ def test_stages_are_done_in_order_once_and_only_the_targets_weights_may_stay(
     listed = cli(*given, "plan=true")
     assert listed.code == 0
     assert [line.split()[0] for line in listed.out.splitlines()] == ["missing", *["waiting"] * 2]
+    assert [line.endswith(" start=RUN") for line in listed.out.splitlines()] == [False, True, True]
     assert not started
     done = cli(*given)
     assert done.code == 0, done.err

@@ -10,7 +10,7 @@ import pytest
 
 from results.errors import UserError
 from runners.models.predecessor import Predecessor, seen_by
-from runners.models.teacher import find_teacher
+from runners.models.teacher import check_stage, find_teacher
 from tests.conftest import configure
 
 MIX = {"name": "mix", "kind": "multitask", "mixture": {"of": ["sst2", "mrpc"]}}
@@ -58,6 +58,30 @@ def test_a_teacher_that_started_from_the_labels_is_refused(
 ) -> None:
     with pytest.raises(UserError, match="started from another run of task=sst2"):
         _find(monkeypatch, weights={"start": {"chain": [stage]}})
+
+
+@pytest.mark.parametrize("adds", ["pseudo", "generated"])
+def test_a_teacher_that_is_to_be_trained_is_refused_for_its_start(
+    adds: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = ["data.generated.generator=GPT"] if adds == "generated" else []
+    settings = configure("task=sst2", "data=embedded", "data.train_size=20", *made,
+                         f"data.{adds}.teacher=stage", "start.run=FIRST").settings  # fmt: skip
+
+    def start(task: dict[str, Any], taught: tuple[str, ...] = ()) -> Predecessor:
+        config = {"task": task, "method": {}, "data": {}, "model": {"name": "tiny"}}
+        return Predecessor("FIRST", "0", (), Path(), config, {}, taught=taught)
+
+    check_stage(settings, None)
+    check_stage(settings, start({"name": "mr"}))
+    for before in [start({"name": "sst2"}), start(MIX), start({"name": "mr"}, ("sst2",))]:
+        with pytest.raises(UserError) as ahead:
+            check_stage(settings, before)
+        with pytest.raises(UserError) as later:
+            _find(monkeypatch, weights={"start": before.facts})
+        where, _, sentence = str(ahead.value).partition(": ")
+        assert where == f"data.{adds}.teacher=stage start=FIRST"
+        assert sentence == str(later.value).partition(": ")[2]
 
 
 def test_a_teachers_own_teacher_is_looked_into(monkeypatch: pytest.MonkeyPatch) -> None:

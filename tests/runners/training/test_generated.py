@@ -281,10 +281,14 @@ def test_what_is_kept_is_of_one_teacher_and_its_labels() -> None:
 
 
 def test_no_generator_is_told_before_its_teacher_is_trained(
-    cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+    cli: Cli, tiny_folder: Callable[[str], Path], gpt: Path, tmp_path: Path
 ) -> None:
     given = tiny(tiny_folder("bert"), "task=sst2", "data.train_size=12", "plan=true")
     named = f"data.generated.generator={tmp_path / 'none'}"
     done = cli(*given, named, "data.generated.teacher=stage")
     assert done.code == 2
     assert "no such folder; name the folder of a causal language model" in done.err
+    long = [f"data.generated.generator={gpt}", "data.generated.max_tokens=40"]
+    done = cli(*given, *long, "data.generated.teacher=stage")
+    assert done.code == 2
+    assert "the generator reads 32 tokens; ask for fewer" in done.err

@@ -187,6 +187,7 @@ def test_a_teacher_a_student_and_a_control_of_equal_updates(
     lines = listed.out.splitlines()
     assert [line.split()[0] for line in lines] == ["missing", "waiting"]
     assert lines[1].endswith("data.pseudo.teacher=RUN")
+    assert "=stage" not in lines[1]
     done = cli(*given, *labelling)
     assert done.code == 0, done.err + (tmp_path / "log").read_text()
     assert len(starts) == 2
@@ -272,7 +273,7 @@ def test_a_teacher_that_does_not_fit_is_one_sentence(
 
 
 def test_a_teacher_that_started_from_its_own_task_is_refused(
-    cli: Cli, tiny_folder: Folder, tmp_path: Path
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = [*tiny(tiny_folder("bert")), *_task(tmp_path), "budget.steps=1"]
     given = [a for a in given if a != "data=embedded" and not a.startswith("data.eval_size")]
@@ -282,7 +283,19 @@ def test_a_teacher_that_started_from_its_own_task_is_refused(
     [second] = [r for r in read_all(tmp_path / "runs") if r.run != first.run]
     done = cli(*given, f"data.pseudo.teacher={second.run}")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    assert "it started from another run of task=sst2" in done.err
+    said = "it started from another run of task=sst2"
+    assert said in done.err
+    # A teacher that is not trained yet is refused before it is, in a chain and on a board.
+    monkeypatch.setattr("runners.boards.chain.run_alone", None)
+    monkeypatch.setattr("runners.boards.pool.start", None)
+    row = "{method: full, set: ['data.pseudo.teacher=stage']}"
+    board = ["board=smoke", f"board.methods=[{row}]", "board.tasks=[sst2]", "board.seeds=[1]"]
+    board += [*(a for a in given if not a.startswith("task=")), "data.eval_size=null"]
+    for typed in ([*given, "data.pseudo.teacher=stage"], board):
+        done = cli(*typed, f"start={first.run}")
+        assert done.code == 2, done.err
+        assert f"data.pseudo.teacher=stage start={first.run}: {said}" in done.err
+    assert len(read_all(tmp_path / "runs")) == 2
 
 
 def test_a_teacher_without_dropout_or_weights_is_one_sentence(
