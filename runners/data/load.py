@@ -111,7 +111,7 @@ def filtered(own: TaskData, settings: Settings, stays: Sequence[bool]) -> TaskDa
     whole, counts = draw_mined(task, data, own.all_mined, data.train_seed(seed), stays)
     train, selection = _learned_of(whole, task, data, settings.protocol, seed)
     labels = own.whole_labels | _labels_drawn_from(data, [whole], [])
-    mined = {**(own.mined or {}), **counts}
+    mined = {k: v for k, v in (own.mined or {}).items() if k not in counts} | counts
     return replace(own, train=train, selection=selection, whole_labels=labels, mined=mined)
 
 

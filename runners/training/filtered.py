@@ -48,7 +48,7 @@ def with_filtered_rows(job: Job, accelerator: Accelerator, data: dict[str, Any])
     except UserError as error:
         raise UserError(f"{key}: {error}") from None
     kept = filtered(job.data, job.config.settings, stays.tolist())
-    data["mined"] = {**data["mined"], **portable_all(kept.mined)}
+    data["mined"] = {**portable_all(kept.mined), "filter": data["mined"]["filter"]}
     data["splits"] = describe_all(kept)
     say(f"DATA: {int(stays.sum()):,} of {len(rows):,} mined rows stay ({key})")
     return job.learning_from(kept)

@@ -26,6 +26,7 @@ from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.training import filtered as filtering
 from tests.conftest import Cli, configure, tiny
+from tests.runners.training.test_checkpoint import outcome, whole_and_cut
 from tests.tiny import TEXTS, save_masked, save_tiny
 
 Texts = Sequence[str]
@@ -175,6 +176,24 @@ def test_rows_stay_that_the_model_answers_by_hand_as_they_were_mined(
     assert again.code == 0, again.err
     monkeypatch.undo()
     assert "equal to the bit" in cli(f"verify={record.run}", mining[1], *own).out
+
+
+def test_a_run_that_goes_on_has_the_same_rows(
+    cli: Cli,
+    encoder: Path,
+    mining: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is", "so it was"])
+    typed = _typed(encoder, *own, *mining, AS_DESCRIBED, "protocol=select")
+    typed += ["data.mine.filter=description_cosine", "data.seed=seed"]
+    whole, cut = whole_and_cut(cli, typed, tmp_path, monkeypatch, 2)
+    assert cut.resumed
+    assert outcome(cut) == outcome(whole)
+    assert cut.data["splits"] == whole.data["splits"]
+    assert cut.data["splits"].keys() == {"train", "selection", "validation"}
+    assert recorded_name(cut) == cut.run
 
 
 @pytest.mark.parametrize(
