@@ -46,7 +46,7 @@ def with_filtered_rows(job: Job, accelerator: Accelerator, data: dict[str, Any])
     try:
         stays = _answers(job, answers, rows, accelerator) == np.asarray(rows.labels)
     except UserError as error:
-        raise UserError(f"{key}: {error}") from None
+        raise UserError(f"{key} answers alone: {error}") from None
     kept = filtered(job.data, job.config.settings, stays.tolist())
     data["mined"] = {**portable_all(kept.mined), "filter": data["mined"]["filter"]}
     data["splits"] = describe_all(kept)

@@ -296,7 +296,7 @@ def test_a_start_answers_and_the_runs_own_template_is_read(
     assert _answered(other) == (1 - answers).tolist()
     done = cli(*typed, _of_words(words))
     assert done.code == 2
-    assert "data.mine.filter=mlm_prompt: " in done.err
+    assert "data.mine.filter=mlm_prompt answers alone: method=mlm_prompt: " in done.err
     assert "holds no head that predicts masked tokens" in done.err
 
 
@@ -393,9 +393,24 @@ def test_a_word_that_the_model_does_not_know_is_one_sentence(
     own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is", "so it was"])
     done = cli(*_typed(masked, *own, *mining, "data.mine.filter=mlm_prompt"))
     assert done.code == 2
-    assert "data.mine.filter=mlm_prompt: method=mlm_prompt: the word 'terrible'" in done.err
+    assert (
+        "data.mine.filter=mlm_prompt answers alone: method=mlm_prompt: the word 'terrible'"
+        in done.err
+    )
     assert "in task.prompt.words" in done.err
     assert not read_all(tmp_path / "runs")
+
+
+def test_a_start_with_inserted_modules_cannot_answer(
+    cli: Cli, encoder: Path, mining: list[str], tmp_path: Path
+) -> None:
+    assert cli(*tiny(encoder, "task=rte", "method=lora", "save=delta")).code == 0
+    [before] = read_all(tmp_path / "runs")
+    done = cli(*tiny(encoder, "task=sst2", "data.train_size=null", *mining, "method=lora"),
+               "data.mine.filter=description_cosine", f"start={before.run}")  # fmt: skip
+    assert done.code == 2
+    assert "data.mine.filter=description_cosine answers alone: start=" in done.err
+    assert "or start from a run of a method that inserts nothing" in done.err
 
 
 def test_a_control_of_a_chain_cannot_count_rows_that_are_yet_to_be_answered(
