@@ -71,7 +71,11 @@ def mining(tmp_path: Path) -> list[str]:
 GOLD = np.array([int(n % 3 != 0) for n in range(len(ROWS))])
 
 
-def _local(folder: Path, train: Sequence[tuple[str, int]], dev: Sequence[str]) -> list[str]:
+def _local(
+    folder: Path,
+    train: Sequence[tuple[str, int]] = (("row one", 0), ("row two", 1)),
+    dev: Texts = ("so it is", "so it was"),
+) -> list[str]:
     (folder / "SST-2").mkdir(parents=True)
     rows = "".join(f"{text}\t{label}\n" for text, label in train)
     (folder / "SST-2" / "train.tsv").write_text(HEADER + rows)
@@ -143,8 +147,8 @@ def test_rows_stay_that_the_model_answers_by_hand_as_they_were_mined(
     words, answers = _evenly(_at_masks(whole, masked, ROWS), masked)
     kept = _kept(answers)
     assert 0 < len(kept) < len(ROWS)
-    prompt, dev = _of_words(words), ["so it is", "so it was"]
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], dev)
+    prompt = _of_words(words)
+    own = _local(tmp_path / "own")
     run = _typed(masked, *own, *mining, "data.mine.balance=false")
     done = cli(*run, prompt, "data.mine.filter=mlm_prompt")
     assert done.code == 0, done.err
@@ -163,7 +167,7 @@ def test_rows_stay_that_the_model_answers_by_hand_as_they_were_mined(
     assert recorded_name(record) == record.run
     assert len([*(tmp_path / "runs" / ".mined").iterdir()]) == 1
     assert "stored result" in cli(*run, prompt, "data.mine.filter=mlm_prompt").out
-    same = _local(tmp_path / "same", kept, dev)
+    same = _local(tmp_path / "same", kept)
     assert cli(*_typed(masked, *same, f"out={tmp_path / 'plain'}")).code == 0
     [plain] = read_all(tmp_path / "plain")
     assert (plain.losses, plain.trained_sha256) == (record.losses, record.trained_sha256)
@@ -185,7 +189,7 @@ def test_a_run_that_goes_on_has_the_same_rows(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is", "so it was"])
+    own = _local(tmp_path / "own")
     typed = _typed(encoder, *own, *mining, AS_DESCRIBED, "protocol=select")
     typed += ["data.mine.filter=description_cosine", "data.seed=seed"]
     whole, cut = whole_and_cut(cli, typed, tmp_path, monkeypatch, 2)
@@ -208,10 +212,10 @@ def test_a_run_that_goes_on_has_the_same_rows(
 def test_rows_are_answered_as_by_a_run_of_that_method_without_training(
     typed: list[str], cli: Cli, masked: Path, mining: list[str], tmp_path: Path
 ) -> None:
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is"])
+    own = _local(tmp_path / "own")
     given = [*_typed(masked, *own, *mining, *typed), f"out={tmp_path / 'runs'}"]
     job = Job(configure(*given, f"data.mine.filter={typed[0].removeprefix('method=')}"))
-    zero = _local(tmp_path / "zero", [("row one", 0), ("row two", 1)], ROWS)
+    zero = _local(tmp_path / "zero", dev=ROWS)
     assert cli(*_typed(masked, *zero, *typed, "budget.epochs=0")).code == 0
     [scored] = read_all(tmp_path / "runs")
     assert scored.predictions["validation"]["predictions"] == _answered(job)
@@ -223,7 +227,7 @@ def _load(*typed: str) -> TaskData:
 
 
 def test_draws_are_of_the_rows_that_stay(mining: list[str], tmp_path: Path) -> None:
-    own = [*_local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is"]), "data=local"]
+    own = [*_local(tmp_path / "own"), "data=local"]
     typed = [*own, *mining, "data.mine.per_class=7", "data.mine.filter=description_cosine"]
     stays = [n % 2 == 0 or label == 0 for n, label in enumerate(GOLD)]
     settings = configure("task=sst2", *typed, "protocol=select").settings
@@ -263,7 +267,7 @@ def test_descriptions_are_compared_as_by_hand(
         answers = (each[2:] @ each[:2].T).argmax(dim=1).tolist()
         assert 0 < sum(answers) < len(ROWS)
         out = tmp_path / pooling
-        own = _local(out, [("row one", 0), ("row two", 1)], ["so it is"])
+        own = _local(out)
         typed = _typed(encoder, *own, *mining, AS_DESCRIBED, f"model.pooling={pooling}")
         asking = ["data.mine.filter=description_cosine", f"out={out}"]
         assert _answered(Job(configure(*typed, *asking))) == answers
@@ -286,7 +290,7 @@ def test_a_start_answers_and_the_runs_own_template_is_read(
     [before] = read_all(tmp_path / "runs")
     left = load_delta(tmp_path / "runs" / f"{before.run}.delta").loaded.model
     words, answers = _evenly(_at_masks(left, encoder, ROWS), encoder)
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is", "so it was"])
+    own = _local(tmp_path / "own")
     typed = _typed(encoder, *own, *mining, "data.mine.filter=mlm_prompt", out)
     job = Job(configure(*typed, _of_words(words), f"start={before.run}"))
     assert _answered(job) == answers.tolist()
@@ -303,8 +307,7 @@ def test_a_start_answers_and_the_runs_own_template_is_read(
 def test_a_filter_is_in_the_name_and_in_the_row_where_it_is_set(
     masked: Path, mining: list[str], tmp_path: Path
 ) -> None:
-    dev = ["so it is", "so it was"]
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], dev)
+    own = _local(tmp_path / "own")
 
     def job(*typed: str) -> Job:
         return Job(configure(*_typed(masked, *own, *mining, *typed)))
@@ -329,7 +332,7 @@ def test_a_filter_is_in_the_name_and_in_the_row_where_it_is_set(
 def test_runs_with_other_filters_are_rows_of_their_own(
     cli: Cli, masked: Path, mining: list[str], tmp_path: Path
 ) -> None:
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is", "so it was"])
+    own = _local(tmp_path / "own")
     whole = transformers.AutoModelForMaskedLM.from_pretrained(masked).eval()
     words, _ = _evenly(_at_masks(whole, masked, ROWS), masked)
     run = [*_typed(masked, *own, *mining, _of_words(words), AS_DESCRIBED), "budget.epochs=1"]
@@ -390,7 +393,7 @@ def test_what_cannot_be_filtered_is_one_sentence(typed: list[str], said: str) ->
 def test_a_word_that_the_model_does_not_know_is_one_sentence(
     cli: Cli, masked: Path, mining: list[str], tmp_path: Path
 ) -> None:
-    own = _local(tmp_path / "own", [("row one", 0), ("row two", 1)], ["so it is", "so it was"])
+    own = _local(tmp_path / "own")
     done = cli(*_typed(masked, *own, *mining, "data.mine.filter=mlm_prompt"))
     assert done.code == 2
     assert (
