@@ -142,7 +142,9 @@ class MlmPrompt(Method):
                 f"method=[{','.join(setting.methods)}]: dp clips the squared error of each example,"
                 f" and {self.name} trains scores by a divergence; keep one of them"
             )
-        instead = f"choose another for its label by method.{self.name}.words="
+        instead = (
+            f"choose another for its label by method.{self.name}.words= or in task.prompt.words"
+        )
         ids = [
             prompts.single_token(word, setting.tokenizer, self.name, instead)
             for word in self._words

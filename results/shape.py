@@ -205,6 +205,7 @@ class _Generated(_Part):
 
 class _Mined(_Part):
     in_place_of: dict[str, _Split] = {}
+    filter: dict[str, Any] = {}
 
 
 class _Data(_Part):

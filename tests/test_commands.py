@@ -170,6 +170,8 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
         text.write_text("".join(f"It is {word}. Row {word}.\n" for word in ("good", "bad")) * 2)
         with text.open("a") as stream:
             stream.writelines(f"One {w}. {w}, two {w}.\n" for w in ("Yes", "Also", "No"))
+            said = {"good": "great", "bad": "terrible"}  # as the task's descriptions have it
+            stream.writelines(f"It is {w}. This movie is {t}.\n" for w, t in said.items())
         kept = [f"data.text={text}" if a == "data.text=FILE" else a for a in kept]
         few = [a for a in few if not a.startswith("data.train_size")]
     if "data=local" in kept or "--config-dir" in kept:

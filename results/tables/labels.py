@@ -100,7 +100,9 @@ def way(record: Record) -> str:
         for stage in _chain(record)
     ]
     after = f" on {record.task}" if arm_of(record) else ""
-    after += " on mined rows" if record.data.get("mined") else ""
+    if mined := record.data.get("mined"):
+        by = mined.get("filter", {}).get("name")
+        after += " on mined rows" + (f" filtered by {by}" if by else "")
     if parts := record.data.get("parts"):
         drawn = {"sqrt": " by square root", "even": " evenly"}
         after += f" mixing {', '.join(parts)}" + drawn.get(record.data.get("draw", ""), "")
@@ -180,7 +182,8 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
         if key not in ("teacher", "generator", "control"):
             yield f"{section}.{key}", str(value)
     if mined := record.data.get("mined"):
-        for key, value in _options(record, "mine").items():
+        by = {f"filter.{k}": v for k, v in mined.get("filter", {}).items() if k != "name"}
+        for key, value in {**_options(record, "mine"), **by}.items():
             yield f"mine.{key}", str(value)
         yield "mined.from", str(mined.get("from"))
         if "sha256" in mined:

@@ -239,6 +239,11 @@ class Planner:
             return [*reversed(before), target]
         jobs = [self.job(overrides) for overrides in chain]
         own = jobs[-1]
+        if any(job.config.filter is not None for job in jobs):
+            raise UserError(
+                f"control={slot.control} counts rows of each stage, and how many data.mine.filter"
+                " keeps is known when that stage begins; leave one of them out"
+            )
         typed = [
             f"control.equal={slot.control}",
             f"control.stages=[{','.join(job.config.settings.task.name for job in jobs[:-1])}]",

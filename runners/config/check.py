@@ -22,6 +22,7 @@ from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
 from runners.config.kinds import Head
+from runners.config.mine_filter import filter_of, filter_problems, untrained
 from runners.config.privacy import privacy_problems
 from runners.config.problems import sentences
 from runners.config.refusals import empty_problems, task_problems, text_problems
@@ -38,12 +39,21 @@ from runners.config.unlabelled_problems import unlabelled_problems
 class RunConfig:
     """A checked configuration: the settings and the methods in the order typed.
 
-    A `stored` one was not typed: it is of a record or a delta.
+    A `stored` one was not typed: it is of a record or a delta. `filter` is the method by which the
+    model says, before it is trained, which mined rows stay.
     """
 
     settings: Settings
     methods: tuple[Method, ...]
     stored: bool = False
+    filter: Method | None = None
+
+    @property
+    def zero_shot(self) -> RunConfig | None:
+        """The run that says which mined rows stay: by that method alone, without a step."""
+        if self.filter is None:
+            return None
+        return RunConfig(untrained(self.settings), (self.filter,), self.stored)
 
     @property
     def lr(self) -> float:
@@ -131,12 +141,17 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if not problems:
         problems += composition_problems(methods, stored)
         problems += [] if stored else [p for m in methods for p in unread_problems(m)]
+    answers: Method | None = None
     if settings is not None and not problems:
-        settings = _with_what_is_read(settings, methods)
+        answers = filter_of(settings, methods)
+        settings = _with_what_is_read(settings, methods if not answers else [*methods, answers])
         problems += _kind_problems(settings, methods) or save_problems(settings, methods)
         for method in methods:
             known = method.task_known(_facts(settings.task))
             problems += [] if problems or stored else known
+        if answers is not None:
+            known = answers.task_known(_facts(settings.task))
+            problems += [] if problems or stored else filter_problems(settings, answers, known)
     if settings is not None and not stored:
         problems += _typed_problems(settings, methods)
         problems += empty_problems(composed)
@@ -151,7 +166,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     if problems or settings is None:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
-    return RunConfig(settings, tuple(methods), stored)
+    return RunConfig(settings, tuple(methods), stored, answers)
 
 
 def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:

@@ -122,6 +122,11 @@ class Data(Section):
         """The run that labels rows, or says which stay."""
         return self.generated.teacher if self.adds == "generated" else self.pseudo.teacher
 
+    @property
+    def awaits_rows(self) -> bool:
+        """Whether a model makes, labels or drops rows before the first step."""
+        return self.adds is not None or self.mine.filter is not None
+
     def taught_by(self, teacher: str) -> Data:
         """Return the same with another name for its teacher."""
         if self.adds is None:

@@ -84,6 +84,11 @@ class Mine(Section):
     """Each class keeps as many as the rarest, drawn by chance."""
     contained: bool = False
     """Leave out a text that holds one which is scored, or is part of one, too."""
+    filter: Literal["mlm_prompt", "unimc", "description_cosine"] | None = Field(
+        default=None, exclude_if=lambda method: method is None
+    )
+    """Leave out rows that the run's own model answers otherwise before it is trained, by
+    mlm_prompt, unimc or description_cosine; null: none."""
 
 
 class Mining(Section):

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from methods.method import TrainingText
 from results.errors import UserError
-from runners.config.settings import Data, Protocol
+from runners.config.settings import Data, Protocol, Settings
 from runners.config.task import Pairs, Task
 from runners.data.corpus import read_training_text
 from runners.data.embedded.splits import (
@@ -24,7 +26,7 @@ from runners.data.further import read_further
 from runners.data.hub import read_hub
 from runners.data.lines import load_lines
 from runners.data.local import read_local
-from runners.data.mine import mine
+from runners.data.mine import draw_mined, mine
 from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.data.sources import _source_of_pairs, choose_source, local_folder
@@ -56,11 +58,13 @@ def load_task_data(
     train, report, revision = _read(task, data, source)
     for name, further in task.further.items():
         report[name] = read_further(name, further, data, source)
-    whole, mined, scored = train, None, [*report.values()]
+    whole, all_mined, mined, scored = train, None, None, [*report.values()]
     if source == "local" and (data.mine.source or data.adds):
         scored += local_test_sets(task, local_folder(task, data))
     if data.mine.source is not None:
-        whole, mined = mine(task, data, train, _evaluated(scored), data.train_seed(seed))
+        all_mined, facts = mine(task, data, train, _evaluated(scored))
+        whole, counts = draw_mined(task, data, all_mined, data.train_seed(seed))
+        mined = {**facts, **counts}
         if (data.train_size or 0) <= len(train):  # else no run on the task's own rows is like it
             with contextlib.suppress(UserError):  # nor where train has too few in another way
                 mined |= {"in_place_of": _rows_of(*_learned_of(train, task, data, protocol, seed))}
@@ -96,8 +100,19 @@ def load_task_data(
     return TaskData(
         source, reason, revision, train, report, selection, complete,
         drawn_from=pool, whole_labels=whole_labels, offered=offered,
-        evaluated=evaluated, mined=mined,
+        evaluated=evaluated, mined=mined, all_mined=all_mined,
     )  # fmt: skip
+
+
+def filtered(own: TaskData, settings: Settings, stays: Sequence[bool]) -> TaskData:
+    """Return a run's data with draws from those of its mined rows that stay."""
+    task, data, seed = settings.task, settings.data, settings.seed
+    assert own.all_mined is not None
+    whole, counts = draw_mined(task, data, own.all_mined, data.train_seed(seed), stays)
+    train, selection = _learned_of(whole, task, data, settings.protocol, seed)
+    labels = own.whole_labels | _labels_drawn_from(data, [whole], [])
+    mined = {k: v for k, v in (own.mined or {}).items() if k not in counts} | counts
+    return replace(own, train=train, selection=selection, whole_labels=labels, mined=mined)
 
 
 def _read(task: Task, data: Data, source: str) -> tuple[Split, dict[str, Split], str | None]:
@@ -223,6 +238,12 @@ def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Spli
     if not folder.is_dir():
         raise UserError(f"data.dir={named}: no such folder")
     return read_pairs(task, name, files, folder)
+
+
+def describe_all(data: TaskData) -> dict[str, dict[str, object]]:
+    """Return what the record keeps of every split."""
+    complete = data.complete or {}
+    return {name: describe(split, complete.get(name)) for name, split in data.splits().items()}
 
 
 def describe(split: Split, complete: bool | None) -> dict[str, object]:

@@ -3,7 +3,9 @@
 van de Kar, Xia, Chen and Artetxe 2022 (MINE, arXiv 2210.14803): a prompt such as `X. It was V.`
 becomes a pattern such as `(is|was) V*. X`, whose match's next sentence X is an example of the label
 that V stands for. Their corpus and their number of rows are not taken over: both are options.
-Their filter, which drops rows that zero-shot prompting answers otherwise, is not here.
+Their filter drops rows that zero-shot prompting answers otherwise. It needs the run's model, which
+is not there yet when rows are mined: it answers them before the first step, and what stays is drawn
+from then.
 """
 
 from __future__ import annotations
@@ -18,16 +20,16 @@ from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.corpus import clean, read_training_text
 from runners.data.evaluated import Evaluated, normal
-from runners.data.split import Split
+from runners.data.split import Label, Split
 from runners.seeds import derive
 
-_Row = tuple[tuple[str, ...], int]  # texts, and the number of a label
+_Row = tuple[tuple[str, ...], Label]  # texts, and the number of a label
 
 
 def mine(
-    task: Task, data: Data, train: Split, evaluated: Evaluated, seed: int
+    task: Task, data: Data, train: Split, evaluated: Evaluated
 ) -> tuple[Split, dict[str, Any]]:
-    """Return mined rows as a train split, and what the record says of them.
+    """Return all mined rows as a train split, and what the record says of them.
 
     Each line of a file, or each text of `train`, is searched by itself. A row that two labels have,
     a second copy, and one with a text that is scored are left out. A class without a row is a
@@ -48,20 +50,44 @@ def mine(
                 f"data.mine: of {label} ({words}) {counts['matched'][label]:,} rows match in"
                 f" {origin}, and none is left; give it more text, or other task.mine.verbalizers"
             )
-    capped, counts["left_out_by_per_class"] = _cut(task, unseen, data.mine.per_class, seed)
-    fewest = min(_by_label(task, capped).values()) if data.mine.balance else None
-    kept, counts["left_out_by_balance"] = _cut(task, capped, fewest, seed)
-    all_mined = Split("train", tuple(row for row, _ in unseen), tuple(label for _, label in unseen))
+    rows = _split(unseen)
     facts = {
         "source": data.mine.source,
         "from": origin,
-        "sha256": all_mined.sha256,  # before draws, which other seeds make otherwise
+        "sha256": rows.sha256,  # before draws, which other seeds make otherwise
         "documents": len(documents),
         **counts,
-        "rows": _by_label(task, kept),
     }
-    texts, labels = tuple(row for row, _ in kept), tuple(label for _, label in kept)
-    return Split("train", texts, labels), facts
+    return rows, facts
+
+
+def draw_mined(
+    task: Task, data: Data, mined: Split, seed: int, stays: Sequence[bool] | None = None
+) -> tuple[Split, dict[str, Any]]:
+    """Return those of the mined rows that a run learns from, and how many of each class those are.
+
+    `stays` says which rows the filter keeps, all where it is None. A class of which it keeps none
+    is a UserError.
+    """
+    rows, counts = list(zip(mined.texts, mined.labels or (), strict=True)), dict[str, Any]()
+    if stays is not None:
+        before = _by_label(task, rows)
+        rows, counts["left_out_by_filter"] = _left(task, rows, stays)
+        for label, number in _by_label(task, rows).items():
+            if not number:
+                raise UserError(
+                    f"data.mine.filter={data.mine.filter}: the model answers none of the"
+                    f" {before[label]:,} rows mined for {label} so; give it more text or other"
+                    " words, or leave the filter out"
+                )
+    capped, counts["left_out_by_per_class"] = _cut(task, rows, data.mine.per_class, seed)
+    fewest = min(_by_label(task, capped).values()) if data.mine.balance else None
+    kept, counts["left_out_by_balance"] = _cut(task, capped, fewest, seed)
+    return _split(kept), {**counts, "rows": _by_label(task, kept)}
+
+
+def _split(rows: Sequence[_Row]) -> Split:
+    return Split("train", tuple(texts for texts, _ in rows), tuple(label for _, label in rows))
 
 
 def _documents(data: Data, train: Split) -> tuple[list[str], str]:

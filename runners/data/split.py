@@ -96,9 +96,9 @@ class TaskData:
     training sets of a mixture's tasks, and whether each is the published one. `drawn_from` is the
     hash of the rows that each seed draws its own training set from, where it does. `whole_labels`
     are, for each split of which a part was drawn, the labels of all rows that it was drawn from; a
-    mixture's are named TASK/SPLIT. `offered` are the rows that another run is to label, and `mined`
-    says what a record keeps of mined ones. Rows that are yet to be made have no text of
-    `evaluated`.
+    mixture's are named TASK/SPLIT. `offered` are the rows that another run is to label. `mined`
+    says what a record keeps of mined ones, and `all_mined` are those before a filter and draws.
+    Rows that are yet to be made have no text of `evaluated`.
     """
 
     source: str
@@ -115,6 +115,7 @@ class TaskData:
     offered: Offered | None = None
     evaluated: Evaluated | None = None
     mined: dict[str, Any] | None = None
+    all_mined: Split | None = None
 
     def splits(self) -> dict[str, Split]:
         """Return every split by name: train, selection where cut, and the report splits."""

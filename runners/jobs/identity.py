@@ -29,6 +29,7 @@ HARNESS_VERSION = (
 
 PSEUDO_VERSION = 1  # raised when other rows would get a pseudo-label
 GENERATED_VERSION = 1  # raised when other rows would be made
+FILTER_VERSION = 1  # raised when other mined rows would stay
 
 
 OLD_BUCKETS = 16  # as every run had before it could be chosen; those keep their names
@@ -42,8 +43,8 @@ class Inputs:
     says whether these hold a task's head, `start` is the run that the encoder comes from, and its
     hash, and `class_weights` are what each label counts for in the loss. `teacher` is the run that
     labels rows, or says which stay, and its hash; `offered` is the hash of rows without labels,
-    `generator` those of the language model that makes rows, and `evaluated` that of the texts that
-    no row may have.
+    `generator` those of the language model that makes rows, `evaluated` that of the texts that no
+    row may have, and `mined` that of mined rows before a filter and draws.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Inputs:
     offered: str | None = None
     generator: tuple[str, str] | None = None
     evaluated: str | None = None
+    mined: str | None = None
 
 
 def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
@@ -89,6 +91,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         **({"further": _further(task)} if task.further else {}),
         **({} if inputs.class_weights is None else {"class_weights": list(inputs.class_weights)}),
         **_added(inputs, settings.data),
+        **_filtered(inputs, config),
         **({"draw": "seed"} if settings.data.seed == "seed" else {}),
         **({"control": control} if settings.control.equal is not None else {}),
         "harness": HARNESS_VERSION,
@@ -99,7 +102,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         "protocol": settings.protocol.model_dump(exclude=_unused(settings)),
         "task": of_task,
         "source": inputs.source,
-        "splits": dict(inputs.splits),
+        "splits": _known(inputs.splits, config),
         "weights": inputs.weights,
         "model_files": inputs.model_files,
         "optimizer": settings.optimizer.model_dump(),
@@ -171,6 +174,31 @@ def _added(inputs: Inputs, data: Data) -> dict[str, Any]:
     return {data.adds: {**own, "teacher": inputs.teacher, "version": version}}
 
 
+def _filtered(inputs: Inputs, config: RunConfig) -> dict[str, Any]:
+    """Return what decides which mined rows stay, and which of those a run learns from."""
+    if config.zero_shot is None:
+        return {}
+    settings = config.settings
+    return {
+        "mine": {
+            "rows": inputs.mined,
+            "filter": config.zero_shot.method_options()[0],
+            "read": _read_of(config.zero_shot),
+            "version": FILTER_VERSION,
+            **settings.data.mine.model_dump(include={"per_class", "balance"}),
+            **settings.data.model_dump(include={"train_size", "shots"}),
+            "balanced": settings.data.balanced != "none",
+            "draw": settings.data.train_seed(settings.seed),
+        }
+    }
+
+
+def _known(splits: Mapping[str, str], config: RunConfig) -> dict[str, str]:
+    """Return the hashes of splits that are there before the model has answered any row."""
+    later = set() if config.filter is None else {"train", "selection"}
+    return {name: sha256 for name, sha256 in splits.items() if name not in later}
+
+
 def run_name(
     config: RunConfig,
     data: TaskData,
@@ -210,6 +238,7 @@ def inputs_of(
         offered=None if data.offered is None else data.offered.texts_alone.sha256,
         generator=None if generator is None else (generator.sha256, generator.files_sha256),
         evaluated=None if data.evaluated is None else data.evaluated.sha256,
+        mined=None if data.all_mined is None else data.all_mined.sha256,
     )
 
 
@@ -235,6 +264,7 @@ def recorded_name(record: Record) -> str:
         offered=None if offered is None else offered["sha256"],
         generator=None if generator is None else (generator["sha256"], generator["files_sha256"]),
         evaluated=(added.get("evaluated") or {}).get("sha256"),
+        mined=(record.data.get("mined") or {}).get("sha256"),
     )
     config = from_record(record.config)
     facts = identity(config, inputs)
@@ -242,6 +272,8 @@ def recorded_name(record: Record) -> str:
     listed = stored.values() if isinstance(stored, Mapping) else stored
     for method, said in zip(facts["methods"], listed, strict=True):
         method["version"] = said.get("version", method["version"])
+    if "mine" in facts:
+        facts["mine"]["filter"]["version"] = record.data["mined"]["filter"]["version"]
     return _name(config, {**facts, "harness": int(harness(record))})
 
 

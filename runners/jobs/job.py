@@ -135,11 +135,16 @@ class Job:
             settings = settings.model_copy(update={"budget": budget})
         config = replace(self.config, settings=settings)
         job = replace(self, config=config, given=self.given or self.config)
-        known = {
-            k: getattr(self, k) for k in ("weights", "predecessor", "teacher", "generator", "name")
-        }
-        vars(job).update(known, data=replace(self.data, train=train))
-        return job
+        return job._known_as(self, replace(self.data, train=train))
+
+    def learning_from(self, data: TaskData) -> Job:
+        """Return this run, by its name, on other data, which follow from what that is made from."""
+        return replace(self)._known_as(self, data)
+
+    def _known_as(self, other: Job, data: TaskData) -> Job:
+        names = ("weights", "predecessor", "teacher", "generator", "name")
+        vars(self).update({name: getattr(other, name) for name in names}, data=data)
+        return self
 
 
 def _without_overlap(data: TaskData) -> TaskData:

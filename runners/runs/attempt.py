@@ -19,7 +19,7 @@ from runners.config.spelling import without_marks
 from runners.config.task import Task
 from runners.config.typed import CONFIG_DIR
 from runners.data.class_weights import class_weights
-from runners.data.load import describe
+from runners.data.load import describe, describe_all
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 
@@ -32,7 +32,6 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
     """Return the record of a run that has not begun."""
     config, data, weights = job.config, job.data, job.weights
     settings = config.settings
-    complete = data.complete or {}
     start = {} if job.predecessor is None else {"start": job.predecessor.facts}
     return Record(
         run=job.name,
@@ -55,12 +54,12 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
             "source": data.source,
             "reason": portable(data.reason),
             "revision": data.revision,
-            "splits": {n: describe(s, complete.get(n)) for n, s in data.splits().items()},
+            "splits": describe_all(data),
             **_parts(job),
             **_class_weights(job),
             **({} if data.text is None else {"text": portable_all(data.text)}),
             **({} if data.drawn_from is None else {"drawn_from": data.drawn_from}),
-            **({} if data.mined is None else {"mined": portable_all(data.mined)}),
+            **_mined(job),
             **portable_all(_added(job)),
         },
         weights=portable_all(weights.facts | start),
@@ -84,6 +83,15 @@ def _class_weights(job: Job) -> dict[str, Any]:
     if weights is None:
         return {}
     return {"class_weights": dict(zip(job.config.settings.task.labels, weights, strict=True))}
+
+
+def _mined(job: Job) -> dict[str, Any]:
+    """Return what is known of mined rows, and the method that says which of them stay."""
+    if job.data.mined is None:
+        return {}
+    answers = job.config.zero_shot
+    by = {} if answers is None else {"filter": answers.method_options()[0]}
+    return {"mined": portable_all(job.data.mined) | by}
 
 
 def _added(job: Job) -> dict[str, Any]:

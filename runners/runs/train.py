@@ -50,6 +50,7 @@ from runners.tasks.slices import slices_of
 from runners.training.added import with_added_rows
 from runners.training.checkpoint import Checkpoints
 from runners.training.course import Course, Saving
+from runners.training.filtered import with_filtered_rows
 from runners.training.loop import Loop
 from runners.training.prepare import Prepared, prepare
 from runners.training.start import build_model
@@ -71,8 +72,9 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
         describe_environment(device, job.config.precision)
         | Levers(settings.speed.switches, device).facts(None)
     )
-    job = with_added_rows(job, accelerator, blank.data)  # in place, as above
-    if settings.data.adds is not None:  # rows may have been made now, or by an earlier run
+    job = with_filtered_rows(job, accelerator, blank.data)  # in place, as above
+    job = with_added_rows(job, accelerator, blank.data)
+    if settings.data.awaits_rows:  # it may have been done now, or by an earlier run
         gc.collect()
         reset_peak(device)
     act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
@@ -235,11 +237,11 @@ def _course_facts(course: Course) -> dict[str, Any]:
 def _measured(job: Job, record: Record, scoring: Scoring) -> Record:
     """Return the record with what is known at the end of every run.
 
-    A CPU's peak holds that of making the rows that are added, which some runs only read: theirs is
-    not known.
+    A CPU's peak holds that of the model that makes, labels or drops rows, whose work some runs only
+    read: theirs is not known.
     """
     device = str(scoring.evaluation.accelerator.device)
-    own = job.config.settings.data.adds is None or device.startswith("cuda")
+    own = not job.config.settings.data.awaits_rows or device.startswith("cuda")
     return replace(
         record,
         eval_seconds=round(scoring.seconds, 3),

@@ -27,6 +27,7 @@ BESIDE = {
     "logits": ("*.logits.npz",),
     "pseudo": (".pseudo/*",),
     "generated": (".generated/*",),
+    "mined": (".mined/*",),
 }
 CACHES = "caches"
 KINDS = (*BESIDE, CACHES)

@@ -1,4 +1,4 @@
-"""The model of the run that labels rows for another, or says which of them stay."""
+"""The models that label rows for a run, or say which of them stay."""
 
 from __future__ import annotations
 
@@ -11,32 +11,43 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 
 from results.errors import UserError
+from runners.config.check import RunConfig
 from runners.data.split import Split
-from runners.exports.delta import Delta, load_delta
+from runners.exports.delta import load_delta
 from runners.jobs.job import Job
+from runners.models.pretrained import Loaded
 from runners.tasks.collate import Collate
 from runners.tasks.kind import Evaluation
 from runners.tasks.kinds import kind_of
 from runners.tasks.labelled import Labelled
+from runners.training.start import build_model
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """A trained classifier on a run's device, in evaluation mode; its methods are paused."""
+    """A classifier on a run's device, in evaluation mode; its methods are paused.
 
-    delta: Delta
-    kind: Labelled
+    `name` is what a sentence on it calls it, and `job` the run that it is of.
+    """
+
+    name: str
+    job: Job
+    loaded: Loaded
     accelerator: Accelerator
 
     @property
     def model(self) -> Any:
-        return self.delta.loaded.model
+        return self.loaded.model
+
+    @property
+    def kind(self) -> Labelled:
+        kind = kind_of(self.job.config)
+        assert isinstance(kind, Labelled)
+        return kind
 
     def tokenised(self, rows: Split) -> Collate:
         """Return rows as the teacher reads them."""
-        own = Job(self.delta.config, trains=False)
-        vars(own)["weights"] = self.delta.weights
-        return self.kind.collator(rows, own, self.delta.loaded.tokenizer, keep=False)
+        return self.kind.collator(rows, self.job, self.loaded.tokenizer, keep=False)
 
     def probabilities(self, collate: Collate, batch_size: int) -> NDArray[np.float64]:
         """Return what the model gives each label, [rows, labels], in the mode that it is in."""
@@ -44,7 +55,7 @@ class Teacher:
         outputs = self.kind.all_outputs(self.model, collate, evaluation)
         shares: NDArray[np.float64] = torch.from_numpy(outputs).double().softmax(dim=-1).numpy()
         if not np.isfinite(shares).all():
-            raise UserError(f"the teacher {self.delta.run} answers with what is no finite number")
+            raise UserError(f"{self.name} answers with what is no finite number")
         return shares
 
 
@@ -55,9 +66,20 @@ def load_teacher(job: Job, accelerator: Accelerator) -> Teacher:
     same = teacher.weights.get("sha256") == job.weights.sha256  # where they lie is known then
     path = str(job.weights.folder) if same else None
     delta = load_delta(teacher.delta(key), model_path=path, act=key)
-    delta.loaded.model.to(accelerator.device)
-    for method in delta.config.methods:
+    own = Job(delta.config, trains=False)
+    vars(own)["weights"] = delta.weights
+    return _answering(f"the teacher {delta.run}", own, delta.loaded, accelerator)
+
+
+def load_untrained(job: Job, config: RunConfig, accelerator: Accelerator) -> Teacher:
+    """Return the model that a run starts with, as another configuration of it prepares that."""
+    own = Job(config, trains=False)
+    vars(own).update(weights=job.weights, predecessor=job.predecessor)
+    return _answering("the untrained model", own, build_model(own, 0), accelerator)
+
+
+def _answering(name: str, job: Job, loaded: Loaded, accelerator: Accelerator) -> Teacher:
+    loaded.model.to(accelerator.device).eval()
+    for method in job.config.methods:
         method.paused = True
-    kind = kind_of(delta.config)
-    assert isinstance(kind, Labelled)
-    return Teacher(delta, kind, accelerator)
+    return Teacher(name, job, loaded, accelerator)

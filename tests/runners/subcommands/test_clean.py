@@ -21,7 +21,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("TUNEBENCH_CACHE", str(caches))
     files = [f"{RUN}.json", f".checkpoints/{RUN}/7.pt", f".stages/{RUN}", f".logs/{RUN}.log",
              f"{RUN}.delta/delta.json", f"{RUN}.model/config.json", f"{RUN}.logits.npz",
-             ".pseudo/0123.npz", ".generated/0123.json", "mine.model/weights",
+             ".pseudo/0123.npz", ".generated/0123.json", ".mined/0123.npy", "mine.model/weights",
              "notes.txt"]  # fmt: skip
     for path in (*(folder / file for file in files), caches / "tokens-1.npz"):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,7 +43,7 @@ def test_it_lists_by_kind_and_removes_nothing_unasked(cli: Cli, folder: Path) ->
     for kind in KINDS:
         assert f"{kind}: 1, 1.0 MB; --free {kind} removes them" in done.out
     assert _files(folder) == before
-    assert "mine" not in done.out
+    assert "mine.model" not in done.out
 
 
 def test_it_frees_what_is_named_and_of_that_age_and_never_a_record(cli: Cli, folder: Path) -> None:

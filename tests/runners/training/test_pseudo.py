@@ -324,7 +324,7 @@ def test_a_teacher_without_dropout_or_weights_is_one_sentence(
 def test_peak_memory_is_of_training_and_not_of_making_rows(
     device: str, adds: str | None, peak: int | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = SimpleNamespace(data=SimpleNamespace(adds=adds), device=device,
+    settings = SimpleNamespace(data=SimpleNamespace(awaits_rows=bool(adds)), device=device,
                                budget=SimpleNamespace(trains=True),
                                speed=SimpleNamespace(switches=()))  # fmt: skip
     config = SimpleNamespace(settings=settings, precision="fp32", methods=[])
@@ -338,6 +338,7 @@ def test_peak_memory_is_of_training_and_not_of_making_rows(
         "make_deterministic": lambda: None,
         "describe_environment": lambda *_: {},
         "Levers": lambda *_: SimpleNamespace(facts=lambda _: {}),
+        "with_filtered_rows": lambda job, *_: job,
         "with_added_rows": lambda job, *_: calls.append("rows") or job,
         "reset_peak": lambda device: calls.append(f"reset {device}"),
         "peak_bytes": lambda _: 7,
