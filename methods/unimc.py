@@ -25,13 +25,15 @@ Where the code differs:
 - positions above 511 are read as 511; here texts of more than 512 tokens are refused.
 
 The paper trains on fourteen data sets at once, and answers others without training: here a run
-trains on one task, and another starts from it. Methods that measure the model before the first step
-see maximal matching alone. ALBERT, BERT and ELECTRA have the absolute positions and token types
-that this needs.
+trains on one task or on a mixture, and another starts from it. Each task of a mixture has its own
+question and options; one head answers them all. Methods that measure the model before the first
+step see maximal matching alone. ALBERT, BERT and ELECTRA have the absolute positions and token
+types that this needs.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -83,8 +85,11 @@ class Unimc(Method):
         return [f"{both}; choose another word for one of them"]
 
     def task_known(self, task: TaskFacts) -> list[str]:
+        if task.answer == "several":
+            return self._mixture_known(task)
         self._question = task.question if self.question is None else self.question
         self._options: list[str] = []
+        self._each = {task.name: self}
         if task.answer != "class":
             return [
                 f"method={self.name} chooses among options that stand for classes;"
@@ -111,6 +116,20 @@ class Unimc(Method):
             return [f"{key}: an option is empty; name it"]
         twice = [option for option in self._options if self._options.count(option) > 1]
         return [f"{key}: {twice[0]!r} stands for two labels; name another"] if twice else []
+
+    def _mixture_known(self, task: TaskFacts) -> list[str]:
+        """Take note of the tasks of a mixture; return what is wrong with them."""
+        given = [key for key in ("question", "options") if getattr(self, key) is not None]
+        if given:
+            return [
+                f"method.{self.name}.{given[0]}= is of one task, and task={task.name} mixes"
+                " several: each has its own, in the section choices of its file"
+            ]
+        self._each = {one.name: copy.copy(self) for one in task.tasks}
+        return [why for one in task.tasks for why in self._each[one.name].task_known(one)]
+
+    def of_task(self, name: str) -> Unimc:
+        return self._each[name]
 
     @property
     def arrangement(self) -> str:
@@ -140,8 +159,8 @@ class Unimc(Method):
             )
             for key, word in (("right", self.right), ("wrong", self.wrong))
         )
-        marks = option_reader.marks_of(setting.tokenizer, self._options)
         self.streams = Streams(setting.generator)
+        marks = option_reader.marks_of(setting.tokenizer)
         self.reader = option_reader.OptionReader(right, wrong, marks)
         self.reader.read_from(model)
 

@@ -50,6 +50,7 @@ ClassWeights = Annotated[
 ]
 
 
+READ = ("prompt", "descriptions", "choices")  # sections that a run has if a method reads them
 CUT = "validation"  # the part that is cut from train where no file is reported
 SEPARATOR = "|"  # between the values of an attribute
 

@@ -246,7 +246,7 @@ def test_the_loss_is_matching_and_all_words_that_are_predicted(
 
 def test_how_tokens_of_texts_are_masked() -> None:
     special = torch.arange(5)
-    marks = Marks(4, 3, 2, special, torch.arange(5, 1000))
+    marks = Marks(4, 3, special, torch.arange(5, 1000))
     ids = torch.full((4000, 100), 7)
     text = torch.ones_like(ids).bool()
     text[:, :40] = False
