@@ -5,10 +5,11 @@ fengshen/models/unimc. A text is read as
 
     [CLS] [MASK] option [MASK] option … [SEP] question [SEP] text [SEP] second text [SEP]
 
-Tokens of two options do not see each other, options and all else do. Positions begin anew with
-every option, and go on behind the longest one. Options, and the separator behind them, are of token
-type 1. No parameter is new. With s_k the logit of `right` (yes) at the mask of option k, the answer
-is the option with the highest s, and the loss is the sum of
+Options stand for a task's classes, or are each row's own (kind multiple_choice). Tokens of two
+options do not see each other, options and all else do. Positions begin anew with every option, and
+go on behind the longest one. Options, and the separator behind them, are of token type 1. No
+parameter is new. With s_k the logit of `right` (yes) at the mask of option k, the answer is the
+option with the highest s, and the loss is the sum of
 
 - maximal matching: the cross-entropy of softmax(s) over the options;
 - option-MLM: the cross-entropy over the whole vocabulary of yes at the right option's mask and of
@@ -53,7 +54,7 @@ LONGEST = 512
 class Unimc(Method):
     """Choose among options; `question` and `options` replace the task's own.
 
-    `options` are in the order of the task's labels.
+    `options` are in the order of the task's labels; rows may have options of their own instead.
     """
 
     name: ClassVar[str] = "unimc"
@@ -89,10 +90,13 @@ class Unimc(Method):
             return self._mixture_known(task)
         self._question = task.question if self.question is None else self.question
         self._options: list[str] = []
+        self._own = 0  # options that a row has of its own, in its last columns
         self._each = {task.name: self}
+        if task.answer == "option":
+            return self._rows_known(task)
         if task.answer != "class":
             return [
-                f"method={self.name} chooses among options that stand for classes;"
+                f"method={self.name} chooses among options, of a row's own or for classes;"
                 f" task={task.name} is of kind {task.kind}: use another method"
             ]
         labels = ", ".join(task.labels)
@@ -117,6 +121,15 @@ class Unimc(Method):
         twice = [option for option in self._options if self._options.count(option) > 1]
         return [f"{key}: {twice[0]!r} stands for two labels; name another"] if twice else []
 
+    def _rows_known(self, task: TaskFacts) -> list[str]:
+        """Take note of a task whose rows have options of their own; return what is wrong."""
+        self._own = len(task.labels)
+        if self.options is None and not task.options:
+            return []
+        key = f"task.choices.options of task={task.name}"
+        key = key if self.options is None else f"method.{self.name}.options"
+        return [f"{key}: each row of task={task.name} has options of its own; leave them out"]
+
     def _mixture_known(self, task: TaskFacts) -> list[str]:
         """Take note of the tasks of a mixture; return what is wrong with them."""
         given = [key for key in ("question", "options") if getattr(self, key) is not None]
@@ -133,7 +146,8 @@ class Unimc(Method):
 
     @property
     def arrangement(self) -> str:
-        return f"{self.name} {[self._question, *self._options]}"
+        own = [self._own] if self._own else []
+        return f"{self.name} {[self._question, *self._options, *own]}"
 
     def arrange(
         self,
@@ -144,7 +158,10 @@ class Unimc(Method):
     ) -> Arranged:
         from methods.surgery import choices
 
-        return choices.arrange(self._question, self._options, columns, tokenizer, max_length, cut)
+        texts, options = columns[: len(columns) - self._own], columns[len(columns) - self._own :]
+        if not self._own:
+            options = choices.repeated(self._options, len(columns[0]), tokenizer)
+        return choices.arrange(self._question, options, texts, tokenizer, max_length, cut)
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import option_reader, prompts

@@ -156,7 +156,8 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
 
 def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say what is refused where it is typed, though a stored configuration may hold it."""
-    problems = task_problems(settings.task, settings.data.source)
+    reads_tokens = any(method.model_head == "tokens" for method in methods)
+    problems = task_problems(settings.task, settings.data.source, reads_tokens)
     problems += text_problems(settings.task, settings.data.text)
     problems += _cut_problems(settings, methods)
     problems += _weight_problems(settings)

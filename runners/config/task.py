@@ -168,10 +168,13 @@ class Prompt(Section):
 
 
 class Choices(Section):
-    """A task as a multiple choice, for methods that read it: a question, words for each label."""
+    """A task as a multiple choice, for methods that read it: a question, words for each label.
+
+    Where each row has options of its own, there are none here.
+    """
 
     question: str = ""
-    options: dict[str, str]
+    options: dict[str, str] = Field(default_factory=dict)
 
 
 class Mixture(Section):

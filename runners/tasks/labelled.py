@@ -88,14 +88,17 @@ class Labelled:
 
     def tokens(self, split: Split, task: Task, job: Job, tokenizer: Any, keep: bool) -> Tokens:
         """Return the tokens of texts of a task, as a method lays them out where one does."""
-        budget = self.config.settings.budget
-        laying = (method.of_task(task.name) for method in self.config.methods)
-        arranged_by = next((m for m in laying if m.arrangement), None)
+        budget, method = self.config.settings.budget, self.arranged_by(task)
         tokens = tokenize(
-            split, tokenizer, job.weights, budget.max_length, budget.truncate, keep, arranged_by
+            split, tokenizer, job.weights, budget.max_length, budget.truncate, keep, method
         )
         check_ends(tokens, split, tokenizer)
         return tokens
+
+    def arranged_by(self, task: Task) -> Method | None:
+        """Return the method that lays out texts of a task, None where none does."""
+        each = (method.of_task(task.name) for method in self.config.methods)
+        return next((method for method in each if method.arrangement), None)
 
     def as_read(self, split: Split) -> Split:
         """Return a split with the texts that its methods have the tokenizer read."""

@@ -271,7 +271,8 @@ def test_texts_are_cut_and_never_an_option(masked_bert: Path) -> None:
 
     def arranged(length: int, question: str = "film", options: tuple[str, ...] = UNLIKE) -> str:
         columns = [["a b c d e [MASK]"], ["x y z"]]
-        out = choices.arrange(question, options, columns, tokenizer, length, lambda n, m: range(m))
+        same = choices.repeated(options, 1, tokenizer)
+        out = choices.arrange(question, same, columns, tokenizer, length, lambda n, m: range(m))
         assert out.truncated == [length < 22]
         return " ".join(tokenizer.convert_ids_to_tokens(out.input_ids[0])[9:])
 
