@@ -57,7 +57,7 @@ class TaskFacts:
     `kind` is its kind, `answer` what an example is answered with, such as "class" or "score",
     `columns` are the names of its texts, and `range` that of its scores. `template` and `words`,
     `descriptions`, and `question` and `options` are what its sections for methods that read them
-    say.
+    say. `tasks` are those of a mixture.
     """
 
     name: str
@@ -71,6 +71,7 @@ class TaskFacts:
     descriptions: Mapping[str, str] = field(default_factory=dict)
     question: str = ""
     options: Mapping[str, str] = field(default_factory=dict)
+    tasks: tuple[TaskFacts, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -288,6 +289,10 @@ class Method:
         A run of a record has no more problems: what it says is taken as it is.
         """
         return []
+
+    def of_task(self, name: str) -> Method:
+        """Return what lays out the texts of a task, of a run's own or of one that it mixes."""
+        return self
 
     @property
     def arrangement(self) -> str:

@@ -5,10 +5,11 @@ fengshen/models/unimc. A text is read as
 
     [CLS] [MASK] option [MASK] option … [SEP] question [SEP] text [SEP] second text [SEP]
 
-Tokens of two options do not see each other, options and all else do. Positions begin anew with
-every option, and go on behind the longest one. Options, and the separator behind them, are of token
-type 1. No parameter is new. With s_k the logit of `right` (yes) at the mask of option k, the answer
-is the option with the highest s, and the loss is the sum of
+Options stand for a task's classes, or are each row's own (kind multiple_choice). Tokens of two
+options do not see each other, options and all else do. Positions begin anew with every option, and
+go on behind the longest one. Options, and the separator behind them, are of token type 1. No
+parameter is new. With s_k the logit of `right` (yes) at the mask of option k, the answer is the
+option with the highest s, and the loss is the sum of
 
 - maximal matching: the cross-entropy of softmax(s) over the options;
 - option-MLM: the cross-entropy over the whole vocabulary of yes at the right option's mask and of
@@ -25,13 +26,15 @@ Where the code differs:
 - positions above 511 are read as 511; here texts of more than 512 tokens are refused.
 
 The paper trains on fourteen data sets at once, and answers others without training: here a run
-trains on one task, and another starts from it. Methods that measure the model before the first step
-see maximal matching alone. ALBERT, BERT and ELECTRA have the absolute positions and token types
-that this needs.
+trains on one task or on a mixture, and another starts from it. Each task of a mixture has its own
+question and options; one head answers them all. Methods that measure the model before the first
+step see maximal matching alone. ALBERT, BERT and ELECTRA have the absolute positions and token
+types that this needs.
 """
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -51,7 +54,7 @@ LONGEST = 512
 class Unimc(Method):
     """Choose among options; `question` and `options` replace the task's own.
 
-    `options` are in the order of the task's labels.
+    `options` are in the order of the task's labels; rows may have options of their own instead.
     """
 
     name: ClassVar[str] = "unimc"
@@ -83,11 +86,17 @@ class Unimc(Method):
         return [f"{both}; choose another word for one of them"]
 
     def task_known(self, task: TaskFacts) -> list[str]:
+        if task.answer == "several":
+            return self._mixture_known(task)
         self._question = task.question if self.question is None else self.question
         self._options: list[str] = []
+        self._own = 0  # options that a row has of its own, in its last columns
+        self._each = {task.name: self}
+        if task.answer == "option":
+            return self._rows_known(task)
         if task.answer != "class":
             return [
-                f"method={self.name} chooses among options that stand for classes;"
+                f"method={self.name} chooses among options, of a row's own or for classes;"
                 f" task={task.name} is of kind {task.kind}: use another method"
             ]
         labels = ", ".join(task.labels)
@@ -112,9 +121,33 @@ class Unimc(Method):
         twice = [option for option in self._options if self._options.count(option) > 1]
         return [f"{key}: {twice[0]!r} stands for two labels; name another"] if twice else []
 
+    def _rows_known(self, task: TaskFacts) -> list[str]:
+        """Take note of a task whose rows have options of their own; return what is wrong."""
+        self._own = len(task.labels)
+        if self.options is None and not task.options:
+            return []
+        key = f"task.choices.options of task={task.name}"
+        key = key if self.options is None else f"method.{self.name}.options"
+        return [f"{key}: each row of task={task.name} has options of its own; leave them out"]
+
+    def _mixture_known(self, task: TaskFacts) -> list[str]:
+        """Take note of the tasks of a mixture; return what is wrong with them."""
+        given = [key for key in ("question", "options") if getattr(self, key) is not None]
+        if given:
+            return [
+                f"method.{self.name}.{given[0]}= is of one task, and task={task.name} mixes"
+                " several: each has its own, in the section choices of its file"
+            ]
+        self._each = {one.name: copy.copy(self) for one in task.tasks}
+        return [why for one in task.tasks for why in self._each[one.name].task_known(one)]
+
+    def of_task(self, name: str) -> Unimc:
+        return self._each[name]
+
     @property
     def arrangement(self) -> str:
-        return f"{self.name} {[self._question, *self._options]}"
+        own = [self._own] if self._own else []
+        return f"{self.name} {[self._question, *self._options, *own]}"
 
     def arrange(
         self,
@@ -125,7 +158,10 @@ class Unimc(Method):
     ) -> Arranged:
         from methods.surgery import choices
 
-        return choices.arrange(self._question, self._options, columns, tokenizer, max_length, cut)
+        texts, options = columns[: len(columns) - self._own], columns[len(columns) - self._own :]
+        if not self._own:
+            options = choices.repeated(self._options, len(columns[0]), tokenizer)
+        return choices.arrange(self._question, options, texts, tokenizer, max_length, cut)
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import option_reader, prompts
@@ -140,8 +176,8 @@ class Unimc(Method):
             )
             for key, word in (("right", self.right), ("wrong", self.wrong))
         )
-        marks = option_reader.marks_of(setting.tokenizer, self._options)
         self.streams = Streams(setting.generator)
+        marks = option_reader.marks_of(setting.tokenizer)
         self.reader = option_reader.OptionReader(right, wrong, marks)
         self.reader.read_from(model)
 

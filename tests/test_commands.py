@@ -157,6 +157,8 @@ def _small(arguments: list[str], model: Path, tmp_path: Path) -> list[str] | Non
         few = [a for a in few if not a.startswith("data.train_size=")]
     methods = [a.removeprefix("method=") for a in kept if a.startswith("method=")]
     few += [a for name in methods if name in ("attributes", "unimc") for a in narrow(name)]
+    if any("mix.of=" in a for a in kept):  # its tasks have options of their own
+        few = [a for a in few if not re.match(r"method\.unimc\.(options|question)=", a)]
     if any(a.endswith(".control=updates") and a.startswith("data.") for a in kept):
         few = [*(a for a in few if a != "budget.steps=2"), "budget.steps=null"]
     if "data.generated.generator=GPT2" in kept:

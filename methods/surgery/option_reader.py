@@ -6,7 +6,6 @@ Where they stand follows from the ids and types of a batch, so that nothing else
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,14 +20,13 @@ CHANCES = (0.3, 0.3, 0.25, 0.15)
 
 @dataclass(frozen=True)
 class Marks:
-    """What begins and ends an option, the ids of a mask and of a separator, and how many there are.
+    """What begins and ends an option, the ids of a mask and of a separator.
 
     `special` are all special ids, and `others` the ids that may stand in place of a masked token.
     """
 
     mask: int
     separator: int
-    options: int
     special: torch.Tensor
     others: torch.Tensor
 
@@ -47,7 +45,7 @@ class Layout:
 
 
 def layout(ids: torch.Tensor, types: torch.Tensor, marks: Marks) -> Layout:
-    """Find the options of token ids (B, L) of these types.
+    """Find the options of token ids (B, L) of these types, of each row as many.
 
     Positions begin anew, at 1, with every option, and go on behind the longest one.
     """
@@ -59,7 +57,8 @@ def layout(ids: torch.Tensor, types: torch.Tensor, marks: Marks) -> Layout:
     longest = torch.where(inside, within + 1, 0).amax(1, keepdim=True)
     end = torch.where(inside, place, 0).amax(1, keepdim=True) + 1
     behind = torch.where(place < end, 0, 1 + longest + place - end)
-    masks = begins.int().argsort(dim=1, descending=True, stable=True)[:, : marks.options]
+    options = int(begins.sum(1).amax())
+    masks = begins.int().argsort(dim=1, descending=True, stable=True)[:, :options]
     return Layout(masks, numbers, torch.where(inside, 1 + within, behind))
 
 
@@ -137,7 +136,8 @@ class OptionReader:
         text = (types == 0) & batch["attention_mask"].bool()
         text &= ~torch.isin(ids, self.marks.special.to(ids.device))
         read, chosen = mask_texts(ids.cpu(), text.cpu(), self.marks, generator)
-        words = torch.full((len(ids), self.marks.options), self.wrong, device=ids.device)
+        masks = layout(ids, types, self.marks).masks
+        words = torch.full_like(masks, self.wrong)
         words.scatter_(1, batch["labels"][:, None], self.right)
         chosen = chosen.to(ids.device)
         return Masked(read.to(ids.device), chosen, torch.cat([words.flatten(), ids[chosen]]))
@@ -196,10 +196,9 @@ class OptionReader:
         return SequenceClassifierOutput(loss=loss, logits=logits)
 
 
-def marks_of(tokenizer: Any, options: Sequence[str]) -> Marks:
+def marks_of(tokenizer: Any) -> Marks:
     """Return what a tokenizer's options are told by."""
     special = torch.tensor(sorted(tokenizer.all_special_ids))
     every = torch.arange(len(tokenizer))
     others = every[~torch.isin(every, special)]
-    mask, separator = tokenizer.mask_token_id, tokenizer.sep_token_id
-    return Marks(mask, separator, len(options), special, others)
+    return Marks(tokenizer.mask_token_id, tokenizer.sep_token_id, special, others)

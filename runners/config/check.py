@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
 
@@ -29,7 +29,7 @@ from runners.config.refusals import empty_problems, task_problems, text_problems
 from runners.config.saving import save_problems
 from runners.config.section import Section
 from runners.config.settings import Precision, Settings
-from runners.config.task import Task
+from runners.config.task import READ, Task
 from runners.config.trackers import tracker_problems
 from runners.config.typed import is_typed
 from runners.config.unlabelled_problems import unlabelled_problems
@@ -171,7 +171,8 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
 
 def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     """Say what is refused where it is typed, though a stored configuration may hold it."""
-    problems = task_problems(settings.task, settings.data.source)
+    reads_tokens = any(method.model_head == "tokens" for method in methods)
+    problems = task_problems(settings.task, settings.data.source, reads_tokens)
     problems += text_problems(settings.task, settings.data.text)
     problems += _cut_problems(settings, methods)
     problems += _weight_problems(settings)
@@ -191,9 +192,19 @@ def _with_what_is_read(settings: Settings, methods: Sequence[Method]) -> Setting
 
     So a task that is given one, or another one, leaves runs that do not read it their names.
     """
-    unread = {"prompt", "descriptions", "choices"}.difference(*(m.reads for m in methods))
-    empty = {key: Task.model_fields[key].get_default(call_default_factory=True) for key in unread}
-    return settings.model_copy(update={"task": settings.task.model_copy(update=empty)})
+    unread = {*READ}.difference(*(m.reads for m in methods))
+    return settings.model_copy(update={"task": _without(settings.task, unread)})
+
+
+def _without(task: Task, sections: Collection[str]) -> Task:
+    """Return a task without some sections; of a mixture, each of its tasks without them."""
+    left: dict[str, Any] = {
+        key: Task.model_fields[key].get_default(call_default_factory=True) for key in sections
+    }
+    if task.mixture is not None:
+        tasks = {name: _without(one, sections) for name, one in task.mixture.tasks.items()}
+        left["mixture"] = task.mixture.model_copy(update={"tasks": tasks})
+    return task.model_copy(update=left)
 
 
 def _facts(task: Task) -> TaskFacts:
@@ -210,6 +221,7 @@ def _facts(task: Task) -> TaskFacts:
         task.descriptions,
         "" if task.choices is None else task.choices.question,
         {} if task.choices is None else task.choices.options,
+        () if task.mixture is None else tuple(map(_facts, task.mixture.tasks.values())),
     )
 
 

@@ -29,10 +29,13 @@ def empty_problems(composed: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def task_problems(task: Task, source: str) -> list[str]:
-    """Return a sentence for each part of a task that would mislead, with data of a `source`."""
+def task_problems(task: Task, source: str, reads_tokens: bool = False) -> list[str]:
+    """Return a sentence for each part of a task that would mislead, with data of a `source`.
+
+    `reads_tokens` says whether a head that predicts tokens answers it, one for all tasks.
+    """
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
-    problems += [*_mixture_problems(task), *_attribute_problems(task)]
+    problems += [*_mixture_problems(task, reads_tokens), *_attribute_problems(task)]
     problems += [p for name, further in task.further.items() for p in _unlike(task, name, further)]
     files = [name for name in ("local", "hub", "pairs") if getattr(task, name)]
     if task.generated:
@@ -97,17 +100,18 @@ def _split_problems(task: Task) -> list[str]:
     ] + problems
 
 
-def _mixture_problems(task: Task) -> list[str]:
+def _mixture_problems(task: Task, reads_tokens: bool) -> list[str]:
     """Say which tasks cannot be mixed."""
+    able = ("class", "score", *(["option"] if reads_tokens else []))
     if task.mixture is None:
         return []
     if len(task.mixture.of) < 2:
         return [f"task={task.name} mixes two tasks or more: name them by mix=[mnli,rte]"]
     return [
         f"mix.of: task={name} is of kind={one.kind}, and a mixture is of tasks with classes or"
-        " scores"
+        " scores; tasks with options are mixed by method=unimc"
         for name, one in task.mixture.tasks.items()
-        if one.facts.answer not in ("class", "score")
+        if one.facts.answer not in able
     ] + [
         f"mix.of: task={name} has class_weights, and a mixture weighs no classes; leave them out"
         for name, one in task.mixture.tasks.items()

@@ -50,6 +50,7 @@ ClassWeights = Annotated[
 ]
 
 
+READ = ("prompt", "descriptions", "choices")  # sections that a run has if a method reads them
 CUT = "validation"  # the part that is cut from train where no file is reported
 SEPARATOR = "|"  # between the values of an attribute
 
@@ -167,10 +168,13 @@ class Prompt(Section):
 
 
 class Choices(Section):
-    """A task as a multiple choice, for methods that read it: a question, words for each label."""
+    """A task as a multiple choice, for methods that read it: a question, words for each label.
+
+    Where each row has options of its own, there are none here.
+    """
 
     question: str = ""
-    options: dict[str, str]
+    options: dict[str, str] = Field(default_factory=dict)
 
 
 class Mixture(Section):

@@ -14,11 +14,11 @@ from pydantic import ValidationError
 
 from results.errors import UserError
 from runners.config.problems import sentences
-from runners.config.task import Task
+from runners.config.task import READ, Task
 
 Definition = dict[str, Any]
-# What of a task is for runs of that task alone.
-_NOT_LENT = ("further", "stages", "test", "prompt", "descriptions", "choices", "mine")
+# What of a task is for runs of that task alone. What methods read of it, a mixture keeps too.
+_NOT_LENT = ("further", "stages", "test", "mine")
 
 
 def with_texts(
@@ -76,7 +76,8 @@ def _checked(name: str, definition_of: Callable[[str], Definition], key: str) ->
     """Return what a task's file says, once it is known to be a task with text."""
     if not re.fullmatch(r"[\w.-]+", name):
         raise UserError(f"{key}: '{name}' is no name of a task, such as rte")
-    definition = {k: v for k, v in definition_of(name).items() if k not in _NOT_LENT}
+    own = _NOT_LENT if key == "mix.of" else (*_NOT_LENT, *READ)
+    definition = {k: v for k, v in definition_of(name).items() if k not in own}
     try:
         task = Task.model_validate(definition)
     except ValidationError as error:

@@ -80,14 +80,14 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     start = {} if inputs.start is None else {"start": _start(*inputs.start, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
     of_task = task.model_dump(include=_OF_A_TASK)
-    of_task |= _read_of(config)
+    of_task |= _read_of(config, task)
     if task.mixture is not None:
         of_task["kind"] = "mixture"  # as that kind was called first
     return {
         **head,
         **start,
         **masked,
-        **({} if task.mixture is None else {"mixture": _mixture(task.mixture)}),
+        **({} if task.mixture is None else {"mixture": _mixture(config, task.mixture)}),
         **({"further": _further(task)} if task.further else {}),
         **({} if inputs.class_weights is None else {"class_weights": list(inputs.class_weights)}),
         **_added(inputs, settings.data),
@@ -125,17 +125,20 @@ _OF_A_TASK = {
 }
 
 
-def _read_of(config: RunConfig) -> dict[str, Any]:
-    """Return the sections of a task that its methods read, and what decides their answers."""
-    task, read = config.settings.task, frozenset[str]().union(*(m.reads for m in config.methods))
+def _read_of(config: RunConfig, task: Task) -> dict[str, Any]:
+    """Return the sections of a task that the methods read, and what decides their answers."""
+    read = frozenset[str]().union(*(m.reads for m in config.methods))
     own = task.model_dump(include={*read})
     if "prompt" in read and task.range is not None:
         own["range"] = list(task.range)
     return own
 
 
-def _mixture(mixture: Mixture) -> dict[str, Any]:
-    tasks = [task.model_dump(include=_OF_A_TASK) for task in mixture.tasks.values()]
+def _mixture(config: RunConfig, mixture: Mixture) -> dict[str, Any]:
+    tasks = [
+        task.model_dump(include=_OF_A_TASK) | _read_of(config, task)
+        for task in mixture.tasks.values()
+    ]
     return {"draw": mixture.draw, "tasks": tasks}
 
 

@@ -23,7 +23,7 @@ from runners.speed.repeat import Results
 from runners.tasks.collate import Collate, Collator, by_length, on_device
 from runners.tasks.doctor import readings_by_split
 from runners.tasks.kind import Encoded, Evaluation, NotFinite, Reading
-from runners.tasks.tokens import check_ends, tokenize
+from runners.tasks.tokens import Tokens, check_ends, tokenize
 
 
 def read_answers(outputs: torch.Tensor, task: Task) -> torch.Tensor:
@@ -80,17 +80,25 @@ class Labelled:
 
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
         """Tokenise one split; `keep` its tokens for the next run."""
-        budget = self.config.settings.budget
-        read = self.as_read(split)
-        arranged_by = next((m for m in self.config.methods if m.arrangement), None)
-        tokens = tokenize(
-            read, tokenizer, job.weights, budget.max_length, budget.truncate, keep, arranged_by
-        )
-        check_ends(tokens, read, tokenizer)
+        tokens = self.tokens(self.as_read(split), self.config.settings.task, job, tokenizer, keep)
         pad, left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         return Collator(
             tokens, self.labels(split), pad, left, attributes=self._attributes(split, job)
         )
+
+    def tokens(self, split: Split, task: Task, job: Job, tokenizer: Any, keep: bool) -> Tokens:
+        """Return the tokens of texts of a task, as a method lays them out where one does."""
+        budget, method = self.config.settings.budget, self.arranged_by(task)
+        tokens = tokenize(
+            split, tokenizer, job.weights, budget.max_length, budget.truncate, keep, method
+        )
+        check_ends(tokens, split, tokenizer)
+        return tokens
+
+    def arranged_by(self, task: Task) -> Method | None:
+        """Return the method that lays out texts of a task, None where none does."""
+        each = (method.of_task(task.name) for method in self.config.methods)
+        return next((method for method in each if method.arrangement), None)
 
     def as_read(self, split: Split) -> Split:
         """Return a split with the texts that its methods have the tokenizer read."""

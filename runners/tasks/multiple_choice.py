@@ -4,6 +4,9 @@ Every option is read with the example's text by one encoder, and the head gives 
 softmax is over an example's options (as Radford et al. 2018, section 3.3, and Devlin et al. 2019,
 section 4.4, do). A task's text has one column, read as the first segment, or two: then the second
 is the start of every option, as SWAG's are.
+
+A method that lays out texts itself reads an example whole, all its options at once, and leaves
+their scores.
 """
 
 from __future__ import annotations
@@ -51,6 +54,8 @@ class MultipleChoice(Labelled):
     """A score for each option; the answer is the highest one's place."""
 
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
+        if self.arranged_by(self.config.settings.task) is not None:
+            return super().collator(split, job, tokenizer, keep)
         length, left = self.config.settings.budget.max_length, tokenizer.padding_side == "left"
         options = []
         for number in range(len(self.config.settings.task.options)):
@@ -75,6 +80,8 @@ class MultipleChoice(Labelled):
 
     def outputs(self, model: Any, batch: Batch) -> torch.Tensor:
         """Return the scores of each example's options, [batch, N], in float32."""
+        if batch["input_ids"].dim() == 2:  # whole examples
+            return super().outputs(model, {k: v for k, v in batch.items() if k != "labels"})
         options = {k: v.flatten(0, 1) for k, v in batch.items() if k != "labels"}
         scores: torch.Tensor = model(**options).logits.float()
         return scores.view(len(batch["input_ids"]), -1)

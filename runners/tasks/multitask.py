@@ -2,7 +2,8 @@
 
 The model's last layer has the outputs of all tasks, and a task's head is its own outputs: where
 the head has layers before the last, they are shared. The loss and the answers of a batch are those
-of its task's kind, on its task's outputs alone.
+of its task's kind, on its task's outputs alone. A head that predicts tokens, by which a method
+reads answers, is one for all tasks.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from runners.tasks.collate import Collate, Collator
 from runners.tasks.kind import Encoded, Reading
 from runners.tasks.labelled import Labelled, losses_of, read_answers
 from runners.tasks.on_device import Gather
-from runners.tasks.tokens import Tokens, check_ends, tokenize
+from runners.tasks.tokens import Tokens
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,8 @@ class Multitask(Labelled):
         self.names, self.tasks = list(mixture.tasks), list(mixture.tasks.values())
         ends = np.cumsum([len(task.outputs) for task in self.tasks]).tolist()
         self.places = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
+        if config.head == "tokens":  # which answers any task, and has outputs of a batch's alone
+            self.places = [slice(None)] * len(self.tasks)
 
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
         """Tokenise one split, of TASK/SPLIT or of the tasks that its subsets name."""
@@ -119,9 +122,7 @@ class Multitask(Labelled):
         return readings
 
     def _part(self, split: Split, group: int, job: Job, tokenizer: Any, keep: bool) -> Collator:
-        budget = self.config.settings.budget
-        tokens = tokenize(split, tokenizer, job.weights, budget.max_length, budget.truncate, keep)
-        check_ends(tokens, split, tokenizer)
+        tokens = self.tokens(split, self.tasks[group], job, tokenizer, keep)
         left = tokenizer.padding_side == "left"
         dtype = np.float32 if self._is_scored(group) else np.int64
         labels = None if split.labels is None else np.asarray(split.labels, dtype=dtype)

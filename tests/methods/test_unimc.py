@@ -246,7 +246,7 @@ def test_the_loss_is_matching_and_all_words_that_are_predicted(
 
 def test_how_tokens_of_texts_are_masked() -> None:
     special = torch.arange(5)
-    marks = Marks(4, 3, 2, special, torch.arange(5, 1000))
+    marks = Marks(4, 3, special, torch.arange(5, 1000))
     ids = torch.full((4000, 100), 7)
     text = torch.ones_like(ids).bool()
     text[:, :40] = False
@@ -271,7 +271,8 @@ def test_texts_are_cut_and_never_an_option(masked_bert: Path) -> None:
 
     def arranged(length: int, question: str = "film", options: tuple[str, ...] = UNLIKE) -> str:
         columns = [["a b c d e [MASK]"], ["x y z"]]
-        out = choices.arrange(question, options, columns, tokenizer, length, lambda n, m: range(m))
+        same = choices.repeated(options, 1, tokenizer)
+        out = choices.arrange(question, same, columns, tokenizer, length, lambda n, m: range(m))
         assert out.truncated == [length < 22]
         return " ".join(tokenizer.convert_ids_to_tokens(out.input_ids[0])[9:])
 

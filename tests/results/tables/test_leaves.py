@@ -55,6 +55,13 @@ COMPOSITIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
             "scores": {"rte/validation": _ACCURATE, "mrpc/validation": _ACCURATE},
         },
     ),
+    "chosen mixture": (
+        ["task=mix", "task.mixture.of=[rte,mrpc]", "method=unimc"],
+        {
+            "data": _MIXED,
+            "scores": {"rte/validation": _ACCURATE, "mrpc/validation": _ACCURATE},
+        },
+    ),
     "further": (
         ["task=mnli", "+task.further.sick.task=sick", "+task.further.sick.merge.neutral=neutral"],
         {"data": _FURTHER, "scores": {"validation": _ACCURATE, "sick": _ACCURATE}},
