@@ -63,7 +63,9 @@ def conditions(records: Sequence[Record]) -> list[Conditions]:
     """Return what each record must share with another to be compared with it.
 
     A run that failed before it knew its device is one of the device that all others of its
-    conditions have, else of a CPU. Equal headings of unlike conditions say what differs.
+    conditions have, else of a CPU. A run that trained nothing is one of the budget of those that
+    did, where there is one such and it reads texts alike. Equal headings of unlike conditions say
+    what differs.
     """
     each = [_conditions(record) for record in records]
     devices: dict[Conditions, set[str]] = defaultdict(set)
@@ -74,6 +76,7 @@ def conditions(records: Sequence[Record]) -> list[Conditions]:
             known = devices[one]
             each[i] = replace(one, device=known.pop() if len(known) == 1 else CPU)
             devices[one] = {each[i].device}
+    each = _beside_trained(each, [is_untrained(record) for record in records])
     with_words = _set_apart(each)
     return [with_words[one] for one in each]
 
@@ -96,6 +99,30 @@ def _conditions(record: Record) -> Conditions:
         harness=harness(record),
         settings=tuple(sorted(_settings(record, budget).items())),
     )
+
+
+def _beside_trained(each: Sequence[Conditions], untrained: Sequence[bool]) -> list[Conditions]:
+    """Return each of several conditions, for what trained nothing those of the runs beside it."""
+    trained: dict[Conditions, set[Conditions]] = defaultdict(set)
+    for one, idle in zip(each, untrained, strict=True):
+        if not idle:
+            trained[_without_training(one)].add(one)
+    result = []
+    for one, idle in zip(each, untrained, strict=True):
+        budgets = trained[_without_training(one)] if idle else set()
+        result.append(next(iter(budgets)) if len(budgets) == 1 else one)
+    return result
+
+
+def _without_training(one: Conditions) -> Conditions:
+    kept = tuple((key, value) for key, value in one.settings if key not in _OF_TRAINING)
+    return replace(one, budget="", settings=kept)
+
+
+def is_untrained(record: Record) -> bool:
+    """Say whether a run scored the model as it was, by `budget.epochs=0`."""
+    budget = record.config.get("budget") or {}
+    return budget.get("steps") is None and budget.get("epochs") == 0
 
 
 def _settings(record: Record, budget: dict[str, object]) -> dict[str, str]:
@@ -228,6 +255,14 @@ _IN_BUDGET = {
     f"budget.{key}"
     for key in ("name", "epochs", "steps", "batch_size", "max_length", "schedule", "warmup",
                 "buckets", "truncate", "weight_decay", "max_grad_norm", "dropout")
+}  # fmt: skip
+
+
+# What of a budget no run uses that trains nothing.
+_OF_TRAINING = {
+    f"budget.{key}"
+    for key in ("name", "epochs", "steps", "batch_size", "length_bucket", "buckets", "schedule",
+                "warmup", "weight_decay", "max_grad_norm", "dropout", "evaluate", "patience")
 }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from results.record import Record
+from results.tables.conditions import is_untrained
 from results.tables.leaves import leaves, short
 from results.tables.privacy import promised
 
@@ -107,6 +108,7 @@ def way(record: Record) -> str:
         drawn = {"sqrt": " by square root", "even": " evenly"}
         after += f" mixing {', '.join(parts)}" + drawn.get(record.data.get("draw", ""), "")
     after += f" after {', '.join(before)}" if before else ""
+    after += ", not trained" if is_untrained(record) else ""
     start = record.config.get("start", {})
     after += ", head kept" if start.get("head") == "keep" else ""
     after += ", frozen" if start.get("freeze") else ""

@@ -21,6 +21,7 @@ from methods.registry import (
 from methods.surgery.representation import Representation
 from results.errors import UserError
 from runners.config.acts import NOT_THE_RUNS
+from runners.config.budget_problems import budget_problems
 from runners.config.kinds import Head
 from runners.config.mine_filter import filter_of, filter_problems, untrained
 from runners.config.privacy import privacy_problems
@@ -174,11 +175,7 @@ def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
     reads_tokens = any(method.model_head == "tokens" for method in methods)
     problems = task_problems(settings.task, settings.data.source, reads_tokens)
     problems += text_problems(settings.task, settings.data.text)
-    problems += _cut_problems(settings, methods)
-    problems += _weight_problems(settings)
-    problems += _shots_problems(settings)
-    problems += _untrained_problems(settings, methods)
-    problems += _patience_problems(settings)
+    problems += budget_problems(settings, methods)
     problems += privacy_problems(settings, methods)
     problems += unlabelled_problems(settings, methods)
     problems += tracker_problems(settings.log)
@@ -294,98 +291,6 @@ def _kind_problems(settings: Settings, methods: list[Method]) -> list[str]:
             f" task={task.name} is of kind {task.kind}: leave it out"
         ]
     return []
-
-
-def _cut_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
-    """Say where another part of long texts is to stay than can be chosen."""
-    task, truncate = settings.task, settings.budget.truncate
-    mixed = () if task.mixture is None else task.mixture.tasks.values()
-    written = [
-        f"budget.truncate=tail cuts off what method={m.name} writes in front of a text: use head or"
-        " head_tail"
-        for m in methods
-        if m.writes_text and truncate == "tail"
-    ]
-    several = [t for t in (task, *mixed) if len(t.text) > 1 or t.options or t.facts.vectors]
-    return written + [
-        f"budget.truncate={truncate} is for tasks of one text; of the texts of task={one.name} the"
-        " longer is cut at its end first: leave it out"
-        for one in several
-        if truncate != "head"
-    ]
-
-
-def _weight_problems(settings: Settings) -> list[str]:
-    """Say where weights of classes would change nothing."""
-    if settings.task.class_weights is None or settings.budget.batch_size > 1:
-        return []
-    return [
-        "task.class_weights with budget.batch_size=1: the loss is a weighted mean over a batch, and"
-        " one row's is its own; use larger batches"
-    ]
-
-
-def _shots_problems(settings: Settings) -> list[str]:
-    """Say where rows of each class cannot be counted off."""
-    if (shots := settings.data.shots) is None:
-        return []
-    key, task = f"data.shots={shots}", settings.task
-    if task.facts.answer not in ("class", "score") or task.facts.vectors:
-        return [
-            f"{key} is for tasks with classes or scores; task={task.name} is of kind {task.kind}:"
-            " leave it out, of one stage by stages.0.data.shots=null"
-        ]
-    if task.facts.answer == "score" and task.range is None:
-        return [f"{key}: task={task.name} has no range, whose halves would be its classes"]
-    if settings.protocol.rows is not None:
-        return [f"{key} selects by as many rows of each class; leave protocol.rows out"]
-    if (seed := settings.data.train_seed(settings.seed)) >= 2**32:
-        return [f"{key} draws by a seed below 2**32, and data.seed={seed} is none: take a smaller"]
-    if settings.control.equal == "data":
-        return [f"{key} and control=data both say which rows are trained on; leave one out"]
-    return []
-
-
-def _untrained_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:
-    """Say where a run that trains nothing would be called after what changes training."""
-    if settings.budget.trains:
-        return []
-    problems = [
-        f"budget.epochs=0 trains nothing, and method={m.name} only changes what is trained, or how:"
-        f" leave it out"
-        for m in methods
-        if (not m.changes_start and "training" not in m.owns and m.name != "full") or m.of_classes
-    ]
-    if settings.protocol.name == "select":
-        problems.append("budget.epochs=0 has no weights to select among: use protocol=final")
-    if settings.control.equal is not None:
-        problems.append("budget.epochs=0 has no updates: leave control= out")
-    if (adds := settings.data.adds) is not None:
-        problems.append(f"budget.epochs=0 trains on no rows that data.{adds} adds: leave that out")
-    return problems
-
-
-def _patience_problems(settings: Settings) -> list[str]:
-    """Say where a run cannot end early, or must not."""
-    if (patience := settings.budget.patience) is None:
-        return []
-    key, problems = f"budget.patience={patience}", []
-    if settings.protocol.name != "select":
-        problems.append(
-            f"{key} waits for a better score of selection, which protocol={settings.protocol.name}"
-            " has not; use protocol=select"
-        )
-    if settings.budget.evaluate == "end":
-        problems.append(
-            f"{key} counts evaluations, and budget.evaluate=end has one; use budget.evaluate=epoch,"
-            " or a number of steps"
-        )
-    if settings.control.equal is not None:
-        problems.append(
-            f"{key} lets a run end early, and control={settings.control.equal} is of equal amounts;"
-            " leave one of them out"
-        )
-    return problems
 
 
 def from_record(stored: Mapping[str, Any]) -> RunConfig:

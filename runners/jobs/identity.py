@@ -186,7 +186,7 @@ def _filtered(inputs: Inputs, config: RunConfig) -> dict[str, Any]:
         "mine": {
             "rows": inputs.mined,
             "filter": config.zero_shot.method_options()[0],
-            "read": _read_of(config.zero_shot),
+            "read": _read_of(config.zero_shot, config.zero_shot.settings.task),
             "version": FILTER_VERSION,
             **settings.data.mine.model_dump(include={"per_class", "balance"}),
             **settings.data.model_dump(include={"train_size", "shots"}),

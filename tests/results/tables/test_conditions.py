@@ -311,3 +311,32 @@ def test_so_many_of_each_class_by_seed_are_another_column_than_as_many_rows() ->
     [row] = table.rows
     assert [len(cell.points) for cell in row.cells.values()] == [2, 2]
     assert "data.shots=8" in " ".join(table.marks.values())
+
+
+def _epochs(number: int, method: str = "full", **changes: Any) -> list[Record]:
+    return _runs(method, config=_budget(epochs=number, **{"steps": None, **changes}))
+
+
+def test_a_run_that_trained_nothing_stands_beside_those_that_trained_and_says_so() -> None:
+    [table] = tables([*_epochs(10, batch_size=8), *_epochs(0, "description_cosine")])
+    assert [row.method for row in table.rows] == ["full", "description_cosine, not trained"]
+    assert "10 epochs, batch 8" in table.conditions.budget
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        _epochs(10) + _epochs(20, "bitfit"),
+        _epochs(10, max_length=64),
+        _epochs(10, truncate="tail"),
+        _runs("full", **_on("cuda"), config=_budget(epochs=10, steps=None)),
+    ],
+    ids=["two budgets", "shorter texts", "other parts of texts", "another device"],
+)
+def test_it_stands_alone_beside_two_budgets_or_where_texts_are_read_otherwise(
+    others: list[Record],
+) -> None:
+    every = tables([*others, *_epochs(0, "description_cosine")])
+    [alone] = [t for t in every if t.rows[0].names == ("description_cosine",)]
+    assert len(alone.rows) == 1
+    assert "0 epochs" in alone.conditions.budget
