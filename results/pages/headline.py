@@ -78,7 +78,7 @@ def _beside(column: str, judged: Comparison) -> str:
         if side
     ]
     if not sides:
-        return f"No row is shown to differ from {base}."
+        return f"Over all comparisons below, no row is shown to differ from {base}."
     rest = len(keys) - len(claimed)
     text = "; ".join(sides)
     left = f"; {rest} cannot be told from it" if rest else ""

@@ -21,7 +21,8 @@ from results.tables.collect import Row, Table, tables
 from results.tables.labels import row_name
 
 PATHS = tuple(
-    Path(__file__).parent / name for name in ("claims.yaml", "private.yaml", "lacking.yaml")
+    Path(__file__).parent / f"{name}.yaml"
+    for name in ("claims", "private", "unlabelled", "lacking")
 )
 
 

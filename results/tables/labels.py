@@ -27,8 +27,8 @@ _ABSENT_IN_OLD = {
 _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # before it was chosen
 
 
-# Contents, named only where nothing else tells two rows apart.
-_CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256")
+# Contents, and what each task has of its own: named only where nothing else tells them apart.
+_CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256", "teacher", "task.mine.")
 
 
 def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:
@@ -41,9 +41,10 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
     for record in records:
         by_name[row_name(record) + promised(record)][record.run] = dict(_details(record))
     by_run = {}
+    tasks = {record.run: record.task for record in records}
     for name, details in by_name.items():
         _fill(details.values())
-        _leave_out_contents(details.values())
+        _leave_out_contents(details, tasks)
         rows: dict[str, list[str]] = defaultdict(list)
         for run, own in details.items():
             rows[groups.get(run) or repr(sorted(own.items()))].append(run)
@@ -66,16 +67,18 @@ def _fill(details: Collection[dict[str, str]]) -> None:
                 own.setdefault(key, "False")
 
 
-def _leave_out_contents(details: Collection[dict[str, str]]) -> None:
-    """Leave out the hashes of contents where equal settings had equal contents."""
-    for key in _CONTENTS:
-        seen: dict[str, set[str]] = defaultdict(set)
-        for own in details:
-            rest = {k: v for k, v in own.items() if k not in _CONTENTS}
-            seen[repr(sorted(rest.items()))].add(own.get(key, ""))
+def _leave_out_contents(details: Mapping[str, dict[str, str]], tasks: Mapping[str, str]) -> None:
+    """Leave out contents where, on each task, equal settings had equal contents."""
+    for content in _CONTENTS:
+        seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+        for run, own in details.items():
+            rest = {k: v for k, v in own.items() if not k.startswith(_CONTENTS)}
+            of_run = {k: v for k, v in own.items() if k.startswith(content)}
+            seen[tasks[run], repr(sorted(rest.items()))].add(repr(sorted(of_run.items())))
         if all(len(contents) == 1 for contents in seen.values()):
-            for own in details:
-                own.pop(key, None)
+            for own in details.values():
+                for key in [key for key in own if key.startswith(content)]:
+                    del own[key]
 
 
 def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:

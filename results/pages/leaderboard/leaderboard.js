@@ -64,7 +64,7 @@ function besideText(data, view, {lines}) {
   const able = compared.filter(({gap}) => gap.interval && 2 ** (1 - gap.pairs) < data.level);
   if (!able.length) return `No row has the seeds to be told from ${base}.`;
   const apart = able.filter(line => line.gap.claimed);
-  if (!apart.length) return `No row is shown to differ from ${base}.`;
+  if (!apart.length) return `Over all comparisons below, no row is shown to differ from ${base}.`;
   const side = (word, rows) => rows.length ? [`${word} ${base}: ${namedText(rows)}`] : [];
   const text = [...side('above', apart.filter(line => line.gap.mean > 0)),
     ...side('below', apart.filter(line => line.gap.mean < 0))].join('; ');

@@ -20,7 +20,11 @@ from runners.subcommands.admit import PLACE, moved, problems
 from tests.conftest import ROOT, Cli, committed_records
 
 FOLDERS = tuple(
-    f"results/{name}" for name in ("runs", "h200", "embedded", "cft", "stilts", "mlm1k", "private")
+    f"results/{name}"
+    for name in (
+        *("runs", "h200", "embedded", "cft", "stilts", "mlm1k", "private"),
+        *("pats", "prompts", "self_training"),
+    )
 )
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
 
