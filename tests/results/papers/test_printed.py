@@ -171,7 +171,7 @@ def test_every_link_is_to_lines_that_are_there_once() -> None:
 
 
 def _parts(rows: Sequence[str]) -> set[str]:
-    return {part for row in rows for part in re.split(r", | on | after ", row)[0].split("+")}
+    return {part for row in rows for part in re.split(r", | on | after | with ", row)[0].split("+")}
 
 
 @pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: claim.claim)
