@@ -43,7 +43,7 @@ RUN_PY = sorted({line for _, line in TYPED if line.startswith("python run.py ")}
 OF_A_WORD = [line for line in RUN_PY if line.split()[2] in WORDS]
 RUNS = [line for line in RUN_PY if line not in OF_A_WORD]
 HUB = r"^(?!.*stages=).*mlm_prompt"  # a head that predicts tokens, and its vocabulary
-LONG = re.compile(rf"--help|board=low1k|board=embedded|board=NAME$|launcher=|{HUB}")
+LONG = re.compile(rf"--help|board=low1k|board=embedded|board=mining|board=NAME$|launcher=|{HUB}")
 SHORT = [line for line in RUNS if not LONG.search(line)]
 OF_A_RUN = re.compile(r"(eval|embed|export|verify|start|predict|submission|teacher)=(?!stage)")
 OTHERS = sorted({line for _, line in TYPED} - set(RUN_PY))

