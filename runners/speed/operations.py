@@ -19,7 +19,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 # The host waits for the device, to learn a number.
-_READS = frozenset({"aten::_local_scalar_dense", "aten::equal", "aten::is_nonzero"})
+_READS = frozenset(
+    f"aten::{name}"
+    for name in (
+        *("_local_scalar_dense", "equal", "is_nonzero"),
+        *("_linalg_check_errors", "_linalg_eigh", "_linalg_svd"),  # whether they could be done
+    )
+)
 # The shape of the result depends on numbers, which the host waits for.
 _SHAPES = frozenset(
     f"aten::{name}"

@@ -74,6 +74,7 @@ def _replace(method: Faulty, gradient: torch.Tensor, step: int) -> None:
         (lambda m, g, s: sum(g.tolist()), "reads a number from the device (tolist)"),
         (lambda m, g, s: g.cpu(), "reads a number from the device (cpu)"),
         (lambda m, g, s: g.numpy().sum(), "reads a number from the device (numpy)"),
+        (lambda m, g, s: torch.linalg.inv(torch.eye(2)), "from the device (_linalg_check_errors)"),
         (lambda m, g, s: g.nonzero(), "shape depends on numbers (nonzero)"),
         (lambda m, g, s: g[g > 0], "shape depends on numbers (index by a mask)"),
         (lambda m, g, s: torch.unique(g), "shape depends on numbers (_unique2)"),
