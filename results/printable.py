@@ -28,3 +28,11 @@ def print_anything() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text in at most so many signs, without its middle: its end tells rows apart."""
+    if len(text) <= most:
+        return text
+    start = 2 * most // 5
+    return f"{text[:start]}…{text[start + 1 - most :]}"

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from results.papers.published import Paper, beside
-from results.printable import printable
+from results.printable import cut, printable
 from results.stats.paired import bca_interval
 from results.stats.pairing import average, baseline
 from results.tables.collect import Row, Table
@@ -123,8 +123,7 @@ def _rank(row: Row, table: Table) -> float:
 
 
 def _short(label: str) -> str:
-    line = " ".join(label.split())
-    return _plain(line if len(line) < 42 else line[:40] + "…")
+    return _plain(cut(" ".join(label.split()), 41))
 
 
 def _plain(text: str) -> str:

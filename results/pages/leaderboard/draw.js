@@ -145,5 +145,5 @@ function namesOf(spots, bottom) {
 
 function cutName(name) {
   const line = name.split(/\s+/).filter(Boolean).join(' '), signs = [...line];
-  return signs.length < 24 ? line : signs.slice(0, 22).join('') + '…';
+  return signs.length <= 23 ? line : signs.slice(0, 9).join('') + '…' + signs.slice(-13).join('');
 }

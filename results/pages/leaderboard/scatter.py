@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from results.pages.leaderboard.lines import Line
 from results.pages.leaderboard.scale import Scale, scale, tick_text
-from results.printable import printable
+from results.printable import cut, printable
 
 LEFT, RIGHT, TOP, BOTTOM = 38, 300, 10, 34  # the frame; names stand right of it
 WIDTH, STEP = 460, 14  # of the picture; between names
-NAMED = 30  # rows whose name has room
+NAMED, LONGEST = 30, 23  # rows whose name has room; signs of a name
 
 Spot = tuple[float, float, str]  # cost, score in percent, name
 
@@ -119,5 +119,4 @@ def _names(
 
 
 def _cut(name: str) -> str:
-    line = printable(" ".join(name.split()))
-    return line if len(line) < 24 else line[:22] + "…"
+    return cut(printable(" ".join(name.split())), LONGEST)

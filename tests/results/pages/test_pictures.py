@@ -26,7 +26,7 @@ from results.pages.pictures import (
     write_pdf,
 )
 from results.papers.published import papers
-from results.printable import printable
+from results.printable import cut, printable
 from results.tables.collect import tables
 from tests.results.papers.test_published import _hype
 from tests.results.simulated import grid, simulated
@@ -189,3 +189,10 @@ def test_names_beside_points_do_not_overlap() -> None:
         assert all(low[1] <= high[0] + 0.5 for low, high in itertools.pairwise(ends))
         edge = figure.bbox.x1
         assert all(box.x1 <= edge for box in boxes)
+
+
+def test_a_name_that_is_cut_keeps_the_end_which_tells_rows_apart() -> None:
+    names = [f"pats_provisional (mapping={end})" for end in ("uniform", "reversed_equal")]
+    short = [cut(name, 23) for name in names]
+    assert short == ["pats_prov…ing=uniform)", "pats_prov…eversed_equal)"]
+    assert cut(names[0], len(names[0])) == names[0]
