@@ -194,5 +194,5 @@ def test_names_beside_points_do_not_overlap() -> None:
 def test_a_name_that_is_cut_keeps_the_end_which_tells_rows_apart() -> None:
     names = [f"pats_provisional (mapping={end})" for end in ("uniform", "reversed_equal")]
     short = [cut(name, 23) for name in names]
-    assert short == ["pats_prov…ing=uniform)", "pats_prov…eversed_equal)"]
+    assert short == ["pats_prov…ping=uniform)", "pats_prov…versed_equal)"]
     assert cut(names[0], len(names[0])) == names[0]
