@@ -205,7 +205,7 @@ def of_stored(stored: records.Record, path: Path) -> Predecessor:
 
 
 def _taught_by(teacher: Mapping[str, Any] | None) -> tuple[str, ...]:
-    """Return the tasks whose labels a teacher saw, by its facts; none where there was no teacher."""
+    """Return the tasks whose labels a teacher saw, by its facts; none where there was none."""
     return tuple(sorted(seen_by((teacher or {}).get("chain", ()))))
 
 
