@@ -21,7 +21,9 @@ def headline(table: Table, judged: Comparison) -> str:
     if not scored:
         return ""
     return " ".join(
-        part for part in (_best(scored, column, table, judged), _beside(column, judged)) if part
+        part
+        for part in (_best(scored, column, table, judged), _beside(column, table, judged))
+        if part
     )
 
 
@@ -60,8 +62,12 @@ def _best(
     return f"{text}, but {beside} of the {others} other rows cannot be told from the best."
 
 
-def _beside(column: str, judged: Comparison) -> str:
-    """Return the rows above and below the baseline, and how many are not told from it."""
+def _beside(column: str, table: Table, judged: Comparison) -> str:
+    """Return the rows above and below the baseline, and how many are not told from it.
+
+    A row may be set apart from all others, and yet not shown to differ: its test there is one of
+    many, of which the sentence then says how many.
+    """
     base, keys = judged.baseline, [k for k in judged.differences if k[1] == column]
     if base is None or not keys:
         return ""
@@ -78,7 +84,9 @@ def _beside(column: str, judged: Comparison) -> str:
         if side
     ]
     if not sides:
-        return f"Over all comparisons below, no row is shown to differ from {base}."
+        among = len(judged.adjusted)
+        test = f", by a test over {among} comparisons with it" if among > 1 else ""
+        return f"No row is shown to differ from {base} on {where(column, table.tasks)}{test}."
     rest = len(keys) - len(claimed)
     text = "; ".join(sides)
     left = f"; {rest} cannot be told from it" if rest else ""

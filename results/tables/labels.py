@@ -27,8 +27,10 @@ _ABSENT_IN_OLD = {
 _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # before it was chosen
 
 
-# Contents, and what each task has of its own: named only where nothing else tells them apart.
-_CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256", "teacher", "task.mine.")
+# What each task may have of its own, and hashes of contents: named only where nothing else tells
+# rows of one task apart, of contents no such setting either.
+_OWN = ("teacher", "task.mine.")
+_CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256")
 
 
 def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:
@@ -69,10 +71,11 @@ def _fill(details: Collection[dict[str, str]]) -> None:
 
 def _leave_out_contents(details: Mapping[str, dict[str, str]], tasks: Mapping[str, str]) -> None:
     """Leave out contents where, on each task, equal settings had equal contents."""
-    for content in _CONTENTS:
+    for content in (*_OWN, *_CONTENTS):
+        besides = _CONTENTS if content in _CONTENTS else (*_OWN, *_CONTENTS)
         seen: dict[tuple[str, str], set[str]] = defaultdict(set)
         for run, own in details.items():
-            rest = {k: v for k, v in own.items() if not k.startswith(_CONTENTS)}
+            rest = {k: v for k, v in own.items() if not k.startswith(besides)}
             of_run = {k: v for k, v in own.items() if k.startswith(content)}
             seen[tasks[run], repr(sorted(rest.items()))].add(repr(sorted(of_run.items())))
         if all(len(contents) == 1 for contents in seen.values()):

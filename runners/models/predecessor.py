@@ -198,11 +198,15 @@ def of_stored(stored: records.Record, path: Path) -> Predecessor:
     chain = tuple((stored.weights.get("start") or {}).get("chain", ()))
     folder = path.with_name(f"{stored.run}.delta")
     added = stored.data.get("pseudo") or stored.data.get("generated") or {}
-    taught = tuple(sorted(seen_by((added.get("teacher") or {}).get("chain", ()))))
     return Predecessor(
         stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights,
-        taught=taught,
+        taught=_taught_by(added.get("teacher")),
     )  # fmt: skip
+
+
+def _taught_by(teacher: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Return the tasks whose labels a teacher saw, by its facts; none where there was none."""
+    return tuple(sorted(seen_by((teacher or {}).get("chain", ()))))
 
 
 def _of_export(named: str, folder: Path) -> Predecessor:
@@ -222,17 +226,22 @@ def _of_export(named: str, folder: Path) -> Predecessor:
 def _of_delta(named: str, folder: Path) -> Predecessor:
     about = read_about(folder, "start")
     beside = records.record_path(folder.parent, str(about["run"]))
-    if "trained_sha256" not in about and beside.is_file():  # a delta of before it held that
-        return _of_record(str(beside), str(folder.parent))
-    if "trained_sha256" not in about:
+    data = about["config"].get("data") or {}
+    taught = any((data.get(name) or {}).get("teacher") for name in ("pseudo", "generated"))
+    unsaid = {"trained_sha256": "what was trained"}
+    unsaid |= {"teacher": "whose labels its teacher saw"} if taught else {}
+    unsaid = {key: what for key, what in unsaid.items() if key not in about}
+    if unsaid and beside.is_file():  # a delta of before it held that
+        return replace(_of_record(str(beside), str(folder.parent)), folder=folder)
+    if unsaid:
         raise UserError(
-            f"start={named}: it does not say what was trained, as its record is not beside it; save"
-            " the delta again"
+            f"start={named}: it does not say {' and '.join(unsaid.values())}, as its record is not"
+            " beside it; save the delta again"
         )
     chain = tuple((about.get("start") or {}).get("chain", ()))
     return Predecessor(
         str(about["run"]), str(about["trained_sha256"]), chain, folder, about["config"],
-        about["weights"],
+        about["weights"], taught=_taught_by(about.get("teacher")),
     )  # fmt: skip
 
 

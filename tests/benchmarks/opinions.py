@@ -38,6 +38,7 @@ def main() -> None:
         with tarfile.open(path) as archive:
             lines += _paragraphs(archive, names)
     content = "\n".join(lines) + "\n"
+    given.into.parent.mkdir(parents=True, exist_ok=True)
     given.into.write_text(content, encoding="utf-8")
     print(f"{len(lines):,} lines, sha256 {hashlib.sha256(content.encode()).hexdigest()}")
 

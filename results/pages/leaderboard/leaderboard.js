@@ -45,10 +45,14 @@ function sentenceOf(data, view, computed) {
   return [bestText(data, view, computed), besideText(data, view, computed)].filter(Boolean).join(' ');
 }
 
+function whereText(data, view) {
+  return view.tasks.length > 1 ? `the average of ${view.tasks.length} tasks` : data.tasks[view.tasks[0]];
+}
+
 function bestText(data, view, {lines}) {
   const scored = lines.filter(line => line.score !== null), [best] = scored, others = scored.length - 1;
   if (!best) return '';
-  const where = view.tasks.length > 1 ? `the average of ${view.tasks.length} tasks` : data.tasks[view.tasks[0]];
+  const where = whereText(data, view);
   const score = (100 * best.score).toFixed(1);
   if (!others) return `${best.name} has ${score} on ${where}; it is alone.`;
   const text = `${best.name} is best on ${where} (${score})`, beside = scored.filter(line => line.tied).length - 1;
@@ -57,14 +61,15 @@ function bestText(data, view, {lines}) {
   return `${text}, but ${beside} of the ${others} other rows cannot be told from the best.`;
 }
 
-function besideText(data, view, {lines}) {
+function besideText(data, view, {lines, tested}) {
   const compared = lines.filter(line => line.gap);
   if (view.base === null || !compared.length) return '';
   const base = data.rows[view.base].name;
   const able = compared.filter(({gap}) => gap.interval && 2 ** (1 - gap.pairs) < data.level);
   if (!able.length) return `No row has the seeds to be told from ${base}.`;
   const apart = able.filter(line => line.gap.claimed);
-  if (!apart.length) return `Over all comparisons below, no row is shown to differ from ${base}.`;
+  const test = tested > 1 ? `, by a test over ${tested} comparisons with it` : '';
+  if (!apart.length) return `No row is shown to differ from ${base} on ${whereText(data, view)}${test}.`;
   const side = (word, rows) => rows.length ? [`${word} ${base}: ${namedText(rows)}`] : [];
   const text = [...side('above', apart.filter(line => line.gap.mean > 0)),
     ...side('below', apart.filter(line => line.gap.mean < 0))].join('; ');

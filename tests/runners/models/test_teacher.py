@@ -9,8 +9,11 @@ from typing import Any
 import pytest
 
 from results.errors import UserError
-from runners.models.predecessor import Predecessor, seen_by
+from results.sealed import sealed
+from runners.models.about import ABOUT, FORMAT, OURS
+from runners.models.predecessor import Predecessor, find_predecessor, seen_by
 from runners.models.teacher import check_stage, find_teacher
+from runners.models.weights import Weights
 from tests.conftest import configure
 
 MIX = {"name": "mix", "kind": "multitask", "mixture": {"of": ["sst2", "mrpc"]}}
@@ -92,6 +95,33 @@ def test_a_teachers_own_teacher_is_looked_into(monkeypatch: pytest.MonkeyPatch) 
                        (_taught({**other, "labelled": ["mr", "sst2"]}), "sst2")]:  # fmt: skip
         with pytest.raises(UserError, match="its own teacher came from a run of task=sst2"):
             _find(monkeypatch, data=data, task=task)
+
+
+def _start(folder: Path, **said: Any) -> Predecessor | None:
+    """Find the delta of a run of mr that a run of sst2 had taught, by what it says of itself."""
+    settings = configure("task=sst2", "data=embedded", f"start.run={folder}").settings
+    weights = Weights(folder, "tiny", None, "0", "0", ())
+    config = {"task": {"name": "mr"}, "method": {}, "model": {"name": "tiny"},
+              "data": {"pseudo": {"teacher": "T"}}}  # fmt: skip
+    about = {
+        "format": FORMAT, "run": "R", "trained_sha256": "0", "file": OURS, "sha256": "0",
+        "weights": {"sha256": "0"}, "config": config, **said,
+    }  # fmt: skip
+    folder.mkdir(exist_ok=True)
+    (folder / ABOUT).write_text(sealed(about))
+    return find_predecessor(settings, weights)
+
+
+def test_a_delta_tells_whose_labels_its_runs_teacher_saw(tmp_path: Path) -> None:
+    taught = _start(tmp_path / "R.delta", teacher={"run": "T", "chain": [_entry(MIX)]})
+    assert taught is not None
+    assert seen_by(taught.facts["chain"]) == {"mr", "mrpc", "sst2"}
+    with pytest.raises(UserError, match="does not say whose labels its teacher saw"):
+        _start(tmp_path / "R.delta")
+    plain = {"task": {"name": "mr"}, "method": {}, "model": {"name": "tiny"}, "data": {}}
+    own = _start(tmp_path / "R.delta", config=plain)
+    assert own is not None
+    assert seen_by(own.facts["chain"]) == {"mr"}
 
 
 def test_a_teacher_that_chose_its_weights_by_other_rows_is_refused(

@@ -20,6 +20,7 @@ from runners.data.load import load_task_data
 from runners.data.split import Split, TaskData
 from runners.exports.delta import load_delta
 from runners.jobs.identity import recorded_name
+from runners.models.about import read_about
 from runners.runs import train
 from runners.seeds import derive
 from runners.training import pseudo
@@ -311,8 +312,11 @@ def test_a_teacher_without_dropout_or_weights_is_one_sentence(
     done = cli(*given, f"data.pseudo.teacher={gold.run}")
     assert "the teacher has no dropout, so that all passes agree" in done.err
     one = [f"data.pseudo.teacher={tmp_path / 'runs' / gold.run}.delta", "data.pseudo.passes=1"]
-    done = cli(*given, *one, "data.pseudo.balance=false")
+    done = cli(*given, *one, "data.pseudo.balance=false", "save=delta")
     assert done.code == 0, done.err
+    [student] = [r.run for r in read_all(tmp_path / "runs") if r.run != gold.run]
+    teacher = read_about(tmp_path / "runs" / f"{student}.delta", "start")["teacher"]
+    assert [run["run"] for run in teacher["chain"]] == [gold.run]
     done = cli(*given, *one, "data.pseudo.threshold=1", "data.pseudo.pool=1")
     assert "no row is kept; so many reach it" in done.err
 
