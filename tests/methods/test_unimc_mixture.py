@@ -242,3 +242,18 @@ def test_what_cannot_be_mixed_is_said_in_a_sentence(
 ) -> None:
     with pytest.raises(UserError, match=said):
         configure(*PLAIN, "method=unimc", *typed, config_dir=own)
+
+
+def test_tasks_of_one_name_are_not_read_by_one_anothers_options(
+    own: Path, masked_bert: Path, tmp_path: Path
+) -> None:
+    folder = _filled(tmp_path, QUESTION)
+    for name in ("things", "held"):
+        path = folder / "task" / f"{name}.yaml"
+        path.write_text(path.read_text().replace(f"name: {name}", "name: same"))
+    ready = _ready(folder, masked_bert, "mix=[things,held]")
+    tokenizer = ready.loaded.tokenizer
+    for name, first in (("things", 0), ("held", 48)):
+        [row] = ready.loop.batch(np.array([first]))["input_ids"]
+        said = "".join(f" [MASK] {option}" for option in OPTIONS[name].values())
+        assert tokenizer.decode(row).startswith(f"[CLS]{said} [SEP]")
