@@ -47,7 +47,6 @@ if TYPE_CHECKING:
     import torch
 
 MODELS = ("albert", "bert", "electra")
-LONGEST = 512
 
 
 @dataclass(kw_only=True)
@@ -208,6 +207,8 @@ class Unimc(Method):
 
 def _check_model(model: Any, setting: Setting) -> None:
     """Refuse models without the positions and token types that options need, and long texts."""
+    from methods.surgery.choices import LONGEST
+
     config, tokenizer = model.config, setting.tokenizer
     absolute = getattr(config, "position_embedding_type", "absolute") == "absolute"
     typed = getattr(config, "type_vocab_size", 0) > 1

@@ -11,6 +11,7 @@ from results.errors import UserError
 
 Columns = Sequence[Sequence[str]]  # a text a row in each
 SHOWN = 60  # characters of a text that are shown
+LONGEST = 512  # tokens of a text that are read
 
 
 def arrange(
@@ -34,11 +35,13 @@ def arrange(
     if room - len(spans[longest]) < len(columns):
         taken = max_length - room + len(spans[longest])
         option = max((column[longest] for column in options), key=len)
+        instead = f"use budget.max_length={min(2 * taken, LONGEST)}"
+        if taken + len(columns) > LONGEST:
+            instead = f"shorten it, as {LONGEST} tokens are read at most"
         raise UserError(
             f"budget.max_length={max_length}: options and question take {taken} tokens, the"
             f" special ones included, and leave no room for the text"
-            f" {columns[0][longest][:SHOWN]!r}; the longest option is {option[:SHOWN]!r}; use"
-            f" budget.max_length={2 * taken} or more"
+            f" {columns[0][longest][:SHOWN]!r}; the longest option is {option[:SHOWN]!r}; {instead}"
         )
     places = (Part("text", column=number) for number in range(len(columns)))
     texts = [texts_at(place, columns, tokenizer, False) for place in places]

@@ -14,7 +14,7 @@ from typing import Any
 from results.record import Record
 from results.rescored import each_slice, part_of
 from results.tables.conditions import drawn, draws_by_seed, makes_vectors
-from results.tables.labels import arm_of
+from results.tables.labels import READ_BY, arm_of, read_by_filter
 from results.tables.leaves import apart, effective, leaves, short, typed
 
 TASK_ORDER = (
@@ -275,6 +275,8 @@ def _column(record: Record) -> Column:
         learned = {"train", "selection"} & hashes.keys()
         hashes |= {name: _learned(record, splits[name]) for name in learned}
     definition = effective(record.config.get("task"), "task")
+    if section := read_by_filter(record):  # which a row names
+        definition = {k: v for k, v in definition.items() if not k.startswith(f"task.{section}.")}
     return Column(record.task, tuple(sorted(hashes.items())), tuple(sorted(definition.items())))
 
 
@@ -312,7 +314,7 @@ def _by_run(records: Sequence[Record]) -> dict[tuple[str, str], Column]:
 
 
 # What of a task only some methods read: their records alone have it.
-_READ = ("task.prompt.", "task.descriptions.", "task.choices.")
+_READ = tuple(f"task.{section}." for section in READ_BY.values())
 
 
 def _read_alike(columns: dict[tuple[str, str], Column]) -> dict[tuple[str, str], Column]:

@@ -29,8 +29,11 @@ _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # bef
 
 # What each task may have of its own, and hashes of contents: named only where nothing else tells
 # rows of one task apart, of contents no such setting either.
-_OWN = ("teacher", "task.mine.")
+_OWN = ("teacher", "task.mine.", "task.prompt.", "task.choices.", "task.descriptions.")
 _CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256")
+
+# The section of a task that a method reads which may filter mined rows.
+READ_BY = {"mlm_prompt": "prompt", "unimc": "choices", "description_cosine": "descriptions"}
 
 
 def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, str]:
@@ -157,6 +160,12 @@ def arm_of(record: Record) -> str | None:
     return named if isinstance(named, str) else None
 
 
+def read_by_filter(record: Record) -> str | None:
+    """Return the section of a record's task that its filter of mined rows reads, and no method."""
+    name = ((record.data.get("mined") or {}).get("filter") or {}).get("name")
+    return None if name in record.methods else READ_BY.get(str(name))
+
+
 def _chain(record: Record) -> list[dict[str, str]]:
     """Return the runs that a run starts from, the first one first."""
     start = record.weights.get("start")
@@ -199,6 +208,8 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
         task = record.config.get("task")
         how = task.get("mine") if isinstance(task, dict) else None
         yield from ((leaf, str(own)) for leaf, own in leaves(how or {}, "task.mine"))
+        if isinstance(task, dict) and (read := read_by_filter(record)) in task:
+            yield from ((leaf, str(own)) for leaf, own in leaves(task[read], f"task.{read}"))
     if "mixed" in record.data:
         yield "mixed.sha256", short(record.data["mixed"])
     for key, value in record.config.items():

@@ -204,10 +204,11 @@ def _without(task: Task, sections: Collection[str]) -> Task:
     return task.model_copy(update=left)
 
 
-def _facts(task: Task) -> TaskFacts:
-    """Return what methods may know of a task."""
+def _facts(task: Task, called: str | None = None) -> TaskFacts:
+    """Return what methods may know of a task, in a mixture `called` after its file."""
+    mixed = {} if task.mixture is None else task.mixture.tasks
     return TaskFacts(
-        task.name,
+        called or task.name,
         task.kind,
         task.facts.answer,
         tuple(task.text),
@@ -218,7 +219,7 @@ def _facts(task: Task) -> TaskFacts:
         task.descriptions,
         "" if task.choices is None else task.choices.question,
         {} if task.choices is None else task.choices.options,
-        () if task.mixture is None else tuple(map(_facts, task.mixture.tasks.values())),
+        tuple(_facts(one, name) for name, one in mixed.items()),
     )
 
 

@@ -25,13 +25,15 @@ class Loaded:
     """A model in float32 on the CPU, its tokenizer, and the names of its head's parameters.
 
     They are fresh, but for a head that predicts tokens where the checkpoint holds one: `facts` says
-    which, for the record.
+    which, for the record. `read` are the names of all of that head where a method reads answers
+    from it.
     """
 
     model: PreTrainedModel
     tokenizer: PreTrainedTokenizerBase
     head: frozenset[str]
     facts: Mapping[str, Any] = field(default_factory=dict)
+    read: frozenset[str] = frozenset()
 
 
 def load_model(
@@ -63,7 +65,8 @@ def load_model(
     check_length(frame, max_length, _shown(weights))
     if kind == "tokens":
         loaded, drawn = _load_for_tokens(weights, config, frame, seed, untrained)
-        return loaded if task.facts.head == "tokens" else replace(loaded, head=drawn)
+        own = task.facts.head == "tokens"
+        return loaded if own else replace(loaded, head=drawn, read=loaded.head)
     model, missing = _load_weights(weights, config, frame, seed)
     if kind == "none":
         names, model = frozenset[str](), _sentence_model(model)

@@ -80,14 +80,16 @@ class Labelled:
 
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
         """Tokenise one split; `keep` its tokens for the next run."""
-        tokens = self.tokens(self.as_read(split), self.config.settings.task, job, tokenizer, keep)
+        tokens = self.tokens(
+            self.as_read(split), self.config.settings.task.name, job, tokenizer, keep
+        )
         pad, left = tokenizer.pad_token_id, tokenizer.padding_side == "left"
         return Collator(
             tokens, self.labels(split), pad, left, attributes=self._attributes(split, job)
         )
 
-    def tokens(self, split: Split, task: Task, job: Job, tokenizer: Any, keep: bool) -> Tokens:
-        """Return the tokens of texts of a task, as a method lays them out where one does."""
+    def tokens(self, split: Split, task: str, job: Job, tokenizer: Any, keep: bool) -> Tokens:
+        """Return the tokens of texts of the task of that name, laid out by a method or as ever."""
         budget, method = self.config.settings.budget, self.arranged_by(task)
         tokens = tokenize(
             split, tokenizer, job.weights, budget.max_length, budget.truncate, keep, method
@@ -95,9 +97,9 @@ class Labelled:
         check_ends(tokens, split, tokenizer)
         return tokens
 
-    def arranged_by(self, task: Task) -> Method | None:
-        """Return the method that lays out texts of a task, None where none does."""
-        each = (method.of_task(task.name) for method in self.config.methods)
+    def arranged_by(self, task: str) -> Method | None:
+        """Return the method that lays out texts of the task of that name, None where none does."""
+        each = (method.of_task(task) for method in self.config.methods)
         return next((method for method in each if method.arrangement), None)
 
     def as_read(self, split: Split) -> Split:

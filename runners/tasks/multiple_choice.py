@@ -54,7 +54,7 @@ class MultipleChoice(Labelled):
     """A score for each option; the answer is the highest one's place."""
 
     def collator(self, split: Split, job: Job, tokenizer: Any, keep: bool = True) -> Collate:
-        if self.arranged_by(self.config.settings.task) is not None:
+        if self.arranged_by(self.config.settings.task.name) is not None:
             return super().collator(split, job, tokenizer, keep)
         length, left = self.config.settings.budget.max_length, tokenizer.padding_side == "left"
         options = []

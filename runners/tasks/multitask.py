@@ -122,7 +122,7 @@ class Multitask(Labelled):
         return readings
 
     def _part(self, split: Split, group: int, job: Job, tokenizer: Any, keep: bool) -> Collator:
-        tokens = self.tokens(split, self.tasks[group], job, tokenizer, keep)
+        tokens = self.tokens(split, self.names[group], job, tokenizer, keep)
         left = tokenizer.padding_side == "left"
         dtype = np.float32 if self._is_scored(group) else np.int64
         labels = None if split.labels is None else np.asarray(split.labels, dtype=dtype)

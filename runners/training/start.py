@@ -90,7 +90,7 @@ def _left_by(
             f"{named}: {predecessor.folder} holds other weights than its record names; run it again"
             " with save=delta"
         )
-    return _plain(delta.loaded.model), delta.loaded.head
+    return _plain(delta.loaded.model), delta.loaded.head | delta.loaded.read
 
 
 def _plain(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

@@ -24,6 +24,7 @@ from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.runs.predict import load_predictor
 from runners.training.prepare import Prepared, prepare
+from runners.training.start import build_model
 from tests.conftest import Cli, configure
 from tests.methods.test_unimc import ZERO, _loud, _whole
 
@@ -177,6 +178,25 @@ def test_what_was_learned_of_a_mixture_answers_a_task_held_out(
     assert predicted.probabilities.shape == (24, 3)
 
 
+@pytest.mark.parametrize("method", ["full", "description_cosine"])
+def test_other_methods_take_the_encoder_that_it_left(
+    method: str, own: Path, cli: Cli, masked_bert: Path, tmp_path: Path
+) -> None:
+    given = ("--config-dir", str(own), *PLAIN, f"model.name_or_path={masked_bert}")
+    assert cli(*given, *GIVEN[len(PLAIN) :], MIX, "budget.steps=2", "save=delta").code == 0
+    [mixed] = read_all(tmp_path / "runs")
+    [left] = (tmp_path / "runs" / f"{mixed.run}.delta").glob("*.safetensors")
+    theirs = {n: t for n, t in load_file(left).items() if n.startswith("bert.")}
+    described = "+task.descriptions={a: the music, b: the dogs}"
+    more = ("task=held", f"method={method}", described, f"start={mixed.run}")
+    folder = f"out={tmp_path / 'runs'}"
+    job = Job(configure(*given[2:], *more, folder, config_dir=own))
+    ours = build_model(job, 1).model.state_dict()
+    assert theirs
+    for name, tensor in theirs.items():
+        assert torch.equal(ours[name], tensor), name
+
+
 def test_a_chain_ends_at_a_task_that_is_answered_without_training(
     own: Path, cli: Cli, masked_bert: Path
 ) -> None:
@@ -222,3 +242,18 @@ def test_what_cannot_be_mixed_is_said_in_a_sentence(
 ) -> None:
     with pytest.raises(UserError, match=said):
         configure(*PLAIN, "method=unimc", *typed, config_dir=own)
+
+
+def test_tasks_of_one_name_are_not_read_by_one_anothers_options(
+    own: Path, masked_bert: Path, tmp_path: Path
+) -> None:
+    folder = _filled(tmp_path, QUESTION)
+    for name in ("things", "held"):
+        path = folder / "task" / f"{name}.yaml"
+        path.write_text(path.read_text().replace(f"name: {name}", "name: same"))
+    ready = _ready(folder, masked_bert, "mix=[things,held]")
+    tokenizer = ready.loaded.tokenizer
+    for name, first in (("things", 0), ("held", 48)):
+        [row] = ready.loop.batch(np.array([first]))["input_ids"]
+        said = "".join(f" [MASK] {option}" for option in OPTIONS[name].values())
+        assert tokenizer.decode(row).startswith(f"[CLS]{said} [SEP]")

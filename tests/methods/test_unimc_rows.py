@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from methods.surgery import choices
 from methods.unimc import Unimc
 from results.errors import UserError
 from results.record import read_all
@@ -181,6 +182,11 @@ def test_an_option_is_never_cut_and_the_longest_row_is_named(
     said = r"max_length=40: .* no room for the text 'who sold it'; the longest option is '\[SEP\] b"
     with pytest.raises(UserError, match=said):
         _ready(own, masked_bert, *typed, "budget.max_length=40")
+    tokenizer = _ready(own, masked_bert, "task=colours").loaded.tokenizer
+    for words, advice in ((300, "use budget.max_length=512"), (520, "shorten it, as 512 tokens")):
+        options = [["bad"], ["warm " * words]]
+        with pytest.raises(UserError, match=f"{advice}[^0-9]*$"):
+            choices.arrange("", options, [["a"]], tokenizer, 128, lambda n, m: range(m))
     ready = _ready(own, masked_bert, *typed, "budget.max_length=60")
     ids = ready.loop.collate(np.array([7]))["input_ids"][0]
     said = f"[MASK] {rows[7]['first']} [MASK] [UNK] bad {'warm ' * 30}[MASK] {rows[7]['third']}"
