@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from results import record as records
 from results.errors import UserError
@@ -31,13 +32,17 @@ def admit(arguments: Sequence[str]) -> int:
     parser.add_argument("records", nargs="+", type=Path, help="files, or folders of them")
     parser.add_argument("--into", type=Path, default=None, help="default: results/runs")
     parser.add_argument("--device", default=DEVICE, help="what all of them ran on (%(default)s)")
+    parser.add_argument("--data-dir", help="what a whole path in data.dir= becomes, as ../glue")
     options = parser.parse_args(list(arguments))
     folder = options.into or shipped()
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder of records; admit is for a clone of the project")
     paths = [path for named in options.records for path in _files(named)]
     originals = {path: records.read(path) for path in paths}
-    read = {path: moved(record, folder) for path, record in originals.items()}
+    read = {
+        path: with_data_in(moved(record, folder), options.data_dir)
+        for path, record in originals.items()
+    }
     wrong = [
         f"{path}: {problem}"
         for path, record in read.items()
@@ -78,6 +83,24 @@ def moved(record: Record, folder: Path) -> Record:
     own = there.relative_to(ROOT) if there.is_relative_to(ROOT) else Path(folder.name)
     put = [re.sub(rf"(^|=){re.escape(out.rstrip('/'))}(?=/|$)", rf"\1{own}", w) for w in words]
     return replace(record, command=shlex.join(put))
+
+
+def with_data_in(record: Record, place: str | None) -> Record:
+    """Return a record with `place`, if one is given, for the whole path that `data.dir` said."""
+    given = (record.config.get("data") or {}).get("dir")
+    if place is None or not isinstance(given, str) or not Path(given).is_absolute():
+        return record
+    start = re.compile(rf"(^|=){re.escape(given.rstrip('/'))}(?=/|$)")
+
+    def put(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: put(own) for key, own in value.items()}
+        if isinstance(value, list):
+            return [put(own) for own in value]
+        return start.sub(lambda m: m[1] + place, value) if isinstance(value, str) else value
+
+    command = shlex.join(put(shlex.split(record.command)))
+    return replace(record, command=command, config=put(record.config))
 
 
 def problems(record: Record, folder: Path, device: str = DEVICE) -> list[str]:

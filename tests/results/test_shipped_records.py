@@ -17,7 +17,17 @@ from tests.conftest import ROOT, SOAK, committed_records, configure
 RECORDS = committed_records()
 FOLDERS = tuple(
     f"results/{name}"
-    for name in ("runs", "h200", "stilts", "mlm1k", "private", "pats", "prompts", "self_training")
+    for name in (
+        "runs",
+        "h200",
+        "stilts",
+        "mlm1k",
+        "private",
+        "pats",
+        "prompts",
+        "self_training",
+        "mining",
+    )
 )
 # The task's one number that full fine-tuning at seed 42 must reach on real data.
 REACHED = {"mrpc": 0.79, "stsb": 0.80, "cola": 0.24, "rte": 0.54}

@@ -23,7 +23,7 @@ FOLDERS = tuple(
     f"results/{name}"
     for name in (
         *("runs", "h200", "embedded", "cft", "stilts", "mlm1k", "private"),
-        *("pats", "prompts", "self_training"),
+        *("pats", "prompts", "self_training", "mining"),
     )
 )
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
@@ -137,6 +137,22 @@ def test_a_command_names_the_folder_of_the_records_and_no_place_of_a_machine(
     assert taken.command == "python run.py out=into task=rte start.run=into/x.json"
     assert taken.predictions == record.predictions
     assert cli("admit", str(bad), "--into", str(into)).code == 0  # once more: it is there
+
+
+def test_a_whole_path_of_the_data_is_written_as_typed_and_the_name_stays(
+    cli: Cli, tmp_path: Path
+) -> None:
+    original = read(SHIPPED[0])
+    config = {**original.config, "data": {**original.config["data"], "dir": "/d/glue"}}
+    command = "python run.py task=rte data.dir=/d/glue/ data.text=/d/glue/x.txt"
+    whole = write(dataclasses.replace(original, config=config, command=command), tmp_path / "made")
+    assert "place of the machine, /d/glue" in cli("admit", str(whole), "--into", str(tmp_path)).err
+    given = cli("admit", str(whole), "--into", str(tmp_path), "--data-dir", "../glue")
+    assert given.code == 0, given.err
+    taken = read(tmp_path / whole.name)
+    assert taken.command == "python run.py task=rte data.dir=../glue/ data.text=../glue/x.txt"
+    assert taken.config["data"]["dir"] == "../glue"
+    assert taken == dataclasses.replace(original, config=taken.config, command=taken.command)
 
 
 @pytest.mark.parametrize("folder", FOLDERS)
