@@ -27,6 +27,7 @@ FOLDERS = tuple(
         "prompts",
         "self_training",
         "mining",
+        "low1k_wide",
     )
 )
 # The task's one number that full fine-tuning at seed 42 must reach on real data.
