@@ -26,7 +26,7 @@ from runners.boards.plan import (
     plan,
     search_command,
 )
-from runners.boards.planned import Compose, Planned, Planner, as_shown, with_stages
+from runners.boards.planned import Compose, Planned, Planner, as_shown, to_rehearse, with_stages
 from runners.boards.pool import Pool, environment
 from runners.boards.view import View
 from runners.config.acts import Sweep
@@ -63,29 +63,40 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         _tell_cost([*to_do, *(r for r in runs if r.awaited() == "waiting")], runs, sweep, compose)
         return 0
     if to_do:
-        first = check(compose(to_do[0].overrides)).settings
-        devices = _devices(first.device)
-        if len(devices) and sweep.workers > len(devices) and not sweep.share_device:
-            raise UserError(
-                f"workers={sweep.workers} on {len(devices)} GPU(s): each run owns one; use"
-                f" workers={len(devices)}, or share_device=true, which the records then say"
-            )
-        threads = _threads(first.threads, sweep.workers)
-        out = Path(first.out)
-        records.check_writable(out)
-        logs = out / ".logs"
-        logs.mkdir(exist_ok=True)
-        if sweep.retry:
-            to_do = [_again(run) for run in to_do]
-        view = View.where_seen(board.name, logs)
-        with stopped_together(typed):
-            Pool(to_do, planner, sweep.workers, threads, devices, logs, view).go()
+        again = [_again(run) for run in to_do] if sweep.retry else to_do
+        _do(again, board.name, planner, sweep, typed)
     if not composed["keep"]:
         remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]
     for run in (run for run in unfinished if run.state != "waiting" or run.message):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
     return 1 if unfinished else 0
+
+
+def _do(
+    runs: list[Planned], name: str, planner: Planner, sweep: Sweep, typed: Sequence[str]
+) -> None:
+    """Do runs in the processes that a board may have; what does not fit is told before any."""
+    first = check(planner.compose(runs[0].overrides)).settings
+    devices = _devices(first.device)
+    if len(devices) and sweep.workers > len(devices) and not sweep.share_device:
+        raise UserError(
+            f"workers={sweep.workers} on {len(devices)} GPU(s): each run owns one; use"
+            f" workers={len(devices)}, or share_device=true, which the records then say"
+        )
+    threads = _threads(first.threads, sweep.workers)
+    out = Path(first.out)
+    records.check_writable(out)
+    if chains := to_rehearse(runs):
+        from runners.training.rehearsal import rehearse
+
+        for chain in chains:
+            rehearse([planner.job(run.alone) for run in chain])
+    logs = out / ".logs"
+    logs.mkdir(exist_ok=True)
+    view = View.where_seen(name, logs)
+    with stopped_together(typed):
+        Pool(runs, planner, sweep.workers, threads, devices, logs, view).go()
 
 
 def to_be_done(runs: Sequence[Planned], states: Sequence[str]) -> list[Planned]:

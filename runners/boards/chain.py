@@ -22,7 +22,6 @@ from runners.boards.planned import Compose, Planned, Planner, Slot, as_shown, re
 from runners.config.acts import CHAIN_KEYS
 from runners.config.stages import Stage, checked
 from runners.config.typed import is_typed, key_of
-from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone, stopped_together
 from runners.machine.warm import warm
@@ -40,12 +39,16 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     control = composed["control"]["equal"]
     slot = Slot(0, stages[-1].task, 0, target, tuple(before), control)
     chain = Chain(planner.chain(slot), planner, composed["force"])
-    earlier: Job | None = None
-    for job in map(planner.job, chain.steps):  # what is wrong is known before any begins
+    jobs = [planner.job(step) for step in chain.steps]
+    for job, earlier in zip(jobs, [None, *jobs], strict=False):  # what is wrong is known first
         read_ahead(job, earlier)
-        earlier = job
     if composed["plan"]:
         return chain.list()
+    first = chain.run_of(0)
+    if chain.last > 0 and (first is None or first.state != "finished"):
+        from runners.training.rehearsal import rehearse
+
+        rehearse(jobs)
     with stopped_together(typed), warm(chain.last > 0):
         code = chain.finish(chain.last)
     if code == FINISHED and not planner.keep:

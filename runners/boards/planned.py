@@ -115,6 +115,17 @@ class Planned:
         return self.before.awaited() if waits and self.before is not None else self.state
 
 
+def to_rehearse(runs: Iterable[Planned]) -> list[list[Planned]]:
+    """Return a chain of each row that has one of which nothing is done, the longest of these."""
+    chains: dict[int, list[Planned]] = {}
+    for run in runs:
+        chain, row = with_stages([run]), run.slot.row
+        undone = chain[0].state not in records.DONE and len(chain) > 1
+        if undone and len(chain) > len(chains.get(row, [])):
+            chains[row] = chain
+    return list(chains.values())
+
+
 def with_stages(runs: Iterable[Planned]) -> list[Planned]:
     """Return runs with those that they start from, each once and before what starts from it."""
     ordered: dict[int, Planned] = {}

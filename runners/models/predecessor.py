@@ -251,5 +251,6 @@ def _check_labels(where: str, task: Mapping[str, Any], settings: Settings) -> No
     if task.get("kind") != own.kind or task.get("labels") != list(own.labels):
         raise UserError(
             f"{where} start.head=keep: its labels are {task.get('labels')}, those of"
-            f" task={own.name} {list(own.labels)}; leave start.head out, and the head is drawn"
+            f" task={own.name} {list(own.labels)}; leave start.head out: the head is then"
+            " drawn, and one that predicts masked tokens comes along for a method that reads it"
         )

@@ -88,8 +88,8 @@ class Predictor:
         """Return an answer a row: a text, or as many as the task has columns.
 
         `attributes` holds a cell a row for each of the model's, where it reads some: values in a
-        list, or in a text as in the task's files. An empty text, another number of texts or of
-        cells, and other attributes are a UserError.
+        list, or in a text as in the task's files. An empty text that is no option, another
+        number of texts or of cells, and other attributes are a UserError.
         """
         texts = [(row,) if isinstance(row, str) else tuple(row) for row in rows]
         if not texts:
@@ -101,7 +101,7 @@ class Predictor:
                     f" {', '.join(self.columns)}"
                 )
             for column, text in zip(self.columns, row, strict=True):
-                if not text.split():
+                if _lacks_words(self.task, column, text):
                     raise UserError(f"row {number} of {len(texts)}: its {column} is empty")
         return self.answer(texts, self._values(attributes or {}, len(texts)))
 
@@ -148,6 +148,11 @@ class Predictor:
         mixture = self.job.config.settings.task.mixture
         assert mixture is not None
         return next(f"{name}/text" for name, task in mixture.tasks.items() if task == self.task)
+
+
+def _lacks_words(task: Task, column: str, text: str) -> bool:
+    """Say whether a text that needs a word has none; an option may be without, as in training."""
+    return column not in task.options and not text.split()
 
 
 def _softmax(outputs: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -294,7 +299,7 @@ class _Table:
             for column, text in zip(self.task.columns, one.texts, strict=True):
                 if not isinstance(text, str):
                     raise UserError(f"{at}: its {column} is {text!r}, no text")
-                if not text.split():
+                if _lacks_words(self.task, column, text):
                     raise UserError(f"{at}: its {column} is empty, and needs a word")
             writer.write(one.row, {ANSWER: "", **labels})
             count += 1

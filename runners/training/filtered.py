@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,16 +44,26 @@ def with_filtered_rows(job: Job, accelerator: Accelerator, data: dict[str, Any])
     if answers is None:
         return job
     assert rows is not None
-    key = f"data.mine.filter={answers.method_names[0]}"
-    try:
+    with saying_whose(answers):
         stays = _answers(job, answers, rows, accelerator) == np.asarray(rows.labels)
-    except UserError as error:
-        raise UserError(f"{key} answers alone: {error}") from None
     kept = filtered(job.data, job.config.settings, stays.tolist())
     data["mined"] = {**portable_all(kept.mined), "filter": data["mined"]["filter"]}
     data["splits"] = describe_all(kept)
-    say(f"DATA: {int(stays.sum()):,} of {len(rows):,} mined rows stay ({key})")
+    say(f"DATA: {int(stays.sum()):,} of {len(rows):,} mined rows stay ({_key_of(answers)})")
     return job.learning_from(kept)
+
+
+@contextmanager
+def saying_whose(answers: RunConfig) -> Iterator[None]:
+    """Say of a mistake that it is the filter's, which answers alone."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{_key_of(answers)} answers alone: {error}") from None
+
+
+def _key_of(answers: RunConfig) -> str:
+    return f"data.mine.filter={answers.method_names[0]}"
 
 
 def _answers(

@@ -157,7 +157,7 @@ def _passes(job: Job, rows: Split, accelerator: Accelerator) -> NDArray[np.float
     settings = job.config.settings
     passes = settings.data.pseudo.passes
     teacher = load_teacher(job, accelerator)
-    _check_dropout(teacher.model, passes)
+    check_dropout(teacher.model, passes)
     teacher.model.train()
     collate = teacher.tokenised(rows)
     devices = [accelerator.device] if accelerator.device.type == "cuda" else []
@@ -169,7 +169,8 @@ def _passes(job: Job, rows: Split, accelerator: Accelerator) -> NDArray[np.float
     return np.stack(each)
 
 
-def _check_dropout(model: torch.nn.Module, passes: int) -> None:
+def check_dropout(model: torch.nn.Module, passes: int) -> None:
+    """Refuse several passes of a teacher whose passes all agree."""
     rates = [module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)]
     if passes > 1 and not any(rates):
         raise UserError(

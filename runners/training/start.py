@@ -9,7 +9,7 @@ For a method that reads answers from it, a head that predicts masked tokens come
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from safetensors.torch import load_file
@@ -25,15 +25,35 @@ from runners.models.pretrained import Loaded
 Tensors = Mapping[str, torch.Tensor]
 
 
-def build_model(job: Job, total_steps: int) -> Loaded:
-    """Return a job's model before its first step, with its methods' changes."""
+@dataclass(frozen=True)
+class Left:
+    """A run's model, as the next one takes it: parameters by name, and which are a head's.
+
+    `named` is what a sentence on it calls the run.
+    """
+
+    named: str
+    tensors: Tensors
+    head: frozenset[str]
+
+
+def left_in(loaded: Loaded, named: str) -> Left:
+    """Return what a model holds for the next run."""
+    return Left(named, _plain(loaded.model), loaded.head | loaded.read)
+
+
+def build_model(job: Job, total_steps: int, left: Left | None = None) -> Loaded:
+    """Return a job's model before its first step, with its methods' changes.
+
+    `left` takes the place of what its predecessor left. A start that does not fit is a UserError.
+    """
     loaded = load_pretrained(job.config, job.weights)
-    predecessor = job.predecessor
-    if predecessor is None:
-        return apply_methods(job.config, loaded, job.weights, total_steps, job.attributes)
-    named = f"start={predecessor.run}"
     prefix = f"{loaded.model.base_model_prefix}."
-    theirs, head = _left_by(predecessor, job, named, prefix)
+    if left is None and job.predecessor is not None:
+        left = _left_by(job.predecessor, job, prefix)
+    if left is None:
+        return apply_methods(job.config, loaded, job.weights, total_steps, job.attributes)
+    named, theirs, head = left.named, left.tensors, left.head
     own = _plain(loaded.model)
     wanted = {n for n in own if n.startswith(prefix)}
     if job.config.settings.start.head == "keep":
@@ -41,8 +61,8 @@ def build_model(job: Job, total_steps: int) -> Loaded:
     outside = {n for n in own if not n.startswith(prefix)}
     if _reads_tokens(job.config) and outside <= set(theirs):
         wanted |= outside
-        said = f"as start={predecessor.run} left it"
-        loaded = replace(loaded, head=frozenset(), facts={**loaded.facts, "mlm_head": said})
+        facts = {**loaded.facts, "mlm_head": f"as {named} left it"}
+        loaded = replace(loaded, head=frozenset(), facts=facts)
     wanted -= {n for n in wanted - set(theirs) if _of_pooler(n)}  # some heads stand on none
     lacking = sorted(wanted - set(theirs))
     if lacking:
@@ -72,16 +92,16 @@ def _reads_tokens(config: RunConfig) -> bool:
     return any(method.model_head == "tokens" for method in config.methods)
 
 
-def _left_by(
-    predecessor: Predecessor, job: Job, named: str, prefix: str
-) -> tuple[Tensors, frozenset[str]]:
-    """Return a predecessor's tensors, checked to be what its record names, and which are a head's.
+def _left_by(predecessor: Predecessor, job: Job, prefix: str) -> Left:
+    """Return what a predecessor left, checked to be what its record names.
 
     Of an exported encoder, whose names lack the model's `prefix`, there is no more than that.
     """
+    named = f"start={predecessor.run}"
     if predecessor.exported:
         tensors = load_file(predecessor.folder / ENCODER)
-        return {f"{prefix}{name}": tensor for name, tensor in tensors.items()}, frozenset()
+        prefixed = {f"{prefix}{name}": tensor for name, tensor in tensors.items()}
+        return Left(named, prefixed, frozenset())
     delta = load_delta(predecessor.delta(), model_path=str(job.weights.folder), act="start")
     check_attributes(named, delta.attributes, job.attributes)
     folds = any(m.fold(delta.loaded.model).replaced for m in delta.config.methods)
@@ -90,7 +110,7 @@ def _left_by(
             f"{named}: {predecessor.folder} holds other weights than its record names; run it again"
             " with save=delta"
         )
-    return _plain(delta.loaded.model), delta.loaded.head | delta.loaded.read
+    return left_in(delta.loaded, named)
 
 
 def _plain(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:

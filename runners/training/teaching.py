@@ -73,9 +73,15 @@ def load_teacher(job: Job, accelerator: Accelerator) -> Teacher:
 
 def load_untrained(job: Job, config: RunConfig, accelerator: Accelerator) -> Teacher:
     """Return the model that a run starts with, as another configuration of it prepares that."""
+    own = as_it_starts(job, config)
+    return _answering("the untrained model", own, build_model(own, 0), accelerator)
+
+
+def as_it_starts(job: Job, config: RunConfig) -> Job:
+    """Return what another configuration makes of the model that a run starts with."""
     own = Job(config, trains=False)
     vars(own).update(weights=job.weights, predecessor=job.predecessor)
-    return _answering("the untrained model", own, build_model(own, 0), accelerator)
+    return own
 
 
 def _answering(name: str, job: Job, loaded: Loaded, accelerator: Accelerator) -> Teacher:

@@ -306,6 +306,7 @@ def test_options_are_answered_by_name(cli: Cli, tiny_folder: Folder, tmp_path: P
     columns = ["question", "first", "second", "answer"]
     rows = [(f"what of {w}", f"the {w}", "the house", "A") for w in words]
     rows += [(f"what of {w}", "the house", f"the {w}", "B") for w in words]
+    rows += [("what of both", "the dogs", "", "A")]  # an option without words
     for name in ("train.csv", "dev.csv"):
         write_rows(tmp_path / name, columns, rows)
     (tmp_path / "own" / "task").mkdir(parents=True)
