@@ -11,8 +11,9 @@ class Printed:
 
     They are those of `paper`.csv with this `place`, `model` and `train`, one for each of `tasks`.
     `method` and `above` give the rows by name, each with its options as the lines have them; the
-    best average counts. With no `above`, the lines are differences already. `above_place` is where
-    the rows to beat stand, if elsewhere.
+    best average counts. With no `above`, the lines are differences already, `turned` where they are
+    of what the sentence has below to what it has above. `above_place` is where the rows to beat
+    stand, if elsewhere.
     """
 
     paper: str
@@ -23,3 +24,4 @@ class Printed:
     tasks: list[str]
     train: str | int = "all"
     above_place: str = ""
+    turned: bool = False

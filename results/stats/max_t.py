@@ -62,8 +62,8 @@ def critical_t(comparisons: Sequence[Differences], level: float, seed: int = 0) 
     family = _Family(comparisons, seed, DRAWS)
     largest = np.sort(np.concatenate([each.max(axis=1) for each in family.flipped()]))
     allowed = int(np.floor(level * len(largest) + 1e-9))  # patterns that may lie beyond
-    # With none allowed, even the most extreme pattern is too likely.
-    limit = largest[len(largest) - 1 - allowed] if allowed else 1.0
+    # With none allowed, even the most extreme pattern is too likely. A value at the limit is within.
+    limit = largest[len(largest) - 1 - allowed] * (1 + 1e-9) if allowed else 1.0
     limits = np.empty(len(comparisons))
     limits[family.order] = [family.as_t(limit, int(pairs)) for pairs in family.pairs]
     return [float(t) for t in limits]
@@ -83,8 +83,8 @@ class _Family:
         # Squares of values near the smallest float would be zero.
         values = _over(values, np.abs(values).max(axis=1, initial=0.0))
         values = _over(values, np.sqrt(pairs * (values**2).sum(axis=1)))
-        counts = Counter(int(n) for n in pairs)
-        self.usual = max(counts, key=lambda n: (counts[n], -n))
+        counts = Counter(int(n) for n in pairs if n > 1)  # one pair says nothing
+        self.usual = max(counts, key=lambda n: (counts[n], -n), default=1)
         self.values, self.pairs = values, pairs
         observed = self._statistics(np.ones((1, len(units))))[0]
         self.order = np.argsort(observed, kind="stable")

@@ -21,6 +21,7 @@ CLAIMS = known_claims()
 ROUNDING = 0.02  # of two printed averages and of their printed difference
 NUMBER = re.compile(r"(?<![\w.,-])\d+(?:,\d{3})*(?:\.\d+)?(?!\w)")
 DOWN = ("below", "lost", "costs", "within")
+BOUNDS = ("within", "at most", "or less")  # of what may be lost; more is contradicted
 
 
 @cache
@@ -53,7 +54,7 @@ def gap(printed: Printed, for_each_task: bool = False) -> float:
     mine = max(fmean(row) for row in _rows(printed, printed.place, printed.method))
     others = _rows(printed, printed.above_place or printed.place, printed.above)
     if not others:
-        return mine
+        return -mine if printed.turned else mine
     if for_each_task:
         return mine - fmean(map(max, zip(*others, strict=True)))
     return mine - max(map(fmean, others))
@@ -92,6 +93,8 @@ def _of_the_words(claim: Claim) -> list[str]:
     if claim.points and not claim.decided:
         down = any(word in claim.claim for word in DOWN)
         wrong += [] if down == (claim.points < 0) else ["the points go the other way"]
+    if (claim.points or 0) < 0 and not any(w in f"{claim.claim} {claim.decided}" for w in BOUNDS):
+        wrong.append("no difference at all would support it: say at most, or turn its sides round")
     train = "" if claim.printed is None else str(claim.printed.train)
     known = [*fields, *_numbers(train)]
     return wrong + [f"{number:g} stands nowhere else" for number in words if number not in known]

@@ -113,6 +113,23 @@ def test_limit_is_the_largest_statistic_of_all_but_a_twentieth_of_the_patterns()
     assert limits == pytest.approx([limits[0]] * 3)
 
 
+def test_a_difference_at_the_limit_is_within() -> None:
+    """A zero among the differences is beside itself under both signs: p is .0625 here."""
+    for step in (0.01, 1 / 277, 0.1, 1 / 3):
+        values = step * np.array([1.0, 2, 3, 2, 1, 0])
+        assert sign_flip_p(values) == 0.0625
+        [limit] = critical_t([dict(enumerate(map(float, values)))], 0.05)
+        assert float(values.mean() - limit * values.std(ddof=1) / np.sqrt(6)) < 0
+
+
+def test_a_comparison_of_one_pair_decides_nothing_of_others() -> None:
+    [six] = _family(7, 6, 1)
+    alone, one = critical_t([six], 0.05), {9: 2.0}
+    assert np.isfinite(alone[0])
+    assert critical_t([six, one], 0.05) == [*alone, np.inf]
+    assert step_down([six, one]) == [*step_down([six]), 1.0]
+
+
 def test_too_few_pairs_have_no_limit() -> None:
     assert critical_t([{0: 1.0, 1: 1.0, 2: 1.0}], 0.05) == [np.inf]
     assert critical_t([], 0.05) == []
