@@ -9,8 +9,8 @@ import shlex
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any, NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
@@ -19,6 +19,7 @@ from results.places import program
 from runners.machine.console import say
 from runners.machine.warm import PARENT, Process, start
 
+T = TypeVar("T")
 _spoken_for: list[str] = []  # holds something while another process or block tells of signals
 
 
@@ -98,13 +99,16 @@ class Stop:
         if number is not None:
             raise Stopped(number)
 
-    @contextlib.contextmanager
-    def at_once(self) -> Iterator[None]:
-        """Let a signal raise Stopped at any moment of a part of the block."""
-        self._now = True
+    def at_once(self, act: Callable[[], T]) -> T:
+        """Return what `act` does; a signal raises Stopped at any moment of it.
+
+        What it changes may then be half changed: all that is kept is to follow from what it
+        returns.
+        """
         try:
+            self._now = True
             self.look()
-            yield
+            return act()
         finally:
             self._now = False
 

@@ -315,11 +315,12 @@ def head_names(model: PreTrainedModel, missing: set[str]) -> frozenset[str]:
 def draw_anew(model: PreTrainedModel, modules: Sequence[str], shown: str) -> set[str]:
     """Initialise the named modules as if the checkpoint lacked them; return their parameters.
 
-    A name that is not one of the model's modules is a UserError.
+    They are drawn in the order of their names, however they were listed, as one list is one run. A
+    name that is not one of the model's modules is a UserError.
     """
     drawn: set[str] = set()
     known = dict(model.named_modules())
-    for name in modules:
+    for name in sorted(modules):
         if not name or name not in known:
             raise UserError(f"{shown}: model.untrained={name!r} is not one of its modules")
         drawn |= {f"{name}.{inner}" for inner, _ in known[name].named_parameters()}

@@ -53,6 +53,7 @@ from runners.training.course import Course, Saving
 from runners.training.filtered import with_filtered_rows
 from runners.training.loop import Loop
 from runners.training.prepare import Prepared, prepare
+from runners.training.schedule import idle_line
 from runners.training.start import build_model
 from runners.training.watch import Watch
 
@@ -157,11 +158,14 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
 
 
 def _examine(job: Job, prepared: Prepared, blank: Record) -> None:
-    """Say what is to be known of the data before training, and keep it in the record."""
+    """Say what is to be known before training; keep in the record what is of the data."""
     examination = examine(job, prepared.kind, prepared.encoded, prepared.loaded.tokenizer)
     blank.data["doctor"] = examination.facts  # in place: a record of a failure says it too
     for line in examination.lines():
         say(line)
+    loop = prepared.loop
+    if (idle := idle_line(loop.budget, loop.factor, loop.steps)) is not None:
+        say(idle)
 
 
 def _followed(course: Course, checkpoints: Checkpoints, record: Record) -> Record:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from runners.training.checkpoint import Checkpoints
 from runners.training.loop import Loop, Progress
 from runners.training.schedule import evaluation_steps
 from runners.training.watch import Watch
+
+T = TypeVar("T")
 
 
 class Course:
@@ -52,11 +54,12 @@ class Course:
     def run(self, after_step: Callable[[], None], stop: Stop) -> None:
         """Train, evaluating when it is due; `after_step` is called after each step.
 
-        Stopped is raised between two steps, or at once where the model is evaluated: `state_dict`
+        Stopped is raised between two steps, or at once while the model is scored: `state_dict`
         is then such that what goes on from it comes to the same end.
         """
         due = evaluation_steps(self.config.settings.budget, self.loop.order)
         done = self.evaluations[-1]["step"] if self.evaluations else 0
+        answered = False
         self.watch.begin(self._numbers())
 
         def tick(step: int) -> None:
@@ -66,31 +69,38 @@ class Course:
 
         try:
             if self.scoring.kind.evaluates_start and not self.measured_before:
-                with self._begun_anew(stop):
-                    self.measured_before = self._measure()
+                self.measured_before = self._evaluated(self._measure, stop)
             for i, until in enumerate(due, 1):
                 if self.stopped is not None:
                     break
                 self.scoring.evaluation.later = len(due) - i
                 if until > done:
                     self.loop.run(until, tick)
-                    with self._begun_anew(stop):
-                        self._evaluate(until)
+                    scored = self._evaluated(partial(self._score, until), stop)
+                    self._keep(until, *scored)
+                    answered = True
+                    stop.look()
+            if not answered:  # by this process: one before it was stopped after its last evaluation
+                self._evaluated(partial(self._score, self.loop.step), stop)
+        except Stopped:
+            self.loop.settle()  # a run that has diverged does not go on
+            raise
         finally:
             self.watch.end()
+        stop.look()  # a signal that comes later finds no checkpoint of this step
 
-    @contextlib.contextmanager
-    def _begun_anew(self, stop: Stop) -> Iterator[None]:
-        """Have what is evaluated in the model, and let the block be stopped at once.
+    def _evaluated(self, score: Callable[[], T], stop: Stop) -> T:
+        """Return what `score` says with what is evaluated in the model; it may be stopped at once.
 
-        Random streams are then as before: it is done again whole.
+        Random streams are then as before, and it is done again whole. Nothing that a checkpoint or
+        a record holds is set meanwhile, but what a method fits for it, which is fitted again.
         """
         device = self.loop.accelerator.device
         cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
         stream = torch.get_rng_state()
         try:
-            with self.loop.averages.evaluated(), stop.at_once():
-                yield
+            with self.loop.averages.evaluated():
+                return stop.at_once(score)
         except Stopped:
             torch.set_rng_state(stream)
             if cuda is not None:
@@ -129,24 +139,36 @@ class Course:
         scores = self.scoring(self.loop.model, report, self.loop.step)
         return {name: {**self.scoring.measured[name], **scores[name]} for name in report}
 
-    def _evaluate(self, step: int) -> None:
+    def _score(self, step: int) -> tuple[Scores, Scores]:
+        """Return the scores of the part that selects, and of the report splits, each where due."""
+        selects = self.config.settings.protocol.name == "select"
+        part = self.scoring(self.loop.model, ["selection"], step) if selects else {}
+        report = self._report(step)
+        return part, self.scoring(self.loop.model, report, step) if report else {}
+
+    def _report(self, step: int) -> list[str]:
+        """Return the report splits that are scored after a step."""
+        due = step == self.loop.steps or self.scoring.kind.evaluates == "when due"
+        return list(self.scoring.data.report) if due else []
+
+    def _keep(self, step: int, part: Scores, scores: Scores) -> None:
+        """Keep what `_score` said after a step, and the weights where they are the best so far.
+
+        A signal waits meanwhile: all of it is kept, or none.
+        """
         task, loop = self.config.settings.task, self.loop
         per_epoch = loop.order.steps_per_epoch
         entry: dict[str, Any] = {"step": step, "epoch": round(step / per_epoch, 3)}
         entry["train_loss"] = float(np.mean(loop.progress.losses[-per_epoch:]))
-        if self.config.settings.protocol.name == "select":
-            part = self.scoring(loop.model, ["selection"], step)
+        if part:
             entry["selection"] = part["selection"]
             value = headline(task, part)
             if self.selected is None or value > self.selected["score"]:
-                self.selected = {"step": step, "score": value, "scores": part["selection"]}
                 self.kept_state = loop.state_dict()
-        due = step == loop.steps or self.scoring.kind.evaluates == "when due"
-        report = list(self.scoring.data.report) if due else []
-        scores = self.scoring(loop.model, report, step) if report else {}
+                self.selected = {"step": step, "score": value, "scores": part["selection"]}
         entry["scores"] = scores
         if self.scoring.measured:
-            entry["measured"] = {n: self.scoring.measured[n] for n in report}
+            entry["measured"] = {n: self.scoring.measured[n] for n in self._report(step)}
         final = headline(task, scores) if scores else None
         if final is not None and (self.best_on_dev is None or final > self.best_on_dev["score"]):
             self.best_on_dev = {"step": step, "score": final, "scores": scores}

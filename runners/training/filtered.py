@@ -94,11 +94,12 @@ def _read(path: Path, rows: int) -> NDArray[np.int64] | None:
 
 def _key(job: Job, config: RunConfig, rows: Split, accelerator: Accelerator) -> str:
     settings, before = config.settings, job.predecessor
+    untrained = sorted(settings.model.untrained)
     parts = {
         "version": FILTER_VERSION,
         "filter": config.method_options(),
         "task": settings.task.model_dump(include={"text", "labels", *config.methods[0].reads}),
-        "model": [job.weights.sha256, job.weights.files_sha256, settings.model.untrained],
+        "model": [job.weights.sha256, job.weights.files_sha256, untrained],
         "start": None if before is None else [before.run, before.sha256],
         "read": [settings.budget.max_length, settings.budget.truncate],
         "rows": rows.sha256,

@@ -46,6 +46,16 @@ def learning_rate_factor(budget: Budget, steps: int) -> Callable[[int], float]:
     return factor
 
 
+def idle_line(budget: Budget, factor: Callable[[int], float], steps: int) -> str | None:
+    """Return a sentence where a schedule leaves no step a rate above 0; None where it does."""
+    if any(factor(step) > 0 for step in range(steps)):
+        return None
+    return (
+        f"budget.warmup={budget.warmup:g} of {steps} step{'s' * (steps != 1)}: no step has a rate"
+        " above 0, so that nothing is trained; use budget.warmup=0"
+    )
+
+
 def _slanted(step: int, steps: int, cut: int) -> float:
     share = step / cut if step < cut else 1 - (step - cut) / max(1, steps - cut)
     return (1 + max(0.0, share) * (SLANT - 1)) / SLANT

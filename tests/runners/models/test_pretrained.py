@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from results.errors import UserError
+from runners.jobs.job import Job
 from runners.models.pretrained import Loaded, load_model
 from runners.models.weights import find_weights
 from tests.conftest import Cli, configure, tiny
@@ -62,6 +63,25 @@ def test_untrained_modules_are_drawn_from_the_seed_and_belong_to_the_head() -> N
     for name, parameter in one.model.named_parameters():
         if name not in one.head:
             assert torch.equal(parameter, file[name.removeprefix("bert.")]), name
+
+
+def test_untrained_modules_are_drawn_alike_in_whatever_order_they_are_listed(
+    tiny_folder: Callable[[str], Path],
+) -> None:
+    """The order is not in a run's name."""
+    names = ["bert.pooler", "bert.encoder.layer.1.output", "bert.encoder.layer.0.output"]
+    loaded, called = [], []
+    for listed in (names, names[::-1]):
+        typed = ["task=rte", "model=bert-base-uncased", f"model.untrained=[{','.join(listed)}]"]
+        config = configure(*tiny(tiny_folder("bert"), *typed))
+        model, weights = config.settings.model, find_weights(config.settings.model)
+        assert model.untrained == listed
+        loaded.append(load_model(weights, config.settings.task, 1, 32, None, listed).model)
+        called.append(Job(config).name)
+    assert called[0] == called[1]
+    one, other = (model.state_dict() for model in loaded)
+    for name, tensor in one.items():
+        assert torch.equal(tensor, other[name]), name
 
 
 def test_other_weights_in_place_of_the_package_keep_their_pooler(

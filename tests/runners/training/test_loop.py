@@ -14,6 +14,7 @@ from transformers import get_linear_schedule_with_warmup
 from methods.full import Full
 from methods.method import Batch, Forward, Method
 from methods.registry import composition_problems
+from results.record import read_all
 from runners.config.settings import Budget
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
@@ -21,8 +22,13 @@ from runners.seeds import derive
 from runners.training.loop import Loop
 from runners.training.order import Order
 from runners.training.prepare import prepare
-from runners.training.schedule import evaluation_steps, learning_rate_factor, total_steps
-from tests.conftest import configure, tiny
+from runners.training.schedule import (
+    evaluation_steps,
+    idle_line,
+    learning_rate_factor,
+    total_steps,
+)
+from tests.conftest import Cli, configure, tiny
 
 
 def _loop(folder: Path, *more: str, methods: tuple[Method, ...] = ()) -> Loop:
@@ -176,6 +182,39 @@ def test_steps_and_evaluations_follow_the_budget(
     order = Order(0, np.ones(100, dtype=np.int64), 10)
     assert total_steps(_budget(**values), order) == steps
     assert evaluation_steps(_budget(**values), order) == due
+
+
+@pytest.mark.parametrize(
+    ("given", "steps", "idle"),
+    [
+        ({"warmup": 0.1}, 1, True),
+        ({"warmup": 0.1, "schedule": "constant"}, 1, True),
+        ({"warmup": 0.0}, 1, False),
+        ({"warmup": 0.1, "schedule": "slanted_triangular"}, 1, False),
+        ({"warmup": 0.95}, 2, False),  # all of it warm-up, and the second step trains
+        ({"warmup": 0.1}, 2, False),
+    ],
+)
+def test_a_schedule_without_a_rate_above_0_is_told(
+    given: dict[str, Any], steps: int, idle: bool
+) -> None:
+    budget = _budget(**given)
+    factor = learning_rate_factor(budget, steps)
+    assert idle == (max(factor(step) for step in range(steps)) == 0)
+    assert (idle_line(budget, factor, steps) is not None) == idle
+
+
+@pytest.mark.parametrize(("warmup", "idle"), [("0.1", True), ("0", False)])
+def test_a_run_that_trains_nothing_says_so(
+    warmup: str, idle: bool, cli: Cli, tiny_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    small = tiny(tiny_folder("bert"), "task=rte", "budget.steps=1", f"budget.warmup={warmup}")
+    done = cli(*small)
+    assert done.code == 0
+    said = "budget.warmup=0.1 of 1 step: no step has a rate above 0, so that nothing is trained;"
+    assert done.err.count(f"{said} use budget.warmup=0") == idle
+    [record] = read_all(tmp_path / "runs")
+    assert (record.trained_sha256 == record.initial_sha256) == idle
 
 
 def test_weight_decay_spares_vectors(tiny_folder: Callable[[str], Path]) -> None:

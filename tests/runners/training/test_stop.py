@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ import torch
 
 from results.record import read_all
 from runners.machine.processes import Stopped, stoppable
+from runners.machine.trackers import Trackers, Values
 from runners.tasks.scoring import Scoring
 from runners.training import course
 from tests.conftest import ROOT, Cli, tiny
@@ -105,6 +106,48 @@ def test_a_stopped_run_goes_on_from_that_very_step_to_the_same_end(
     assert len(log.read_text().splitlines()) == 13
 
 
+def test_a_run_stopped_after_its_last_evaluation_has_its_predictions(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when the scores are logged."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=4", "save=logits")
+    cut = [*given, "log=csv", f"out={tmp_path / 'cut'}"]
+    assert cli(*given, f"out={tmp_path / 'whole'}").code == 0
+    logged = Trackers.scores
+
+    def told(self: Trackers, step: int, scores: Mapping[str, Values]) -> None:
+        logged(self, step, scores)
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trackers, "scores", told)
+        done = cli(*cut)
+    assert done.code == 130
+    assert "stopped at step 4 of 4, which is in a checkpoint" in done.err
+    done = cli(*cut)
+    assert (done.code, done.err.count("warning")) == (0, 0)
+    [whole], [again] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    assert again.predictions
+    assert outcome(again) == outcome(whole)
+    assert again.logits_sha256 == whole.logits_sha256
+    assert again.resumed == [4]
+    [log] = (tmp_path / "cut").glob(".logs/*/validation.csv")
+    assert [line[:2] for line in log.read_text().splitlines()[1:]] == ["4,"]
+
+
+def test_a_stopped_run_that_has_diverged_does_not_go_on(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Losses are looked at each ten steps; what is kept at a stop has finite ones."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=12", "budget.warmup=0", "lr=1e38")
+    monkeypatch.setattr(course.Saving, "__call__", _at(5, signal.SIGINT))
+    assert cli(*given).code == 1
+    [record] = read_all(tmp_path / "runs")
+    assert record.status == "diverged"
+    assert record.error is not None
+    assert "the training loss was not finite at step 2" in record.error["message"]
+
+
 def test_a_second_signal_ends_at_once(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -123,8 +166,7 @@ def test_a_signal_after_the_last_look_is_not_lost() -> None:
     def in_an_evaluation() -> None:
         with stoppable() as stop:
             signal.raise_signal(signal.SIGINT)
-            with stop.at_once():
-                pytest.fail("it was to be stopped before")
+            stop.at_once(lambda: pytest.fail("it was to be stopped before"))
 
     with pytest.raises(Stopped):
         in_an_evaluation()
