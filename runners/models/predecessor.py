@@ -247,10 +247,27 @@ def _of_delta(named: str, folder: Path) -> Predecessor:
 
 def _check_labels(where: str, task: Mapping[str, Any], settings: Settings) -> None:
     """Refuse to keep a head that answers another question."""
-    own = settings.task
-    if task.get("kind") != own.kind or task.get("labels") != list(own.labels):
+    own = settings.task.model_dump()
+    if _asked(task) != _asked(own):
+        what = "tasks" if task.get("mixture") else "scores" if task.get("range") else "labels"
         raise UserError(
-            f"{where} start.head=keep: its labels are {task.get('labels')}, those of"
-            f" task={own.name} {list(own.labels)}; leave start.head out: the head is then"
+            f"{where} start.head=keep: its {what} are {_answers(task)}, those of"
+            f" task={own['name']} {_answers(own)}; leave start.head out: the head is then"
             " drawn, and one that predicts masked tokens comes along for a method that reads it"
         )
+
+
+def _asked(task: Mapping[str, Any]) -> list[Any]:
+    """Return what a head answers: kind and labels or range, of a mixture each task's in order."""
+    if mixture := task.get("mixture"):
+        return [[name, _asked(mixture["tasks"][name])] for name in mixture["of"]]
+    return [task.get("kind"), task.get("labels"), task.get("range")]
+
+
+def _answers(task: Mapping[str, Any]) -> str:
+    """Return in words what a task answers with."""
+    if mixture := task.get("mixture"):
+        return ", ".join(f"{name} {_answers(mixture['tasks'][name])}" for name in mixture["of"])
+    if scores := task.get("range"):
+        return f"from {scores[0]} to {scores[1]}"
+    return str(task.get("labels"))
