@@ -26,6 +26,11 @@ def with_named_weights(composed: dict[str, Any], typed: Sequence[str]) -> dict[s
             f" {path}); leave one of them out, or set model.name_or_path=null"
         )
     named = re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.")
-    of_package = {"hub": None, "sha256": None, "untrained": [], "name": named or "model"}
+    of_package: dict[str, Any] = {
+        "hub": None,
+        "sha256": None,
+        "untrained": [],
+        "name": named or "model",
+    }
     gone = {key: value for key, value in of_package.items() if not is_typed(typed, f"model.{key}")}
     return {**composed, "model": {**model, "package": None, **gone}}
