@@ -105,6 +105,7 @@ def _hash_settings(config: Mapping[str, Any]) -> str:
         if options := settings["data"].get(section):
             own = {k: v for k, v in options.items() if k not in ("teacher", "generator")}
             settings["data"][section] = own
+    settings["task"] = {k: v for k, v in settings["task"].items() if k != "rows_of"}  # came later
     settings["model"] = settings["model"]["name"]  # its files have hashes of their own
     settings["method"] = [
         {k: v for k, v in method.items() if k != "version"} for method in _methods(config)

@@ -56,6 +56,14 @@ def test_a_chain_tells_whose_labels_were_seen() -> None:
     assert "sst2" not in seen_by(old)
 
 
+def test_a_chain_from_an_arm_has_the_settings_that_it_had() -> None:
+    """Records of before a task said whose rows are among its own stand in a row with later ones."""
+    arm = configure("task=cft_fcd", "data=embedded").settings.task.model_dump()
+    before = {key: value for key, value in arm.items() if key != "rows_of"}
+    assert arm != before
+    assert _entry(arm)["settings"] == _entry(before)["settings"]
+
+
 @pytest.mark.parametrize("stage", [_entry(MIX), {"task": "mix(sst2+mrpc)"}, {"task": "sst2"}])
 def test_a_teacher_that_started_from_the_labels_is_refused(
     stage: dict[str, Any], monkeypatch: pytest.MonkeyPatch
