@@ -245,6 +245,7 @@ def test_what_is_no_run_works(
 ) -> None:
     (tmp_path / "runs").mkdir()
     shutil.copy(RECORD, tmp_path / "runs")
+    (tmp_path / "FOLDER").mkdir()
     monkeypatch.chdir(tmp_path)
     done = cli(*shlex.split(re.sub("RECORD…?", str(RECORD), line))[2:])
     assert done.code == 0, done.err

@@ -128,6 +128,14 @@ def test_choices_are_listed() -> None:
             assert f"`{path.stem}`" in pages.get(group, running), f"{group}={path.stem}"
 
 
+def test_every_page_of_a_board_is_linked_in_the_list_of_boards() -> None:
+    linked = re.findall(
+        r"\]\(\.\./(results/boards/\w+/table\.md)\)", (DOCS / "boards.md").read_text()
+    )
+    pages = (ROOT / "results" / "boards").glob("*/table.md")
+    assert sorted(linked) == sorted(page.relative_to(ROOT).as_posix() for page in pages)
+
+
 def test_every_lever_has_its_line() -> None:
     speed = yaml.safe_load((ROOT / "configs" / "config.yaml").read_text())["speed"]
     named = re.findall(r"^\| `speed\.(\w+)=`", (DOCS / "speed.md").read_text(), re.MULTILINE)

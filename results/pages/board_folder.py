@@ -156,7 +156,7 @@ def _write(
             judged=comparisons,
             sheets=by_table,
             trials=trials,
-            claims=claims([r for r in records if r.run in listed.by_run]),
+            claims=claims([r for r in records if r.run in listed.by_run], listed=listed),
             pictures={heading: (caption, text) for _, heading, caption, text in drawn},
             records=address(runs, folder),
             beside=[(n, n) for n in ("table.md", "table.tex", "table.csv")],

@@ -20,14 +20,14 @@ BEST = 3  # rows that stand for a board
 class Leaders:
     """What a table of a board comes to: its conditions, a sentence, its best rows in percent.
 
-    `top` counts the rows that the seeds do not set below another, None where nothing is set apart.
+    `top` says in words which rows the seeds do not set below another.
     """
 
     heading: str
     sentence: str
     column: str
     best: tuple[tuple[str, float], ...]
-    top: int | None
+    top: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,20 @@ def leaders(table: Table, judged: Comparison) -> Leaders:
         headline(table, judged),
         f"average of {', '.join(table.tasks)}" if len(table.tasks) > 1 else column,
         tuple(ranked[:BEST]),
-        len(judged.tied[column]) if column in judged.tied else None,
+        _top(column, ranked[0][0] if ranked else "", judged),
+    )
+
+
+def _top(column: str, first: str, judged: Comparison) -> str:
+    """Return in words which rows of a column are set below no other."""
+    tied = judged.tied.get(column)
+    if tied is None:
+        return "nothing is set apart"
+    if tied == {first}:
+        untested = judged.untested.get(column)
+        return f"the first is set above all others{' that have the seeds' if untested else ''}"
+    return (
+        "1 row is in the top group" if len(tied) == 1 else f"{len(tied)} rows are in the top group"
     )
 
 
@@ -76,12 +89,8 @@ def _leaders(one: Leaders) -> str:
         f'<li><span class="method">{escape(name)}</span> {score:.1f}</li>'
         for name, score in one.best
     )
-    top = {None: "nothing is set apart", 1: "the first is set above all others"}.get(
-        one.top, f"{one.top} rows are in the top group"
-    )
-    best = (
-        f'<p class="soft">Best by {escape(one.column)} ({top}):</p>\n<ol class="best">{rows}</ol>\n'
-    )
+    said = f"Best by {escape(one.column)} ({escape(one.top)}):"
+    best = f'<p class="soft">{said}</p>\n<ol class="best">{rows}</ol>\n'
     return (
         f'<p class="say">{escape(one.sentence)}</p>\n<p class="soft">{escape(one.heading)}</p>\n'
         + (best if rows else "")

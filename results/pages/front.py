@@ -111,16 +111,20 @@ def _time(row: Row, base: Row | None, table: Table) -> str:
 
 
 def sentence(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
-    """Return which of the rows the seeds separate from full, or why they separate none."""
+    """Return which of the rows the seeds separate from full, or why they separate none.
+
+    What it says of no row is of the rows shown only, where the board compares others too.
+    """
     base, column = judged.baseline, lead(table)
     if base is None:
         return f"The seeds separate nothing: the board has no record of {BASELINE}."
     keys = [(row.method, column) for row in rows if row.method != base]
+    kind = _row(rows, table, judged)
     if not keys:
-        return f"The seeds separate nothing: no row but {base} has a score on every task."
+        return f"The seeds separate nothing: no {kind} but {base} has a score on every task."
     claimed = [key for key in keys if judged.claimed(key)]
     unable = [key for key in keys if not judged.separable(key)]
-    none = f"The seeds separate no row from {base}"
+    none = f"The seeds separate no {kind} from {base}"
     if len(unable) == len(keys):
         return f"{none}: {_reason(rows, table, judged)}."
     both = (
@@ -129,10 +133,17 @@ def sentence(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
     )
     text = f"{_sides(claimed, judged)} (bold: {both})" if claimed else f"{none}: for none do {both}"
     rest = len(keys) - len(claimed) - len(unable)
-    text += f"; they separate no other row from {base}" if claimed and rest else ""
+    text += f"; they separate no other {kind} from {base}" if claimed and rest else ""
     if unable:
         text += f"; too few seeds to tell for {listed([method for method, _ in unable])}"
     return text + "."
+
+
+def _row(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
+    """Return `row`, or `row shown here` where the board compares rows that the front lacks."""
+    methods, column = {row.method for row in rows}, lead(table)
+    others = any(key[1] == column and key[0] not in methods for key in judged.differences)
+    return "row shown here" if others else "row"
 
 
 def _sides(claimed: Sequence[tuple[str, str]], judged: Comparison) -> str:
@@ -159,7 +170,7 @@ def _reason(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
         where = "every task" if column == AVERAGE else column
         return (
             f"an interval needs {FEWEST} seeds that a row and {base.method} both finished on"
-            f" {where}, and no row has more than {max(map(len, shared))}"
+            f" {where}, and no {_row(rows, table, judged)} has more than {max(map(len, shared))}"
         )
     most = max(judged.differences[key].pairs for key in able)
     return (

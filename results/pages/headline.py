@@ -50,16 +50,21 @@ def _best(
 ) -> str:
     mean, best = scored[0]
     text = f"{best.method} is best on {where(column, table.tasks)} ({100 * mean:.1f})"
-    others = len(scored) - 1
-    if not others:
+    if len(scored) == 1:
         return f"{best.method} has {100 * mean:.1f} on {where(column, table.tasks)}; it is alone."
-    tied = judged.tied.get(column)
-    if tied is None or best.method not in tied:
+    tied, untested = judged.tied.get(column), judged.untested.get(column, frozenset())
+    if tied is None:
         return f"{text}, by too few seeds to set anything apart."
-    beside = len(tied) - 1
+    if best.method in untested:
+        return f"{text}, by too few seeds of its own to be set apart."
+    if best.method not in tied:
+        return f"{text}, and set below another row by the seeds that both have."
+    beside, few = len(tied) - 1, len(untested)
+    left = f"; {few} {'has' if few == 1 else 'have'} too few seeds to tell" if few else ""
     if beside == 0:
-        return f"{text}, and set apart from all others."
-    return f"{text}, but {beside} of the {others} other rows cannot be told from the best."
+        return f"{text}, and set apart from all others{' that have the seeds' * bool(few)}{left}."
+    others = len(scored) - 1 - few
+    return f"{text}, but {beside} of the {others} other rows cannot be told from the best{left}."
 
 
 def _beside(column: str, table: Table, judged: Comparison) -> str:

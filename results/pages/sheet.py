@@ -106,6 +106,8 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
             f"Bold in {listed(list(tied))}: rows that are set below no other (step-down max-T over"
             " all pairs of a column's rows, by jointly flipped signs, and BCa interval)."
         )
+    if any(comparison.untested.values()):
+        notes.append("Rows that share enough seeds with no other are not tested, and never bold.")
     notes += comparison.reasons
     if ranks:
         notes.append(
@@ -262,7 +264,8 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
             p, over = difference.p, comparison.over_examples.get((name, column))
             said = [f"{difference.pairs} pairs"]
             said += [] if p is None else [f"p {p:.2g}"]
-            said += [] if p is None else [f"among all {comparison.adjusted[name, column]:.2g}"]
+            among = comparison.adjusted.get((name, column))
+            said += [] if among is None else [f"among all {among:.2g}"]
             if over is not None:
                 said.append(f"over seeds and examples [{points(over[0])}, {points(over[1])}]")
             claimed = comparison.claimed((name, column))
@@ -272,15 +275,20 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
     if comparison.adjusted:
         notes[0] += (
             f" Bold: interval, and step-down max-T test over the {len(comparison.adjusted)}"
-            " comparisons shown, both exclude zero."
+            " comparisons that have the seeds, both exclude zero."
         )
     notes += [comparison.choice] if comparison.choice else []
-    if AVERAGE in comparison.columns and not table.conditions.vectors:
-        notes.append("The average's test has a pair for each task and seed.")
+    if AVERAGE in comparison.columns:
         tasks = [column for column in comparison.columns if column != AVERAGE]
+        times = len(tasks) if table.trained_apart else 1
+        notes.append(
+            "The average's test has a pair for each task and seed."
+            if table.trained_apart
+            else "The average's test has a pair for each seed: one training has several columns."
+        )
         counts = {(key[0], d.pairs) for key, d in differences.items() if key[1] != AVERAGE}
         whole = {key[0]: d.pairs for key, d in differences.items() if key[1] == AVERAGE}
-        if any(pairs * len(tasks) > whole.get(name, math.inf) for name, pairs in counts):
+        if any(pairs * times > whole.get(name, math.inf) for name, pairs in counts):
             notes.append(
                 "Where a row's tasks have different seeds, its average is over the seeds that all"
                 " of them have, and so not the difference of the averages above."

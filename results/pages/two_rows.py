@@ -114,7 +114,7 @@ def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
 
 
 def _seeds(gap: Difference, column: str, table: Table) -> int:
-    several = column == AVERAGE and not table.conditions.vectors
+    several = column == AVERAGE and table.trained_apart
     return gap.pairs // len(table.tasks) if several else gap.pairs
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -14,10 +15,11 @@ import yaml
 from results.errors import UserError
 from results.papers.models import is_of_model
 from results.papers.printed import Printed
-from results.papers.questions import Answer, Gap, Ratio, answers
+from results.papers.questions import Answer, Best, Gap, Question, Ratio, answers
 from results.record import Record
+from results.run_list import RunList
 from results.stats.pairing import apart_on, seeds_of
-from results.tables.collect import Row, Table, tables
+from results.tables.collect import Cell, Row, Table, tables
 from results.tables.labels import row_name
 
 PATHS = tuple(
@@ -109,17 +111,22 @@ class _OnTable:
 
     claim: Claim
     heading: str
-    question: Gap | Ratio | None
+    question: Question | None
     words: str = ""
     is_testable: bool = True
 
 
-def claims(records: Sequence[Record], known: Sequence[Claim] | None = None) -> list[Judged]:
+def claims(
+    records: Sequence[Record],
+    known: Sequence[Claim] | None = None,
+    listed: RunList | None = None,
+) -> list[Judged]:
     """Return a verdict for each claim on each table that can decide it, or why none can.
 
-    All verdicts hold together, 95 times in 100: their intervals are simultaneous.
+    All verdicts hold together, 95 times in 100: their intervals are simultaneous. Rows are those of
+    a board's list, where one is given.
     """
-    compared = tables(records)
+    compared = tables(records, listed)
     each: list[_OnTable] = []
     for claim in known_claims() if known is None else known:
         fit = [(i, t) for i, t in enumerate(compared) if _is_of(claim, t)]
@@ -193,10 +200,8 @@ def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
         tasks = [t for t in tasks if t in wanted]
     if not tasks or len(tasks) < len(claim.tasks):
         return None
-    one = _best(mine, tasks)
-    other = _best_of_each(others, tasks) if claim.for_each_task else _best(others, tasks)
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
-    question, words, is_testable = _question(claim, one, other, tasks, table, place)
+    question, words, is_testable = _question(claim, mine, others, tasks, table, place)
     return _OnTable(claim, heading, question, words, is_testable and not claim.provisional)
 
 
@@ -209,6 +214,23 @@ def _best_of_each(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
     cells = {t: max((r.cells[t] for r in rows), key=lambda c: c.mean or 0) for t in tasks}
     name = f"the best of {', '.join(r.method for r in rows)} on each task"
     return replace(rows[0], method=name, cells=cells)
+
+
+def _best_by_others(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
+    """Return a row that has, for each task and seed, the run of the row best by the other seeds."""
+    cells = {}
+    for task in tasks:
+        each = [{p.seed: p for p in r.cells[task].points if p.score is not None} for r in rows]
+        seeds = sorted(set.intersection(*map(set, each)))
+        if len(seeds) > 1:
+            totals = [sum(runs[s].score or 0 for s in seeds) for runs in each]
+            chosen = [
+                max(zip(totals, each, strict=True), key=lambda one: one[0] - (one[1][s].score or 0))
+                for s in seeds
+            ]
+            points = (runs[s] for s, (_, runs) in zip(seeds, chosen, strict=True))
+            cells[task] = Cell(tuple(points))
+    return replace(rows[0], method="the best by other seeds", cells=cells)
 
 
 def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
@@ -242,24 +264,65 @@ def _fits(claim: Claim, row: Row, task: str) -> bool:
 
 
 def _question(
-    claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
-) -> tuple[Gap | Ratio | None, str, bool]:
+    claim: Claim,
+    mine: Sequence[Row],
+    others: Sequence[Row],
+    tasks: Sequence[str],
+    table: Table,
+    place: int,
+) -> tuple[Question | None, str, bool]:
     """Return what is to be answered, what is said with it, and whether it can be tested here.
 
     A unit whose sign may be flipped is a table, by its place, and what it is within it.
     """
+    best, other = _best(mine, tasks), _best(others, tasks)
     cost = {"training_seconds": claim.seconds_at_most, "peak_bytes": claim.memory_at_most}
     for name, most in cost.items():
         if most is not None:
-            return _cost(name, most, mine, other, tasks, table, place)
-    gap = _gap(claim, mine, other, tasks, table, place)
-    if gap is None:
+            return _cost(name, most, best, other, tasks, table, place)
+    question = _difference(claim, mine, others, tasks, table, place)
+    if question is None:
         return None, "no seed is finished for both", True
-    share = mine.trainable_share_without_head
+    share = best.trainable_share_without_head
     if claim.share_at_most is None or share is None:
-        return gap, "", True
+        return question, "", True
     words = f"trains {share:.2g} % without head, at most {claim.share_at_most:g} needed"
-    return gap, words, share <= claim.share_at_most
+    return question, words, share <= claim.share_at_most
+
+
+def _difference(
+    claim: Claim,
+    mine: Sequence[Row],
+    others: Sequence[Row],
+    tasks: Sequence[str],
+    table: Table,
+    place: int,
+) -> Gap | Best | None:
+    """Return the question of two rows' difference, or of the best of some; None without a seed."""
+
+    def gap(one: Row, other: Row) -> Gap | None:
+        return _gap(claim, one, other, tasks, table, place)
+
+    best, other = _best(mine, tasks), _best(others, tasks)
+    if claim.for_each_task:
+        other = _best_of_each(others, tasks)
+    shown = gap(best, other)
+    if shown is None or len(mine) == len(others) == 1:
+        return shown
+    low = high = [[gap(one, two) for two in others] for one in mine]
+    if claim.for_each_task:
+        # What the data choose is too hard to beat, what other seeds choose is not hard enough.
+        low = [[gap(one, other)] for one in mine]
+        high = [[gap(one, _best_by_others(others, tasks))] for one in mine]
+    if None in itertools.chain(*low, *high):
+        return None
+    rows = f"{_of(best, mine)} − {other.method if claim.for_each_task else _of(other, others)}"
+    ends = (tuple(tuple(one for one in line if one) for line in lines) for lines in (low, high))
+    return Best(replace(shown, rows=rows), *ends)
+
+
+def _of(row: Row, rows: Sequence[Row]) -> str:
+    return row.method if len(rows) == 1 else f"{row.method} (best of {len(rows)})"
 
 
 def _gap(
@@ -293,16 +356,16 @@ def _cost(
     if not mine.costs_beside(other):
         return None, "the runs' devices, threads, sharing or speed settings differ", False
     ratios: dict[Hashable, float] = {}
-    # Sets of sentence vectors share one training, and so one cost.
-    for task in tasks[:1] if table.conditions.vectors else tasks:
+    for task in tasks:
         pair = [
             {p.seed: p.record for p in r.cells[task].points if p.score is not None}
             for r in (mine, other)
         ]
         for seed in sorted(set(pair[0]) & set(pair[1])):
             one, two = (getattr(side[seed], name, None) for side in pair)
-            if one and two:
-                ratios[place, (task, seed)] = one / two
+            unit = (place, (table.trainings[task], seed))  # what shares a training has one cost
+            if one and two and unit not in ratios:
+                ratios[unit] = one / two
     if not ratios:
         return None, f"no pair of runs with {words}", True
     return Ratio(words, ratios, most), "", True

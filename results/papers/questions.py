@@ -6,6 +6,7 @@ more than one time in twenty any of the questions lies beyond it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from statistics import fmean, median, stdev
@@ -15,9 +16,13 @@ import numpy as np
 
 from results.stats.compare import points
 from results.stats.max_t import critical_t
-from results.stats.paired import FEWEST, LEVEL
+from results.stats.paired import FEWEST, LEVEL, smallest_p
 
 Answer = Literal["supported", "contradicted", "undecided"]
+
+
+Ends = tuple[float, float]
+NONE = (-math.inf, math.inf)  # the ends of no interval
 
 
 @dataclass(frozen=True)
@@ -31,26 +36,75 @@ class Gap:
     why: str = ""
 
     @property
+    def parts(self) -> tuple[Gap, ...]:
+        """What has a limit of its own."""
+        return (self,)
+
+    @property
     def tested(self) -> dict[Hashable, float]:
         return {unit: value - self.needed for unit, value in self.values.items()}
 
-    def answer(self, t: float) -> tuple[Answer, str]:
-        """Return the answer and its numbers, by an interval of so many standard errors."""
+    @property
+    def is_able(self) -> bool:
+        """Whether the seeds can decide it, however large the difference."""
+        return self.seeds >= FEWEST and smallest_p(len(self.values)) < LEVEL
+
+    def ends(self, t: float) -> Ends:
+        """Return the interval of so many standard errors."""
         each = list(self.values.values())
-        middle, n = fmean(each), len(each)
-        margin = t * stdev(each) / n**0.5 if n > 1 and np.isfinite(t) else None
-        is_known = margin is not None and self.seeds >= FEWEST
-        shown = f" [{points(middle - margin)}, {points(middle + margin)}]" if is_known else ""  # type: ignore[operator]
-        numbers = f"{self.rows}: {points(middle)} points, {n} pairs{shown}; needed"
-        numbers += f" {points(self.needed)}" + (f" ({self.why})" if self.why else "")
+        if not self.is_able or not np.isfinite(t):
+            return NONE
+        middle, margin = fmean(each), t * stdev(each) / len(each) ** 0.5
+        return middle - margin, middle + margin
+
+    def answer(self, limits: Sequence[float]) -> tuple[Answer, str]:
+        """Return the answer and its numbers, by the limit of its one part."""
+        return self.answer_by(self.ends(limits[0]))
+
+    def answer_by(self, ends: Ends) -> tuple[Answer, str]:
+        """Return the answer and its numbers, by the ends of an interval."""
+        is_known = all(map(math.isfinite, ends))
+        low, high = ends
+        shown = f" [{points(low)}, {points(high)}]" if is_known else ""
+        numbers = f"{self.rows}: {points(fmean(self.values.values()))} points,"
+        numbers += f" {len(self.values)} pairs{shown}; needed {points(self.needed)}"
+        numbers += f" ({self.why})" if self.why else ""
         if self.seeds < FEWEST:
             return "undecided", f"{numbers}; too few seeds for an interval ({FEWEST} are needed)"
-        if margin is None:
+        if not is_known:
             return "undecided", f"{numbers}; too few pairs for an interval beside the others"
-        low, high = middle - margin, middle + margin
         # A sentence that says "above", with 0 needed, is not supported by no difference at all.
         reached = low > 0 if self.needed == 0 else low >= self.needed
         return _answer(reached, high < self.needed), numbers
+
+
+@dataclass(frozen=True)
+class Best:
+    """Is the best of several rows above the best of others by `needed` or more?
+
+    Which are best is chosen from the data, so `shown`, the gap of these, has no interval of its
+    own. Each row has gaps to others: the least of them is what it has above the best of those, and
+    the largest of these over all rows is the answer. So are the ends of its interval, from `low`
+    and `high`, which hold such gaps by row.
+    """
+
+    shown: Gap
+    low: tuple[tuple[Gap, ...], ...]
+    high: tuple[tuple[Gap, ...], ...]
+
+    @property
+    def parts(self) -> tuple[Gap, ...]:
+        """What has a limit of its own."""
+        return tuple(gap for rows in (self.low, self.high) for gaps in rows for gap in gaps)
+
+    def answer(self, limits: Sequence[float]) -> tuple[Answer, str]:
+        """Return the answer and its numbers, by the limits of its parts."""
+        left = iter(limits)
+        low, high = (
+            max(min(gap.ends(next(left))[end] for gap in gaps) for gaps in rows)
+            for end, rows in enumerate((self.low, self.high))
+        )
+        return self.shown.answer_by((low, high))
 
 
 @dataclass(frozen=True)
@@ -62,13 +116,23 @@ class Ratio:
     most: float
 
     @property
+    def parts(self) -> tuple[Ratio, ...]:
+        """What has a limit of its own."""
+        return (self,)
+
+    @property
+    def is_able(self) -> bool:
+        """Whether the pairs can decide it, whatever the ratios."""
+        return smallest_p(len(self.values)) < LEVEL
+
+    @property
     def tested(self) -> dict[Hashable, float]:
         """Only the side on which a ratio lies: flips then are the sign test's."""
         return {unit: float(np.sign(value - self.most)) for unit, value in self.values.items()}
 
-    def answer(self, t: float) -> tuple[Answer, str]:
+    def answer(self, limits: Sequence[float]) -> tuple[Answer, str]:
         """Return the answer and its numbers, by the medians that a sign test does not reject."""
-        ordered = sorted(self.values.values())
+        ordered, [t] = sorted(self.values.values()), limits
         n = len(ordered)
         limit = 1.0 if np.isinf(t) else t / np.sqrt(n - 1 + t**2)
         outside = int(np.ceil(n * (1 - limit) / 2 - 1e-9))  # ratios beyond either end
@@ -81,10 +145,19 @@ class Ratio:
         return _answer(ends[1] <= self.most, ends[0] > self.most), numbers
 
 
-def answers(questions: Sequence[Gap | Ratio]) -> list[tuple[Answer, str]]:
-    """Return the answer to each question and its numbers: all true together, 95 times in 100."""
-    limits = critical_t([question.tested for question in questions], LEVEL)
-    return [q.answer(limit) for q, limit in zip(questions, limits, strict=True)]
+Question = Gap | Best | Ratio
+
+
+def answers(questions: Sequence[Question]) -> list[tuple[Answer, str]]:
+    """Return the answer to each question and its numbers: all true together, 95 times in 100.
+
+    What too few seeds can decide has no part in the limits of the others.
+    """
+    parts = [part for question in questions for part in question.parts]
+    able = [part for part in parts if part.is_able]
+    limits = iter(critical_t([part.tested for part in able], LEVEL))
+    of_part = iter([next(limits) if part.is_able else math.inf for part in parts])
+    return [q.answer([next(of_part) for _ in q.parts]) for q in questions]
 
 
 def _answer(reached: bool, missed: bool) -> Answer:

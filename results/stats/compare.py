@@ -20,7 +20,6 @@ from results.stats.paired import (
     multi_bootstrap,
     ranks,
     sign_flip_p,
-    smallest_p,
 )
 from results.stats.pairing import (
     AVERAGE,
@@ -29,6 +28,7 @@ from results.stats.pairing import (
     average,
     baseline,
     columns,
+    is_able,
     shared_seeds,
 )
 from results.stats.resampling import resampled_scores
@@ -43,9 +43,10 @@ class Comparison:
     """What a table's seeds say, keyed by row and column; `average` is a column where it is shown.
 
     `differences` are to the row `baseline`, of which `choice` says that it is one of several,
-    `adjusted` their p values among all of them (step-down max-T), `over_examples` their intervals
-    over seeds and examples. `tied` holds the rows of a column that its seeds set below no other; a
-    column in which nothing could be set apart is absent and `reasons` says why.
+    `adjusted` the p values of those that have the seeds to be claimed, among all of these
+    (step-down max-T), `over_examples` their intervals over seeds and examples. `tied` holds the
+    rows of a column that its seeds set below no other, and `untested` those that share too few
+    seeds with any; a column in which nothing could be set apart is absent and `reasons` says why.
     """
 
     baseline: str | None
@@ -54,6 +55,7 @@ class Comparison:
     adjusted: dict[Key, float]
     over_examples: dict[Key, tuple[float, float]]
     tied: dict[str, frozenset[str]]
+    untested: dict[str, frozenset[str]]
     ranks: Ranks | None
     reasons: tuple[str, ...]
     choice: str = ""
@@ -67,10 +69,7 @@ class Comparison:
 
     def separable(self, key: Key) -> bool:
         """Say whether a row has the seeds to be claimed, however large its difference."""
-        difference = self.differences.get(key)
-        if difference is None or difference.interval is None:
-            return False
-        return smallest_p(difference.pairs) < LEVEL
+        return key in self.adjusted
 
 
 def judge(
@@ -95,8 +94,8 @@ def judge(
             if gap is not None:
                 pairs[name, column] = gap
     differences = _differences(pairs)
-    tested = {key: pairs[key].by_unit for key, d in differences.items() if d.p is not None}
-    tied, reasons = ties(table, shown, flips)
+    tested = {key: pair.by_unit for key, pair in pairs.items() if is_able(pair)}
+    tied, untested, reasons = ties(table, shown, flips)
     over: dict[Key, tuple[float, float] | None] = {}
     if examples and base is not None:
         drawn = _Draws(table, draws)
@@ -108,6 +107,7 @@ def judge(
         dict(zip(tested, step_down(list(tested.values()), draws=flips), strict=True)),
         {key: interval for key, interval in over.items() if interval is not None},
         tied,
+        untested,
         _ranks(table),
         tuple(reasons),
         choice,

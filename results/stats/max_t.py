@@ -62,7 +62,7 @@ def critical_t(comparisons: Sequence[Differences], level: float, seed: int = 0) 
     family = _Family(comparisons, seed, DRAWS)
     largest = np.sort(np.concatenate([each.max(axis=1) for each in family.flipped()]))
     allowed = int(np.floor(level * len(largest) + 1e-9))  # patterns that may lie beyond
-    # With none allowed, even the most extreme pattern is too likely. A value at the limit is within.
+    # With none allowed, even the most extreme pattern is too likely. What equals it is not beyond.
     limit = largest[len(largest) - 1 - allowed] * (1 + 1e-9) if allowed else 1.0
     limits = np.empty(len(comparisons))
     limits[family.order] = [family.as_t(limit, int(pairs)) for pairs in family.pairs]

@@ -30,6 +30,9 @@ DRAWS = 100_000
 BLOCK = 10_000_000  # resampled values held at a time
 
 
+SEED_DRAWS = 10  # draws of seeds for each draw of examples
+
+
 FEWEST = 5  # of fewer values not even the whole range covers the mean nine times in ten
 
 
@@ -108,19 +111,25 @@ def bca_ends(
     """Return the ends of the intervals of `bca_interval` along the last axis, [..., values]."""
     from scipy import stats  # half a second, which a stored result need not wait for
 
-    n = values.shape[-1]
-    wide = math.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)
+    tail = _widened_tail(level, values.shape[-1])
     interval = stats.bootstrap(
         (values,),
         np.mean,
         axis=-1,
-        confidence_level=float(1 - 2 * stats.norm.sf(wide)),
+        confidence_level=1 - 2 * tail,
         n_resamples=draws,
         batch=max(1, BLOCK // values.size),
         method="BCa",
         rng=np.random.Generator(np.random.PCG64(seed)),
     ).confidence_interval
     return interval.low, interval.high
+
+
+def _widened_tail(level: float, n: int) -> float:
+    """Return what a bootstrap of n values leaves beyond either end, so that it covers `level`."""
+    from scipy import stats  # half a second, which a stored result need not wait for
+
+    return float(stats.norm.sf(math.sqrt(n / (n - 1)) * stats.t.ppf((1 + level) / 2, n - 1)))
 
 
 def median_interval(
@@ -195,8 +204,9 @@ def multi_bootstrap(
 
     Sellam et al. 2022 (arXiv 2106.16163): seeds and examples are drawn with replacement, the same
     for both methods. `first` and `second` hold scores [seeds, draws]: column d is what each seed's
-    model scores on the d-th draw of examples (results/stats/resampling.py). None below five seeds:
-    more examples do not make up for them.
+    model scores on the d-th draw of examples (results/stats/resampling.py). Its level is widened
+    for few seeds as that of `bca_interval`. None below five seeds: more examples do not make up for
+    them.
     """
     if first.shape != second.shape or first.ndim != 2 or not first.size:
         raise ValueError(f"shapes {first.shape} and {second.shape}: both need [seeds, draws]")
@@ -205,9 +215,10 @@ def multi_bootstrap(
     if seeds < FEWEST:
         return None
     rng = np.random.Generator(np.random.PCG64(seed))
-    drawn = rng.integers(seeds, size=(seeds, draws))
-    means = np.take_along_axis(differences, drawn, axis=0).mean(axis=0)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    drawn = rng.integers(seeds, size=(seeds, SEED_DRAWS * draws))
+    means = differences[drawn, np.tile(np.arange(draws), SEED_DRAWS)].mean(axis=0)
+    tail = _widened_tail(level, seeds)
+    low, high = np.quantile(means, [tail, 1 - tail])
     return float(low), float(high)
 
 

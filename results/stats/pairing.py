@@ -8,7 +8,7 @@ from statistics import fmean
 
 import numpy as np
 
-from results.stats.paired import Floats
+from results.stats.paired import FEWEST, LEVEL, Floats, smallest_p
 from results.tables.collect import Row, Table
 
 AVERAGE = "average"
@@ -23,7 +23,7 @@ class Apart:
 
     `by_seed` has one for each seed that both finished, on every task for the average; an interval
     is over them. `by_unit` is what a test flips the signs of: a task and seed, or a seed alone
-    where one training has all of the columns.
+    where one training has several of the columns, which are then no pairs of their own.
     """
 
     seeds: tuple[int, ...]
@@ -84,12 +84,18 @@ def apart_on(first: Row, second: Row, tasks: Sequence[str], table: Table) -> Apa
         return None
     gaps = [[first.cells[t].by_seed[s] - second.cells[t].by_seed[s] for s in seeds] for t in tasks]
     by_seed = np.array(gaps[0]) if len(gaps) == 1 else np.mean(gaps, axis=0)
-    if table.conditions.vectors:
-        units: dict[Hashable, float] = dict(zip(seeds, map(float, by_seed), strict=True))
-    else:
-        units = {
-            (t, s): gap
-            for t, of_task in zip(tasks, gaps, strict=True)
-            for s, gap in zip(seeds, of_task, strict=True)
-        }
+    trainings = [table.trainings[t] for t in tasks]
+    if len({*trainings}) < len(tasks):
+        [training] = {*trainings} if len({*trainings}) == 1 else {AVERAGE}
+        trainings, gaps = [training], [by_seed.tolist()]
+    units: dict[Hashable, float] = {
+        (training, seed): gap
+        for training, of_task in zip(trainings, gaps, strict=True)
+        for seed, gap in zip(seeds, of_task, strict=True)
+    }
     return Apart(tuple(seeds), by_seed, units)
+
+
+def is_able(one: Apart) -> bool:
+    """Say whether a pair has the seeds to be set apart, however far apart it is."""
+    return len(one.seeds) >= FEWEST and smallest_p(len(one.by_unit)) < LEVEL

@@ -8,19 +8,20 @@ from collections.abc import Sequence
 
 from results.stats.max_t import DRAWS, step_down
 from results.stats.paired import FEWEST, LEVEL, bca_intervals, smallest_p
-from results.stats.pairing import AVERAGE, Apart, apart, average
+from results.stats.pairing import AVERAGE, Apart, apart, average, is_able
 from results.tables.collect import Row, Table
 
 
 def ties(
     table: Table, shown: Sequence[str], flips: int = DRAWS
-) -> tuple[dict[str, frozenset[str]], list[str]]:
-    """Return each column's rows that are below no other, and why other columns have none.
+) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]], list[str]]:
+    """Return each column's rows that are below no other, those that are untested, and reasons.
 
-    The family of a column is all pairs of its rows, which allows for the best being chosen from the
-    data. A row that shares too few seeds with every other to be set apart is not among them.
+    The family of a column is all pairs of its rows that have the seeds to be set apart, which
+    allows for the best being chosen from the data. A row that shares too few seeds with every other
+    is untested. Reasons say why other columns have none.
     """
-    tied: dict[str, frozenset[str]] = {}
+    tied, untested = dict[str, frozenset[str]](), dict[str, frozenset[str]]()
     few: dict[str, int] = {}  # columns in which nothing could be set apart, and the most pairs
     for column in shown:
         rows = [row for row in table.rows if _has_score(row, column, table.tasks)]
@@ -31,18 +32,14 @@ def ties(
             for a, b in itertools.combinations(rows, 2)
             if (one := apart(a, b, column, table)) is not None and len(one.seeds) > 1
         }
-        able = [names for names, one in pairs.items() if is_able(one)]
+        able = {names: one for names, one in pairs.items() if is_able(one)}
         if able:
             in_a_pair = {name for names in able for name in names}
-            tied[column] = frozenset(in_a_pair - _below(pairs, flips))
+            tied[column] = frozenset(in_a_pair - _below(able, flips))
+            untested[column] = frozenset(row.method for row in rows) - in_a_pair
         else:
             few[column] = max((len(one.by_unit) for one in pairs.values()), default=0)
-    return tied, _why(few, shown)
-
-
-def is_able(one: Apart) -> bool:
-    """Say whether a pair has the seeds to be set apart, however far apart it is."""
-    return len(one.seeds) >= FEWEST and smallest_p(len(one.by_unit)) < LEVEL
+    return tied, untested, _why(few, shown)
 
 
 def _below(pairs: dict[tuple[str, str], Apart], flips: int) -> set[str]:
@@ -50,7 +47,7 @@ def _below(pairs: dict[tuple[str, str], Apart], flips: int) -> set[str]:
     adjusted = step_down([one.by_unit for one in pairs.values()], draws=flips)
     above: dict[str, list[tuple[float, Apart]]] = defaultdict(list)  # by the row that is below
     for ((first, second), one), p in zip(pairs.items(), adjusted, strict=True):
-        if p < LEVEL and is_able(one):
+        if p < LEVEL:
             above[second if one.mean > 0 else first].append((p, one))
     below: set[str] = set()
     # An interval takes long and one is enough: each row's clearest pair first.

@@ -94,6 +94,10 @@ class Row:
     stored_bytes: float | None
     devices: tuple[str, ...]
 
+    def points_of(self, task: str) -> tuple[Point, ...]:
+        """Return the runs of a task, none where the row lacks it."""
+        return self.cells[task].points if task in self.cells else ()
+
     def costs_beside(self, other: Row) -> bool:
         """Say whether seconds and memory of two rows may be compared."""
         return len(self.devices) < 2 and self.devices == other.devices
@@ -124,6 +128,22 @@ class Table:
     def devices(self) -> tuple[str, ...]:
         """What the runs ran on; with more than one entry, some costs may not be compared."""
         return tuple(sorted({device for row in self.rows for device in row.devices}))
+
+    @cached_property
+    def trainings(self) -> dict[str, str]:
+        """By task the first one that some run was scored on as well; itself where there is none."""
+        first, of_run = dict(zip(self.tasks, self.tasks, strict=True)), dict[str, str]()
+        for row in self.rows:
+            for task, run in ((t, p.run) for t in self.tasks for p in row.points_of(t)):
+                one, other = first[task], first[of_run.setdefault(run, task)]
+                earlier = min(one, other, key=self.tasks.index)
+                first = {t: earlier if f in (one, other) else f for t, f in first.items()}
+        return first
+
+    @property
+    def trained_apart(self) -> bool:
+        """Say whether no training has several of the tasks."""
+        return len({*self.trainings.values()}) == len(self.tasks)
 
     @cached_property
     def timed(self) -> tuple[str, ...]:

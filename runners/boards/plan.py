@@ -332,11 +332,25 @@ def _with_trial(run: Planned, trial: Trial | None, board: Board, planner: Planne
     return Planned(slot, slot.overrides, name, run.path.with_name(f"{name}.json"), "waiting")
 
 
+def row_names(rows: Sequence[Entry]) -> list[str]:
+    """Return what names each row, with its stages' settings where rows differ in these alone."""
+    names = []
+    for row in rows:
+        like = [set(_of_stages(other)) for other in rows if other.typed == row.typed]
+        own = (one for one in _of_stages(row) if one not in set.intersection(*like))
+        names.append(" ".join([row.typed, *own]))
+    return names
+
+
+def _of_stages(row: Entry) -> list[str]:
+    return [f"stages.{i}.{one}" for i, stage in enumerate(row.stages) for one in stage.set]
+
+
 def listed(board: Board, runs: Sequence[Planned]) -> RunList:
     """Return the list by which the board's tables count."""
     return RunList(
         board.name,
-        tuple(row.typed for row in board.rows),
+        tuple(row_names(board.rows)),
         tuple(ListedRun(r.slot.row, r.slot.task, r.slot.seed, r.name) for r in runs),
         board.records,
     )

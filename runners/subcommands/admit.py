@@ -20,6 +20,7 @@ from runners.jobs.identity import recorded_name
 from runners.root import ROOT
 
 DEVICE = "cpu"  # of the records in results/runs; another device's stand in a folder of their own
+DEVICE_HELP = "what all of them ran on; default: what the folder's records did, else the first"
 PLACE = re.compile(r'["=](/\w[^"\s]*|[A-Za-z]:\\\\[^"\s]*)')
 
 
@@ -31,7 +32,7 @@ def admit(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="admit", description=__doc__, allow_abbrev=False)
     parser.add_argument("records", nargs="+", type=Path, help="files, or folders of them")
     parser.add_argument("--into", type=Path, default=None, help="default: results/runs")
-    parser.add_argument("--device", default=DEVICE, help="what all of them ran on (%(default)s)")
+    parser.add_argument("--device", help=DEVICE_HELP)
     parser.add_argument("--data-dir", help="what a whole path in data.dir= becomes, as ../glue")
     options = parser.parse_args(list(arguments))
     folder = options.into or shipped()
@@ -43,10 +44,11 @@ def admit(arguments: Sequence[str]) -> int:
         path: with_data_in(moved(record, folder), options.data_dir)
         for path, record in originals.items()
     }
+    device = options.device or device_of(folder, next(iter(read.values())))
     wrong = [
         f"{path}: {problem}"
         for path, record in read.items()
-        for problem in problems(record, folder, options.device)
+        for problem in problems(record, folder, device)
     ]
     if wrong:
         raise UserError(*wrong)
@@ -68,6 +70,26 @@ def _files(named: Path) -> list[Path]:
     if not paths:
         raise UserError(f"{named}: no records in that folder")
     return paths
+
+
+def device_of(folder: Path, first: Record) -> str:
+    """Return what the records of a folder ran on; where there is none yet, what the first one did.
+
+    Those of results/runs are a CPU's, read or not. Records of several devices are a UserError.
+    """
+    if folder.resolve() == shipped().resolve():
+        return DEVICE
+    there = {_device(record) for record in records.read_all(folder, [])} or {_device(first)}
+    if len(there) > 1:
+        raise UserError(
+            f"{folder}: its records ran on {' and '.join(sorted(there))}; say by --device which of"
+            " these the new ones did"
+        )
+    return there.pop()
+
+
+def _device(record: Record) -> str:
+    return str(record.environment.get("device"))
 
 
 def moved(record: Record, folder: Path) -> Record:
@@ -112,10 +134,11 @@ def problems(record: Record, folder: Path, device: str = DEVICE) -> list[str]:
     if record.status != "finished":
         return [f"the run is {record.status}"]
     environment, place = record.environment, records.record_path(folder, record.run)
+    own = _device(record)
     checks = {
         f"its configuration makes another name, {_name(record)}": _name(record) == record.run,
-        f"it ran on {environment.get('device')}, not on {device}; give a device's records a folder"
-        " of their own": environment.get("device") == device,
+        f"it ran on {own}, not on {device} (--device); give a device's records a folder of their"
+        " own (--into)": own == device,
         "the code was changed since its commit, or has none; run it again from a clean clone": (
             environment.get("dirty") is False
             and re.fullmatch(r"[0-9a-f]{40}", str(environment.get("commit"))) is not None

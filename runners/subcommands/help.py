@@ -83,7 +83,7 @@ def _short() -> Iterator[str]:
     yield f"{run} method=bitfit task=sst2     fine-tune and score: one run, one record in runs/"
     yield f"{run} -m method=full,lora task=rte,cola seed=1,2,3     a run of each"
     yield f"{run} board=low1k plan=true       the runs of a board, and where they stand"
-    yield f"{run} results                     tables of the records"
+    yield f"{run} results --split             tables of the records"
     yield ""
     for word, (about, _) in WORDS.items():
         yield f"{run} {word:9} {about}"

@@ -67,6 +67,11 @@ def grid(
     return found
 
 
+def of_one_training(records: Iterable[Record]) -> list[Record]:
+    """Return records of which those of one method and seed are parts of one run."""
+    return [dataclasses.replace(r, run=f"{'+'.join(r.methods)}.s{r.seed}") for r in records]
+
+
 def of_model(record: Record, name: str, weights: str = "") -> Record:
     """Return a record of another model; its weights are the model's own unless others are named."""
     facts = {**record.weights, "name_or_path": weights or f"hub/{name}"}

@@ -27,7 +27,7 @@ def to_json(table: Table, judged: Comparison, collapsed: Mapping[str, list[list[
     content = {
         "baseline": base,
         "tasks": list(map(printable, table.tasks)),
-        "vectors": table.conditions.vectors,
+        "trainings": [table.tasks.index(table.trainings[task]) for task in table.tasks],
         "level": LEVEL,
         "fewest": FEWEST,
         "rows": rows,

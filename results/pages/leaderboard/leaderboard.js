@@ -23,7 +23,7 @@ function linesOf(data, view) {
     const score = averageOf(row, view.tasks), seconds = view.tasks.map(t => row.seconds[t]);
     return {
       row: i, name: row.name, size: row.size, trainable: row.trainable, score,
-      tied: top && score !== null ? top.has(i) : null, isBaseline: i === view.base,
+      tied: top && score !== null && !top.untested.has(i) ? top.group.has(i) : null, isBaseline: i === view.base,
       gap: gaps.get(i + ' ' + (columns.length - 1)) || null, seeds: seedsText(row, view.tasks),
       collapsed: sum(view.tasks.map(t => row.collapsed[t])),
       seconds: !timed || seconds.includes(null) ? null : sum(seconds),
@@ -55,17 +55,21 @@ function bestText(data, view, {lines}) {
   const where = whereText(data, view);
   const score = (100 * best.score).toFixed(1);
   if (!others) return `${best.name} has ${score} on ${where}; it is alone.`;
-  const text = `${best.name} is best on ${where} (${score})`, beside = scored.filter(line => line.tied).length - 1;
-  if (!best.tied) return `${text}, by too few seeds to set anything apart.`;
-  if (!beside) return `${text}, and set apart from all others.`;
-  return `${text}, but ${beside} of the ${others} other rows cannot be told from the best.`;
+  const text = `${best.name} is best on ${where} (${score})`, tested = scored.filter(line => line.tied !== null);
+  if (!tested.length) return `${text}, by too few seeds to set anything apart.`;
+  if (best.tied === null) return `${text}, by too few seeds of its own to be set apart.`;
+  if (!best.tied) return `${text}, and set below another row by the seeds that both have.`;
+  const beside = tested.filter(line => line.tied).length - 1, few = scored.length - tested.length;
+  const left = few ? `; ${few} ${few === 1 ? 'has' : 'have'} too few seeds to tell` : '';
+  if (!beside) return `${text}, and set apart from all others${few ? ' that have the seeds' : ''}${left}.`;
+  return `${text}, but ${beside} of the ${tested.length - 1} other rows cannot be told from the best${left}.`;
 }
 
 function besideText(data, view, {lines, tested}) {
   const compared = lines.filter(line => line.gap);
   if (view.base === null || !compared.length) return '';
   const base = data.rows[view.base].name;
-  const able = compared.filter(({gap}) => gap.interval && 2 ** (1 - gap.pairs) < data.level);
+  const able = compared.filter(({gap}) => gap.p !== null);
   if (!able.length) return `No row has the seeds to be told from ${base}.`;
   const apart = able.filter(line => line.gap.claimed);
   const test = tested > 1 ? `, by a test over ${tested} comparisons with it` : '';
@@ -99,7 +103,7 @@ function legendText({lines, tested}, axis) {
     ? 'Top group (a bar at the left): the rows that the seeds do not set below another.'
     : 'No top group: the seeds are too few to set any row below another.');
   if (lines.some(line => line.gap && line.gap.claimed)) parts.push('Filled and bold: interval and test,'
-    + ` adjusted for all ${tested} differences of the table, both exclude zero.`);
+    + ` adjusted for all ${tested} differences that have the seeds, both exclude zero.`);
   if (lines.some(line => line.collapsed))
     parts.push('†: runs that score no better than always answering the majority class.');
   const ends = lines.filter(line => line.gap).flatMap(line => [line.gap.mean, ...line.gap.interval || []]);

@@ -15,10 +15,10 @@ from results.tables.collect import Row, Table
 
 @dataclass(frozen=True)
 class Line:
-    """A row of a leaderboard: scores are fractions, `tied` is None where nothing is set apart.
+    """A row of a leaderboard: scores are fractions, `tied` is None where the seeds are too few.
 
-    `adjusted` is the p value of its difference among all differences of the table, `collapsed` the
-    number of its runs that learned nothing.
+    `adjusted` is the p value of its difference among all those of the table that have the seeds,
+    `collapsed` the number of its runs that learned nothing.
     """
 
     name: str
@@ -43,12 +43,12 @@ def lead(table: Table) -> str:
 def lines(table: Table, judged: Comparison) -> list[Line]:
     """Return the rows, the best first; those without a score on every task come last."""
     column = lead(table)
-    tied = judged.tied.get(column)
+    tied, untested = judged.tied.get(column), judged.untested.get(column, frozenset())
     shown = []
     for row in table.rows:
         key = (row.method, column)
         score = average(row, table.tasks)
-        alone = tied is None or score is None
+        alone = tied is None or score is None or row.method in untested
         shown.append(
             Line(
                 name=row.method,

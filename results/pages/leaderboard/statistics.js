@@ -195,9 +195,14 @@ function sideOf(data, row, tasks) {
 
 function onSeeds(data, row, tasks, seeds) {
   const {scores} = data.rows[row], bySeed = seeds.map(s => mean(tasks.map(t => scores[t][s])));
-  if (data.vectors) return {seeds, bySeed, units: seeds, scores: bySeed};
+  const trainings = new Set(tasks.map(t => data.trainings[t]));
+  if (trainings.size < tasks.length) {  // one training has several columns: no pairs of their own
+    const training = trainings.size === 1 ? [...trainings][0] : 'average';
+    return {seeds, bySeed, units: seeds.map(s => training + ' ' + s), scores: bySeed};
+  }
   const pairs = tasks.flatMap(t => seeds.map(s => [t, s]));
-  return {seeds, bySeed, units: pairs.map(p => p.join(' ')), scores: pairs.map(([t, s]) => scores[t][s])};
+  const units = pairs.map(([t, s]) => data.trainings[t] + ' ' + s);
+  return {seeds, bySeed, units, scores: pairs.map(([t, s]) => scores[t][s])};
 }
 
 // The differences of one row to another on some tasks, by seed and by unit; null without a seed.
@@ -230,7 +235,7 @@ function differencesTo(data, base, columns) {
     const interval = bcaInterval(one.bySeed, data.fewest);
     const gap = {mean: mean(one.bySeed), interval, pairs: one.gaps.length, p: null, claimed: false};
     out.set(row + ' ' + column, gap);
-    if (one.gaps.length > 1) tested.push([gap, one]);
+    if (isAble(data, one)) tested.push([gap, one]);
   }));
   stepDown(tested.map(([, one]) => one)).forEach((p, i) => {
     const gap = tested[i][0], ends = gap.interval;
@@ -240,23 +245,24 @@ function differencesTo(data, base, columns) {
   return out;
 }
 
-// The rows that are below no other by a test of all pairs; null where nothing could be set apart.
+// The rows that are below no other by a test of all pairs, and those that share too few seeds with
+// any for one; null where nothing could be set apart.
 function topGroup(data, tasks) {
   const rows = data.rows.map((_, i) => i).filter(i => averageOf(data.rows[i], tasks) !== null);
   const pairs = [], sides = new Map(rows.map(row => [row, sideOf(data, row, tasks)]));
   rows.forEach((a, i) => rows.slice(i + 1).forEach(b => {
     const one = apart(data, tasks, [a, sides.get(a)], [b, sides.get(b)]);
-    if (one && one.bySeed.length > 1) pairs.push({a, b, one});
+    if (one && isAble(data, one)) pairs.push({a, b, one});
   }));
-  const able = pairs.filter(pair => isAble(data, pair.one));
-  if (!able.length) return null;
+  if (!pairs.length) return null;
   const ps = stepDown(pairs.map(pair => pair.one));
-  const group = new Set(able.flatMap(({a, b}) => [a, b]));
+  const group = new Set(pairs.flatMap(({a, b}) => [a, b]));
+  const untested = new Set(rows.filter(row => !group.has(row)));
   pairs.forEach(({a, b, one}, i) => {
-    if (ps[i] >= data.level || !isAble(data, one)) return;
+    if (ps[i] >= data.level) return;
     const ends = bcaInterval(one.bySeed, data.fewest);
     if (ends[0] > 0) group.delete(b);
     if (ends[1] < 0) group.delete(a);
   });
-  return group;
+  return {group, untested};
 }

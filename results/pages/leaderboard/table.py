@@ -182,7 +182,7 @@ def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Tabl
     if any(line.claimed for line in ranked):
         parts.append(
             "Filled and bold: interval and test, adjusted for all"
-            f" {len(judged.adjusted)} differences of the table, both exclude zero."
+            f" {len(judged.adjusted)} differences that have the seeds, both exclude zero."
         )
     parts += [COLLAPSED] if any(line.collapsed for line in ranked) else []
     parts += [ARROW] if is_cut(ranked, axis) else []

@@ -108,6 +108,29 @@ def test_rows_that_could_be_separated_and_are_not() -> None:
     assert "**" not in text
 
 
+LARGE = {f"large{i}": 0.001 * i for i in range(2, 5)}  # three, so that a fourth is not shown
+
+
+def test_a_row_that_is_not_shown_is_not_said_to_be_unseparated() -> None:
+    """The board's page sets a composition and a fourth large method below full; the front cannot
+    say that no other row is."""
+    gains = {"full": 0, "bitfit": -0.1, **LARGE, "large1": -0.1, "large1+bitfit": -0.1}
+    records = grid(gains, TASKS, 6)
+    for method in ("large1", *LARGE):
+        _train(records, method, 1.0)
+    assert {"large1", "large1+bitfit"}.isdisjoint(_cells(_front(records)))
+    shown = _sentence(_front(records))
+    assert shown.startswith("The seeds set bitfit below full (bold")
+    assert shown.endswith("; they separate no other row shown here from full.")
+    none = _sentence(_front([r for r in records if r.methods != ["bitfit"]]))
+    assert none.startswith("The seeds separate no row shown here from full: for none do")
+    few = _sentence(_front([r for r in records if r.seed < 4]))
+    assert few.startswith("The seeds separate no row shown here from full: an interval needs 5")
+    assert few.endswith("and no row shown here has more than 3.")
+    alone = _sentence(_front([r for r in records if r.methods in (["full"], ["large1", "bitfit"])]))
+    assert alone.endswith("nothing: no row shown here but full has a score on every task.")
+
+
 def test_too_few_seeds_show_no_difference_and_the_sentence_says_why() -> None:
     text = _front(grid({"full": 0, "bitfit": -0.3, "adapter": 0}, TASKS, 4))
     rows = _cells(text)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+import itertools
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from results.stats.paired import bca_interval, sign_flip_p
 from results.stats.power import power
 from results.tables.collect import tables
 from tests.results.family import rates
-from tests.results.simulated import grid, simulated
+from tests.results.simulated import grid, of_one_training, simulated
 
 TASKS = ("cola", "mrpc", "rte", "stsb")
 
@@ -65,13 +65,56 @@ def test_average_over_fewer_seeds_than_a_task_has_says_so(missing: int) -> None:
     assert any("have different seeds" in note for note in sheet.notes) == bool(missing)
 
 
-def test_sets_of_vectors_of_one_training_are_no_pairs_of_their_own() -> None:
-    records = grid({"full": 0, "bitfit": -0.02}, TASKS, 6)
+def test_columns_of_one_training_are_no_pairs_of_their_own() -> None:
+    """Sets of vectors, further sets, slices, and the tasks of a mixture are such columns."""
+    records = of_one_training(grid({"full": 0, "bitfit": -0.02}, TASKS, 6))
     [table] = tables(records)
-    vectors = dataclasses.replace(table.conditions, vectors=True)
-    found = judge(dataclasses.replace(table, conditions=vectors)).differences["bitfit", AVERAGE]
-    assert found.pairs == 6
-    assert found.p == 2 / 64
+    judged = judge(table)
+    found = judged.differences["bitfit", AVERAGE]
+    assert (found.pairs, found.p) == (6, 2 / 64)
+    gaps = [_scores(records, "bitfit", t) - _scores(records, "full", t) for t in TASKS]
+    family = [dict(enumerate(each)) for each in (*gaps, np.mean(gaps, axis=0))]  # signs by seed
+    expected = step_down([{k: float(v) for k, v in one.items()} for one in family])
+    assert [judged.adjusted["bitfit", c] for c in (*TASKS, AVERAGE)] == pytest.approx(expected)
+    sheet = difference_sheet(table, judged)
+    assert sheet is not None
+    assert "a pair for each seed: one training has several columns." in str(sheet.notes)
+
+
+def test_columns_of_which_some_share_a_training_are_tested_by_seed() -> None:
+    records = grid({"full": 0, "bitfit": -0.02}, TASKS, 6)
+    shared = of_one_training(r for r in records if r.task in ("rte", "stsb"))
+    [table] = tables([r for r in records if r.task not in ("rte", "stsb")] + shared)
+    assert table.trainings == {"cola": "cola", "mrpc": "mrpc", "stsb": "stsb", "rte": "stsb"}
+    assert judge(table).differences["bitfit", AVERAGE].pairs == 6
+
+
+def test_null_columns_of_one_training_are_rarely_set_apart() -> None:
+    """What one training has in common shows in all of its columns at once."""
+    rng, false, times = np.random.Generator(np.random.PCG64(8)), 0, 150
+    for _ in range(times):
+        records = []
+        for method, seed in itertools.product(("full", "hype"), range(6)):
+            common = rng.normal(0, 0.02)
+            for task in TASKS[:3]:
+                score = float(0.6 + common + rng.normal(0, 0.01))
+                records.append(simulated(method, task, seed, score))
+        judged = judge(tables(of_one_training(records))[0])
+        false += judged.claimed(("hype", AVERAGE))
+    assert false / times <= 0.05 + 3 * (0.05 * 0.95 / times) ** 0.5
+
+
+def test_a_row_of_few_seeds_takes_nothing_from_the_others() -> None:
+    """Three equal differences are as extreme as can be in a quarter of the patterns of signs."""
+    records = grid({"full": 0, "bitfit": -0.02, "adapter": -0.02}, ["rte"], 8, spread=0.004)
+    few = [simulated("lora", "rte", s, _scores(records, "full", "rte")[s - 1] + sign * 0.011)
+           for s, sign in ((1, 1), (2, -1), (3, 1))]  # fmt: skip
+    alone, beside = judge(tables(records)[0]), judge(tables([*records, *few])[0])
+    assert alone.claimed(("bitfit", "rte"))
+    assert beside.adjusted == alone.adjusted
+    assert beside.tied == alone.tied == {"rte": {"full"}}
+    assert (alone.untested, beside.untested) == ({"rte": frozenset()}, {"rte": {"lora"}})
+    assert not beside.separable(("lora", "rte"))
 
 
 def test_ties_are_what_the_seeds_do_not_separate() -> None:

@@ -158,15 +158,31 @@ def test_a_comparison_of_one_and_of_unequal_many() -> None:
 
 def test_multi_bootstrap_is_a_slow_loop_of_it() -> None:
     first, second = _rng(4).normal(size=(6, 300)), _rng(5).normal(size=(6, 300))
-    drawn = _rng(9).integers(6, size=(6, 300))
+    drawn = _rng(9).integers(6, size=(6, 3000))
     draws = []
-    for d in range(300):
-        cells = [first[drawn[i, d], d] - second[drawn[i, d], d] for i in range(6)]
+    for d in range(3000):
+        cells = [first[drawn[i, d], d % 300] - second[drawn[i, d], d % 300] for i in range(6)]
         draws.append(sum(cells) / len(cells))
-    expected = np.quantile(draws, [0.025, 0.975])
+    tail = stats.norm.sf((6 / 5) ** 0.5 * stats.t.ppf(0.975, 5))  # as few seeds ask for
+    expected = np.quantile(draws, [tail, 1 - tail])
     assert multi_bootstrap(first, second, seed=9) == pytest.approx(expected)
     with pytest.raises(ValueError, match="seeds, draws"):
         multi_bootstrap(first, second[:2])
+
+
+def test_examples_without_noise_leave_the_interval_over_seeds() -> None:
+    """And it covers the mean as often as that one does."""
+    rng, covered, ratios = _rng(12), [], []
+    for _ in range(400):
+        values = rng.normal(size=6)
+        interval = multi_bootstrap(np.tile(values[:, None], 100), np.zeros((6, 100)))
+        assert interval is not None
+        covered.append(interval[0] < 0 < interval[1])
+        bca = bca_interval(values)
+        assert bca is not None
+        ratios.append((interval[1] - interval[0]) / (bca[1] - bca[0]))
+    assert 0.92 < np.mean(covered) < 0.98
+    assert 0.9 < np.mean(ratios) < 1.1
 
 
 @pytest.mark.parametrize(("seeds", "known"), [(1, False), (4, False), (5, True)])

@@ -50,7 +50,7 @@ def test_power_is_printed_for_each_task(tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_table_with_more_comparisons_needs_a_larger_difference() -> None:
     records = grid({"full": 0, "bitfit": -0.02, "adapter": 0.01}, ["mrpc", "rte"], 3)
     printed = power(records)
-    comparisons = len(judge(tables(records)[0]).adjusted)
+    comparisons = len(judge(tables(records)[0]).differences)
     assert comparisons == 6  # two rows, two tasks and their average
     alone, among = (
         [line for line in printed.splitlines() if line.startswith(f"  {word} ")]

@@ -13,6 +13,7 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import yaml
 
 from results.errors import UserError
 from results.record import read_all
@@ -24,11 +25,15 @@ from runners.boards.plan import (
     best_trials,
     expand,
     expand_search,
+    listed,
     overrides_of,
     plan,
+    row_names,
 )
 from runners.boards.planned import Planned, Planner, Slot
 from runners.boards.pool import Pool
+from runners.config.stages import Stage
+from runners.root import CONFIGS
 from runners.runs.lease import Claim
 from tests.claims import take
 from tests.conftest import ROOT, Cli, configure
@@ -60,6 +65,23 @@ def test_a_board_is_every_method_on_every_task_with_every_seed() -> None:
         "method=[hype,bitfit]", "task=rte", "seed=1", "data=local", "lr=1e-3", "data.dir=x"
     ]  # fmt: skip
     assert [f[2] for f in found] == ["seed=1"] * 4 + ["seed=2"] * 4
+
+
+def test_rows_that_differ_in_a_stage_alone_have_names_of_their_own() -> None:
+    """The control of board mlm1k is told apart; what both stages set is in neither name."""
+    mlm1k = yaml.safe_load((CONFIGS / "board" / "mlm1k.yaml").read_text())
+    assert listed(Board.model_validate(mlm1k), []).methods == (
+        "full", "full after mlm", "full after mlm stages.0.mlm.shuffle=true"
+    )  # fmt: skip
+    stages = [[Stage(task="mlm"), Stage(task="mnli", set=["lr=1e-4", f"seed={n}"])] for n in (1, 2)]
+    rows = [Entry(method="lora", set=["lr=1e-3"], stages=one) for one in stages]
+    rows += [Entry(method="lora", stages=stages[0]), Entry(method="lora")]
+    assert row_names(rows) == [
+        "lora lr=1e-3 after mlm,mnli stages.1.seed=1",
+        "lora lr=1e-3 after mlm,mnli stages.1.seed=2",
+        "lora after mlm,mnli",
+        "lora",
+    ]
 
 
 def test_the_same_run_twice_is_refused_before_anything_runs(tmp_path: Path) -> None:

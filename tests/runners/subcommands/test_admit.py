@@ -113,6 +113,35 @@ def test_a_record_that_does_not_fit_is_named_and_none_is_taken(
     assert not list(into.iterdir())
 
 
+GPU = min((ROOT / "results" / "h200").glob("rte.bitfit.minilm.s5.*.json"))
+
+
+def test_a_folder_has_the_device_of_its_records_and_an_empty_one_of_the_first_given(
+    cli: Cli, tmp_path: Path
+) -> None:
+    into = tmp_path / "into"
+    into.mkdir()
+    mixed = cli("admit", str(GPU), str(SHIPPED[0]), "--into", str(into))
+    assert (mixed.code, mixed.err.count("\n"), list(into.iterdir())) == (2, 1, [])
+    assert f"{SHIPPED[0]}: it ran on cpu, not on cuda (--device); give a device's" in mixed.err
+    assert cli("admit", str(GPU), "--into", str(into)).code == 0
+    other = cli("admit", str(SHIPPED[0]), "--into", str(into))
+    assert (other.code, "it ran on cpu, not on cuda (--device)" in other.err) == (2, True)
+    assert [path.name for path in into.iterdir()] == [GPU.name]
+    assert cli("admit", str(SHIPPED[0]), "--into", str(into), "--device", "cpu").code == 0
+    several = cli("admit", str(GPU), "--into", str(into))
+    assert several.code == 2
+    assert "its records ran on cpu and cuda; say by --device which" in several.err
+    assert cli("admit", str(GPU), "--into", str(into), "--device", "cuda").code == 0
+
+
+def test_shipped_records_take_their_own_device(cli: Cli) -> None:
+    """The GPU's record is there already, so that nothing is written."""
+    assert cli("admit", str(GPU), "--into", str(ROOT / "results" / "h200")).code == 0
+    refused = cli("admit", str(GPU))
+    assert (refused.code, "it ran on cuda, not on cpu (--device)" in refused.err) == (2, True)
+
+
 def test_records_of_generated_data_have_a_folder_of_their_own(tmp_path: Path) -> None:
     generated = committed_records("results/embedded")[0]
     assert [p for p in problems(generated, shipped()) if "its data is generated" in p]

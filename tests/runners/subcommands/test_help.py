@@ -64,6 +64,7 @@ def test_nothing_typed_prints_a_short_help_and_trains_nothing(
     assert done.code == 0
     assert len(done.out.splitlines()) < 15
     assert "python run.py method=bitfit task=sst2" in done.out
+    assert "python run.py results --split " in done.out  # without it, unlike records are refused
     assert not list(tmp_path.iterdir())
 
 

@@ -25,7 +25,7 @@ from results.stats.compare import judge
 from results.stats.paired import bca_interval
 from results.tables.collect import Table, tables
 from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
-from tests.results.simulated import grid, simulated
+from tests.results.simulated import grid, of_one_training, simulated
 
 pytestmark = pytest.mark.skipif(PATH is None, reason=WHY)
 
@@ -68,7 +68,7 @@ def _gaps(table: Table, one: str, other: str, tasks: Sequence[str]) -> tuple[Uni
     seeds = sorted(set.intersection(*(set(scores) for row in each for scores in row)))
     gaps = {s: [a[s] - b[s] for a, b in zip(*each, strict=True)] for s in seeds}
     means = [float(np.mean(gaps[s])) for s in seeds]
-    if table.conditions.vectors:
+    if not table.trained_apart:
         return dict(zip(seeds, means, strict=True)), means
     return {(t, s): gaps[s][i] for i, t in enumerate(tasks) for s in seeds}, means
 
@@ -107,7 +107,11 @@ def _expected(table: Table, base: str, tasks: Sequence[str]) -> dict[tuple[str, 
         for c, needed in enumerate(columns)
         if row.method != base and (gap := _gaps(table, row.method, base, needed))[1]
     }
-    tested = {key: units for key, (units, by_seed) in gaps.items() if len(units) > 1}
+    tested = {
+        key: units
+        for key, (units, by_seed) in gaps.items()
+        if len(by_seed) > 4 and 2 ** (1 - len(units)) < 0.05
+    }
     ps = dict(zip(tested, _step_down(list(tested.values())), strict=True))
     return {
         key: (np.mean(by_seed), bca_interval(by_seed), ps.get(key))
@@ -223,11 +227,8 @@ def test_the_first_view_is_pythons_and_an_unknown_address_shows_it(tmp_path: Pat
         assert 'role="status" hidden' in shown
 
 
-def test_vectors_of_one_training_are_flipped_by_seed(tmp_path: Path) -> None:
-    table = _table(_records(9))
-    table = dataclasses.replace(
-        table, conditions=dataclasses.replace(table.conditions, vectors=True)
-    )
+def test_columns_of_one_training_are_flipped_by_seed(tmp_path: Path) -> None:
+    table = _table(of_one_training(_records(9)))
     shown = _opened(table, tmp_path, "#baseline=adapter&tasks=cola,mrpc")
     expected = _expected(table, "adapter", ("cola", "mrpc"))
     for attrs, cells in Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]:
