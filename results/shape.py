@@ -176,6 +176,8 @@ class _Stage(_Part):
     task: str
     methods: str
     settings: str
+    labelled: list[str] = []
+    rows: dict[str, dict[str, str]] = {}
 
 
 class _Teacher(_Part):

@@ -67,7 +67,7 @@ def main() -> int:
         several = HydraConfig.get().mode == RunMode.MULTIRUN
         if not several:
             codes.append(
-                _guarded(lambda: dispatch(resolved(composed), arguments, typed), arguments)
+                _guarded(lambda: dispatch(resolved(composed, typed), arguments, typed), arguments)
             )
             return
         said = [*processes.config_dir(), *typed]
@@ -75,7 +75,7 @@ def main() -> int:
         if composed["own_process"]:
             code = processes.run_alone(said)
         else:
-            code = _guarded(lambda: dispatch(resolved(composed), said, typed), typed)
+            code = _guarded(lambda: dispatch(resolved(composed, typed), said, typed), typed)
         sweep.end(code)
         if code and composed["own_process"] and os.getpid() != here:
             raise JobFailed(code)  # the only word that reaches the sweep from a launcher's job

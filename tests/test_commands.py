@@ -111,7 +111,7 @@ def _check(arguments: list[str]) -> int:
     with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
         for job in _jobs(arguments):
             composed = hydra.compose("config", overrides=job, return_hydra_config=True)
-            configuration = resolved(_without_hydra(composed))
+            configuration = resolved(_without_hydra(composed), ())
             if configuration.get("board") is None:
                 acts_of(configuration)
                 stands_in = configuration["control"]["equal"] and is_chain(configuration)

@@ -46,6 +46,7 @@ WITHOUT_EFFECT = {
     "task.selection": _CONTENT,
     "task.generated": _CONTENT,
     "task.arm_of": "it says in which column a row stands, and a row names its arm",
+    "task.rows_of": _CONTENT,
     "task.mlm.tasks": _CONTENT,
     "task.mixture": "each of its tasks is a column, and a row names what it mixes",
     "task.further": "each of its sets is a column of its own",

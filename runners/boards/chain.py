@@ -40,8 +40,8 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     slot = Slot(0, stages[-1].task, 0, target, tuple(before), control)
     chain = Chain(planner.chain(slot), planner, composed["force"])
     jobs = [planner.job(step) for step in chain.steps]
-    for job, earlier in zip(jobs, [None, *jobs], strict=False):  # what is wrong is known first
-        read_ahead(job, earlier)
+    for number, job in enumerate(jobs):  # what is wrong is known first
+        read_ahead(job, jobs[:number])
     if composed["plan"]:
         return chain.list()
     first = chain.run_of(0)

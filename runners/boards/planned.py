@@ -174,7 +174,7 @@ class Planner:
         job = self.job([*alone, *start])
         waits = before is not None and not start
         if before is not None and waits:
-            read_ahead(job, self.job(before.alone))
+            read_ahead(job, [self.job(stage.alone) for stage in with_stages([before])])
         name = f"waits.{slot.row}.{slot.task}.s{slot.seed}" if waits else job.name
         path = records.record_path(Path(job.config.settings.out), name)
         state: State = "waiting" if waits else "missing"
@@ -283,10 +283,10 @@ def as_shown(alone: Sequence[str]) -> list[str]:
     return [*own, f"{key.removesuffix('.run')}=RUN"]
 
 
-def read_ahead(job: Job, before: Job | None = None) -> None:
+def read_ahead(job: Job, before: Sequence[Job] = ()) -> None:
     """Read what a run is made from, so that what is wrong is known before a stage is begun.
 
-    `before` is the run that it waits for, to start from it or to be taught by it.
+    `before` are the runs of its chain, the last one that which it starts from or is taught by.
     """
     _ = job.data.splits(), job.generator, job.weights
     settings = job.config.settings
@@ -294,11 +294,13 @@ def read_ahead(job: Job, before: Job | None = None) -> None:
         check_stage(settings, job.predecessor)
         return
     _ = job.teacher
-    if before is not None:
-        task = before.config.settings.task
+    if before:
+        last = before[-1]
+        task = last.config.settings.task
         where = f"start from task={task.name}"
-        check_fits(where, before.weights.facts, task.model_dump(), settings, job.weights)
-        check_attributes(where, before.attributes, job.attributes)
+        check_fits(where, last.weights.facts, task.model_dump(), settings, job.weights)
+        check_attributes(where, last.attributes, job.attributes)
+        job.check_start(where, (stage for earlier in before for stage in earlier.stages))
 
 
 def refuse_vectors(job: Job) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_type_hints
@@ -119,7 +118,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
     problems: list[str] = []
     settings: Settings | None = None
     try:
-        settings = Settings.model_validate(_use_named_weights(settings_input))
+        settings = Settings.model_validate(settings_input)
     except ValidationError as error:
         problems += sentences(error, "", settings_input, Settings)
     methods: list[Method] = []
@@ -337,28 +336,6 @@ def _default(option: dataclasses.Field[Any]) -> Any:
     if option.default_factory is not dataclasses.MISSING:
         return Field(default_factory=option.default_factory)
     return ... if option.default is dataclasses.MISSING else option.default
-
-
-def _use_named_weights(settings: dict[str, Any]) -> dict[str, Any]:
-    """Let `model.name_or_path=` on a packaged model replace the package altogether."""
-    model = settings.get("model")
-    if not (isinstance(model, Mapping) and model.get("package") and model.get("name_or_path")):
-        return settings
-    path = str(model["name_or_path"])
-    name = (
-        re.sub(r"[^A-Za-z0-9._-]+", "-", path.rstrip("/").rsplit("/", 1)[-1]).strip("-.") or "model"
-    )
-    return {
-        **settings,
-        "model": {
-            **model,
-            "package": None,
-            "hub": None,
-            "sha256": None,
-            "untrained": [],
-            "name": name,
-        },
-    }
 
 
 def model_path(command: RunConfig, typed: Sequence[str]) -> str | None:

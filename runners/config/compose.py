@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from methods.registry import default_options, registered
 from results.errors import UserError, nearest
+from runners.config.named_weights import with_named_weights
 from runners.config.own_files import check_own_files
 from runners.config.resolvers import refuse_resolvers
 from runners.config.spelling import spelled_out
@@ -27,14 +28,17 @@ from runners.root import CONFIGS
 PLAIN = ("seed", "lr")  # top-level values that choose no file of configs/
 
 
-def resolved(composed: DictConfig, searched: Sequence[str] = ()) -> dict[str, Any]:
+def resolved(
+    composed: DictConfig, typed: Sequence[str], searched: Sequence[str] = ()
+) -> dict[str, Any]:
     """Return a composed configuration with its interpolations resolved, as plain containers.
 
-    A resolver that may read the machine is a UserError: files and typed values meet here. The tasks
-    whose text another one reads are added to it, so that Hydra must be running; `searched` says
-    where it looks besides, as it was said for `composed`.
+    A resolver that may read the machine is a UserError: files and `typed` values meet here. The
+    tasks whose text another one reads are added to it, so that Hydra must be running; `searched`
+    says where it looks besides, as it was said for `composed`. Other weights replace a package.
     """
-    return with_texts(_plain(composed), partial(_task, [*searched]))
+    whole = with_texts(_plain(composed), partial(_task, [*searched]))
+    return with_named_weights(whole, typed)
 
 
 _tasks: dict[tuple[str, ...], dict[str, Any]] = {}  # by name and the folders that were searched
@@ -87,7 +91,7 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[st
     if config_dir is not None:
         more = [f"hydra.searchpath={json.dumps([f'file://{config_dir.resolve()}'])}"]
     with composing(config_dir):
-        return resolved(hydra.compose("config", overrides=[*more, *overrides]), more)
+        return resolved(hydra.compose("config", overrides=[*more, *overrides]), overrides, more)
 
 
 class Composer:
@@ -110,7 +114,7 @@ class Composer:
         parsed = self._parser.parse_overrides(plain)
         elsewhere = is_typed(rest, *PLAIN)
         if elsewhere or any(p.is_sweep_override() for p in parsed):
-            return resolved(hydra.compose("config", overrides=list(overrides)))
+            return resolved(hydra.compose("config", overrides=list(overrides)), overrides)
         values = {p.key_or_group: p.value() for p in parsed}  # the last word counts, as in Hydra
         key = (*sorted(values), *rest)
         if key not in self._shared:
@@ -118,4 +122,4 @@ class Composer:
         composed = self._shared[key]
         for name, value in values.items():
             composed[name] = value
-        return resolved(composed)
+        return resolved(composed, overrides)

@@ -218,9 +218,10 @@ class Task(Section):
     it, each from what the one before left. `test` sets are not scored, as they have no answers:
     each bears the name of the file of answers that a leaderboard takes. One that is `generated` has
     no other source than the embedded data. An `arm_of` another task is that one with other rows to
-    train on. `further` sets of other tasks are reported, each by itself. A kind of several tasks
-    has them in `mixture`. `attributes` names categorical columns that a method may read besides the
-    text; `separator` stands between several values of a cell, null where a cell is one value.
+    train on, among which are those of the tasks in `rows_of`. `further` sets of other tasks are
+    reported, each by itself. A kind of several tasks has them in `mixture`. `attributes` names
+    categorical columns that a method may read besides the text; `separator` stands between several
+    values of a cell, null where a cell is one value.
     `class_weights` say what each class counts for in the loss: as rare as it is in train
     (balanced), or a number for each of the labels. `prompt`, `descriptions`, a sentence for each
     label, and `choices` are for methods that read them; a run of others leaves them out. `mine`
@@ -247,6 +248,7 @@ class Task(Section):
     mixture: Mixture | None = Field(default=None, exclude_if=lambda part: part is None)
     further: dict[str, Further] = Field(default_factory=dict, exclude_if=lambda sets: not sets)
     arm_of: str | None = Field(default=None, exclude_if=lambda name: name is None)
+    rows_of: list[str] = Field(default_factory=list, exclude_if=lambda names: not names)
     generated: bool = Field(default=False, exclude_if=lambda generated: not generated)
     rows: dict[str, int] = Field(default_factory=dict)
     pairs: dict[str, Pairs] = Field(default_factory=dict)

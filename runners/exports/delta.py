@@ -81,6 +81,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
                 "sha256": weights.sha256,
             },
             "config": _composed(job),
+            "rows": job.rows,
             **({} if predecessor is None else {"start": predecessor.facts}),
             **({} if job.teacher is None else {"teacher": job.teacher.facts}),
             **({"attributes": job.attributes} if job.attributes else {}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
@@ -16,7 +17,8 @@ from runners.data.split import Split, TaskData
 from runners.jobs.identity import run_name
 from runners.machine.console import say
 from runners.models.generator import find_generator
-from runners.models.predecessor import Predecessor, find_predecessor
+from runners.models.learned import Rows, check_rows, holds_out, rows_of, seen_by, with_taught
+from runners.models.predecessor import Predecessor, chain_name, find_predecessor
 from runners.models.teacher import find_teacher
 from runners.models.weights import Weights, find_weights
 
@@ -83,7 +85,36 @@ class Job:
     @cached_property
     def predecessor(self) -> Predecessor | None:
         """The run that this one starts from; None where it starts from the pretrained files."""
-        return find_predecessor(self.config.settings, self.weights)
+        before = find_predecessor(self.config.settings, self.weights)
+        if before is not None:
+            self.check_start(f"start={self.config.settings.start.run}", before.facts["chain"])
+        return before
+
+    @cached_property
+    def rows(self) -> Rows:
+        """What tells the rows that the run learns from, of each task whose labels it sees."""
+        settings, data = self.config.settings, self.data
+        splits = {name: split.sha256 for name, split in data.splits().items()}
+        splits |= {f"{name}/train": part.sha256 for name, (part, _) in (data.parts or {}).items()}
+        return rows_of(settings.task.model_dump(), settings.data.model_dump(), data.source, splits)
+
+    @property
+    def stages(self) -> list[dict[str, Any]]:
+        """What a chain will say of the rows of this run, and of those that it starts from."""
+        before = [] if self.predecessor is None else self.predecessor.facts["chain"]
+        taught = [] if self.teacher is None else seen_by(self.teacher.facts["chain"])
+        task = chain_name(self.config.settings.task.model_dump())
+        return [*before, {"task": task, "rows": with_taught(self.rows, taught)}]
+
+    def check_start(self, where: str, stages: Iterable[Mapping[str, Any]]) -> None:
+        """Refuse a start from runs that may have learned from what this one is judged by.
+
+        Which mined rows stay where a model says so, and are held out, is known too late for that.
+        """
+        settings = self.config.settings
+        judges = self.trains and not self.config.stored and holds_out(settings)
+        if judges and settings.data.mine.filter is None:
+            check_rows(where, stages, self.rows)
 
     @cached_property
     def teacher(self) -> Predecessor | None:
@@ -135,6 +166,7 @@ class Job:
             settings = settings.model_copy(update={"budget": budget})
         config = replace(self.config, settings=settings)
         job = replace(self, config=config, given=self.given or self.config)
+        vars(job)["rows"] = self.rows
         return job._known_as(self, replace(self.data, train=train))
 
     def learning_from(self, data: TaskData) -> Job:

@@ -50,6 +50,7 @@ def _is_whole(about: dict[str, Any]) -> bool:
         and all(name == Path(name).name for name in files)
         and isinstance(about["sha256"], str)
         and _are_values(about.get("attributes", {}))
+        and _are_rows(about.get("rows", {}))
         and files.get(about["file"], about["sha256"]) == about["sha256"]
     )
 
@@ -61,4 +62,12 @@ def _are_values(attributes: Any) -> bool:
         and all(isinstance(value, str) for value in values)
         and len(set(values)) == len(values)
         for values in attributes.values()
+    )
+
+
+def _are_rows(rows: Any) -> bool:
+    """Say whether what tells the rows that a run learned from is of texts."""
+    return isinstance(rows, dict) and all(
+        isinstance(one, dict) and all(isinstance(text, str) for text in one.values())
+        for one in rows.values()
     )

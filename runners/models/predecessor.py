@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from results import record as records
 from results.errors import UserError
 from runners.config.settings import Settings
 from runners.models.about import ABOUT, read_about
+from runners.models.learned import Rows, labelled, rows_of, seen_by, with_taught
 from runners.models.weights import Weights
 
 Values = Mapping[str, Sequence[str]]  # of attributes, that a model knows
@@ -27,7 +28,7 @@ class Predecessor:
     `folder` is where its delta lies, if it is still there. `config` is its own, and `weights` the
     facts of the pretrained files that it started from. One that is `exported` left its encoder as a
     folder of sentence-transformers, whose hash is then `sha256`. `taught` are the tasks whose
-    labels its teacher saw.
+    labels its teacher saw. `rows` tell what it learned from, where that is known.
     """
 
     run: str
@@ -38,6 +39,7 @@ class Predecessor:
     weights: Mapping[str, Any]
     exported: bool = False
     taught: tuple[str, ...] = ()
+    rows: Rows | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -45,15 +47,16 @@ class Predecessor:
 
         Each run of the chain is told with its task, its methods, and a hash of its settings without
         the seed, by which tables know that the seeds of a row come by one way. `labelled` are the
-        tasks whose labels it saw, its own or its teacher's.
+        tasks whose labels it saw, its own or its teacher's, and `rows` tell their rows.
         """
         methods = "+".join(method["name"] for method in _methods(self.config))
         own = {
             "run": self.run,
-            "task": _called(self.config["task"]),
+            "task": chain_name(self.config["task"]),
             "methods": methods,
             "settings": _hash_settings(self.config),
             "labelled": sorted({*labelled(self.config["task"]), *self.taught}),
+            **({} if self.rows is None else {"rows": with_taught(self.rows, self.taught)}),
         }
         return {"run": self.run, "sha256": self.sha256, "chain": [*self.chain, own]}
 
@@ -67,7 +70,7 @@ class Predecessor:
         return self.folder
 
 
-def _called(task: Mapping[str, Any]) -> str:
+def chain_name(task: Mapping[str, Any]) -> str:
     """Return what a chain calls a task: with the tasks that it reads or mixes, where it does.
 
     A control on shuffled words, and another way of masking, are told apart.
@@ -78,26 +81,6 @@ def _called(task: Mapping[str, Any]) -> str:
     words += [mlm["mask"].replace("_", " ")] if mlm.get("mask", "token") != "token" else []
     words += ["shuffled"] if mlm.get("shuffle") else []
     return str(task["name"]) + (f"({', '.join(words)})" if words else "")
-
-
-def labelled(task: Mapping[str, Any]) -> list[str]:
-    """Return the tasks whose labels a run of a task sees: of a mixture each, of text none."""
-    if task.get("mlm"):
-        return []
-    return (task.get("mixture") or {}).get("of") or [str(task["name"])]
-
-
-def seen_by(stages: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the tasks whose labels the runs of a chain saw; old ones tell them by their name."""
-    seen = set[str]()
-    for stage in stages:
-        if "labelled" in stage:
-            seen.update(stage["labelled"])
-            continue
-        name, _, of = str(stage["task"]).partition("(")
-        if name != "mlm":
-            seen.update([name, *of.rstrip(")").split(", ")[0].split("+")])
-    return seen
 
 
 def _methods(config: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -122,6 +105,7 @@ def _hash_settings(config: Mapping[str, Any]) -> str:
         if options := settings["data"].get(section):
             own = {k: v for k, v in options.items() if k not in ("teacher", "generator")}
             settings["data"][section] = own
+    settings["task"] = {k: v for k, v in settings["task"].items() if k != "rows_of"}  # came later
     settings["model"] = settings["model"]["name"]  # its files have hashes of their own
     settings["method"] = [
         {k: v for k, v in method.items() if k != "version"} for method in _methods(config)
@@ -200,8 +184,17 @@ def of_stored(stored: records.Record, path: Path) -> Predecessor:
     added = stored.data.get("pseudo") or stored.data.get("generated") or {}
     return Predecessor(
         stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights,
-        taught=_taught_by(added.get("teacher")),
+        taught=_taught_by(added.get("teacher")), rows=_rows_of(stored),
     )  # fmt: skip
+
+
+def _rows_of(stored: records.Record) -> Rows:
+    """Return what a record tells of the rows that its run learned from."""
+    splits = {**stored.data["splits"]}
+    splits |= {f"{name}/train": part for name, part in stored.data.get("parts", {}).items()}
+    hashes = {name: facts["sha256"] for name, facts in splits.items()}
+    task, data = stored.config["task"], stored.config.get("data") or {}
+    return rows_of(task, data, stored.data.get("source"), hashes)
 
 
 def _taught_by(teacher: Mapping[str, Any] | None) -> tuple[str, ...]:
@@ -238,19 +231,38 @@ def _of_delta(named: str, folder: Path) -> Predecessor:
             f"start={named}: it does not say {' and '.join(unsaid.values())}, as its record is not"
             " beside it; save the delta again"
         )
-    chain = tuple((about.get("start") or {}).get("chain", ()))
+    chain, rows = tuple((about.get("start") or {}).get("chain", ())), about.get("rows")
+    if rows is None and beside.is_file():
+        rows = _rows_of(records.read(beside))
     return Predecessor(
         str(about["run"]), str(about["trained_sha256"]), chain, folder, about["config"],
-        about["weights"], taught=_taught_by(about.get("teacher")),
+        about["weights"], taught=_taught_by(about.get("teacher")), rows=rows,
     )  # fmt: skip
 
 
 def _check_labels(where: str, task: Mapping[str, Any], settings: Settings) -> None:
     """Refuse to keep a head that answers another question."""
-    own = settings.task
-    if task.get("kind") != own.kind or task.get("labels") != list(own.labels):
+    own = settings.task.model_dump()
+    if _head_of(task) != _head_of(own):
+        what = "tasks" if task.get("mixture") else "scores" if task.get("range") else "labels"
         raise UserError(
-            f"{where} start.head=keep: its labels are {task.get('labels')}, those of"
-            f" task={own.name} {list(own.labels)}; leave start.head out: the head is then"
+            f"{where} start.head=keep: its {what} are {_answers(task)}, those of"
+            f" task={own['name']} {_answers(own)}; leave start.head out: the head is then"
             " drawn, and one that predicts masked tokens comes along for a method that reads it"
         )
+
+
+def _head_of(task: Mapping[str, Any]) -> list[Any]:
+    """Return what a head answers: kind and labels or range, of a mixture each task's in order."""
+    if mixture := task.get("mixture"):
+        return [[name, _head_of(mixture["tasks"][name])] for name in mixture["of"]]
+    return [task.get("kind"), task.get("labels"), task.get("range")]
+
+
+def _answers(task: Mapping[str, Any]) -> str:
+    """Return in words what a task answers with."""
+    if mixture := task.get("mixture"):
+        return ", ".join(f"{name} {_answers(mixture['tasks'][name])}" for name in mixture["of"])
+    if scores := task.get("range"):
+        return f"from {scores[0]} to {scores[1]}"
+    return str(task.get("labels"))

@@ -9,8 +9,10 @@ from typing import Any
 from results import record as records
 from results.errors import UserError
 from runners.config.settings import Settings
+from runners.config.task import Task
 from runners.config.unlabelled import STAGE
-from runners.models.predecessor import Predecessor, of_stored, seen_by
+from runners.models.learned import answers_of, labelled, seen_by
+from runners.models.predecessor import Predecessor, of_stored
 
 
 def find_teacher(
@@ -19,8 +21,9 @@ def find_teacher(
     """Return the run that data.….teacher names, by record, run or delta; None where none is.
 
     `train` is the hash of the labelled rows, and `selection` of those that select weights. A run
-    that is not finished, or that has other labels, is a UserError; so is one of the same task that
-    learned from, or selected by, other rows: these may be among those that it is to label.
+    that is not finished, or that has other labels, is a UserError; so is one of the same task, or
+    of an arm of it, that learned from, or selected by, other rows: these may be among those that it
+    is to label.
     """
     named = settings.data.teacher
     if named is None:
@@ -44,19 +47,20 @@ def find_teacher(
     if len(theirs.get("text") or ()) != len(task.text):
         raise UserError(f"{where}: its task has not {len(task.text)} texts, as task={task.name}")
     own = stored.data["splits"].get("train", {}).get("sha256")
-    if stored.task == task.name and own != train:
+    same = {*answers_of({**theirs, "name": stored.task})} & {*answers_of(task.model_dump())}
+    if same and own != train:
         raise UserError(
-            f"{where}: it learned from other rows of task={task.name}, perhaps from those that it"
+            f"{where}: it learned from other rows of task={min(same)}, perhaps from those that it"
             " is to label; name a run of the same data.train_size and data.seed, or stage"
         )
     selected = stored.data["splits"].get("selection")
-    if stored.task == task.name and selected is not None and selected["sha256"] != selection:
+    if same and selected is not None and selected["sha256"] != selection:
         raise UserError(
-            f"{where}: it chose its weights by rows of task={task.name}, perhaps by those that it"
+            f"{where}: it chose its weights by rows of task={min(same)}, perhaps by those that it"
             " is to label; name a run of the same protocol="
         )
     before = of_stored(stored, path)
-    _check_unseen(where, stored, before, task.name)
+    _check_unseen(where, stored, before, task)
     return before
 
 
@@ -67,19 +71,24 @@ def check_stage(settings: Settings, start: Predecessor | None) -> None:
     """
     if start is not None:
         where = f"data.{settings.data.adds}.teacher={STAGE} start={settings.start.run}"
-        _check_start(where, start.facts["chain"], settings.task.name)
+        _check_start(where, start.facts["chain"], settings.task)
 
 
-def _check_start(where: str, chain: Iterable[Mapping[str, Any]], task: str) -> None:
+def _check_start(where: str, chain: Iterable[Mapping[str, Any]], task: Task) -> None:
     """Refuse a teacher that started from runs of which one saw a task's labels."""
-    if task in seen_by(chain):
+    if seen := _labels_of(task) & seen_by(chain):
         raise UserError(
-            f"{where}: it started from another run of task={task}, which may have seen the labels"
-            " that are hidden; name a run that did not"
+            f"{where}: it started from another run of task={min(seen)}, which may have seen the"
+            " labels that are hidden; name a run that did not"
         )
 
 
-def _check_unseen(where: str, stored: records.Record, before: Predecessor, task: str) -> None:
+def _labels_of(task: Task) -> set[str]:
+    """Return by which names a chain may tell that a task's labels were seen."""
+    return {*labelled(task.model_dump())}
+
+
+def _check_unseen(where: str, stored: records.Record, before: Predecessor, task: Task) -> None:
     """Refuse a run that started from one that saw a task's labels, or was taught by one.
 
     A teacher of the same task was held to the same rows when it taught.
@@ -87,10 +96,10 @@ def _check_unseen(where: str, stored: records.Record, before: Predecessor, task:
     _check_start(where, before.chain, task)
     added = stored.data.get("pseudo") or stored.data.get("generated") or {}
     *earlier, last = (added.get("teacher") or {}).get("chain") or [None]
-    held = last is None or (stored.task == task and last["task"] == task)
-    if task in seen_by(earlier if held else [*earlier, last]):
+    held = last is None or (stored.task == task.name and last["task"] == task.name)
+    if seen := _labels_of(task) & seen_by(earlier if held else [*earlier, last]):
         raise UserError(
-            f"{where}: its own teacher came from a run of task={task}, which may have seen the"
+            f"{where}: its own teacher came from a run of task={min(seen)}, which may have seen the"
             " labels that are hidden; name a run that did not"
         )
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from results import record as records
+from results.errors import UserError
 from runners.config.check import RunConfig, model_path
+from runners.config.settings import Data, Settings
 from runners.config.typed import is_typed
 from runners.jobs.job import Job
 from runners.machine.console import show
@@ -35,7 +37,9 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     delta = load_delta(folder, model_path=model_path(command, typed))
     settings = delta.config.settings
     if is_typed(typed, "data"):
-        settings = settings.model_copy(update={"data": data_of(settings.data, command, typed)})
+        data = data_of(settings.data, command, typed)
+        _check_cut(folder, settings, data)
+        settings = settings.model_copy(update={"data": data})
     config = dataclasses.replace(delta.config, settings=settings)
     job = Job(config, trains=False, known=delta.attributes)
     accelerator = make_accelerator(choose_device(command.settings.device), job.config)
@@ -51,6 +55,21 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
     compared = _compared(folder, delta.run, scoring)
     show(f"delta of run {delta.run}, data {job.data.source}{compared}")
     return 0
+
+
+def _check_cut(folder: str, stored: Settings, data: Data) -> None:
+    """Refuse to report on another part of rows of which one was cut off, and trained on the rest.
+
+    That holds of rows from one file; data.seed cuts them.
+    """
+    mixture, before = stored.task.mixture, stored.data.report_seed
+    each = [stored.task] if mixture is None else [*mixture.tasks.values()]
+    cut = [one.name for one in each if one.local is not None and one.local.split is not None]
+    if cut and data.report_seed != before:
+        raise UserError(
+            f"eval={folder} data.seed={data.seed}: task={cut[0]} reports a part that data.seed cuts"
+            f" off its rows, and the run was trained on the rest; leave data.seed at {before}"
+        )
 
 
 def _compared(folder: str, run: str, scoring: Scoring) -> str:

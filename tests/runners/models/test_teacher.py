@@ -11,7 +11,8 @@ import pytest
 from results.errors import UserError
 from results.sealed import sealed
 from runners.models.about import ABOUT, FORMAT, OURS
-from runners.models.predecessor import Predecessor, find_predecessor, seen_by
+from runners.models.learned import seen_by
+from runners.models.predecessor import Predecessor, find_predecessor
 from runners.models.teacher import check_stage, find_teacher
 from runners.models.weights import Weights
 from tests.conftest import configure
@@ -53,6 +54,14 @@ def test_a_chain_tells_whose_labels_were_seen() -> None:
     old = [{"task": "mix(rte+mrpc)"}, {"task": "mlm(sst2, shuffled)"}, {"task": "cola"}]
     assert {"rte", "mrpc", "cola"} <= seen_by(old)
     assert "sst2" not in seen_by(old)
+
+
+def test_a_chain_from_an_arm_has_the_settings_that_it_had() -> None:
+    """Records of before a task said whose rows are among its own stand in a row with later ones."""
+    arm = configure("task=cft_fcd", "data=embedded").settings.task.model_dump()
+    before = {key: value for key, value in arm.items() if key != "rows_of"}
+    assert arm != before
+    assert _entry(arm)["settings"] == _entry(before)["settings"]
 
 
 @pytest.mark.parametrize("stage", [_entry(MIX), {"task": "mix(sst2+mrpc)"}, {"task": "sst2"}])
@@ -146,3 +155,62 @@ def test_a_run_that_trains_nothing_has_no_rows_added(adds: str) -> None:
     with pytest.raises(UserError, match="trains on no rows that data"):
         configure("task=sst2", "data=embedded", "data.train_size=20", "budget.epochs=0",
                   "budget.steps=null", f"data.{adds}")  # fmt: skip
+
+
+ARMS = [
+    ("cft_decisions", "cft_fcd"),  # what a run is of, and what its teacher is of
+    ("cft_fcd", "cft_decisions"),
+    ("cft_fd", "cft_more"),
+    ("cft_fcd", "cft_facts"),  # whose rows are among those
+    ("cft_facts", "cft_fcd"),
+]
+
+
+def _of_arm(
+    monkeypatch: pytest.MonkeyPatch, task: str, theirs: str, train: str, **more: Any
+) -> Predecessor | None:
+    """Find a teacher of one generated task for a run of another."""
+    settings, config = (
+        configure(f"task={name}", "data=embedded", "data.train_size=20", *given).settings
+        for name, given in ((task, ["data.pseudo.teacher=RUN"]), (theirs, []))
+    )
+    stored = {
+        "status": "finished", "trained_sha256": "0", "run": "RUN", "task": theirs,
+        "config": {"task": config.task.model_dump()}, "weights": {},
+        "data": {"splits": {"train": {"sha256": train}}}, **more,
+    }  # fmt: skip
+    monkeypatch.setattr("runners.models.teacher._record_of", lambda *_: Path("RUN.json"))
+    monkeypatch.setattr("results.record.read", lambda _: SimpleNamespace(**stored))
+    return find_teacher(settings, "rows")
+
+
+@pytest.mark.parametrize(("task", "theirs"), ARMS)
+def test_a_run_of_an_arm_is_a_teacher_of_the_same_task(
+    task: str, theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UserError, match="it learned from other rows of task=cft_"):
+        _of_arm(monkeypatch, task, theirs, "others")
+    chosen = {"splits": {"train": {"sha256": "rows"}, "selection": {"sha256": "others"}}}
+    with pytest.raises(UserError, match="it chose its weights by rows of task=cft_"):
+        _of_arm(monkeypatch, task, theirs, "rows", data=chosen)
+
+
+@pytest.mark.parametrize(("task", "theirs"), ARMS)
+def test_a_teacher_that_started_from_an_arm_is_refused(
+    task: str, theirs: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arm = configure(f"task={theirs}", "data=embedded").settings.task.model_dump()
+    for chain in ([_entry(arm)], [{"task": task}]):
+        with pytest.raises(UserError, match="started from another run of task=cft_"):
+            _of_arm(
+                monkeypatch, task, "cft_comparisons", "rows", weights={"start": {"chain": chain}}
+            )
+    data = {"splits": {"train": {"sha256": "rows"}}}
+    data |= {"pseudo": {"teacher": {"chain": [_entry(arm)]}}}
+    with pytest.raises(UserError, match="its own teacher came from a run of task=cft_"):
+        _of_arm(monkeypatch, task, "cft_comparisons", "rows", data=data)
+
+
+def test_components_of_their_own_may_teach(monkeypatch: pytest.MonkeyPatch) -> None:
+    for theirs in ("cft_facts", "cft_comparisons"):
+        assert _of_arm(monkeypatch, "cft_decisions", theirs, "others") is not None

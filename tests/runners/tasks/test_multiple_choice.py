@@ -72,7 +72,8 @@ def configured(own: Path, tiny_folder: Folder) -> Callable[..., RunConfig]:
 
     def configure(*more: str) -> RunConfig:
         with hydra.initialize_config_dir(str(CONFIGS), version_base="1.3"):
-            return check(resolved(hydra.compose("config", overrides=[path, *given, *more])))
+            typed = [path, *given, *more]
+            return check(resolved(hydra.compose("config", overrides=typed), typed))
 
     return configure
 

@@ -15,7 +15,7 @@ from results.tables.collect import tables
 from runners.contract.parts import prepared
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
-from runners.models.predecessor import _called
+from runners.models.predecessor import chain_name
 from tests.conftest import Cli, configure, narrow, tiny
 from tests.tiny import save_tiny
 
@@ -300,4 +300,4 @@ def test_a_stage_on_masked_text_is_named_by_its_text_and_how_it_is_masked(
 ) -> None:
     """Else a table, and a claim, takes the control for what it controls."""
     plain = {"on": ["cola", "rte"], "mask": "token", "shuffle": False}
-    assert _called({"name": "mlm", "mlm": {**plain, **mlm}}) == called
+    assert chain_name({"name": "mlm", "mlm": {**plain, **mlm}}) == called
