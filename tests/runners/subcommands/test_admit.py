@@ -23,7 +23,7 @@ FOLDERS = tuple(
     f"results/{name}"
     for name in (
         *("runs", "h200", "embedded", "cft", "stilts", "mlm1k", "private"),
-        *("pats", "prompts", "self_training", "mining", "low1k_wide"),
+        *("pats", "pats_two", "prompts", "prompts16", "self_training", "mining", "low1k_wide"),
     )
 )
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
