@@ -53,7 +53,7 @@ class Sheet:
 
 def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
     """Return scores by method and task, the rows' tie groups in bold, and what each row costs."""
-    several = len(table.tasks) > 1
+    several = len(table.counted) > 1
     printed = {task: beside(table, task, papers) for task in table.tasks}
     heads = ["method"]
     for task in table.tasks:
@@ -72,7 +72,7 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
             if printed[task]:
                 line.append(_paper(printed[task].get(row.method, [])))
         if several:
-            mean = average(row, table.tasks)
+            mean = average(row, table.counted)
             tied = row.method in comparison.tied.get(AVERAGE, ())
             line.append(_number(mean, 100, ".1f", tied))
         if comparison.ranks:
@@ -98,6 +98,9 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
         " their mean."
     ]
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
+    if slices := [task for task in table.tasks if task in table.slices]:
+        parts = f"{listed(slices)} {'are parts' if len(slices) > 1 else 'is a part'}"
+        notes.append(f"{parts} of other columns' rows, and in no average or rank.")
     notes += collapsed_notes(table)
     notes += privacy_notes(p.record for p in table.points if p.record)
     tied, ranks = comparison.tied, comparison.ranks
@@ -111,7 +114,7 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
     notes += comparison.reasons
     if ranks:
         notes.append(
-            f"Mean ranks over {len(table.tasks)} tasks: Friedman's p {ranks.p:.2g}; ranks"
+            f"Mean ranks over {len(table.counted)} tasks: Friedman's p {ranks.p:.2g}; ranks"
             f" that differ by less than {ranks.critical_difference:.1f} do not separate"
             " (Nemenyi, level .05)."
         )
@@ -279,14 +282,13 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
         )
     notes += [comparison.choice] if comparison.choice else []
     if AVERAGE in comparison.columns:
-        tasks = [column for column in comparison.columns if column != AVERAGE]
-        times = len(tasks) if table.trained_apart else 1
+        times = len(table.counted) if table.trained_apart else 1
         notes.append(
             "The average's test has a pair for each task and seed."
             if table.trained_apart
             else "The average's test has a pair for each seed: one training has several columns."
         )
-        counts = {(key[0], d.pairs) for key, d in differences.items() if key[1] != AVERAGE}
+        counts = {(key[0], d.pairs) for key, d in differences.items() if key[1] in table.counted}
         whole = {key[0]: d.pairs for key, d in differences.items() if key[1] == AVERAGE}
         if any(pairs * times > whole.get(name, math.inf) for name, pairs in counts):
             notes.append(

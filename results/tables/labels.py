@@ -40,13 +40,17 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
     """Return each run's row. `groups` may say that runs are one row, whatever their settings.
 
     A setting that only later versions write does not tell a row apart from an older one, unless it
-    tells later ones apart.
+    tells later ones apart. Of a run's parts the first one names it, which is the task itself where
+    the run has such a part.
     """
-    by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    first: dict[str, Record] = {}
     for record in records:
+        first.setdefault(record.run, record)
+    by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for record in first.values():
         by_name[row_name(record) + promised(record)][record.run] = dict(_details(record))
     by_run = {}
-    tasks = {record.run: record.task for record in records}
+    tasks = {run: record.task for run, record in first.items()}
     for name, details in by_name.items():
         _fill(details.values())
         _leave_out_contents(details, tasks)
