@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from results.pages.headline import headline, in_order
@@ -38,8 +38,7 @@ class Sheet:
     """A table before any markup: a title, heads, a line for each row, notes below.
 
     `lead` is what it answers, to stand first. `prose` says that the entries are sentences, to be
-    folded. `records` is the address of the
-    folder of its entries' runs, where it is not the page's.
+    folded. `files` are the addresses of its entries' runs, where they are not the page's.
     """
 
     title: str
@@ -47,7 +46,7 @@ class Sheet:
     body: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
     prose: bool = False
-    records: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
     lead: str = ""
 
 
