@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -100,6 +101,7 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
     if slices := [task for task in table.tasks if task in table.slices]:
         parts = f"{listed(slices)} {'are parts' if len(slices) > 1 else 'is a part'}"
         notes.append(f"{parts} of other columns' rows, and in no average or rank.")
+    notes += start_notes(table)
     notes += collapsed_notes(table)
     notes += privacy_notes(p.record for p in table.points if p.record)
     tied, ranks = comparison.tied, comparison.ranks
@@ -150,6 +152,23 @@ def device_notes(table: Table) -> list[str]:
             f" otherwise, in part or all ({'; '.join(others)})."
         )
     return notes
+
+
+def start_notes(table: Table) -> list[str]:
+    """Return which seeds of a row start from one run: they are no chains of their own."""
+    notes: dict[str, None] = {}
+    for row in in_order(table):
+        for task in table.tasks:
+            seeds: dict[str, list[str]] = defaultdict(list)
+            for point in row.points_of(task):
+                start = point.record.weights.get("start") if point.record else None
+                if isinstance(start, dict):
+                    seeds[str(start.get("run"))].append(str(point.seed))
+            for run, own in seeds.items():
+                if len(own) > 1:
+                    said = f"{row.method}: seeds {listed(own)} start from one run, {run}; their"
+                    notes[f"{said} spread is of what came after it."] = None
+    return list(notes)
 
 
 def collapsed_notes(table: Table) -> list[str]:
