@@ -103,10 +103,10 @@ def _agree(contents: Sequence[dict[str, str]], old_are_silent: bool) -> bool:
     """Say whether contents are equal, where both are told if older records do not tell them."""
     if not old_are_silent:
         return all(one == contents[0] for one in contents)
-    told: dict[str, set[str]] = defaultdict(set)
+    values: dict[str, set[str]] = defaultdict(set)
     for key, value in (item for one in contents for item in one.items()):
-        told[key].add(value)
-    return all(len(values) == 1 for values in told.values())
+        values[key].add(value)
+    return all(len(each) == 1 for each in values.values())
 
 
 def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
