@@ -71,7 +71,7 @@ def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterato
                     "stored_bytes": row.stored_bytes,
                     "training_seconds": cell.cost("training_seconds") if cell else None,
                     "peak_bytes": cell.cost("peak_bytes") if cell else None,
-                    "device": "; ".join(table.devices),
+                    "device": "; ".join(row.devices),
                     "runs": " ".join(p.run for p in cell.points if p.record) if cell else "",
                 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from unicodedata import normalize
 
 from results.pages.sheet import Entry, Sheet
 
@@ -30,20 +31,35 @@ _SPECIAL = {
     "·": r"$\cdot$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",
+    "ε": r"$\varepsilon$",
+    "δ": r"$\delta$",
+    "σ": r"$\sigma$",
+    "λ": r"$\lambda$",
+    "∞": r"$\infty$",
+    "×": r"$\times$",
+    "√": r"$\surd$",
+    "→": r"$\rightarrow$",
+    "↓": r"$\downarrow$",
+    "‡": r"$\ddagger$",
+    "…": r"\ldots{}",
+    "“": "``",
+    "”": "''",
+    "’": "'",
     "\n": " ",
 }
 
 
 def escaped(text: str) -> str:
     """Return text as LaTeX shows it; what pdfLaTeX has no letter for becomes a question mark."""
-    return (
-        "".join(
-            _SPECIAL.get(sign) or (sign if sign.isascii() and sign.isprintable() else "?")
-            for sign in text
-        )
-        .replace("[", "{[}")
-        .replace("]", "{]}")
-    )
+    return "".join(map(_escaped, text)).replace("[", "{[}").replace("]", "{]}")
+
+
+def _escaped(sign: str) -> str:
+    if sign in _SPECIAL:
+        return _SPECIAL[sign]
+    # Letters with accents are in LaTeX's own encodings of today (T1, UTF-8).
+    accented = sign.isalpha() and ord(sign) < 0x180 and normalize("NFD", sign)[0].isascii()
+    return sign if accented or (sign.isascii() and sign.isprintable()) else "?"
 
 
 def latex(sheets: Sequence[Sheet]) -> str:

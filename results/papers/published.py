@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import yaml
 
@@ -172,6 +173,11 @@ def _same_metric(record: Record, score: Score) -> float | None:
     return None
 
 
+def _length(budget: Mapping[str, Any]) -> str:
+    steps = budget.get("steps")
+    return f"{budget['epochs']} epochs" if steps is None else f"{steps} steps"
+
+
 def _beside(paper: Paper, score: Score, records: Sequence[Record], ours: float) -> Beside:
     spread = "" if score.sd is None else f" ± {score.sd:g}"
     budget, config = records[0].config["budget"], records[0].config
@@ -181,7 +187,7 @@ def _beside(paper: Paper, score: Score, records: Sequence[Record], ours: float) 
         f"{where}: {paper.protocol}; {score.seeds or 'an unknown number of'} run(s); read in"
         f" {paper.reading}. Here: {len(records)} run(s), protocol {records[0].protocol},"
         f" {config.get('optimizer', {}).get('name', 'adamw')} at {config['lr']:g},"
-        f" {budget['epochs']} epochs, batch {budget['batch_size']}, {config['precision']}"
+        f" {_length(budget)}, batch {budget['batch_size']}, {config['precision']}"
     )
     name = {"matthews_correlation": "", "accuracy": "acc ", "spearmanr": ""}.get(
         score.metric, score.metric + " "

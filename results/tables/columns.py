@@ -291,9 +291,17 @@ def _column(record: Record) -> Column:
         learned = {"train", "selection"} & hashes.keys()
         hashes |= {name: _learned(record, splits[name]) for name in learned}
     definition = effective(record.config.get("task"), "task")
+    definition |= _range_as_answer(record)
     if section := read_by_filter(record):  # which a row names
         definition = {k: v for k, v in definition.items() if not k.startswith(f"task.{section}.")}
     return Column(record.task, tuple(sorted(hashes.items())), tuple(sorted(definition.items())))
+
+
+def _range_as_answer(record: Record) -> dict[str, str]:
+    """Return the range of scores where a method makes its answer of it, as one that reads words."""
+    task = record.config.get("task")
+    read = isinstance(task, dict) and task.get("prompt") and task.get("range")
+    return {"task.prompt.range": typed(task["range"])} if read else {}
 
 
 def _in_place_of(record: Record) -> dict[str, Any]:

@@ -136,6 +136,11 @@ def _settings(record: Record, budget: dict[str, object]) -> dict[str, str]:
         kept.pop("budget.epochs", None)  # a budget of steps does not use it
     if record.protocol == "final":
         kept.pop("budget.evaluate", None)  # when the last weights count, looking changes nothing
+    if config.get("data", {}).get("shots") is not None:  # which says how many rows select
+        kept.pop("protocol.rows", None)
+        kept.pop("protocol.fraction", None)
+    elif (config["protocol"] or {}).get("rows") is not None:
+        kept.pop("protocol.fraction", None)
     if files := weights.get("files_sha256"):
         kept["weights.files_sha256"] = str(files)[:HASH]
     if weights.get("unused_head") and not predicts_tokens(record):

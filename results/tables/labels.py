@@ -8,7 +8,7 @@ from typing import Any
 
 from results.record import Record
 from results.tables.conditions import is_untrained
-from results.tables.leaves import leaves, short
+from results.tables.leaves import leaves, short, without_effect
 from results.tables.privacy import promised
 
 # What a table's heading, its columns or the settings below say already.
@@ -16,12 +16,8 @@ _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "de
          "optimizer", "lr")  # fmt: skip
 
 
-# Switches that older records do not know, and did not have.
-_ABSENT_IN_OLD = {
-    "speed.bf16_copy", "speed.fast_dropout", "speed.first_token", "speed.gradient_checkpointing",
-    "speed.graphs", "speed.onednn", "speed.prefetch", "speed.release_memory", "speed.resident",
-    "speed.trim_vocabulary",
-}  # fmt: skip
+# The one switch of speed that draws otherwise; older records do not know it, and did not have it.
+_FAST_DROPOUT = "speed.fast_dropout"
 
 
 _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # before it was chosen
@@ -73,14 +69,13 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
 
 
 def _fill(details: Collection[dict[str, str]]) -> None:
-    """Make the switches that some records do not know equal for all, or false for these."""
-    for key in sorted(_ABSENT_IN_OLD):
-        values = {own.get(key, "") for own in details}
-        for own in details if "" in values else ():
-            if len(values) == 2:
-                own.pop(key, None)
-            elif len(values) > 2:
-                own.setdefault(key, "False")
+    """Make the switch that some records do not know equal for all, or false for these."""
+    values = {own.get(_FAST_DROPOUT, "") for own in details}
+    for own in details if "" in values else ():
+        if len(values) == 2:
+            own.pop(_FAST_DROPOUT, None)
+        elif len(values) > 2:
+            own.setdefault(_FAST_DROPOUT, "False")
 
 
 def _leave_out_contents(details: Mapping[str, dict[str, str]], tasks: Mapping[str, str]) -> None:
@@ -206,6 +201,9 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     rate = record.config["lr"]
     yield "lr", f"{rate:g}" if float(f"{rate:g}") == rate else str(rate)
     alone = len(record.config["method"]) == 1
+    if any("lily" in (m["name"], m.get("tuner")) for m in record.config["method"]):
+        # Its answer depends on what shares a batch.
+        yield "budget.eval_batch_size", str(record.config["budget"].get("eval_batch_size"))
     for method in record.config["method"]:
         for key, value in method.items():
             if key != "name":
@@ -244,5 +242,6 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     if "mixed" in record.data:
         yield "mixed.sha256", short(record.data["mixed"])
     for key, value in record.config.items():
-        if key not in _SAID and key not in ("start", "control"):
-            yield from ((leaf, str(own)) for leaf, own in leaves(value, key))
+        for leaf, own in leaves(value, key) if key not in _SAID else ():
+            if key not in ("start", "control") and not without_effect(leaf):
+                yield leaf, str(own)

@@ -21,19 +21,24 @@ def promised(record: Record) -> str:
     report = record.method_reports.get("dp", {})
     noise, target = options.get("noise"), options.get("epsilon")
     if noise is None:
-        spent = f"ε={USUAL if target is None else target:g}"
+        spent = f"ε={_number(USUAL if target is None else target)}"
     elif noise == 0:
         spent = "ε=∞"
     elif report.get("planned_epsilon") is not None:
-        spent = f"ε={report['planned_epsilon']:.4g}"
+        spent = f"ε={_number(report['planned_epsilon'], '.4g')}"
     else:  # of a run that failed before it could say
-        spent = f"ε of noise {noise:g}"
+        spent = f"ε of noise {_number(noise)}"
     sampling = options.get("sampling", "poisson")
     drawn = "Poisson" if sampling == "poisson" else f"{sampling}: approximate accounting"
     accountant = str(options.get("accountant", "prv")).upper()
     delta = options.get("delta")
-    shown = "1/2N" if delta is None else f"{delta:g}"
+    shown = "1/2N" if delta is None else _number(delta)
     return f", {spent} ({accountant}, δ={shown}, {drawn})"
+
+
+def _number(value: Any, form: str = "g") -> str:
+    """Return a number as it is shown, and what a damaged record has in its place."""
+    return f"{value:{form}}" if isinstance(value, int | float) else str(value)
 
 
 def _options(record: Record) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from results.pages.leaderboard.lines import is_timed, trainable_text
+from results.pages.leaderboard.lines import trainable_text, untimed_note
 from results.printable import printable
 from results.stats.compare import Comparison
 from results.stats.paired import FEWEST, LEVEL
@@ -28,6 +28,7 @@ def to_json(table: Table, judged: Comparison, collapsed: Mapping[str, list[list[
         "baseline": base,
         "tasks": list(map(printable, table.tasks)),
         "trainings": [table.tasks.index(table.trainings[task]) for task in table.tasks],
+        "untimed": printable(untimed_note(table)),
         "level": LEVEL,
         "fewest": FEWEST,
         "rows": rows,
@@ -39,7 +40,7 @@ def to_json(table: Table, judged: Comparison, collapsed: Mapping[str, list[list[
 def _row(row: Row, table: Table) -> dict[str, Any]:
     """Return a row: scores by task, each a mapping from seed; seconds by task."""
     cells = [row.cells.get(task) for task in table.tasks]
-    timed = is_timed(table)
+    timed = row.method in table.timed
     seconds = [cell.cost("training_seconds") if cell and timed else None for cell in cells]
     return {
         "name": printable(row.method),

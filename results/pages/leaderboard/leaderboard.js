@@ -107,7 +107,7 @@ function ranksText(data, view, {lines, timed}, axis) {
     + lines.map((line, i) => rowText(line, i, axis, timed)).join('') + '</tbody></table>\n';
 }
 
-function legendText({lines, tested}, axis) {
+function legendText(data, {lines, tested}, axis) {
   const parts = ['Scores in percent, differences in points, paired by seed, with 95 % intervals from five seeds on.'];
   parts.push(lines.some(line => line.tied)
     ? 'Top group (a bar at the left): the rows that the seeds do not set below another.'
@@ -119,6 +119,7 @@ function legendText({lines, tested}, axis) {
   const ends = lines.filter(line => line.gap).flatMap(line => [line.gap.mean, ...line.gap.interval || []]);
   if (ends.some(end => axis.beyond(100 * end)))
     parts.push('An arrow is a difference, or the end of an interval, beyond the axis.');
+  if (data.untimed) parts.push(data.untimed);
   return `<p class="legend soft">${escaped(parts.join(' '))}</p>\n`;
 }
 
@@ -155,7 +156,7 @@ function show(board, view) {
   const computed = linesOf(data, view), axis = gapScale(computed.lines);
   const pictures = COSTS.map(([cost, label]) => scatter(computed.lines, cost, label)).filter(Boolean);
   parts.say.textContent = sentenceOf(data, view, computed);
-  parts.live.innerHTML = ranksText(data, view, computed, axis) + legendText(computed, axis)
+  parts.live.innerHTML = ranksText(data, view, computed, axis) + legendText(data, computed, axis)
     + `<div class="costs">${pictures.map(picture => `<figure>${picture}</figure>`).join('')}</div>`;
   if (parts.tasks) parts.tasks.innerHTML = view.base === null ? '' : byTaskText(data, view, computed);
   state.textContent = 'These figures were recomputed in this browser from the scores in the page, by the'

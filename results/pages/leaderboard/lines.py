@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from results.pages.sheet import difference_text, share_entry
+from results.pages.sheet import difference_text, listed, share_entry
 from results.stats.collapsed import collapsed_seeds
 from results.stats.compare import Comparison
 from results.stats.paired import Difference
@@ -74,9 +74,13 @@ def collapsed_runs(table: Table) -> dict[str, list[list[int]]]:
     }
 
 
-def is_timed(table: Table) -> bool:
-    """Say whether the seconds of the table, or of most of its rows, may be compared."""
-    return bool(table.timed)
+def untimed_note(table: Table) -> str:
+    """Return whose seconds are left out and why; empty where all are shown."""
+    if table.devices and not table.timed:
+        return "No seconds: the runs' devices or speed settings differ."
+    if table.untimed:
+        return f"No seconds of {listed(table.untimed)}: made on another device or settings."
+    return ""
 
 
 def seeds_text(row: Row, column: str, tasks: Sequence[str]) -> str:

@@ -16,10 +16,11 @@ from results.pages.leaderboard.lines import (
     gap_text,
     lines,
     trainable_text,
+    untimed_note,
 )
 from results.pages.leaderboard.scale import Scale
 from results.pages.leaderboard.scatter import scatter
-from results.pages.sheet import DAGGER, listed
+from results.pages.sheet import DAGGER
 from results.stats.compare import Comparison
 from results.stats.pairing import lead
 from results.tables.collect import Table
@@ -197,8 +198,5 @@ def _legend(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Tabl
         )
     parts += [COLLAPSED] if any(line.collapsed for line in ranked) else []
     parts += [ARROW] if is_cut(ranked, axis) else []
-    if table.devices and not table.timed:
-        parts.append("No seconds: the runs' devices or speed settings differ.")
-    elif table.untimed:
-        parts.append(f"No seconds of {listed(table.untimed)}: made on another device or settings.")
+    parts += [untimed_note(table)] if untimed_note(table) else []
     return f'<p class="legend soft">{escape(" ".join(parts))}</p>\n'

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 import time
@@ -17,6 +18,8 @@ from results.__main__ import main
 from results.pages.data import COLUMNS, lines, to_csv, write_parquet
 from results.pages.html import document, figure, links, page, section
 from results.pages.latex import escaped, latex
+from results.pages.leaderboard.data import to_json
+from results.pages.leaderboard.lines import collapsed_runs
 from results.pages.sheet import Entry, Sheet
 from results.pages.text import BEGIN, END, render, sheets
 from results.record import Record, write
@@ -65,6 +68,34 @@ def test_failed_seed_and_missing_task_show_in_every_form() -> None:
     assert (failed["finished"], failed["asked"]) == ("5", "6")
     [none] = [r for r in rows if (r["method"], r["task"]) == ("hype", "average")]
     assert none["mean"] == ""
+
+
+def test_seconds_and_devices_of_a_row_are_its_own() -> None:
+    """In the CSV, and in what a browser computes from, which leaves out what the pages do."""
+    other = {"environment": {**simulated().environment, "device_name": "another processor"}}
+    records = [simulated(m, "rte", s, 0.5) for m in ("full", "hype") for s in (1, 2)]
+    records += [simulated("smart", "rte", s, 0.5, **other) for s in (1, 2)]
+    [table] = tables(records)
+    cells = {line["method"]: line["device"] for line in lines([table], [judge(table)])}
+    assert "another processor" in cells["smart"]
+    assert "another processor" not in cells["full"]
+    data = json.loads(to_json(table, judge(table), collapsed_runs(table)))
+    assert {row["name"]: row["seconds"] for row in data["rows"]} == {
+        "full": [100.0], "hype": [100.0], "smart": [None],
+    }  # fmt: skip
+    assert data["untimed"] == "No seconds of smart: made on another device or settings."
+
+
+def test_latex_has_every_sign_that_this_project_writes() -> None:
+    """A sign is looked for in every text of the package that may reach a table."""
+    written = {
+        sign
+        for path in [*Path("results").rglob("*.py"), *Path("results/papers").glob("*.yaml")]
+        for sign in path.read_text(encoding="utf-8")
+        if not sign.isascii()
+    }
+    assert {sign for sign in written if "?" in escaped(sign)} <= set("＝＋－＠")  # not let into CSV
+    assert escaped("ε=∞ (PRV, δ=1/2N)") == (r"$\varepsilon$=$\infty$ (PRV, $\delta$=1/2N)")
 
 
 def _nasty() -> list[Sheet]:
@@ -161,7 +192,8 @@ def test_latex_compiles(nasty: bool, tmp_path: Path) -> None:
 def test_latex_has_no_unescaped_sign_of_its_own() -> None:
     assert escaped("a_b 5% & #1") == r"a\_b 5\% \& \#1"
     assert escaped("\\x{y}") == r"\textbackslash{}x\{y\}"
-    assert escaped("5.0 ± 0.1 − [é]") == r"5.0 $\pm$ 0.1 $-$ {[}?{]}"
+    assert escaped("5.0 ± 0.1 − [é]") == r"5.0 $\pm$ 0.1 $-$ {[}é{]}"
+    assert escaped("日本") == "??"
 
 
 def test_parquet_and_csv_hold_the_same_cells(tmp_path: Path) -> None:

@@ -175,6 +175,26 @@ def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict,
     assert said in text
 
 
+def test_switches_that_change_no_score_make_no_row_of_their_own() -> None:
+    ways = ({"first_token": True, "prefetch": True}, {"first_token": False}, {})
+    found = [_record(seed=s, config={"speed": way}) for s, way in enumerate(ways, start=1)]
+    [table] = tables(found)
+    assert [(row.method, row.cells["mrpc"].seeds) for row in table.rows] == [("full", (1, 2, 3))]
+
+
+def test_rows_whose_answers_depend_on_a_batch_say_its_size() -> None:
+    def of(method: str, size: int, **options: str) -> Record:
+        budget = {**_BASE.config["budget"], "eval_batch_size": size}
+        return simulated(method, seed=size, config={"budget": budget}, options=options)
+
+    [table] = tables([of(m, size) for m in ("full", "lily") for size in (8, 64)])
+    assert [row.method for row in table.rows] == [
+        "full", "lily (budget.eval_batch_size=64)", "lily (budget.eval_batch_size=8)",
+    ]  # fmt: skip
+    [table] = tables([of("peft", size, tuner="lily") for size in (8, 64)])
+    assert len(table.rows) == 2
+
+
 def test_one_method_task_and_seed_twice_is_refused_by_name() -> None:
     first, second = _record(), _record(train_seconds=3.0)
     with pytest.raises(UserError, match=f"{first.run}.*the same method, task and seed"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,33 @@ def test_other_rows_are_another_column_that_says_how_they_were_drawn() -> None:
     [table] = tables(records)
     assert table.marks["mrpc"].endswith("; data.seed=0, train.sha256=000000000000")
     assert table.marks["mrpc#2"].endswith("; data.seed=1, train.sha256=111111111111")
+
+
+@pytest.mark.parametrize("chosen", [{"data": {"shots": 16}}, {"rows": 40}])
+def test_a_fraction_that_is_not_used_parts_no_table(chosen: dict[str, Any]) -> None:
+    def of(method: str, fraction: float) -> Record:
+        protocol = {"name": "select", "fraction": fraction, "rows": chosen.get("rows")}
+        config = {"protocol": protocol, "data": chosen.get("data", {})}
+        return simulated(method, config=config, protocol="select", selected={"score": 0.5})
+
+    assert len(tables([of("full", 0.1), of("bitfit", 0.2)])) == 1
+
+
+def test_a_range_tells_columns_apart_where_it_is_the_answer() -> None:
+    prompt = {"template": "{sentence1} [MASK] {sentence2}", "words": {"low": "no", "high": "yes"}}
+
+    def of(method: str, seed: int, high: int, **read: Any) -> Record:
+        task = {"name": "stsb", "kind": "regression", "range": [0, high], **read}
+        record = simulated(method, "stsb", seed, 0.5, config={"task": task})
+        return dataclasses.replace(record, run=f"{record.run}.{high}")
+
+    plain = [of("full", 1, 5), of("full", 2, 4)]
+    [table] = tables(plain)
+    assert table.tasks == ("stsb",)
+    [table] = tables([of("mlm_prompt", 1, 5, prompt=prompt), of("mlm_prompt", 2, 4, prompt=prompt)])
+    assert table.tasks == ("stsb", "stsb#2")
+    [table] = tables([*plain[:1], of("mlm_prompt", 1, 5, prompt=prompt)])
+    assert table.tasks == ("stsb",)
 
 
 def test_a_trial_of_another_metric_is_no_trial_of_the_same_column() -> None:

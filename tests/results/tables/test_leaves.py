@@ -38,6 +38,8 @@ COMPOSITIONS: dict[str, tuple[list[str], dict[str, Any]]] = {
     ),
     "patient": (["task=cola", "protocol=select", "budget.patience=2"], {"data": _DATA}),
     "prompted": (["task=rte", "method=mlm_prompt"], {"data": _DATA}),
+    "prompted for a score": (["task=stsb", "method=mlm_prompt"], {"data": _DATA}),
+    "of batches": (["task=mrpc", "method=lily"], {"data": _DATA}),
     "chosen": (["task=rte", "method=unimc"], {"data": _DATA}),
     "composed": (["task=rte", "method=[hype,adapter]", "data.shots=2"], {"data": _DATA}),
     "tokens": (["task=mlm", "method=full", "task.mlm.on=[cola,rte]"], {"data": _DATA}),
@@ -168,6 +170,12 @@ def _changes_nothing(path: tuple[Any, ...], config: dict[str, Any]) -> bool:
         return without_effect("task." + ".".join(path[4:]))
     if path[:2] == ("task", "further"):
         return path[3] in ("task", "split", "dir")
+    if key in ("protocol.fraction", "protocol.rows") and config["data"].get("shots"):
+        return True  # as many rows select as are trained on
+    if path[:2] == ("task", "range"):
+        return not config["task"].get("prompt")
+    if key == "budget.eval_batch_size":
+        return "lily" not in [method["name"] for method in config["method"]]
     if key == "task.mixture.draw":
         return False
     if key == "budget.epochs":

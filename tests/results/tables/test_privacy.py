@@ -34,6 +34,13 @@ def test_rows_say_epsilon_accountant_delta_and_sampling() -> None:
     assert shuffled == "dp+bitfit, ε=8 (PRV, δ=1/2N, shuffled: approximate accounting)"
 
 
+def test_a_damaged_promise_costs_the_other_rows_nothing() -> None:
+    damaged = [_private(1, epsilon="8"), _private(2, delta="x"), _private(3, noise=1.0)]
+    damaged[2].method_reports["dp"] = {"planned_epsilon": [2]}
+    for record in damaged:
+        assert len(_names(record)) == 1
+
+
 def test_one_row_never_mixes_two_epsilons() -> None:
     """Equal noise promises less where there are fewer rows."""
     one, other = _private(1, 2.1013, noise=1.0), _private(1, 7.5, "rte", noise=1.0)
