@@ -36,7 +36,7 @@ from results.papers.claims import claims
 from results.papers.published import papers
 from results.places import OWN, folder_of, read_where, shipped
 from results.printable import print_anything, printable
-from results.record import Record, read_all, read_for_boards
+from results.record import Record, read_all, read_each, read_each_for_boards
 from results.run_list import RunList, find_list
 from results.stats.compare import held, judge
 from results.stats.power import power
@@ -118,11 +118,15 @@ def _do(given: Sequence[str]) -> None:
         _report(rows, options)
         return
     board = find_list(options.board, options.boards) if _is_of_board(command, options) else None
-    records = _records(options, board)
+    each = _each(options, board)
+    records = [record for _, record in each]
+    records = only(records, options.only) if options.only else records
+    linked = each if options.format == "html" else []
+    files = {record.run: path.resolve().as_uri() for path, record in linked}
     if command == "tables":
-        _tables(records, options)
+        _tables(records, files, options)
     elif command == "search":
-        _search(records, options)
+        _search(records, files, options)
     elif command == "calibration":
         _calibration(records, options)
     elif board is not None and command == "front":
@@ -137,18 +141,19 @@ def _is_of_board(command: str, options: argparse.Namespace) -> bool:
     return command == "front" or (command == "compare" and options.board is not None)
 
 
-def _records(options: argparse.Namespace, board: RunList | None) -> list[Record]:
-    """Read the folder that was typed, else the board's own, else those of all runs."""
-    from results.pages.board_folder import own_folder, own_records
+def _each(options: argparse.Namespace, board: RunList | None) -> list[tuple[Path, Record]]:
+    """Read the folder that was typed, else the board's own, else those of all runs.
+
+    Each record comes with its file.
+    """
+    from results.pages.board_folder import own_folder, read_each_own
 
     own = own_folder(board, options.boards) if board is not None else None
     if options.folder is None and board is not None and own is not None:
-        records = _named(partial(own_records, own, board.name))
-    elif board is not None:
-        records = _named(partial(read_for_boards, options.folder))
-    else:
-        records = _named(partial(read_all, read_where(options.folder)))
-    return only(records, options.only) if options.only else records
+        return _named(partial(read_each_own, own, board.name))
+    if board is not None:
+        return _named(partial(read_each_for_boards, options.folder))
+    return _named(partial(read_each, read_where(options.folder)))
 
 
 def _named(act: Callable[[list[str]], list[Any]]) -> list[Any]:
@@ -229,7 +234,7 @@ def _report(named: list[str], options: argparse.Namespace) -> None:
     print(printable(place))
 
 
-def _tables(records: list[Record], options: argparse.Namespace) -> None:
+def _tables(records: list[Record], files: dict[str, str], options: argparse.Namespace) -> None:
     if not options.split:
         refuse_mixed(records)
     compared = tables(records)
@@ -256,9 +261,8 @@ def _tables(records: list[Record], options: argparse.Namespace) -> None:
     elif options.format == "tex":
         _put(latex(sheets(compared, papers(), beside=beside)), options)
     else:
-        folder = read_where(options.folder).resolve().as_uri()
         every = sheets(compared, papers(), examples=True, beside=beside)
-        _put(page("tunebench", every, folder), options)
+        _put(page("tunebench", every, files), options)
 
 
 def _baseline(compared: list[Table], name: str | None) -> str | None:
@@ -296,12 +300,12 @@ def _devices(options: argparse.Namespace) -> None:
     _put(devices(sides[0], sides[1], options.format), options)
 
 
-def _search(records: list[Record], options: argparse.Namespace) -> None:
+def _search(records: list[Record], files: dict[str, str], options: argparse.Namespace) -> None:
     trials, form = searched(records), options.format
     if form == "tex":
         _put(latex(trials), options)
     elif form == "html":
-        _put(page("tunebench", trials, read_where(options.folder).resolve().as_uri()), options)
+        _put(page("tunebench", trials, files), options)
     else:
         _put("\n".join(write(sheet, form) for sheet in trials), options)
 

@@ -277,9 +277,16 @@ def read_for_boards(folder: Path | None, bad: list[str] | None = None) -> list[R
 
     A run that has a record in both is read from the own folder.
     """
+    return [record for _, record in read_each_for_boards(folder, bad)]
+
+
+def read_each_for_boards(
+    folder: Path | None, bad: list[str] | None = None
+) -> list[tuple[Path, Record]]:
+    """Read what `read_for_boards` reads, each record with its file."""
     if folder is not None or not (OWN.is_dir() and shipped().is_dir()):
-        return read_all(read_where(folder), bad)
-    by_run = {record.run: record for place in (shipped(), OWN) for record in read_all(place, bad)}
+        return read_each(read_where(folder), bad)
+    by_run = {one[1].run: one for place in (shipped(), OWN) for one in read_each(place, bad)}
     return [by_run[run] for run in sorted(by_run)]
 
 

@@ -20,8 +20,8 @@ from results.pages.sheet import Sheet, difference_sheet, score_sheet
 from results.pages.text import paragraph, write
 from results.papers.claims import claims
 from results.papers.published import papers
-from results.places import program, read_where
-from results.record import Record, read_all, read_for_boards
+from results.places import program
+from results.record import Record, read_each, read_each_for_boards
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
@@ -42,9 +42,9 @@ def write_boards(
 ) -> list[Path]:
     """Write every board's files below its folder, and a page over all; return their paths.
 
-    `runs` is the folder of the records, to which the page links; where there is none, the own one,
-    and shipped records of runs that it lacks. A board that names a folder of its
-    own is made from that. `choices` keep what --only does; that no board has any such record is a
+    `runs` is the folder of the records; where there is none, the own one, and shipped records of
+    runs that it lacks. A board that names a folder of its own is made from that. A page links to
+    each record's file. `choices` keep what --only does; that no board has any such record is a
     UserError. The trials of a board's search
     are looked for where search=true puts them, in searches/NAME beside `folder`. Pictures of
     earlier records that are not made any more are removed. Files that are no lists or no records
@@ -56,17 +56,19 @@ def write_boards(
             f"{folder}: no board's list of runs; make one with {program()} board=NAME plan=true"
             f" list={folder}"
         )
-    records = read_for_boards(runs, bad)
-    places = [own_folder(listed, folder) for listed in lists]
-    of_boards = [
-        records if place is None else own_records(place, listed.name, bad)
-        for listed, place in zip(lists, places, strict=True)
+    usual = read_each_for_boards(runs, bad)
+    each = [
+        usual if place is None else read_each_own(place, listed.name, bad)
+        for listed in lists
+        for place in [own_folder(listed, folder)]
     ]
-    of_boards = _chosen(of_boards, choices)
+    of_boards = _chosen([[record for _, record in one] for one in each], choices)
     written, entries = [], []
-    for listed, place, there in zip(lists, places, of_boards, strict=True):
+    for listed, read, there in zip(lists, each, of_boards, strict=True):
         trials = _trials(listed, folder, bad)
-        paths, entry = _write(listed, there, trials, folder, place or read_where(runs), pdf)
+        listed_each = [one for one in read if one[1].run in listed.by_run]
+        addresses = _addresses(listed_each, folder / listed.name)
+        paths, entry = _write(listed, there, trials, folder, addresses, pdf)
         written += paths
         entries.append(entry)
     _put({"index.html": boards_page(entries)}, folder)
@@ -96,14 +98,17 @@ def _chosen(of_boards: Sequence[list[Record]], choices: Sequence[str]) -> list[l
     return kept
 
 
-def own_records(folder: Path, board: str, bad: list[str] | None) -> list[Record]:
-    """Read the records of a board that names their folder; a folder that is none is a UserError."""
+def read_each_own(folder: Path, board: str, bad: list[str] | None) -> list[tuple[Path, Record]]:
+    """Read the records of a board that names their folder, each with its file.
+
+    A folder that is none is a UserError.
+    """
     if not folder.is_dir():
         raise UserError(
             f"board {board}: its records are of {folder}, and there is no such folder; put them"
             " there, or take the line records: out of the board"
         )
-    return read_all(folder, bad)
+    return read_each(folder, bad)
 
 
 def board_sheets(
@@ -124,7 +129,8 @@ def _trials(listed: RunList, boards: Path, bad: list[str] | None) -> list[Sheet]
     searches = boards.parent / "searches" / listed.name
     if not searches.is_dir():
         return []
-    return search_sheets(read_all(searches, bad), address(searches, boards / listed.name))
+    each = read_each(searches, bad)
+    return search_sheets([record for _, record in each], _addresses(each, boards / listed.name))
 
 
 def _write(
@@ -132,7 +138,7 @@ def _write(
     records: Sequence[Record],
     trials: Sequence[Sheet],
     boards: Path,
-    runs: Path,
+    addresses: Mapping[str, str],
     pdf: bool,
 ) -> tuple[list[Path], Entry]:
     folder = boards / listed.name
@@ -158,7 +164,7 @@ def _write(
             trials=trials,
             claims=claims([r for r in records if r.run in listed.by_run], listed=listed),
             pictures={heading: (caption, text) for _, heading, caption, text in drawn},
-            records=address(runs, folder),
+            files=addresses,
             beside=[(n, n) for n in ("table.md", "table.tex", "table.csv")],
         )
     )
@@ -219,6 +225,12 @@ def _pictures(
             where = "" if len(of_board) == 1 else f" ({table.conditions.heading()})"
             drawn.append((f"{stem}.svg", f"{name.capitalize()}{where}", caption, svg(figure)))
     return drawn, figures
+
+
+def _addresses(each: Sequence[tuple[Path, Record]], folder: Path) -> dict[str, str]:
+    """Return by run the address of its record's file as seen from a page in `folder`."""
+    below = {place: address(place, folder) for place in {path.parent for path, _ in each}}
+    return {record.run: f"{below[path.parent]}/{quote(path.name)}" for path, record in each}
 
 
 def address(path: Path, folder: Path) -> str:

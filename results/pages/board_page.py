@@ -25,7 +25,7 @@ class Board:
     """What a board's page shows.
 
     `sheets` are the scores of each table and, where there are any, its differences; `pictures` maps
-    a heading to a caption and SVG text; `records` is the address of the folder of records,
+    a heading to a caption and SVG text; `files` are the addresses of runs' records,
     `beside` lists names and addresses of the same tables' other files.
     """
 
@@ -37,7 +37,7 @@ class Board:
     trials: Sequence[Sheet]
     claims: Sequence[Judged]
     pictures: Mapping[str, tuple[str, str]]
-    records: str
+    files: Mapping[str, str]
     beside: Sequence[tuple[str, str]]
 
 
@@ -46,12 +46,12 @@ def board_page(board: Board) -> str:
     parts = [f'<p class="soft">{escape(board.about)} <a href="../index.html">All boards</a></p>\n']
     both = zip(board.tables, board.judged, board.sheets, strict=True)
     for number, (table, judged, (scores, gaps)) in enumerate(both, start=1):
-        below = "" if gaps is None else section(gaps, f"gaps{number}", board.records)
+        below = "" if gaps is None else section(gaps, f"gaps{number}", board.files)
         parts.append(leaderboard(table, judged, number, below))
-        parts.append(section(scores, f"scores{number}", board.records))
+        parts.append(section(scores, f"scores{number}", board.files))
     tested = [judged for judged in board.claims if judged.verdict != UNTESTED]
     if tested:
-        parts.append(section(claim_sheet(tested), "claims", board.records))
+        parts.append(section(claim_sheet(tested), "claims", board.files))
     parts += [*_folded(board), _files(board), _citations(board)]
     return document(f"Board {board.name}", parts, STYLE, SCRIPT)
 
@@ -59,10 +59,10 @@ def board_page(board: Board) -> str:
 def _folded(board: Board) -> list[str]:
     """Return what is one click away: pictures, the search, sentences that nothing here can test."""
     pictures = [figure(heading, *picture) for heading, picture in board.pictures.items()]
-    trials = [section(s, f"trials{i}", board.records) for i, s in enumerate(board.trials)]
+    trials = [section(s, f"trials{i}", board.files) for i, s in enumerate(board.trials)]
     untested = [judged for judged in board.claims if judged.verdict == UNTESTED]
     sheet = replace(claim_sheet(untested), title="Not testable here", notes=())
-    rest = [section(sheet, "untested", board.records)] if untested else []
+    rest = [section(sheet, "untested", board.files)] if untested else []
     return [
         fold("Pictures: every seed, costs, losses", pictures),
         fold("The search for learning rates", trials),

@@ -8,9 +8,10 @@ from urllib.parse import quote
 
 from results.pages.headline import headline
 from results.pages.html import document, escape
-from results.pages.leaderboard.lines import lead, lines
+from results.pages.leaderboard.lines import lines
 from results.pages.leaderboard.table import STYLE
 from results.stats.compare import Comparison
+from results.stats.pairing import lead
 from results.tables.collect import Table
 
 BEST = 3  # rows that stand for a board
@@ -49,7 +50,7 @@ def leaders(table: Table, judged: Comparison) -> Leaders:
     return Leaders(
         table.conditions.heading(),
         headline(table, judged),
-        f"average of {', '.join(table.tasks)}" if len(table.tasks) > 1 else column,
+        f"average of {', '.join(table.counted)}" if len(table.counted) > 1 else column,
         tuple(ranked[:BEST]),
         _top(column, ranked[0][0] if ranked else "", judged),
     )

@@ -50,7 +50,7 @@ def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterato
                     "table": table.conditions.heading(),
                     "method": row.method,
                     "task": column,
-                    "mean": cell.mean if cell else average(row, table.tasks),
+                    "mean": cell.mean if cell else average(row, table.counted),
                     "sd": cell.sd if cell else None,
                     "finished": len(cell.scores) if cell else None,
                     "asked": cell.planned if cell else None,

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from results.errors import UserError
 from results.pages.headline import ranked
-from results.pages.leaderboard.lines import lead, seeds_text
+from results.pages.leaderboard.lines import seeds_text
 from results.pages.sheet import Entry, Sheet, difference_text, listed, share_entry
 from results.pages.text import escaped, markdown, paragraph
 from results.places import program
@@ -14,7 +14,7 @@ from results.record import Record
 from results.run_list import RunList
 from results.stats.compare import Comparison, judge
 from results.stats.paired import FEWEST, smallest_p
-from results.stats.pairing import AVERAGE, BASELINE, average, shared_seeds
+from results.stats.pairing import AVERAGE, BASELINE, average, lead, shared_seeds
 from results.tables.collect import Row, Table, tables
 
 BEGIN, END = "<!-- front: begin -->", "<!-- front: end -->"
@@ -65,7 +65,7 @@ def chosen(table: Table, judged: Comparison) -> list[Row]:
     known = [(row, row.trainable_share) for row in single if row.trainable_share is not None]
     large = [row for row, share in known if share >= SMALL_SHARE]
     small = [row for row, share in known if share < SMALL_SHARE]
-    without = [row for row in base if average(row, table.tasks) is None]
+    without = [row for row in base if average(row, table.counted) is None]
     return [row for _, row in ranked(table, [*base, *large[:LARGE], *small[:SMALL]])] + without
 
 
@@ -78,13 +78,13 @@ def _sheet(rows: Sequence[Row], table: Table, judged: Comparison) -> Sheet:
     base = next((row for row in rows if row.method == judged.baseline), None)
     body = []
     for row in rows:
-        mean = average(row, table.tasks)
+        mean = average(row, table.counted)
         body.append(
             (
                 Entry(row.method),
                 Entry("–" if mean is None else f"{100 * mean:.1f}"),
                 _difference(row, column, judged),
-                Entry(seeds_text(row, column, table.tasks)),
+                Entry(seeds_text(row, column, table.counted)),
                 share_entry(row.trainable_share),
                 Entry(_time(row, base, table)),
             )
@@ -106,7 +106,7 @@ def _time(row: Row, base: Row | None, table: Table) -> str:
     """Return training seconds as a multiple of the baseline's, where times may be compared."""
     if base is None or not row.costs_beside(base):
         return "–"
-    own, beside = row.training_seconds(table.tasks), base.training_seconds(table.tasks)
+    own, beside = row.training_seconds(table.counted), base.training_seconds(table.counted)
     return f"{own / beside:.2f}×" if own is not None and beside else "–"
 
 
@@ -166,7 +166,7 @@ def _reason(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
     able = [k for k in keys if k in judged.differences and judged.differences[k].interval]
     if not able:
         base = next(row for row in rows if row.method == judged.baseline)
-        shared = [shared_seeds(row, base, column, table.tasks) for row in rows if row is not base]
+        shared = [shared_seeds(row, base, column, table.counted) for row in rows if row is not base]
         where = "every task" if column == AVERAGE else column
         return (
             f"an interval needs {FEWEST} seeds that a row and {base.method} both finished on"
@@ -182,7 +182,9 @@ def _reason(rows: Sequence[Row], table: Table, judged: Comparison) -> str:
 def _caption(table: Table, judged: Comparison) -> str:
     """Return model, data, device and the rule for the rows."""
     what = "sentence vectors, " if table.conditions.vectors else ""
-    tasks = f"average over {', '.join(table.tasks)}" if len(table.tasks) > 1 else table.tasks[0]
+    tasks = (
+        f"average over {', '.join(table.counted)}" if len(table.counted) > 1 else table.counted[0]
+    )
     parts = [
         table.conditions.model,
         f"{what}{table.conditions.data}{_training_rows(table)}",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from results.stats.compare import Comparison, points
-from results.stats.pairing import AVERAGE, average
+from results.stats.pairing import AVERAGE, average, lead
 from results.tables.collect import Row, Table
 
 MOST = 5  # names in a list
@@ -16,10 +16,10 @@ def headline(table: Table, judged: Comparison) -> str:
 
     It is of the average, or of a table's one task; empty where no row has a score there.
     """
-    column = judged.columns[-1] if judged.columns else ""
     scored = ranked(table)
     if not scored:
         return ""
+    column = lead(table)
     return " ".join(
         part
         for part in (_best(scored, column, table, judged), _beside(column, table, judged))
@@ -29,7 +29,7 @@ def headline(table: Table, judged: Comparison) -> str:
 
 def ranked(table: Table, rows: Sequence[Row] | None = None) -> list[tuple[float, Row]]:
     """Return the rows, or some, that have a score on every task, and its mean, the best first."""
-    means = [(average(row, table.tasks), row) for row in (table.rows if rows is None else rows)]
+    means = [(average(row, table.counted), row) for row in (table.rows if rows is None else rows)]
     known = [(mean, row) for mean, row in means if mean is not None]
     return sorted(known, key=lambda one: -one[0])
 
@@ -49,9 +49,9 @@ def _best(
     scored: Sequence[tuple[float, Row]], column: str, table: Table, judged: Comparison
 ) -> str:
     mean, best = scored[0]
-    text = f"{best.method} is best on {where(column, table.tasks)} ({100 * mean:.1f})"
+    text = f"{best.method} is best on {where(column, table.counted)} ({100 * mean:.1f})"
     if len(scored) == 1:
-        return f"{best.method} has {100 * mean:.1f} on {where(column, table.tasks)}; it is alone."
+        return f"{best.method} has {100 * mean:.1f} on {where(column, table.counted)}; it is alone."
     tied, untested = judged.tied.get(column), judged.untested.get(column, frozenset())
     if tied is None:
         return f"{text}, by too few seeds to set anything apart."
@@ -91,7 +91,7 @@ def _beside(column: str, table: Table, judged: Comparison) -> str:
     if not sides:
         among = len(judged.adjusted)
         test = f", by a test over {among} comparisons with it" if among > 1 else ""
-        return f"No row is shown to differ from {base} on {where(column, table.tasks)}{test}."
+        return f"No row is shown to differ from {base} on {where(column, table.counted)}{test}."
     rest = len(keys) - len(claimed)
     text = "; ".join(sides)
     left = f"; {rest} cannot be told from it" if rest else ""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,9 +25,9 @@ def escape(text: str) -> str:
     return html.escape(printable(text, kept="\n"))
 
 
-def page(title: str, sheets: Sequence[Sheet], records: str) -> str:
-    """Return a page of tables; `records` is the percent-encoded address of their folder."""
-    return document(title, [section(s, f"t{i}", records) for i, s in enumerate(sheets)])
+def page(title: str, sheets: Sequence[Sheet], files: Mapping[str, str]) -> str:
+    """Return a page of tables; `files` are the percent-encoded addresses of runs' records."""
+    return document(title, [section(s, f"t{i}", files) for i, s in enumerate(sheets)])
 
 
 def document(title: str, parts: Sequence[str], style: str = "", script: str = "") -> str:
@@ -56,27 +56,26 @@ def figure(heading: str, caption: str, svg: str) -> str:
     )
 
 
-def section(sheet: Sheet, name: str, records: str) -> str:
+def section(sheet: Sheet, name: str, files: Mapping[str, str]) -> str:
     """Return a sheet as a table with a heading, a field to filter it, and notes.
 
-    `name` is the table's in the page; `records` is the address of the folder of records.
+    `name` is the table's in the page; `files` are the addresses of runs' records.
     """
     prose = " prose" if sheet.prose else ""
     return (
         f"<h2>{escape(sheet.title)}</h2>\n"
         f'<input type="search" data-of="{name}" placeholder="filter rows"'
         f' aria-label="filter rows">\n<div class="wide{prose}"><table id="{name}">\n'
-        f"{rows(sheet, records)}</table></div>\n{notes(sheet.notes)}"
+        f"{rows(sheet, files)}</table></div>\n{notes(sheet.notes)}"
     )
 
 
-def rows(sheet: Sheet, records: str) -> str:
+def rows(sheet: Sheet, files: Mapping[str, str]) -> str:
     """Return what a sheet's table holds."""
+    files = sheet.files or files
     heads = "".join(f'<th scope="col"><button>{escape(head)}</button></th>' for head in sheet.heads)
     body = "".join(
-        "<tr>"
-        + "".join(_cell(e, i, sheet.records or records) for i, e in enumerate(line))
-        + "</tr>\n"
+        "<tr>" + "".join(_cell(e, i, files) for i, e in enumerate(line)) + "</tr>\n"
         for line in sheet.body
     )
     return f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{body}</tbody>"
@@ -88,11 +87,13 @@ def notes(sentences: Sequence[str]) -> str:
     return f'<ul class="notes">\n{items}</ul>\n'
 
 
-def _cell(entry: Entry, place: int, records: str) -> str:
+def _cell(entry: Entry, place: int, files: Mapping[str, str]) -> str:
     text = f"<b>{escape(entry.text)}</b>" if entry.bold else escape(entry.text)
     if entry.runs:
         links = "".join(
-            f'<li><a href="{escape(records)}/{quote(run)}.json">{escape(said)}</a></li>'
+            f'<li><a href="{escape(files[run])}">{escape(said)}</a></li>'
+            if run in files
+            else f"<li>{escape(said)}</li>"
             for said, run in entry.runs
         )
         text = f"<details><summary>{text}</summary><ul>{links}</ul></details>"

@@ -57,7 +57,7 @@ def pictures(table: Table, papers: Sequence[Paper] = ()) -> dict[str, tuple[str,
 
 
 def _what(table: Table) -> str:
-    return "Average score" if len(table.tasks) > 1 else f"Score on {table.tasks[0]}"
+    return "Average score" if len(table.counted) > 1 else f"Score on {table.counted[0]}"
 
 
 def _figure(width: float, height: float, columns: int, rows: int = 1) -> tuple[Figure, list[Axes]]:
@@ -117,7 +117,7 @@ def seeds(table: Table) -> Figure:
 
 
 def _rank(row: Row, table: Table) -> float:
-    mean = average(row, table.tasks)
+    mean = average(row, table.counted)
     known = [c.mean for c in row.cells.values() if c.mean is not None]
     return mean if mean is not None else fmean(known) - 1 if known else -2.0
 
@@ -141,7 +141,7 @@ def cost(table: Table) -> Figure | None:
         ]
     drawn = []
     for name, of, logarithmic in costs:
-        known = [(of(r), average(r, table.tasks), r.method) for r in table.rows]
+        known = [(of(r), average(r, table.counted), r.method) for r in table.rows]
         points = [(x, 100 * y, m) for x, y, m in known if x is not None and y is not None]
         points = [p for p in points if p[0] > 0 or not logarithmic]
         low, high = (f(p[0] for p in points) for f in (min, max)) if points else (0, 0)

@@ -86,19 +86,21 @@ def _score(record: Record) -> float:
     return score if math.isfinite(score) else 0.0
 
 
-def search_sheets(records: Sequence[Record], folder: str = "") -> list[Sheet]:
+def search_sheets(records: Sequence[Record], files: Mapping[str, str] | None = None) -> list[Sheet]:
     """Return a sheet for each set of comparable trials; records that chose nothing are left out.
 
-    `folder` is the address of the records, for links to them.
+    `files` are the addresses of the records, for links to them.
     """
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     chose = [r for r in records if r.protocol == "select" and r.status in DONE]
     for key, record in zip(conditions(chose), chose, strict=True):
         groups[key].append(record)
-    return [_sheet(key, groups[key], folder) for key in sorted(groups, key=lambda c: c.heading())]
+    return [
+        _sheet(key, groups[key], files or {}) for key in sorted(groups, key=lambda c: c.heading())
+    ]
 
 
-def _sheet(key: Conditions, records: Sequence[Record], folder: str) -> Sheet:
+def _sheet(key: Conditions, records: Sequence[Record], files: Mapping[str, str]) -> Sheet:
     each = trials(records)
     rates = sorted({rate for one in each for rate in one.scores})
     most = max(len(one.scores) for one in each)
@@ -120,7 +122,7 @@ def _sheet(key: Conditions, records: Sequence[Record], folder: str) -> Sheet:
     heads = ("method", "task", *(f"lr {r:g}" for r in rates))
     heads += tuple(f"best of {k}" for k in range(1, most + 1))
     return Sheet(f"Search for learning rates: {key.heading()}", heads, tuple(body), notes,
-                 records=folder)  # fmt: skip
+                 files=files)  # fmt: skip
 
 
 def _tried(one: Trials, rates: Sequence[float]) -> list[Entry]:

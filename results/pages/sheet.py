@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean
 
 from results.pages.headline import headline, in_order
@@ -38,8 +39,7 @@ class Sheet:
     """A table before any markup: a title, heads, a line for each row, notes below.
 
     `lead` is what it answers, to stand first. `prose` says that the entries are sentences, to be
-    folded. `records` is the address of the
-    folder of its entries' runs, where it is not the page's.
+    folded. `files` are the addresses of its entries' runs, where they are not the page's.
     """
 
     title: str
@@ -47,13 +47,13 @@ class Sheet:
     body: tuple[tuple[Entry, ...], ...]
     notes: tuple[str, ...]
     prose: bool = False
-    records: str = ""
+    files: Mapping[str, str] = field(default_factory=dict)
     lead: str = ""
 
 
 def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = ()) -> Sheet:
     """Return scores by method and task, the rows' tie groups in bold, and what each row costs."""
-    several = len(table.tasks) > 1
+    several = len(table.counted) > 1
     printed = {task: beside(table, task, papers) for task in table.tasks}
     heads = ["method"]
     for task in table.tasks:
@@ -72,7 +72,7 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
             if printed[task]:
                 line.append(_paper(printed[task].get(row.method, [])))
         if several:
-            mean = average(row, table.tasks)
+            mean = average(row, table.counted)
             tied = row.method in comparison.tied.get(AVERAGE, ())
             line.append(_number(mean, 100, ".1f", tied))
         if comparison.ranks:
@@ -98,6 +98,10 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
         " their mean."
     ]
     notes += [f"{task}: {mark}." for task, mark in table.marks.items()]
+    if slices := [task for task in table.tasks if task in table.slices]:
+        parts = f"{listed(slices)} {'are parts' if len(slices) > 1 else 'is a part'}"
+        notes.append(f"{parts} of other columns' rows, and in no average or rank.")
+    notes += start_notes(table)
     notes += collapsed_notes(table)
     notes += privacy_notes(p.record for p in table.points if p.record)
     tied, ranks = comparison.tied, comparison.ranks
@@ -111,7 +115,7 @@ def _notes(table: Table, comparison: Comparison, papers: Sequence[Paper]) -> tup
     notes += comparison.reasons
     if ranks:
         notes.append(
-            f"Mean ranks over {len(table.tasks)} tasks: Friedman's p {ranks.p:.2g}; ranks"
+            f"Mean ranks over {len(table.counted)} tasks: Friedman's p {ranks.p:.2g}; ranks"
             f" that differ by less than {ranks.critical_difference:.1f} do not separate"
             " (Nemenyi, level .05)."
         )
@@ -148,6 +152,23 @@ def device_notes(table: Table) -> list[str]:
             f" otherwise, in part or all ({'; '.join(others)})."
         )
     return notes
+
+
+def start_notes(table: Table) -> list[str]:
+    """Return which seeds of a row start from one run: they are no chains of their own."""
+    notes: dict[str, None] = {}
+    for row in in_order(table):
+        for task in table.tasks:
+            seeds: dict[str, list[str]] = defaultdict(list)
+            for point in row.points_of(task):
+                start = point.record.weights.get("start") if point.record else None
+                if isinstance(start, dict):
+                    seeds[str(start.get("run"))].append(str(point.seed))
+            for run, own in seeds.items():
+                if len(own) > 1:
+                    said = f"{row.method}: seeds {listed(own)} start from one run, {run}; their"
+                    notes[f"{said} spread is of what came after it."] = None
+    return list(notes)
 
 
 def collapsed_notes(table: Table) -> list[str]:
@@ -279,14 +300,13 @@ def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:
         )
     notes += [comparison.choice] if comparison.choice else []
     if AVERAGE in comparison.columns:
-        tasks = [column for column in comparison.columns if column != AVERAGE]
-        times = len(tasks) if table.trained_apart else 1
+        times = len(table.counted) if table.trained_apart else 1
         notes.append(
             "The average's test has a pair for each task and seed."
             if table.trained_apart
             else "The average's test has a pair for each seed: one training has several columns."
         )
-        counts = {(key[0], d.pairs) for key, d in differences.items() if key[1] != AVERAGE}
+        counts = {(key[0], d.pairs) for key, d in differences.items() if key[1] in table.counted}
         whole = {key[0]: d.pairs for key, d in differences.items() if key[1] == AVERAGE}
         if any(pairs * times > whole.get(name, math.inf) for name, pairs in counts):
             notes.append(

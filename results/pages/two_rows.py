@@ -11,7 +11,7 @@ from results.pages.text import Format, write
 from results.stats.compare import Comparison, judge, points
 from results.stats.detectable import seeds_to_detect, shown_by
 from results.stats.paired import FEWEST, LEVEL, Difference, smallest_p
-from results.stats.pairing import AVERAGE, average, columns
+from results.stats.pairing import AVERAGE, average, columns, lead
 from results.tables.collect import Row, Table
 
 MOST_SEEDS = 100  # that are asked of anybody
@@ -59,7 +59,7 @@ def _sheet(table: Table, first: str, second: str, task: str | None) -> Sheet:
     body = []
     for column in shown:
         gap = judged.differences.get((first, column))
-        means = [_mean(rows[name], column, table.tasks) for name in (first, second)]
+        means = [_mean(rows[name], column, table.counted) for name in (first, second)]
         line = [Entry(column), *(Entry("–" if m is None else f"{100 * m:.1f}") for m in means)]
         if gap is None:
             line += [Entry("–")] * 4
@@ -76,8 +76,8 @@ def _sheet(table: Table, first: str, second: str, task: str | None) -> Sheet:
         "p alone is the sign-flip test's of this one comparison, a family of one; p in the table is"
         f" by step-down max-T among the {family} differences to {second} that it holds.",
     )
-    lead = verdict(table, judged, first, shown[-1])
-    return Sheet(table.conditions.heading(), heads, tuple(body), notes, lead=lead)
+    said = verdict(table, judged, first, lead(table) if task is None else task)
+    return Sheet(table.conditions.heading(), heads, tuple(body), notes, lead=said)
 
 
 def _mean(row: Row, column: str, tasks: Sequence[str]) -> float | None:
@@ -90,7 +90,7 @@ def _alone(gap: Difference) -> bool:
 
 def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
     """Return one sentence: how far a row is from the table's baseline, and how sure that is."""
-    place, second = where(column, table.tasks), judged.baseline
+    place, second = where(column, table.counted), judged.baseline
     gap = judged.differences.get((first, column))
     if gap is None:
         return f"{first} and {second} share no seed on {place}."
@@ -115,7 +115,7 @@ def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
 
 def _seeds(gap: Difference, column: str, table: Table) -> int:
     several = column == AVERAGE and table.trained_apart
-    return gap.pairs // len(table.tasks) if several else gap.pairs
+    return gap.pairs // len(table.counted) if several else gap.pairs
 
 
 def _more(gap: Difference, seeds: int) -> str:

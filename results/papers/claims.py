@@ -193,7 +193,7 @@ def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
     every = len(mine) == len(claim.methods) and len(others) == len(claim.above)
     if not every or (table.conditions.source == "embedded") != claim.generated:
         return None
-    tasks = [t for t in table.tasks if all(_fits(claim, r, t) for r in [*mine, *others])]
+    tasks = [t for t in table.counted if all(_fits(claim, r, t) for r in [*mine, *others])]
     if claim.more_on and not (set(tasks) & set(claim.more_on) and set(tasks) & set(claim.than_on)):
         return None
     if wanted := claim.tasks or claim.among:

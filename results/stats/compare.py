@@ -145,18 +145,18 @@ def _differences(pairs: dict[Key, Apart]) -> dict[Key, Difference]:
 
 def _ranks(table: Table) -> Ranks | None:
     means = {
-        row.method: [row.cells[t].mean or 0.0 for t in table.tasks]
+        row.method: [row.cells[t].mean or 0.0 for t in table.counted]
         for row in table.rows
-        if average(row, table.tasks) is not None
+        if average(row, table.counted) is not None
     }
-    return ranks(means) if len(means) > 2 and len(table.tasks) > 1 else None
+    return ranks(means) if len(means) > 2 and len(table.counted) > 1 else None
 
 
 class _Draws:
     """Scores on resampled examples, computed once for each cell."""
 
     def __init__(self, table: Table, draws: int) -> None:
-        self.tasks, self.draws = table.tasks, draws
+        self.tasks, self.draws = table.counted, draws
         self.scores: dict[tuple[str, str], Floats | None] = {}
 
     def interval(self, first: Row, second: Row, column: str) -> tuple[float, float] | None:

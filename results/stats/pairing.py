@@ -36,8 +36,13 @@ class Apart:
 
 
 def columns(table: Table) -> tuple[str, ...]:
-    """Return the tasks, and `average` where there are several."""
-    return (*table.tasks, AVERAGE) if len(table.tasks) > 1 else table.tasks
+    """Return the tasks and slices, and `average` where there are several tasks."""
+    return (*table.tasks, AVERAGE) if len(table.counted) > 1 else table.tasks
+
+
+def lead(table: Table) -> str:
+    """Return the column that rows are ranked by: the average, or the one task."""
+    return AVERAGE if len(table.counted) > 1 else table.counted[0]
 
 
 def average(row: Row, tasks: Sequence[str]) -> float | None:
@@ -74,7 +79,7 @@ def seeds_of(first: Row, second: Row, tasks: Sequence[str]) -> list[int]:
 
 def apart(first: Row, second: Row, column: str, table: Table) -> Apart | None:
     """Return first - second in a column; None where they share no seed."""
-    return apart_on(first, second, table.tasks if column == AVERAGE else (column,), table)
+    return apart_on(first, second, table.counted if column == AVERAGE else (column,), table)
 
 
 def apart_on(first: Row, second: Row, tasks: Sequence[str], table: Table) -> Apart | None:

@@ -63,7 +63,7 @@ def _comparisons(table: Table, base: Row) -> tuple[int, int]:
         row.method
         for row in table.rows
         for column in columns(table)
-        if row is not base and len(shared_seeds(row, base, column, table.tasks)) > 1
+        if row is not base and len(shared_seeds(row, base, column, table.counted)) > 1
     ]
     return len(set(compared)), len(compared)
 

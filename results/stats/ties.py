@@ -24,7 +24,7 @@ def ties(
     tied, untested = dict[str, frozenset[str]](), dict[str, frozenset[str]]()
     few: dict[str, int] = {}  # columns in which nothing could be set apart, and the most pairs
     for column in shown:
-        rows = [row for row in table.rows if _has_score(row, column, table.tasks)]
+        rows = [row for row in table.rows if _has_score(row, column, table.counted)]
         if len(rows) < 2:
             continue
         pairs = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import fmean, stdev
@@ -117,12 +117,21 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Comparable runs: a row for each method and its options, a column for each task."""
+    """Comparable runs: a row for each method and its options, a column for each task.
+
+    `slices` are columns of a part of another's rows.
+    """
 
     conditions: Conditions
     tasks: tuple[str, ...]
     rows: tuple[Row, ...]
     marks: dict[str, str]
+    slices: frozenset[str] = frozenset()
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """The tasks that an average, ranks and costs are over: no rows are counted twice."""
+        return tuple(task for task in self.tasks if task not in self.slices)
 
     @cached_property
     def devices(self) -> tuple[str, ...]:
@@ -142,8 +151,8 @@ class Table:
 
     @property
     def trained_apart(self) -> bool:
-        """Say whether no training has several of the tasks."""
-        return len({*self.trainings.values()}) == len(self.tasks)
+        """Say whether no training has several of the tasks that are counted."""
+        return len({self.trainings[task] for task in self.counted}) == len(self.counted)
 
     @cached_property
     def timed(self) -> tuple[str, ...]:
@@ -166,11 +175,11 @@ class Table:
 
     def training_seconds(self, row: Row) -> float | None:
         """Return a row's seconds, summed over tasks; None where they may not stand in the table."""
-        return row.training_seconds(self.tasks) if row.method in self.timed else None
+        return row.training_seconds(self.counted) if row.method in self.timed else None
 
     def peak_bytes(self, row: Row) -> float | None:
         """Return a row's largest peak of memory; None where it may not stand in the table."""
-        return row.peak_bytes(self.tasks) if row.method in self.timed else None
+        return row.peak_bytes(self.counted) if row.method in self.timed else None
 
     @property
     def points(self) -> list[Point]:
@@ -186,13 +195,16 @@ def tables(records: Iterable[Record], listed: RunList | None = None) -> list[Tab
     groups: dict[Conditions, list[Record]] = defaultdict(list)
     for key, record in zip(conditions(shown), shown, strict=True):
         groups[key] += by_column(record)
+    typed = {record.run: _typed(record) for record in shown}
     return [
-        _table(key, groups[key], listed)
+        _table(key, groups[key], listed, typed)
         for key in sorted(groups, key=lambda c: (c.heading(), c.weights))
     ]
 
 
-def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -> Table:
+def _table(
+    key: Conditions, records: Sequence[Record], listed: RunList | None, typed: Mapping[str, str]
+) -> Table:
     columns = columns_of(records)
     by_run = listed.by_run if listed else {}
     labelled = labels(records, {run: str(one.row) for run, one in by_run.items()})
@@ -200,10 +212,10 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
     for record in records:
         by_row[labelled[record.run]][columns.name_of[record.run, record.task]].append(record)
     places = {labelled[r.run]: by_run[r.run].row for r in records if r.run in by_run}
-    unseen = [] if listed is None else _unseen(listed, {_typed(r) for r in records})
+    unseen = [] if listed is None else _unseen(listed, {typed[r.run] for r in records})
     names = {*columns.name_of.values(), *unseen}
     table_rows = [
-        _row(label, by_row[label], listed.rows[places[label]] if listed else [])
+        _row(label, by_row[label], listed.rows[places[label]] if listed else [], typed)
         for label in sorted(by_row, key=lambda n: (_method_rank(n), places.get(n, 0), n))
     ]
     return Table(
@@ -211,6 +223,7 @@ def _table(key: Conditions, records: Sequence[Record], listed: RunList | None) -
         tuple(sorted(names, key=lambda n: (rank(n.partition("#")[0]), n))),
         tuple(table_rows),
         dict(sorted(columns.marks.items())),
+        frozenset(columns.name_of[r.run, r.task] for r in records if "slice" in r.data),
     )
 
 
@@ -227,17 +240,25 @@ def _method_rank(label: str) -> int:
     return 0 if label == "full" or label.startswith("full (") else 1
 
 
-def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRun]) -> Row:
+def _row(
+    label: str,
+    by_task: dict[str, list[Record]],
+    listed: Sequence[ListedRun],
+    typed: Mapping[str, str],
+) -> Row:
+    """Return a row; `typed` says of each run what task= it was given."""
     cells = {}
     missing: dict[str, list[ListedRun]] = defaultdict(list)
     there = {r.run for records in by_task.values() for r in records}
     for one in listed:
         if one.run not in there:
             missing[one.task].append(one)
-    kinds = {task: _typed(records[0]) for task, records in by_task.items()}
+    kinds = {task: typed[records[0].run] for task, records in by_task.items()}
+    unfinished = _unfinished(by_task)
     others = [task for task in missing if task not in kinds.values()]
     for task in (*by_task, *others):
-        points = [Point(r.seed, r.run, r) for r in by_task.get(task, [])]
+        own = [*by_task.get(task, []), *unfinished.get(task, [])]
+        points = [Point(r.seed, r.run, r) for r in own]
         points += [Point(a.seed, a.run, None) for a in missing.get(kinds.get(task, task), [])]
         points = _once(sorted(points, key=lambda p: (p.seed, p.run)))
         for first, second in itertools.pairwise(points):
@@ -262,6 +283,24 @@ def _row(label: str, by_task: dict[str, list[Record]], listed: Sequence[ListedRu
         _over_tasks(stored),
         tuple(sorted({device(r) for rs in by_task.values() for r in rs if _ran(r)})),
     )
+
+
+def _unfinished(by_task: Mapping[str, Sequence[Record]]) -> dict[str, list[Record]]:
+    """Return by column the runs that would have a part there, had they finished.
+
+    These are of a column that shares a run with it: a slice, or another set that is reported.
+    """
+    runs = {task: {r.run for r in records} for task, records in by_task.items()}
+    return {
+        task: [
+            r
+            for other, records in by_task.items()
+            if other != task and runs[other] & runs[task]
+            for r in records
+            if r.status != "finished" and r.run not in runs[task]
+        ]
+        for task in by_task
+    }
 
 
 def _once(points: Sequence[Point]) -> list[Point]:

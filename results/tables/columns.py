@@ -15,7 +15,7 @@ from results.record import Record
 from results.rescored import each_slice, part_of
 from results.tables.conditions import drawn, draws_by_seed, makes_vectors
 from results.tables.labels import READ_BY, arm_of, read_by_filter
-from results.tables.leaves import apart, effective, leaves, short, typed
+from results.tables.leaves import HASH, apart, effective, leaves, short, typed
 
 TASK_ORDER = (
     *("cola", "sst2", "mrpc", "stsb", "qqp", "mnli", "qnli", "rte", "wnli"),
@@ -98,7 +98,9 @@ def _with_further_apart(record: Record) -> list[Record]:
     ]
     for name in (name for name in sets if record.scores.get(name)):
         column = f"{name} by {record.task}"
-        answers = {"merge": sets[name].get("merge", {}), "by": own}
+        answers: dict[str, Any] = {"merge": sets[name].get("merge", {}), "by": own}
+        arm = arm_of(record)
+        answers["arm_of"] = None if arm is None else f"{name} by {arm}"
         parts.append(
             dataclasses.replace(
                 record,
@@ -123,7 +125,8 @@ def _with_further_apart(record: Record) -> list[Record]:
 def _slices(record: Record) -> list[Record]:
     """Return a record for the rows with seen attributes, and one for the others.
 
-    Sets of other tasks are no part of them.
+    Sets of other tasks are no part of them. Each says of which part it is (`slice`), and its column
+    is of the rows that are unseen: an arm may have learned from rows that hold other values.
     """
     task = record.config.get("task")
     if not isinstance(task, dict):
@@ -133,6 +136,10 @@ def _slices(record: Record) -> list[Record]:
     for split, part, scores in each_slice(record.slices):
         if split not in apart and scores:
             parts.setdefault(part, {})[split] = scores
+    of_arm = arm_of(record)
+    rows = {split: kept["unseen"] for split, kept in record.slices.items() if split not in apart}
+    # Each seed that drew its own rows of train has its own unseen ones, in one column.
+    same = {} if draws_by_seed(record) else {"unseen": _hash(rows)[:HASH]}
     return [
         dataclasses.replace(
             record,
@@ -142,9 +149,18 @@ def _slices(record: Record) -> list[Record]:
             predictions={split: part_of(record, split, part) for split in own},
             slices={},
             logits_sha256=None,  # those are of the whole split
-            config={**record.config, "task": {**task, "name": f"{record.task} {part}"}},
+            config={
+                **record.config,
+                "task": {
+                    **task,
+                    **same,
+                    **({} if of_arm is None else {"arm_of": f"{of_arm} {part}"}),
+                    "name": f"{record.task} {part}",
+                },
+            },
             data={
                 **record.data,
+                "slice": part,
                 "splits": {k: v for k, v in record.data["splits"].items() if k not in apart},
             },
             train_seconds=0.0,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -27,6 +27,7 @@ _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # bef
 # rows of one task apart, of contents no such setting either.
 _OWN = ("teacher", "task.mine.", "task.prompt.", "task.choices.", "task.descriptions.")
 _CONTENTS = ("text.sha256", "mixed.sha256", "mined.sha256")
+_OF_STAGES = ("content.start", "content.teacher")  # contents that older chains do not tell
 
 # The section of a task that a method reads which may filter mined rows.
 READ_BY = {"mlm_prompt": "prompt", "unimc": "choices", "description_cosine": "descriptions"}
@@ -36,24 +37,34 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
     """Return each run's row. `groups` may say that runs are one row, whatever their settings.
 
     A setting that only later versions write does not tell a row apart from an older one, unless it
-    tells later ones apart.
+    tells later ones apart. Rows of a board that nothing else tells apart are numbered. Of a run's
+    parts the first one names it, which is the task itself where
+    the run has such a part.
     """
-    by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    first: dict[str, Record] = {}
     for record in records:
+        first.setdefault(record.run, record)
+    by_name: dict[str, dict[str, dict[str, str]]] = defaultdict(dict)
+    for record in first.values():
         by_name[row_name(record) + promised(record)][record.run] = dict(_details(record))
     by_run = {}
-    tasks = {record.run: record.task for record in records}
+    tasks = {run: record.task for run, record in first.items()}
     for name, details in by_name.items():
         _fill(details.values())
         _leave_out_contents(details, tasks)
         rows: dict[str, list[str]] = defaultdict(list)
         for run, own in details.items():
             rows[groups.get(run) or repr(sorted(own.items()))].append(run)
-        for runs in rows.values():
+        times = Counter[str]()
+        for group in sorted(rows, key=lambda key: (len(key), key)):  # a board's rows in order
+            runs = rows[group]
             mine = _shared([details[run] for run in runs])
             apart = {k: v for k, v in mine.items() if any(o.get(k) != v for o in details.values())}
             shown = ", ".join(f"{k}={v}" for k, v in apart.items())
-            by_run.update(dict.fromkeys(runs, f"{name} ({shown})" if shown else name))
+            label = f"{name} ({shown})" if shown else name
+            times[label] += 1
+            label += f"#{times[label]}" if times[label] > 1 else ""
+            by_run.update(dict.fromkeys(runs, label))
     return by_run
 
 
@@ -69,17 +80,28 @@ def _fill(details: Collection[dict[str, str]]) -> None:
 
 def _leave_out_contents(details: Mapping[str, dict[str, str]], tasks: Mapping[str, str]) -> None:
     """Leave out contents where, on each task, equal settings had equal contents."""
-    for content in (*_OWN, *_CONTENTS):
-        besides = _CONTENTS if content in _CONTENTS else (*_OWN, *_CONTENTS)
-        seen: dict[tuple[str, str], set[str]] = defaultdict(set)
+    hashes = (*_CONTENTS, *_OF_STAGES)
+    for content in (*_OWN, *hashes):
+        besides = hashes if content in hashes else (*_OWN, *hashes)
+        seen: dict[tuple[str, str], list[dict[str, str]]] = defaultdict(list)
         for run, own in details.items():
             rest = {k: v for k, v in own.items() if not k.startswith(besides)}
             of_run = {k: v for k, v in own.items() if k.startswith(content)}
-            seen[tasks[run], repr(sorted(rest.items()))].add(repr(sorted(of_run.items())))
-        if all(len(contents) == 1 for contents in seen.values()):
+            seen[tasks[run], repr(sorted(rest.items()))].append(of_run)
+        if all(_agree(contents, content in _OF_STAGES) for contents in seen.values()):
             for own in details.values():
                 for key in [key for key in own if key.startswith(content)]:
                     del own[key]
+
+
+def _agree(contents: Sequence[dict[str, str]], old_are_silent: bool) -> bool:
+    """Say whether contents are equal, where both are told if older records do not tell them."""
+    if not old_are_silent:
+        return all(one == contents[0] for one in contents)
+    values: dict[str, set[str]] = defaultdict(set)
+    for key, value in (item for one in contents for item in one.items()):
+        values[key].add(value)
+    return all(len(each) == 1 for each in values.values())
 
 
 def _shared(details: Sequence[dict[str, str]]) -> dict[str, str]:
@@ -168,6 +190,13 @@ def _chain(record: Record) -> list[dict[str, str]]:
     return chain if isinstance(chain, list) else []
 
 
+def _contents(chain: Sequence[Mapping[str, Any]], key: str) -> Iterator[tuple[str, str]]:
+    """Yield what each stage of a chain says of its contents."""
+    for number, stage in enumerate(chain, start=1):
+        if "content" in stage:
+            yield key + (f".{number}" if len(chain) > 1 else ""), str(stage["content"])
+
+
 def _details(record: Record) -> Iterator[tuple[str, str]]:
     rate = record.config["lr"]
     yield "lr", f"{rate:g}" if float(f"{rate:g}") == rate else str(rate)
@@ -184,6 +213,7 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
             yield f"optimizer.{key}", str(value)
     if chain := _chain(record):
         yield "start", " ".join(stage["settings"] for stage in chain)
+        yield from _contents(chain, "content.start")
     text = record.data.get("text")
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"
@@ -191,6 +221,7 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     section, added = _added(record)
     if teacher := added.get("teacher"):
         yield "teacher", " ".join(stage["settings"] for stage in teacher["chain"])
+        yield from _contents(teacher["chain"], "content.teacher")
     if generator := added.get("generator"):
         yield "generator.sha256", short(str(generator["sha256"]))
     for key, value in _options(record, section).items() if added else ():

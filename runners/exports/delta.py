@@ -82,6 +82,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
             },
             "config": _composed(job),
             "rows": job.rows,
+            "content": job.content,
             **({} if predecessor is None else {"start": predecessor.facts}),
             **({} if job.teacher is None else {"teacher": job.teacher.facts}),
             **({"attributes": job.attributes} if job.attributes else {}),

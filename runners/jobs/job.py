@@ -12,12 +12,20 @@ from runners.config.check import RunConfig
 from runners.config.settings import Protocol, Settings
 from runners.config.unlabelled import Generated, Mine, Pseudo
 from runners.data.attributes import Known, known_values
-from runners.data.load import load_task_data
+from runners.data.load import describe, describe_all, load_task_data
 from runners.data.split import Split, TaskData
-from runners.jobs.identity import run_name
+from runners.jobs.identity import HARNESS_VERSION, run_name
 from runners.machine.console import say
 from runners.models.generator import find_generator
-from runners.models.learned import Rows, check_rows, holds_out, rows_of, seen_by, with_taught
+from runners.models.learned import (
+    Rows,
+    check_rows,
+    content_of,
+    holds_out,
+    rows_of,
+    seen_by,
+    with_taught,
+)
 from runners.models.predecessor import Predecessor, chain_name, find_predecessor
 from runners.models.teacher import find_teacher
 from runners.models.weights import Weights, find_weights
@@ -97,6 +105,22 @@ class Job:
         splits = {name: split.sha256 for name, split in data.splits().items()}
         splits |= {f"{name}/train": part.sha256 for name, (part, _) in (data.parts or {}).items()}
         return rows_of(settings.task.model_dump(), settings.data.model_dump(), data.source, splits)
+
+    @cached_property
+    def content(self) -> str:
+        """What a chain tells of what the run learns from, whatever its seed."""
+        config, data = self.config, self.data
+        learned = {"method": config.method_options(), "data": config.settings.data.model_dump()}
+        added = {
+            "teacher": None if self.teacher is None else self.teacher.facts,
+            "offered": data.offered and {"sha256": data.offered.texts_alone.sha256},
+            "generator": None if self.generator is None else self.generator.facts,
+        }
+        mined = {} if data.all_mined is None else {"sha256": data.all_mined.sha256}
+        mined |= {} if config.zero_shot is None else {"filter": ""}
+        parts = {name: describe(part, None) for name, (part, _) in (data.parts or {}).items()}
+        own = {"splits": describe_all(data), "parts": parts, "drawn_from": data.drawn_from}
+        return content_of(learned, {**own, "mined": mined, "pseudo": added}, HARNESS_VERSION)
 
     @property
     def stages(self) -> list[dict[str, Any]]:

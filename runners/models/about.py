@@ -51,6 +51,7 @@ def _is_whole(about: dict[str, Any]) -> bool:
         and isinstance(about["sha256"], str)
         and _are_values(about.get("attributes", {}))
         and _are_rows(about.get("rows", {}))
+        and isinstance(about.get("content", ""), str)
         and files.get(about["file"], about["sha256"]) == about["sha256"]
     )
 

@@ -6,6 +6,8 @@ where that run trained on the same rows, or held out the same ones.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -75,6 +77,49 @@ def rows_of(
             key = name if of in (name, one.get("arm_of")) else f"{name} with {of}"
             rows[key] = {"of": of + " as mined" * mined, **hashes}
     return rows
+
+
+def content_of(config: Mapping[str, Any], data: Mapping[str, Any], harness: str | int) -> str:
+    """Return a hash of what a run learned from, and by which versions of code.
+
+    It is the same for all seeds of one way: where each draws its own rows, how they are drawn is
+    told. `data` is in the shape of a record's. Rows that are only reported left nothing.
+    """
+    options, mined = config.get("data") or {}, data.get("mined") or {}
+    added = data.get("pseudo") or data.get("generated") or {}
+    by_seed = options.get("seed") == "seed"
+    splits = {**data["splits"]}
+    splits |= {f"{name}/train": part for name, part in (data.get("parts") or {}).items()}
+    # Which mined rows stay is known only once the model that filters them has answered.
+    learned = {} if "filter" in mined else {
+        name: [facts.get("rows"), data.get("drawn_from")] if by_seed else facts["sha256"]
+        for name, facts in splits.items()
+        if name.rpartition("/")[2] in ("train", "selection")
+    }  # fmt: skip
+    facts = {
+        "harness": str(harness),
+        "methods": [[method["name"], method.get("version")] for method in methods_of(config)],
+        "splits": learned,
+        "mined": mined.get("sha256"),
+        "offered": None if by_seed else (added.get("offered") or {}).get("sha256"),
+        "generator": (added.get("generator") or {}).get("sha256"),
+        "taught": [
+            [stage.get("settings"), stage.get("content")]
+            for stage in (added.get("teacher") or {}).get("chain", ())
+        ],
+    }
+    text = json.dumps(facts, sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def methods_of(config: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the methods of a record's configuration, or of a delta's."""
+    named = config["method"]
+    return (
+        [{"name": name, **options} for name, options in named.items()]
+        if isinstance(named, Mapping)
+        else list(named)
+    )
 
 
 def with_taught(rows: Rows, taught: Iterable[str]) -> dict[str, Any]:

@@ -11,9 +11,18 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
+from results.tables.conditions import harness
 from runners.config.settings import Settings
 from runners.models.about import ABOUT, read_about
-from runners.models.learned import Rows, labelled, rows_of, seen_by, with_taught
+from runners.models.learned import (
+    Rows,
+    content_of,
+    labelled,
+    methods_of,
+    rows_of,
+    seen_by,
+    with_taught,
+)
 from runners.models.weights import Weights
 
 Values = Mapping[str, Sequence[str]]  # of attributes, that a model knows
@@ -28,7 +37,8 @@ class Predecessor:
     `folder` is where its delta lies, if it is still there. `config` is its own, and `weights` the
     facts of the pretrained files that it started from. One that is `exported` left its encoder as a
     folder of sentence-transformers, whose hash is then `sha256`. `taught` are the tasks whose
-    labels its teacher saw. `rows` tell what it learned from, where that is known.
+    labels its teacher saw. `rows` tell what it learned from, where that is known, and `content` is
+    a hash of that and of the code's versions.
     """
 
     run: str
@@ -40,21 +50,24 @@ class Predecessor:
     exported: bool = False
     taught: tuple[str, ...] = ()
     rows: Rows | None = None
+    content: str | None = None
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return what a record, and a delta, say of it.
 
         Each run of the chain is told with its task, its methods, and a hash of its settings without
-        the seed, by which tables know that the seeds of a row come by one way. `labelled` are the
-        tasks whose labels it saw, its own or its teacher's, and `rows` tell their rows.
+        the seed, by which tables know that the seeds of a row come by one way, as they do by that
+        of its `content`, which older runs do not tell. `labelled` are the tasks whose labels it
+        saw, its own or its teacher's, and `rows` tell their rows.
         """
-        methods = "+".join(method["name"] for method in _methods(self.config))
+        methods = "+".join(method["name"] for method in methods_of(self.config))
         own = {
             "run": self.run,
             "task": chain_name(self.config["task"]),
             "methods": methods,
             "settings": _hash_settings(self.config),
+            **({} if self.content is None else {"content": self.content}),
             "labelled": sorted({*labelled(self.config["task"]), *self.taught}),
             **({} if self.rows is None else {"rows": with_taught(self.rows, self.taught)}),
         }
@@ -83,16 +96,6 @@ def chain_name(task: Mapping[str, Any]) -> str:
     return str(task["name"]) + (f"({', '.join(words)})" if words else "")
 
 
-def _methods(config: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the methods of a record's configuration, or of a delta's."""
-    named = config["method"]
-    return (
-        [{"name": name, **options} for name, options in named.items()]
-        if isinstance(named, Mapping)
-        else list(named)
-    )
-
-
 _NOT_SETTINGS = ("seed", "device", "start", "save", "method")
 _PLACES = ("dir", "glue_dir", "text")
 
@@ -108,7 +111,7 @@ def _hash_settings(config: Mapping[str, Any]) -> str:
     settings["task"] = {k: v for k, v in settings["task"].items() if k != "rows_of"}  # came later
     settings["model"] = settings["model"]["name"]  # its files have hashes of their own
     settings["method"] = [
-        {k: v for k, v in method.items() if k != "version"} for method in _methods(config)
+        {k: v for k, v in method.items() if k != "version"} for method in methods_of(config)
     ]
     text = json.dumps(settings, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
@@ -185,7 +188,12 @@ def of_stored(stored: records.Record, path: Path) -> Predecessor:
     return Predecessor(
         stored.run, stored.trained_sha256, chain, folder, stored.config, stored.weights,
         taught=_taught_by(added.get("teacher")), rows=_rows_of(stored),
+        content=_content_of(stored),
     )  # fmt: skip
+
+
+def _content_of(stored: records.Record) -> str:
+    return content_of(stored.config, stored.data, harness(stored))
 
 
 def _rows_of(stored: records.Record) -> Rows:
@@ -232,11 +240,13 @@ def _of_delta(named: str, folder: Path) -> Predecessor:
             " beside it; save the delta again"
         )
     chain, rows = tuple((about.get("start") or {}).get("chain", ())), about.get("rows")
-    if rows is None and beside.is_file():
-        rows = _rows_of(records.read(beside))
+    content = about.get("content")
+    if (rows is None or content is None) and beside.is_file():  # a delta of before it held these
+        stored = records.read(beside)
+        rows, content = _rows_of(stored) if rows is None else rows, _content_of(stored)
     return Predecessor(
         str(about["run"]), str(about["trained_sha256"]), chain, folder, about["config"],
-        about["weights"], taught=_taught_by(about.get("teacher")), rows=rows,
+        about["weights"], taught=_taught_by(about.get("teacher")), rows=rows, content=content,
     )  # fmt: skip
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from results.record import Record, read_copy
 
 BASE = read_copy(Path(__file__).parent / "golden" / "schema_1.json")
+ROWS, UNSEEN = 400, tuple(range(10))  # so many of the report's, and which have unknown attributes
 SHARES = {"full": 22_713_986, "bitfit": 175_106, "adapter": 734_978}
 
 
@@ -50,6 +51,25 @@ def simulated(
         },
         **{"predictions": {}, "train_seconds": 100.0, "peak_bytes": 10**9, **more},
     )
+
+
+def sliced(
+    method: str = "full",
+    task: str = "opin",
+    seed: int = 1,
+    seen: float | None = 0.8,
+    unseen: float = 0.5,
+    rows: tuple[int, ...] = UNSEEN,
+    **more: Any,
+) -> Record:
+    """Return a run of a task with attributes, whose score follows from its slices'."""
+    few, many = len(rows), ROWS - len(rows)
+    score = None if seen is None else (many * seen + few * unseen) / ROWS
+    of = {"seen": {"accuracy": seen}, "unseen": {"accuracy": unseen}}
+    kept = {} if seen is None else {"validation": {"unseen": list(rows), "scores": of}}
+    own = {"name": task, "kind": "classification", "labels": ["no", "yes"], "attributes": ["user"]}
+    config = {"task": {**own, **more.pop("definition", {})}}
+    return simulated(method, task, seed, score, slices=kept, config=config, **more)
 
 
 def grid(

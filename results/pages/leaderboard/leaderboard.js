@@ -7,25 +7,34 @@ function boardOf(section) {
   const part = name => section.querySelector(name);
   const parts = {say: part('.say'), live: part('.live'), tasks: part('.by-task')};
   const first = Object.fromEntries(Object.entries(parts).map(([k, node]) => [k, node && node.innerHTML]));
-  const number = section.dataset.number, suffix = number === '1' ? '' : '.' + number;
-  return {section, data, parts, first, suffix, form: part('.choose'), state: part('.state')};
+  const number = section.dataset.number, suffix = number === '1' ? '' : '.' + number, form = part('.choose');
+  const ticked = [...form.querySelectorAll('input')].filter(box => box.defaultChecked).map(box => +box.value);
+  data.counted = ticked.length ? ticked : allTasks(data);  // the others are slices of their rows
+  return {section, data, parts, first, suffix, form, state: part('.state')};
 }
 
 const allTasks = data => data.tasks.map((_, t) => t);
-const isFirst = (data, view) => view.base === data.baseline && view.tasks.length === data.tasks.length;
+const hasFirstTasks = ({counted}, {tasks}) => tasks.length === counted.length && tasks.every(t => counted.includes(t));
+const isFirst = (data, view) => view.base === data.baseline && hasFirstTasks(data, view);
+
+function averaged(data, {tasks}) {  // the chosen tasks without slices, unless nothing else is chosen
+  const kept = tasks.filter(t => data.counted.includes(t));
+  return kept.length ? kept : tasks;
+}
 
 function linesOf(data, view) {
-  const several = view.tasks.length > 1;
-  const columns = [...view.tasks.map(t => [t]), ...several ? [view.tasks] : []];
-  const gaps = differencesTo(data, view.base, columns), top = topGroup(data, view.tasks);
+  const own = averaged(data, view), several = own.length > 1;
+  const columns = [...view.tasks.map(t => [t]), ...several ? [own] : []];
+  const lead = several ? columns.length - 1 : view.tasks.indexOf(own[0]);
+  const gaps = differencesTo(data, view.base, columns), top = topGroup(data, own);
   const timed = data.rows.some(row => row.seconds.some(s => s !== null));
   const lines = data.rows.map((row, i) => {
-    const score = averageOf(row, view.tasks), seconds = view.tasks.map(t => row.seconds[t]);
+    const score = averageOf(row, own), seconds = own.map(t => row.seconds[t]);
     return {
       row: i, name: row.name, size: row.size, trainable: row.trainable, score,
       tied: top && score !== null && !top.untested.has(i) ? top.group.has(i) : null, isBaseline: i === view.base,
-      gap: gaps.get(i + ' ' + (columns.length - 1)) || null, seeds: seedsText(row, view.tasks),
-      collapsed: sum(view.tasks.map(t => row.collapsed[t])),
+      gap: gaps.get(i + ' ' + lead) || null, seeds: seedsText(row, own),
+      collapsed: sum(own.map(t => row.collapsed[t])),
       seconds: !timed || seconds.includes(null) ? null : sum(seconds),
     };
   });
@@ -46,7 +55,8 @@ function sentenceOf(data, view, computed) {
 }
 
 function whereText(data, view) {
-  return view.tasks.length > 1 ? `the average of ${view.tasks.length} tasks` : data.tasks[view.tasks[0]];
+  const own = averaged(data, view);
+  return own.length > 1 ? `the average of ${own.length} tasks` : data.tasks[own[0]];
 }
 
 function bestText(data, view, {lines}) {
@@ -90,7 +100,7 @@ function namedText(lines) {
 function ranksText(data, view, {lines, timed}, axis) {
   const head = name => `<th scope="col"><button>${escaped(name)}</button></th>`;
   const base = view.base === null ? 'a baseline' : data.rows[view.base].name;
-  const score = view.tasks.length > 1 ? 'average' : data.tasks[view.tasks[0]];
+  const own = averaged(data, view), score = own.length > 1 ? 'average' : data.tasks[own[0]];
   return '<table class="ranks">\n<thead><tr>' + head('method') + head(score)
     + `<th scope="col" class="gap"><button>difference to ${escaped(base)}</button>${axisStrip(axis)}</th>`
     + head('seeds') + head('trainable') + (timed ? head('seconds') : '') + '</tr></thead>\n<tbody>\n'
@@ -154,7 +164,7 @@ function show(board, view) {
 }
 
 function chosen(board, text) {  // the view that an address names; what it does not know stays as it was first
-  const {data, suffix} = board, view = {base: data.baseline, tasks: allTasks(data)};
+  const {data, suffix} = board, view = {base: data.baseline, tasks: data.counted};
   for (const part of text.replace(/^#/, '').split('&')) {
     const [key, value = ''] = part.split('=');
     let names;
@@ -171,7 +181,7 @@ function addressOf(boards) {
   const parts = boards.flatMap(({data, view, suffix}) => [
     ...view.base === data.baseline ? []
       : [`baseline${suffix}=${encodeURIComponent(data.rows[view.base].name)}`],
-    ...view.tasks.length === data.tasks.length ? []
+    ...hasFirstTasks(data, view) ? []
       : [`tasks${suffix}=${view.tasks.map(t => encodeURIComponent(data.tasks[t])).join(',')}`],
   ]);
   return parts.length ? '#' + parts.join('&') : location.pathname + location.search;
@@ -209,12 +219,12 @@ for (const board of boards) {
     const value = form.querySelector('select').value;
     const boxes = [...form.querySelectorAll('input')];
     const tasks = boxes.filter(box => box.checked).map(box => +box.value);
-    const kept = !boxes.length ? allTasks(data) : tasks.length ? tasks : board.view.tasks;
+    const kept = !boxes.length ? data.counted : tasks.length ? tasks : board.view.tasks;
     change({base: value === '' ? data.baseline : +value, tasks: kept});
   };
   form.onreset = event => {
     event.preventDefault();
-    change({base: data.baseline, tasks: allTasks(data)});
+    change({base: data.baseline, tasks: data.counted});
   };
   form.querySelector('.download').onclick = () => download(board);
   show(board, chosen(board, location.hash));

@@ -9,7 +9,7 @@ from results.pages.sheet import difference_text, listed, share_entry
 from results.stats.collapsed import collapsed_seeds
 from results.stats.compare import Comparison
 from results.stats.paired import Difference
-from results.stats.pairing import AVERAGE, average, shared_seeds
+from results.stats.pairing import average, lead, shared_seeds
 from results.tables.collect import Row, Table
 
 
@@ -35,11 +35,6 @@ class Line:
     collapsed: int = 0
 
 
-def lead(table: Table) -> str:
-    """Return the column that rows are ranked by: the average, or the one task."""
-    return AVERAGE if len(table.tasks) > 1 else table.tasks[0]
-
-
 def lines(table: Table, judged: Comparison) -> list[Line]:
     """Return the rows, the best first; those without a score on every task come last."""
     column = lead(table)
@@ -47,7 +42,7 @@ def lines(table: Table, judged: Comparison) -> list[Line]:
     shown = []
     for row in table.rows:
         key = (row.method, column)
-        score = average(row, table.tasks)
+        score = average(row, table.counted)
         alone = tied is None or score is None or row.method in untested
         shown.append(
             Line(
@@ -58,7 +53,7 @@ def lines(table: Table, judged: Comparison) -> list[Line]:
                 difference=judged.differences.get(key),
                 adjusted=judged.adjusted.get(key),
                 claimed=judged.claimed(key),
-                seeds=seeds_text(row, column, table.tasks),
+                seeds=seeds_text(row, column, table.counted),
                 trainable=row.trainable,
                 share=row.trainable_share,
                 seconds=table.training_seconds(row),

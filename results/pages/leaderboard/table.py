@@ -22,6 +22,7 @@ from results.pages.leaderboard.scale import Scale
 from results.pages.leaderboard.scatter import scatter
 from results.pages.sheet import DAGGER
 from results.stats.compare import Comparison
+from results.stats.pairing import lead
 from results.tables.collect import Table
 
 FOLDER = Path(__file__).parent
@@ -52,7 +53,7 @@ def leaderboard(table: Table, judged: Comparison, number: int, below: str = "") 
     """
     collapsed = collapsed_runs(table)
     ranked = [
-        replace(line, collapsed=sum(map(len, collapsed[line.name])))
+        replace(line, collapsed=_in_counted(collapsed[line.name], table))
         for line in lines(table, judged)
     ]
     axis = gap_scale(ranked)
@@ -75,8 +76,17 @@ def leaderboard(table: Table, judged: Comparison, number: int, below: str = "") 
     )
 
 
+def _in_counted(collapsed: Sequence[Sequence[int]], table: Table) -> int:
+    """Return how many runs collapsed on the tasks that are counted."""
+    each = zip(table.tasks, collapsed, strict=True)
+    return sum(len(seeds) for task, seeds in each if task in table.counted)
+
+
 def _choosers(table: Table, judged: Comparison) -> str:
-    """Return what to choose with; it shows once the page's script runs."""
+    """Return what to choose with; it shows once the page's script runs.
+
+    What is not ticked here is in no average: the script knows slices by it.
+    """
     named = [row.method for row in table.rows]
     none = "" if judged.baseline is not None else '<option value="" selected>–</option>'
     options = "".join(
@@ -85,7 +95,8 @@ def _choosers(table: Table, judged: Comparison) -> str:
         for i, name in enumerate(named)
     )
     boxes = "".join(
-        f'<label><input type="checkbox" value="{i}" checked> {escape(task)}</label>'
+        f'<label><input type="checkbox" value="{i}"{"" if task in table.slices else " checked"}>'
+        f" {escape(task)}</label>"
         for i, task in enumerate(table.tasks)
     )
     tasks = f"<fieldset><legend>tasks</legend>{boxes}</fieldset>" if len(table.tasks) > 1 else ""
@@ -98,7 +109,7 @@ def _choosers(table: Table, judged: Comparison) -> str:
 
 
 def _table(ranked: Sequence[Line], axis: Scale, judged: Comparison, table: Table) -> str:
-    score = "average" if len(table.tasks) > 1 else escape(table.tasks[0])
+    score = escape(lead(table))
     base = "a baseline" if judged.baseline is None else escape(judged.baseline)
     timed = any(line.seconds is not None for line in ranked)
     gap = (

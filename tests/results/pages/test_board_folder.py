@@ -9,9 +9,11 @@ import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 
+from results import places
 from results.__main__ import main
 from results.errors import UserError
 from results.pages.sheet import score_sheet
@@ -90,6 +92,34 @@ def test_pages_are_written_linked_and_the_same_again(tmp_path: Path) -> None:
     assert "25 of 36 runs have a record" in page
     assert main([*command, "--pdf"]) == 0
     assert (folder / "seeds.pdf").read_bytes().startswith(b"%PDF")
+
+
+def _links(folder: Path) -> list[Path]:
+    page = (folder / "index.html").read_text()
+    return [
+        (folder / unquote(link)).resolve() for link in re.findall(r'href="([^"]+\.json)"', page)
+    ]
+
+
+def test_links_lead_to_each_records_own_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One's own records, shipped ones, and trials of a search, also in folders of their own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(places, "_SHIPPED", tmp_path / "results" / "runs")
+    records = grid({"full": 0, "bitfit": -0.1}, ["mrpc", "rte"], 2)
+    own = {"mrpc": Path("runs"), "rte": Path("runs/on a machine")}
+    where = [own[r.task] if r.methods == ["full"] else places.shipped() for r in records]
+    paths = {write(r, folder).resolve() for r, folder in zip(records, where, strict=True)}
+    write_list(_board(records, ("full", "bitfit"), 2), Path("results/boards"))
+    assert main(["boards"]) == 0
+    assert {*_links(Path("results/boards/try"))} == paths
+
+    trial = simulated("full", "rte", 9, protocol="select", selected={"score": 0.5, "step": 1})
+    searched = write(trial, Path("results/searches/try/seed 9")).resolve()
+    both = [write(r, Path("all") / f"seed {r.seed}").resolve() for r in records]
+    assert main(["boards", "all"]) == 0
+    assert {*_links(Path("results/boards/try"))} == {searched, *both}
 
 
 def test_page_over_all_boards_says_of_each_what_it_comes_to(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def _forms(records: list[Record]) -> dict[str, str]:
         "tables.md": render(made, "md"),
         "tables.tex": latex(drawn),
         "tables.csv": to_csv(list(lines(made, [judge(t) for t in made]))),
-        "tables.html": page("Golden", drawn, "../runs"),
+        "tables.html": page("Golden", drawn, {r.run: f"../runs/{r.run}.json" for r in records}),
     }
 
 
@@ -124,7 +124,7 @@ class _Page(HTMLParser):
 
 
 def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere() -> None:
-    parts = [section(sheet, "t", "../../runs") for sheet in _nasty()]
+    parts = [section(sheet, "t", {NASTY: "../runs"}) for sheet in _nasty()]
     parts += [figure(NASTY, NASTY, "<svg/>"), links([(NASTY, "a b.csv")])]
     text = document(NASTY, parts)
     found = _Page(text)
@@ -139,14 +139,17 @@ def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere()
 
 def test_cell_of_the_page_links_each_of_its_records() -> None:
     made = tables(_records())
-    found = _Page(page("T", sheets(made), "../../runs"))
+    files = {r.run: f"../runs/{r.seed}/{r.run}.json" for r in _records()}
+    found = _Page(page("T", sheets(made), files))
     links = {a["href"] for tag, a in found.tags if tag == "a"}
-    assert links == {f"../../runs/{r.run}.json" for r in _records()}
+    assert links == {*files.values()}
+    unknown = _Page(page("T", sheets(made), {}))
+    assert "a" not in [tag for tag, _ in unknown.tags]
 
 
 def test_page_of_a_folder_links_files_that_are_there(tmp_path: Path) -> None:
     folder = tmp_path / "ru ns"  # a space, which an address may not hold
-    paths = {write(record, folder) for record in _records()}
+    paths = {write(record, folder / f"of seed {record.seed}") for record in _records()}
     assert main([str(folder), "--format", "html", "--out", str(tmp_path / "t.html")]) == 0
     found = _Page((tmp_path / "t.html").read_text())
     links = {str(a["href"]) for tag, a in found.tags if tag == "a"}
@@ -268,7 +271,7 @@ def test_ten_thousand_records_make_a_page_in_less_than_a_minute() -> None:
     records = grid(gains, [f"task{i}" for i in range(10)], 10)
     assert len(records) == 10_000
     began = time.process_time()
-    text = page("Many", sheets(tables(records)), "../runs")
+    text = page("Many", sheets(tables(records)), {r.run: f"../runs/{r.run}.json" for r in records})
     assert time.process_time() - began < 60
     assert text.count("<a href") == 10_000
     assert len(text) < 6_000_000

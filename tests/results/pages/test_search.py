@@ -62,7 +62,9 @@ def _search(scores: Scores = SCORES) -> list[Record]:
 
 def test_every_trial_is_shown_once_and_linked() -> None:
     records = _search()
-    [sheet] = search_sheets([*records, simulated()], "../searches/x")  # simulated() chose nothing
+    files = {r.run: f"../searches/x/{r.run}.json" for r in records}
+    [sheet] = search_sheets([*records, simulated()], files)  # simulated() chose nothing
+    assert sheet.files == files
     lines = {(e[0].text, e[1].text): [c.text for c in e[2:5]] for e in sheet.body}
     assert lines["full", "cola"] == ["30.0", "20.0", "10.0"]
     assert lines["full", "stsb"] == ["70.0", "84.0", "diverged"]

@@ -7,20 +7,24 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from results.errors import UserError
-from results.record import read_all
+from results.record import Record, read_all
 from results.sealed import sealed
 from runners.config.settings import Settings
+from runners.data.load import describe_all
+from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 from runners.models.about import ABOUT
-from runners.models.predecessor import Predecessor, check_fits
+from runners.models.predecessor import Predecessor, check_fits, of_stored
 from runners.models.weights import Weights
 from tests.conftest import Cli, configure, tiny
+from tests.results.simulated import simulated
 
 WEIGHTS = Weights(Path("tiny"), "tiny", None, "0", "0", ())
 
@@ -228,6 +232,75 @@ def test_what_is_cut_off_a_file_to_report_on_was_not_learned(tmp_path: Path) -> 
     ):
         assert _judged_by_seen(job(*seen), plain)
         assert _refused(job(*seen), plain)
+
+
+CONTENT = "task=rte data.train_size=40"
+
+
+@pytest.mark.parametrize(
+    ("own", "other", "is_same"),
+    [
+        (CONTENT, f"{CONTENT} seed=2", True),
+        (f"{CONTENT} data.seed=seed", f"{CONTENT} data.seed=seed seed=2", True),
+        (CONTENT, f"{CONTENT} data.seed=1", False),
+        (f"{CONTENT} protocol=select protocol.rows=20", CONTENT, False),
+        ("mix=[rte,mrpc] data.train_size=40", "mix=[rte,mrpc] data.train_size=40 seed=3", True),
+        ("mix=[rte,mrpc] data.train_size=40", "mix=[rte,mrpc] data.train_size=50", False),
+        ("task=mlm mlm.on=[rte]", "task=mlm mlm.on=[rte] seed=2", True),
+        ("task=mlm mlm.on=[rte]", "task=mlm mlm.on=[mrpc]", False),
+    ],
+)
+def test_a_chain_tells_what_was_learned_from_whatever_the_seed(
+    own: str, other: str, is_same: bool
+) -> None:
+    assert (_job(own).content == _job(other).content) == is_same
+
+
+def _stored(**changed: Any) -> Record:
+    job = _job(CONTENT)
+    config = {**job.config.settings.model_dump(), "method": job.config.method_options()}
+    record = replace(
+        simulated("full", "rte"),
+        config=config,
+        data={"source": "embedded", "splits": describe_all(job.data)},
+        environment={"harness": HARNESS_VERSION},
+        trained_sha256="0" * 64,
+    )
+    return replace(record, **{k: {**getattr(record, k), **v} for k, v in changed.items()})
+
+
+def test_a_chain_tells_versions_and_the_text_that_lay_elsewhere() -> None:
+    def content(record: Record) -> str:
+        [stage] = of_stored(record, Path("RUN.json")).facts["chain"]
+        return str(stage["content"])
+
+    plain = content(_stored())
+    assert plain == _job(CONTENT).content
+    assert plain == content(_stored(config={"seed": 9, "device": "cuda"}))
+    newer = [{"name": "full", "version": 9}]
+    train = {**_stored().data["splits"]["train"], "sha256": "1" * 64}
+    others = [
+        _stored(config={"method": newer}),
+        _stored(environment={"harness": 9}),
+        _stored(data={"splits": {**_stored().data["splits"], "train": train}}),
+        _stored(
+            data={
+                "pseudo": {"teacher": {"chain": [{"task": "rte", "settings": "0", "content": "1"}]}}
+            }
+        ),
+        _stored(
+            data={
+                "pseudo": {"teacher": {"chain": [{"task": "rte", "settings": "0", "content": "2"}]}}
+            }
+        ),
+    ]
+    contents = [plain, *map(content, others)]
+    assert len({*contents}) == len(contents)
+    report = {k: {**v, "sha256": "2" * 64} for k, v in _stored().data["splits"].items()}
+    report["train"] = _stored().data["splits"]["train"]
+    assert content(_stored(data={"splits": report})) == plain  # it left the same weights
+    old = Predecessor("R", "0", (), Path(), _stored().config, {})
+    assert "content" not in old.facts["chain"][0]
 
 
 def test_a_start_is_refused_before_it_and_after(

@@ -68,11 +68,14 @@ def test_name_record_and_table_say_where_a_run_comes_from(
         (second.run, "mrpc", "full"),
     ]
     assert third.weights["start"]["sha256"] == second.trained_sha256
-    named = {
-        Job(configure(*small, "task=rte", f"start={named}", f"out={out}")).name
+    jobs = [
+        Job(configure(*small, "task=rte", f"start={named}", f"out={out}"))
         for named in (second.run, out / f"{second.run}.json", out / f"{second.run}.delta")
-    }
-    assert named == {third.run}
+    ]
+    assert {job.name for job in jobs} == {third.run}
+    befores = [job.predecessor.facts for job in jobs if job.predecessor is not None]
+    assert befores == [{k: third.weights["start"][k] for k in befores[0]}] * 3
+    assert all(len(stage["content"]) == 8 for stage in chain)
     assert third.run != alone.run
     rows = {row.method for table in tables([third, alone]) for row in table.rows}
     assert rows == {"full", "full after mnli by bitfit, mrpc"}

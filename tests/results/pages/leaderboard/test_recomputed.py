@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import re
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
@@ -25,7 +26,7 @@ from results.stats.compare import judge
 from results.stats.paired import bca_interval
 from results.tables.collect import Table, tables
 from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
-from tests.results.simulated import grid, of_one_training, simulated
+from tests.results.simulated import grid, of_one_training, simulated, sliced
 
 pytestmark = pytest.mark.skipif(PATH is None, reason=WHY)
 
@@ -234,6 +235,51 @@ def test_columns_of_one_training_are_flipped_by_seed(tmp_path: Path) -> None:
     for attrs, cells in Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]:
         if cells[0][0]["data-v"] != "adapter":
             _close(attrs, cells[2][0]["data-v"], expected[cells[0][0]["data-v"], 2])
+
+
+def test_slices_are_not_ticked_and_in_no_average(tmp_path: Path) -> None:
+    """A choice of columns shows a slice's differences, and has it in no average beside its task."""
+    gains = {"full": (0.8, 0.44), "lora": (0.76, 0.77), "bitfit": (0.7, 0.4)}
+    records = grid({"full": 0, "lora": -0.01, "bitfit": -0.05}, ["rte"], 7)
+    records += [
+        sliced(m, seed=s, seen=seen + 0.001 * s, unseen=unseen + 0.002 * s)
+        for m, (seen, unseen) in gains.items()
+        for s in range(1, 8)
+    ]
+    table = _table(records)
+    written = leaderboard(table, judge(table), 1)
+    assert re.findall(r'"(\d)"( checked)?> ([\w ]+)<', written) == [
+        ("0", " checked", "rte"), ("1", " checked", "opin"), ("2", "", "opin seen"),
+        ("3", "", "opin unseen"),
+    ]  # fmt: skip
+    for address in ("", "#tasks=opin,rte"):
+        assert 'role="status" hidden' in _opened(table, tmp_path, address)
+    for tasks, counted in (
+        (("rte", "opin"), ("rte", "opin")),  # the first ones, to another baseline
+        (("rte", "opin", "opin unseen"), ("rte", "opin")),
+        (("opin", "opin unseen"), ("opin",)),
+        (("opin unseen",), ("opin unseen",)),
+    ):
+        names = ",".join(map(quote, tasks))
+        shown = _opened(table, tmp_path, f"#baseline=lora&tasks={names}")
+        part = dataclasses.replace(table, tasks=counted, slices=frozenset())
+        said = headline(part, judge(part, beside="lora")).split(". ")[0]
+        assert unescape(between(shown, '<p class="say">', "</p>")).startswith(said)
+        rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
+        assert [(cells[0][0]["data-v"], float(cells[1][0]["data-v"])) for _, cells in rows] == [
+            (line.name, pytest.approx(line.score)) for line in lines(part, judge(part))
+        ]
+        columns = [*tasks, *["average"] * (len(counted) > 1)]
+        below = Tables(between(shown, '<div class="by-task">', "</div>")).rows
+        assert [text for _, text in below[0][1]] == ["method", *columns]
+        expected = judge(table, beside="lora").differences
+        for _, cells in below[1:]:
+            name = cells[0][0]["data-v"]
+            means = [float(attrs["data-v"]) for attrs, _ in cells[1:]]
+            assert means == pytest.approx([expected[name, c].mean for c in columns], abs=1e-8)
+    same = ("#tasks=opin,rte,opin%20seen", "#tasks=opin,rte")
+    own, first = (_opened(table, tmp_path, a) for a in same)
+    assert between(own, '<p class="say">', "</p>") == between(first, '<p class="say">', "</p>")
 
 
 def test_a_table_of_many_rows_is_recomputed(tmp_path: Path) -> None:
