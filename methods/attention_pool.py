@@ -25,6 +25,7 @@ on with `start.head=keep` alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -53,6 +54,11 @@ class AttentionPool(Method):
     pooling: Literal["light", "query"] = "light"
     kernel: Annotated[int, Ge(1)] = 9
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.25
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("kernel", "dropout") if self.pooling == "query" else ()
+        return dict.fromkeys(idle, "pooling=query")
 
     def refuses(self, other: Method) -> str:
         if other.represents:

@@ -47,6 +47,10 @@ class Ema(Method):
     decay: Annotated[float, Ge(0), Lt(1)] = 0.999
     warmup: bool = True
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"warmup": "decay=0"} if self.decay == 0 else {}
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         self.mean: dict[str, torch.Tensor] = {}
         self.steps = 0  # that were taken in

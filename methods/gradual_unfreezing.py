@@ -18,6 +18,7 @@ pretraining and its pooling of all states are not here. share=0 with decay=1 is 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -45,6 +46,10 @@ class GradualUnfreezing(Method):
     by: Literal["share", "epochs"] = "share"
     share: Annotated[float, Ge(0), Le(1)] = 0.5
     decay: Annotated[float, Ge(1)] = 2.6
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"share": "by=epochs"} if self.by == "epochs" else {}
 
     @property
     def acts_on(self) -> frozenset[str]:

@@ -13,6 +13,7 @@ Below float32 the noise is lost in rounding (bf16 keeps eight bits), so small σ
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -39,6 +40,10 @@ class Hype(Method):
     sigma: Annotated[float, Ge(0)] = 1e-5
     distribution: Literal["normal", "uniform", "uniform_positive"] = "normal"
     hidden_dropout: Literal["off", "keep"] = "off"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"distribution": "sigma=0"} if self.sigma == 0 else {}
 
     def includes(self, other: Method) -> bool:
         return isinstance(other, NoDropout) and not other.attention and self.hidden_dropout == "off"

@@ -17,7 +17,7 @@ Only the rates are a convention's; this too differs in the code of Zhang et al.:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -38,6 +38,10 @@ class Llrd(Method):
 
     decay: Annotated[float, Gt(0), Le(1)] = 0.95
     convention: Literal["recommended", "sun", "zhang"] = "recommended"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"convention": "decay=1"} if self.decay == 1 else {}
 
     @property
     def acts_on(self) -> frozenset[str]:

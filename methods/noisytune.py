@@ -8,6 +8,7 @@ pretrained ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -31,6 +32,10 @@ class Noisytune(Method):
 
     strength: Annotated[float, Ge(0)] = 0.15
     scope: Literal["encoder", "all"] = "encoder"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"scope": "strength=0"} if self.strength == 0 else {}
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         import torch

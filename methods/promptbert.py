@@ -79,7 +79,19 @@ class Promptbert(Representation):
 
     @property
     def unread(self) -> Mapping[str, str]:
-        return {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
+        unread = {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
+        if not self.subtracts:
+            unread["shift_eval"] = "vectors that are not denoised in evaluation"
+            if self.denoise == "off":
+                unread["positions"] = "denoise=off"
+        return unread
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the template's share is subtracted in evaluation."""
+        if self.denoise_eval == "auto":
+            return self.mode == "supervised"
+        return self.denoise_eval
 
     @property
     def training_text(self) -> TrainingText:
@@ -103,7 +115,6 @@ class Promptbert(Representation):
             for text, key in zip(texts, ("template", "second_template"), strict=True)
         ]
         supervised = self.mode == "supervised"
-        self.subtracts = supervised if self.denoise_eval == "auto" else self.denoise_eval
         # A prefix moves positions by itself: the sentence is then hidden from attention instead.
         self.hides = "prefix" in setting.methods
         fits = supervised and model.config.model_type == "bert" and mlm_head.has_one(setting.files)

@@ -61,6 +61,9 @@ class Smart(Method):
     @property
     def unread(self) -> Mapping[str, str]:
         unread = {"average": "proximal=0"} if self.proximal == 0 else {}
+        if self.weight == 0:
+            idle = ("sigma", "step", "radius", "normalise", "detach")
+            return unread | dict.fromkeys(idle, "weight=0")
         return unread | ({"radius": "normalise=unit"} if self.normalise == "unit" else {})
 
     def prepare(self, model: Any, setting: Setting) -> None:
