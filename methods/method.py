@@ -338,6 +338,9 @@ class Method:
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""
 
+    def all_prepared(self, model: torch.nn.Module) -> None:
+        """Change what `prepare` of any method left."""
+
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
     ) -> list[ParameterGroup]:
@@ -460,5 +463,5 @@ class Method:
         return {}
 
     def report(self) -> dict[str, Any]:
-        """Return JSON-ready facts for the record, such as the share of masked entries."""
+        """Return JSON-ready facts for the record."""
         return {}
