@@ -14,7 +14,8 @@ Where paper and code differ, and what is the default here:
   none (`first_word=bare`). For WordPiece there is no difference;
 - in evaluation a sentence without . ? " or ' at its end gets a full stop, in training it does not
   (`period`), and the unsupervised vector is the plain state: neither head nor subtraction
-  (`denoise_eval=auto`, `keep_head=auto`: both for supervised);
+  (`denoise_eval=auto`, `keep_head=auto`: both for supervised; `denoise=off` subtracts nowhere,
+  unless `denoise_eval=true` asks for it);
 - the supervised figures were published with an evaluation whose template did not keep its positions
   (`shift_eval=false`);
 - head: a new linear layer and tanh after the subtraction; for supervised BERT the code takes the
@@ -26,14 +27,14 @@ Where paper and code differ, and what is the default here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
 from methods.embedding import with_period
-from methods.method import Batch, Folded, LearningRate, Output, Setting, TrainingText
+from methods.method import Batch, Folded, LearningRate, Method, Output, Setting, TrainingText
 from methods.surgery.representation import (
     COLUMNS,
     Mode,
@@ -90,8 +91,13 @@ class Promptbert(Representation):
     def subtracts(self) -> bool:
         """Whether the template's share is subtracted in evaluation."""
         if self.denoise_eval == "auto":
-            return self.mode == "supervised"
+            return self.mode == "supervised" and self.denoise != "off"
         return self.denoise_eval
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 where denoise=off left the share subtracted in evaluation before."""
+        changed = (self.mode, self.denoise, self.denoise_eval) == ("supervised", "off", "auto")
+        return self.version + int(changed)
 
     @property
     def training_text(self) -> TrainingText:
