@@ -312,11 +312,11 @@ class Method:
         """
         raise NotImplementedError
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
-        """Learn how many rows are trained on, of how many a batch is, and the number of steps.
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
+        """Learn how many rows are trained on, how many a batch has, and the steps, and an epoch's.
 
-        Called before the model is loaded, where a run is to be trained. The sentences returned are
-        shown to the user.
+        Called before the model is loaded, where a run is to be trained. What is returned is
+        shown.
         """
         return []
 

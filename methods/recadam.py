@@ -60,7 +60,7 @@ class RecAdam(Method):
         """Return t0 in steps, of a run of so many."""
         return self.t0 * steps if self.t0 < 1 else self.t0
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
         if self.schedule == "constant" or self.middle(steps) < steps:
             return []
         return [
