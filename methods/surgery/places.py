@@ -400,9 +400,9 @@ def switch_off_own_dropout(model: nn.Module) -> None:
     """
     for module in model.modules():
         if hasattr(module, "own_rate"):
-            module.own_rate = 0.0
+            setattr(module, "own_rate", 0.0)  # noqa: B010
         if type(module).__name__ == "MultiplicativeDropoutLayer":
-            module.p = 0.0
+            setattr(module, "p", 0.0)  # noqa: B010
         for name in ("rank_dropout", "module_dropout"):
             rates = vars(module).get(name)
             if isinstance(rates, dict):
