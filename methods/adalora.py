@@ -103,7 +103,7 @@ class Adalora(Method):
         import torch
 
         weight, sides = self.options["orth_reg_weight"], self._sides(model)
-        if not weight:
+        if not weight or not sides:
             return
         with torch.enable_grad():
             grams = [p @ p.T if right else p.T @ p for p, right in sides]
@@ -118,15 +118,19 @@ class Adalora(Method):
             parameter.grad = gradient if before is None else before + gradient
 
     def _sides(self, model: Any) -> list[tuple[Any, bool]]:
-        """Return the outer matrices of every triplet, and whether one is the right of its two."""
+        """Return the outer matrices of every triplet, and whether one is the right of its two.
+
+        Under a frozen start none of them trains, and none is returned.
+        """
         return [
             (parameter, "lora_A" in name)
             for name, parameter in model.named_parameters()
-            if "lora_A.default" in name or "lora_B.default" in name
+            if parameter.requires_grad and ("lora_A.default" in name or "lora_B.default" in name)
         ]
 
     def after_step(self, model: Any, step: int) -> None:
-        self.wrapped.tuner.update_and_allocate(step)
+        if self._sides(model):  # else the ranks stay as the run before left them
+            self.wrapped.tuner.update_and_allocate(step)
 
     def state_dict(self) -> dict[str, Any]:
         allocator = self.wrapped.tuner.rankallocator

@@ -68,7 +68,10 @@ class Adapter(Method):
 
     @property
     def unread(self) -> Mapping[str, str]:
-        return {"init_std": "init=kaiming"} if self.init == "kaiming" else {}
+        unread = {"init_std": "init=kaiming"} if self.init == "kaiming" else {}
+        if self.placement != "parallel":
+            unread["scale"] = f"placement={self.placement}"
+        return unread
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery import bottleneck, places

@@ -18,7 +18,7 @@ pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -46,6 +46,11 @@ class Asam(Method):
     rho: Annotated[float, Ge(0)] = 0.5
     eta: Annotated[float, Ge(0)] = 0.01
     same_dropout: bool = False
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("eta", "same_dropout") if self.rho == 0 else ()
+        return dict.fromkeys(idle, "rho=0")
 
     @property
     def hindrance(self) -> str:

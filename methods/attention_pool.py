@@ -25,6 +25,7 @@ on with `start.head=keep` alone.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -53,6 +54,16 @@ class AttentionPool(Method):
     pooling: Literal["light", "query"] = "light"
     kernel: Annotated[int, Ge(1)] = 9
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.25
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("kernel", "dropout") if self.pooling == "query" else ()
+        return dict.fromkeys(idle, "pooling=query")
+
+    @property
+    def own_dropout(self) -> float:
+        """The rate at which its values are dropped."""
+        return self.dropout if self.pooling == "light" else 0.0
 
     def refuses(self, other: Method) -> str:
         if other.represents:
@@ -89,7 +100,7 @@ class AttentionPool(Method):
         width = places.hidden_size(model)
         with tuners.own_stream(setting):
             pool = (
-                pooling.LightAttention(width, self.kernel, self._dropped)
+                pooling.LightAttention(width, self.kernel, self.dropout, self._dropped)
                 if self.pooling == "light"
                 else pooling.QueryAttention(width)
             )
@@ -98,10 +109,10 @@ class AttentionPool(Method):
         model.register_forward_pre_hook(self._see_mask, with_kwargs=True)
         last.register_forward_hook(self._replace)
 
-    def _dropped(self, values: torch.Tensor) -> torch.Tensor:
-        if self.dropout == 0 or self.paused:
+    def _dropped(self, values: torch.Tensor, rate: float) -> torch.Tensor:
+        if rate == 0 or self.paused:
             return values
-        return values * self.streams.keep(values, 1 - self.dropout) / (1 - self.dropout)
+        return values * self.streams.keep(values, 1 - rate) / (1 - rate)
 
     def _see_mask(self, module: torch.nn.Module, inputs: Any, named: dict[str, Any]) -> None:
         self.mask = named.get("attention_mask")

@@ -55,7 +55,7 @@ class Attributes(Method):
     leaves: ClassVar[str] = "leaves adapters and tables that read attributes"
     of_whole_texts: ClassVar[str] = "reads attributes of whole texts"
     changes_start: ClassVar[bool] = True  # near the pretrained model, not at it
-    narrow: ClassVar[Options] = {"size": 8, "dimension": 8}
+    narrow: ClassVar[Options] = {"size": 8}
 
     lr: LearningRate = 3e-4
     inject: Literal["adapter", "text", "concat", "bias", "none"] = "adapter"
@@ -71,6 +71,21 @@ class Attributes(Method):
     @property
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        joint = self.inject == "adapter" and self.parts != "independent"
+        reads = {
+            "parts": self.inject == "adapter",
+            "dimension": self.inject in ("adapter", "concat"),
+            "rank": joint,
+            "n": joint or self.base == "compacter",
+            "drop": self.inject not in ("none", "text"),
+            "std": self.inject in ("adapter", "concat"),
+        }
+        beside = f"inject={self.inject}"
+        beside += f" parts={self.parts}" if self.inject == "adapter" else ""
+        return {option: beside for option, is_read in reads.items() if not is_read}
 
     def refuses(self, other: Method) -> str:
         if other.represents:

@@ -15,7 +15,7 @@ Biases never decay: the loop keeps weight decay off every one-dimensional parame
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     import torch
 
 # Query projections and the feed-forward expansion, as the architectures name them.
-_QUERY = re.compile(r"(\.query|\.query_proj|\.q_lin)\.bias$|\.q_bias$")
-_INTERMEDIATE = re.compile(r"(\.intermediate\.dense|\.ffn|\.ffn\.lin1)\.bias$")
+_QUERY = re.compile(r"(\.query|\.query_proj|\.q_lin|\.attn\.q)\.bias$|\.q_bias$")
+_INTERMEDIATE = re.compile(r"(\.intermediate\.dense|\.ffn|\.ffn\.lin1|\.ff\.layer_1)\.bias$")
 
 
 def is_bias(name: str) -> bool:
@@ -42,7 +42,8 @@ class BitFit(Method):
 
     `layers` lists the encoder layers whose biases train, from 0; null means all, and the
     embeddings' normalisation as well.
-    An encoder without a matching bias is refused: only its head would train.
+    An encoder without a matching bias is refused: only its head would train. XLNet's queries have
+    none, so that a subset is the expansions' there.
     """
 
     name: ClassVar[str] = "bitfit"
@@ -58,6 +59,10 @@ class BitFit(Method):
     @property
     def moves(self) -> frozenset[str]:
         return frozenset({"layers"})
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 with a subset, which left out the query's biases of MPNet before."""
+        return self.version + int(self.subset != "all")
 
     def _chosen_layers(self, model: torch.nn.Module) -> Callable[[str], bool]:
         """Return a test on parameter names: in one of `layers`, or in the pooler."""

@@ -67,6 +67,9 @@ class ChildTuningD(Method):
 
     @property
     def unread(self) -> Mapping[str, str]:
+        if self.p == 1:
+            idle = ("fisher", "max_norm", "scope", "freeze", "select", "outside")
+            return dict.fromkeys(idle, "p=1")
         if self.select == "random":
             return dict.fromkeys(("fisher", "max_norm"), "select=random")
         return {"max_norm": "fisher=example"} if self.fisher == "example" else {}

@@ -10,6 +10,7 @@ them.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -33,6 +34,10 @@ class ChildTuningF(Method):
 
     p: Annotated[float, Gt(0), Le(1)] = 0.3
     exclude: Literal["none", "head"] = "none"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"exclude": "p=1"} if self.p == 1 else {}
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         import torch

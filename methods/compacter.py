@@ -97,9 +97,11 @@ class Compacter(Method):
         self, model: torch.nn.Module, groups: list[ParameterGroup]
     ) -> list[ParameterGroup]:
         """Keep weight decay off the rule, which every layer shares; its rate stays."""
+        rates = [g["lr"] for g in groups if any(p is self.rule for p in g["params"])]
+        if not rates:  # a frozen start's
+            return groups
         rest = [
             {**group, "params": [p for p in group["params"] if p is not self.rule]}
             for group in groups
         ]
-        lr = next(g["lr"] for g in groups if any(p is self.rule for p in g["params"]))
-        return [*rest, {"params": [self.rule], "lr": lr, "weight_decay": 0.0}]
+        return [*rest, {"params": [self.rule], "lr": rates[0], "weight_decay": 0.0}]

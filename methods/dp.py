@@ -113,7 +113,7 @@ class Dp(Method):
             return f"{other.name} reads the training rows before the first step, uncounted"
         return ""
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
         """Find noise or ε of the run; return what should be known of them."""
         if self.epsilon is not None and self.noise is not None:
             raise UserError(

@@ -19,7 +19,7 @@ model is evaluated. decay=0 is plain fine-tuning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -47,6 +47,10 @@ class Ema(Method):
     decay: Annotated[float, Ge(0), Lt(1)] = 0.999
     warmup: bool = True
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"warmup": "decay=0"} if self.decay == 0 else {}
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         self.mean: dict[str, torch.Tensor] = {}
         self.steps = 0  # that were taken in
@@ -56,9 +60,24 @@ class Ema(Method):
     ) -> list[ParameterGroup]:
         """Start the average at the weights before the first step."""
         if self.decay:
-            trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-            self.mean = {n: p.detach().clone() for n, p in trained.items()}
+            self.trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+            self.mean = {n: p.detach().clone() for n, p in self.trained.items()}
         return groups
+
+    def phase(self, step: int) -> str:
+        """Begin at what other methods' `before_training` left, before the first step."""
+        import torch
+
+        if step == 0 and self.mean:
+            torch._foreach_copy_([*self.mean.values()], [p.detach() for p in self.trained.values()])
+        return ""
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 beside a method that sets weights to zero before the first step."""
+        zeroed = any(
+            getattr(m, "outside", "") == "zero" and getattr(m, "p", 1) < 1 for m in methods
+        )
+        return self.version + int(self.decay > 0 and zeroed)
 
     def decay_at(self, step: int) -> float:
         """Return d_t at step t, counted from 1."""

@@ -17,6 +17,7 @@ a task's own, all for other models: ALBERT-xxlarge's on RTE are the default here
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -45,6 +46,11 @@ class FreeLb(Method):
     start: Annotated[float, Ge(0)] = 0.0
     radius: Annotated[float, Ge(0)] = 0.0
     same_dropout: bool = True
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("step", "radius", "same_dropout") if self.passes == 1 else ()
+        return dict.fromkeys(idle, "passes=1")
 
     @property
     def divisible(self) -> bool:

@@ -18,13 +18,14 @@ pretraining and its pooling of all states are not here. share=0 with decay=1 is 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
 from methods.llrd import Llrd
-from methods.method import Method, Options, ParameterGroup, Setting
+from methods.method import Method, Options, ParameterGroup, Setting, TaskFacts
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class GradualUnfreezing(Method):
     decay: Annotated[float, Ge(1)] = 2.6
 
     @property
+    def unread(self) -> Mapping[str, str]:
+        return {"share": "by=epochs"} if self.by == "epochs" else {}
+
+    @property
     def acts_on(self) -> frozenset[str]:
         return frozenset({"layers"})
 
@@ -61,9 +66,20 @@ class GradualUnfreezing(Method):
             return "both scale the layers' rates, unless gradual_unfreezing.decay=1"
         return ""
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
-        self.steps_per_epoch = math.ceil(rows / batch_size)
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
+        self.steps_per_epoch = epoch
         return []
+
+    def task_known(self, task: TaskFacts) -> list[str]:
+        self._mixes = bool(task.tasks)
+        return []
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 by epochs of a mixture, of which each was taken for shorter than it is before.
+
+        A mixture's epoch has the steps of each of its tasks, and their batches hold rows of one.
+        """
+        return self.version + int(self.by == "epochs" and getattr(self, "_mixes", False))
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.depths import Depths
@@ -100,8 +116,8 @@ class GradualUnfreezing(Method):
         if self.by == "share":
             span = self.share * self.total_steps / (turns - 1)
             return [math.ceil(round(turn * span, 6)) for turn in range(turns)]
-        epoch = getattr(self, "steps_per_epoch", None)
-        if epoch is None:
+        epoch = getattr(self, "steps_per_epoch", 0)
+        if not epoch:
             raise UserError(
                 "method.gradual_unfreezing.by=epochs: it is not known here how many steps an epoch"
                 " has; use by=share"

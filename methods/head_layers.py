@@ -10,6 +10,7 @@ are its decoder's, whose states the head reads.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -38,6 +39,10 @@ class HeadLayers(Method):
 
     layers: list[int] = field(default_factory=lambda: [-4, -3, -2, -1])
     pool: Literal["max", "mean"] = "max"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"pool": "one layer"} if len(self.layers) == 1 else {}
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places

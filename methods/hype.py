@@ -6,20 +6,22 @@ Where paper and code differ, and what is the default here:
 - uniform noise is symmetric on (-σ, σ) in the paper; the code draws from [0, σ), as
   `distribution=uniform_positive`;
 - dropout on hidden states, and as in the code the head's, is off, attention's is kept;
-  `hidden_dropout=keep` leaves all of it. The control without noise is method=no_dropout.
+  `hidden_dropout=keep` leaves all of it. What another method inserts has none either, in whatever
+  order the two are named. The control without noise is method=no_dropout.
 The last layer's output is not perturbed. ALBERT's shared layer is perturbed at each repetition.
 Below float32 the noise is lost in rounding (bf16 keeps eight bits), so small σ is refused there.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge
 
 from methods.method import Method, Options, Setting
-from methods.no_dropout import NoDropout
+from methods.no_dropout import NoDropout, left_on
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -40,8 +42,16 @@ class Hype(Method):
     distribution: Literal["normal", "uniform", "uniform_positive"] = "normal"
     hidden_dropout: Literal["off", "keep"] = "off"
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"distribution": "sigma=0"} if self.sigma == 0 else {}
+
     def includes(self, other: Method) -> bool:
         return isinstance(other, NoDropout) and not other.attention and self.hidden_dropout == "off"
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 beside a method whose dropout was left on before."""
+        return self.version + int(self.hidden_dropout == "off" and left_on(self, methods))
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
@@ -59,6 +69,14 @@ class Hype(Method):
         if self.sigma > 0:
             for layer in layers:
                 layer.module.register_forward_pre_hook(self._perturb, with_kwargs=True)
+
+    def all_prepared(self, model: Any) -> None:
+        """Switch off what other methods have inserted, too."""
+        from methods.surgery import places
+
+        if self.hidden_dropout == "off":
+            places.switch_off_dropout(model, "hype", attention=False)
+            places.switch_off_own_dropout(model)
 
     def _perturb(self, module: torch.nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
         if not module.training or self.paused:

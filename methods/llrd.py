@@ -12,12 +12,15 @@ Only the rates are a convention's; this too differs in the code of Zhang et al.:
   pretrained weights (`wd_pre`): `budget.weight_decay=0` is both;
 - a parameter outside embeddings, layers, pooler and classifier is given to no optimizer there:
   ELECTRA's `embeddings_project` stays as it was pretrained, which looks like an oversight and is
-  not copied; here it has the embeddings' rate.
+  not copied; here it has the embeddings' rate. What stands in no layer and is not named after the
+  embeddings has η, as the head: relative positions of MPNet and DeBERTa-v2 (`rel_embeddings`, with
+  its normalisation), ALBERT's `embedding_hidden_mapping_in`, and the last normalisation of
+  ModernBERT and T5.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -38,6 +41,10 @@ class Llrd(Method):
 
     decay: Annotated[float, Gt(0), Le(1)] = 0.95
     convention: Literal["recommended", "sun", "zhang"] = "recommended"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"convention": "decay=1"} if self.decay == 1 else {}
 
     @property
     def acts_on(self) -> frozenset[str]:

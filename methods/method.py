@@ -312,11 +312,11 @@ class Method:
         """
         raise NotImplementedError
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
-        """Learn how many rows are trained on, of how many a batch is, and the number of steps.
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
+        """Learn how many rows are trained on, how many a batch has, and the steps, and an epoch's.
 
-        Called before the model is loaded, where a run is to be trained. The sentences returned are
-        shown to the user.
+        Called before the model is loaded, where a run is to be trained. What is returned is
+        shown.
         """
         return []
 
@@ -337,6 +337,9 @@ class Method:
 
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         """Insert, freeze or perturb modules of the model, which is on the CPU with its head on."""
+
+    def all_prepared(self, model: torch.nn.Module) -> None:
+        """Change what `prepare` of any method left."""
 
     def parameter_groups(
         self, model: torch.nn.Module, groups: list[ParameterGroup]
@@ -460,5 +463,5 @@ class Method:
         return {}
 
     def report(self) -> dict[str, Any]:
-        """Return JSON-ready facts for the record, such as the share of masked entries."""
+        """Return JSON-ready facts for the record."""
         return {}

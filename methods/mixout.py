@@ -15,6 +15,7 @@ Matrices that another method froze are left alone. p=0 with dropout=keep is plai
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -46,6 +47,13 @@ class Mixout(Method):
     backward: Literal["exact", "official"] = "exact"
     head: Literal["plain", "mixed"] = "plain"
     dropout: Literal["off", "keep"] = "off"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if self.p:
+            return {}
+        idle = ["unit", "backward", *(["head"] if self.dropout == "keep" else [])]
+        return dict.fromkeys(idle, "p=0")
 
     @property
     def acts_on(self) -> frozenset[str]:

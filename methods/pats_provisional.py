@@ -22,6 +22,7 @@ to the same energy.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -50,6 +51,11 @@ class PatsProvisional(Method):
     a_max: Annotated[float, Gt(0)] = 1.0
     start: Annotated[float, Ge(0), Lt(1)] = 0.1
     mapping: Literal["sensitivity", "uniform", "reversed", "reversed_equal"] = "sensitivity"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("beta", "gamma", "a_max", "start", "mapping") if self.strength == 0 else ()
+        return dict.fromkeys(idle, "strength=0")
 
     @property
     def acts_on(self) -> frozenset[str]:

@@ -14,7 +14,8 @@ Where paper and code differ, and what is the default here:
   none (`first_word=bare`). For WordPiece there is no difference;
 - in evaluation a sentence without . ? " or ' at its end gets a full stop, in training it does not
   (`period`), and the unsupervised vector is the plain state: neither head nor subtraction
-  (`denoise_eval=auto`, `keep_head=auto`: both for supervised);
+  (`denoise_eval=auto`, `keep_head=auto`: both for supervised; `denoise=off` subtracts nowhere,
+  unless `denoise_eval=true` asks for it);
 - the supervised figures were published with an evaluation whose template did not keep its positions
   (`shift_eval=false`);
 - head: a new linear layer and tanh after the subtraction; for supervised BERT the code takes the
@@ -26,14 +27,14 @@ Where paper and code differ, and what is the default here:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
 from methods.embedding import with_period
-from methods.method import Batch, Folded, LearningRate, Output, Setting, TrainingText
+from methods.method import Batch, Folded, LearningRate, Method, Output, Setting, TrainingText
 from methods.surgery.representation import (
     COLUMNS,
     Mode,
@@ -79,7 +80,24 @@ class Promptbert(Representation):
 
     @property
     def unread(self) -> Mapping[str, str]:
-        return {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
+        unread = {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
+        if not self.subtracts:
+            unread["shift_eval"] = "vectors that are not denoised in evaluation"
+            if self.denoise == "off":
+                unread["positions"] = "denoise=off"
+        return unread
+
+    @property
+    def subtracts(self) -> bool:
+        """Whether the template's share is subtracted in evaluation."""
+        if self.denoise_eval == "auto":
+            return self.mode == "supervised" and self.denoise != "off"
+        return self.denoise_eval
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 where denoise=off left the share subtracted in evaluation before."""
+        changed = (self.mode, self.denoise, self.denoise_eval) == ("supervised", "off", "auto")
+        return self.version + int(changed)
 
     @property
     def training_text(self) -> TrainingText:
@@ -103,7 +121,6 @@ class Promptbert(Representation):
             for text, key in zip(texts, ("template", "second_template"), strict=True)
         ]
         supervised = self.mode == "supervised"
-        self.subtracts = supervised if self.denoise_eval == "auto" else self.denoise_eval
         # A prefix moves positions by itself: the sentence is then hidden from attention instead.
         self.hides = "prefix" in setting.methods
         fits = supervised and model.config.model_type == "bert" and mlm_head.has_one(setting.files)

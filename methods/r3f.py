@@ -23,6 +23,7 @@ random vectors. What is saved is W / σ.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -56,6 +57,12 @@ class R3f(Method):
     distribution: Literal["uniform", "normal"] = "uniform"
     regression: Literal["squared", "published"] = "squared"
     spectral_norm: bool = False
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        if self.weight == 0:
+            return dict.fromkeys(("eps", "distribution", "regression"), "weight=0")
+        return {"distribution": "eps=0"} if self.eps == 0 else {}
 
     def refuses(self, other: Method) -> str:
         if self.spectral_norm and isinstance(other, Mixout) and other.head == "mixed":

@@ -17,6 +17,7 @@ fine-tuning, with one pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -48,6 +49,11 @@ class Rdrop(Method):
     alpha: Annotated[float, Ge(0)] = 0.5
     reduction: Literal["mean", "sum"] = "mean"
     task_loss: Literal["mean", "sum"] = "mean"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("reduction", "task_loss") if self.alpha == 0 else ()
+        return dict.fromkeys(idle, "alpha=0")
 
     @property
     def divisible(self) -> bool:

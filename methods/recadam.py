@@ -19,6 +19,7 @@ begins, as ever, at the pretrained ones.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -38,13 +39,18 @@ class RecAdam(Method):
     paper: ClassVar[str] = "Chen et al. 2020"
     trains: ClassVar[str] = "first a pull towards the pretrained weights, then the task"
     needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
-    no_strength: ClassVar[Options | None] = {"schedule": "constant"}
+    no_strength: ClassVar[Options | None] = {"schedule": "constant", "pull": 5000.0}  # its default
     narrow: ClassVar[Options] = {"pull": 50}  # trained at large rates
 
     pull: Annotated[float, Ge(0)] = 5000.0
     schedule: Literal["sigmoid", "linear", "constant"] = "sigmoid"
     k: Annotated[float, Gt(0)] = 0.5
     t0: Annotated[float, Gt(0)] = 0.1
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = {"linear": ("k",), "constant": ("k", "pull", "t0")}.get(self.schedule, ())
+        return dict.fromkeys(idle, f"schedule={self.schedule}")
 
     @property
     def acts_on(self) -> frozenset[str]:
@@ -54,7 +60,7 @@ class RecAdam(Method):
         """Return t0 in steps, of a run of so many."""
         return self.t0 * steps if self.t0 < 1 else self.t0
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
         if self.schedule == "constant" or self.middle(steps) < steps:
             return []
         return [

@@ -2,19 +2,33 @@
 
 Zhang et al., ICLR 2021 (arXiv 2006.05987), code asappresearch/revisit-bert-finetuning 0aa4f4e:
 matrices from N(0, initializer_range²), biases 0, normalisation gains 1. Where there is no
-pretrained pooler only layers are drawn. layers=0 leaves the pooler alone too. The rest trains as in
-full fine-tuning, or as another method of the run says. ALBERT's layers are one, and are refused.
+pretrained pooler only layers are drawn. layers=0 leaves the pooler alone too. What another method
+inserts there keeps its own start, in whatever order the two are named. The rest trains as in full
+fine-tuning, or as another method of the run says. ALBERT's layers are one, and are refused.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge
 
 from methods.method import Method, Options, Setting
+from methods.surgery.inserted import tuner_of
 from results.errors import UserError
+
+_LINEAR = frozenset(
+    {"adapter", "unipelt", "lora", "lora_plus", "dora", "rslora", "pissa", "olora", "lily"}
+)
+
+
+def _inserts_linear(method: Method) -> bool:
+    """Say whether a method puts linear layers into the encoder's."""
+    if method.name == "attributes":
+        return "adapter" in (getattr(method, "base", ""), getattr(method, "inject", ""))
+    return tuner_of(method) in _LINEAR
 
 
 @dataclass(kw_only=True)
@@ -25,9 +39,15 @@ class Reinit(Method):
     paper: ClassVar[str] = "Zhang et al. 2021"
     trains: ClassVar[str] = "the top layer and the pooler start afresh; `layers=`"
     changes_start: ClassVar[bool] = True
+    needs: ClassVar[frozenset[str]] = frozenset({"pretrained"})
     no_strength: ClassVar[Options | None] = {"layers": 0}
 
     layers: Annotated[int, Ge(0)] = 1
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 behind a method whose linear layers were drawn anew too before."""
+        before = methods[: methods.index(self)]
+        return self.version + int(self.layers > 0 and any(_inserts_linear(m) for m in before))
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places, tuners
@@ -48,4 +68,4 @@ class Reinit(Method):
             chosen.append(pooler)
         with tuners.own_stream(setting):
             for part in chosen:
-                places.draw_anew(model, part)
+                places.draw_anew(model, part, setting.pretrained)

@@ -19,7 +19,7 @@ trained weights. rho=0 is plain fine-tuning, with one pass.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar
 
@@ -46,6 +46,10 @@ class Sam(Method):
 
     rho: Annotated[float, Ge(0)] = 0.05
     same_dropout: bool = True
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"same_dropout": "rho=0"} if self.rho == 0 else {}
 
     @property
     def hindrance(self) -> str:

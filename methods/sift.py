@@ -19,6 +19,7 @@ Three forward passes a step. weight=0 is plain fine-tuning, without the added La
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -47,6 +48,11 @@ class Sift(Method):
     step: Annotated[float, Ge(0)] = 1e-4
     start: Annotated[float, Ge(0)] = 1e-2
     regression: Literal["squared", "published"] = "squared"
+
+    @property
+    def unread(self) -> Mapping[str, str]:
+        idle = ("step", "start", "regression") if self.weight == 0 else ()
+        return dict.fromkeys(idle, "weight=0")
 
     def prepare(self, model: Any, setting: Setting) -> None:
         import torch

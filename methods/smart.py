@@ -19,6 +19,8 @@ The paper's other half, the Bregman proximal point term, is not in the code, and
 θ̃ ← average · θ̃ + (1 - average) · θ after every step, whose predictions are taken without dropout
 and without a gradient. It costs a fourth forward pass and a copy of the trained weights. weight=0
 and proximal=0 are plain fine-tuning.
+
+Below float32 what `radius` leaves of z is lost in rounding, so a small one is refused there.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from annotated_types import Ge, Gt, Lt
 
 from methods.method import Batch, Forward, Method, Options, Setting
+from results.errors import UserError
 
 if TYPE_CHECKING:
     import torch
@@ -61,12 +64,22 @@ class Smart(Method):
     @property
     def unread(self) -> Mapping[str, str]:
         unread = {"average": "proximal=0"} if self.proximal == 0 else {}
+        if self.weight == 0:
+            idle = ("sigma", "step", "radius", "normalise", "detach")
+            return unread | dict.fromkeys(idle, "weight=0")
         return unread | ({"radius": "normalise=unit"} if self.normalise == "unit" else {})
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
         from methods.surgery.streams import Streams
 
+        bounded = self.weight > 0 and self.normalise == "project" and self.radius < 1e-3
+        if setting.precision != "fp32" and bounded and not setting.stored:
+            raise UserError(
+                f"method=smart: noise within radius={self.radius:g} is lost in {setting.precision},"
+                " whose rounding is coarser; use precision=fp32, or method.smart.radius of 1e-3 or"
+                " more"
+            )
         self.streams = Streams(setting.generator)
         self.words: torch.Tensor | None = None  # the last pass's word embeddings (B, L, width)
         self.delta: torch.Tensor | None = None

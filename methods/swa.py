@@ -50,11 +50,15 @@ class Swa(Method):
     start: Annotated[float, Ge(0), Le(1)] = 0.75
     every: Annotated[int, Ge(1)] = 1
 
+    @property
+    def unread(self) -> Mapping[str, str]:
+        return {"every": "start=1"} if self.start == 1 else {}
+
     def first(self, steps: int) -> int:
         """Return the step, counted from 1, that begins the mean in a run of so many."""
         return max(1, math.ceil(round(self.start * steps, 9)))
 
-    def data_known(self, rows: int, batch_size: int, steps: int) -> list[str]:
+    def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
         """Say where the mean would be of one step's weights."""
         if steps - self.first(steps) >= self.every:
             return []

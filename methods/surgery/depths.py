@@ -12,8 +12,9 @@ from methods.surgery import places
 class Depths:
     """Depths of parameters: 1 for the last layer to `layers` for the first, embeddings below.
 
-    The head, the pooler and all that stands in no layer have 0, and so has a parameter that several
-    layers share, as Compacter's rule.
+    The embeddings are what the architecture names so, ELECTRA's projection of them included. The
+    head, the pooler and all else that stands in no layer have 0, such as relative positions that
+    are an encoder's own, and so has a parameter that several layers share, as Compacter's rule.
     """
 
     def __init__(self, model: Any, method: str) -> None:

@@ -6,12 +6,13 @@ depends on which attention kernel runs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
+from methods.surgery.inserted import as_loaded
 from results.errors import UserError
 
 ADDED_TO_HEAD = "tunebench_added_to_head"  # of a model: names of modules that methods put there
@@ -392,15 +393,40 @@ def switch_off_dropout(model: Any, method: str, attention: bool) -> None:
             module.p = 0.0
 
 
+def switch_off_own_dropout(model: nn.Module) -> None:
+    """Set to zero the rates of inserted modules that are not torch's dropout.
+
+    They are those of modules that drop by a method's own stream, their `own_rate`, and of peft's.
+    """
+    for module in model.modules():
+        if hasattr(module, "own_rate"):
+            setattr(module, "own_rate", 0.0)  # noqa: B010
+        if type(module).__name__ == "MultiplicativeDropoutLayer":
+            setattr(module, "p", 0.0)  # noqa: B010
+        for name in ("rank_dropout", "module_dropout"):
+            rates = vars(module).get(name)
+            if isinstance(rates, dict):
+                rates.update(dict.fromkeys(rates, 0.0))
+
+
 _KEEP_DROPOUT = {
     "hype": "use method.hype.hidden_dropout=keep",
     "no_dropout": "use method.no_dropout.attention=true",
 }
 
 
-def draw_anew(model: Any, part: nn.Module) -> None:
-    """Initialise a part of the model as its architecture does without a checkpoint."""
-    for parameter in part.parameters():
+def draw_anew(model: Any, part: nn.Module, loaded: Container[str] | None = None) -> None:
+    """Initialise a part of the model as its architecture does without a checkpoint.
+
+    `loaded` are the names of the model's own parameters, where something was inserted that stays.
+    """
+    names = {id(p): as_loaded(name) for name, p in model.named_parameters()}
+    chosen = [
+        module
+        for module in part.modules()
+        if loaded is None or all(names[id(p)] in loaded for p in module.parameters(recurse=False))
+    ]
+    for parameter in (p for module in chosen for p in module.parameters(recurse=False)):
         parameter._is_hf_initialized = False  # type: ignore[attr-defined]  # else transformers skips it
-    for module in part.modules():
+    for module in chosen:
         model._init_weights(module)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-Dropped = Callable[[torch.Tensor], torch.Tensor]
+Dropped = Callable[[torch.Tensor, float], torch.Tensor]
 
 
 class LightAttention(nn.Module):
@@ -16,19 +16,19 @@ class LightAttention(nn.Module):
     Values and weights are two convolutions over the tokens, which see zeros for padding.
     """
 
-    def __init__(self, width: int, kernel: int, dropped: Dropped) -> None:
-        """Make it; `dropped` is dropout, of the values (B, width, L)."""
+    def __init__(self, width: int, kernel: int, rate: float, dropped: Dropped) -> None:
+        """Make it; `dropped` is dropout at a rate, of the values (B, width, L)."""
         super().__init__()
         self.values = nn.Conv1d(width, width, kernel, padding=kernel // 2)
         self.weights = nn.Conv1d(width, width, kernel, padding=kernel // 2)
         self.joined = nn.Linear(2 * width, width)
-        self.dropped = dropped
+        self.own_rate, self.dropped = rate, dropped
 
     def forward(self, states: torch.Tensor, real: torch.Tensor) -> torch.Tensor:
         tokens = (states * real[..., None]).transpose(1, 2)
         values, padding = self.values(tokens), ~real[:, None]
         if self.training:
-            values = self.dropped(values)
+            values = self.dropped(values, self.own_rate)
         weights = _without(self.weights(tokens), padding).softmax(-1)
         summed, largest = (values * weights).sum(-1), _without(values, padding).amax(-1)
         joined: torch.Tensor = self.joined(torch.cat([summed, largest], -1))

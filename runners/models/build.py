@@ -84,6 +84,8 @@ def apply_methods(
         if _has_the_head(method):
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
+    for method in config.methods:
+        method.all_prepared(loaded.model)
     _levers(config).model_prepared(loaded.model)
     return loaded
 

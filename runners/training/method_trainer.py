@@ -321,3 +321,5 @@ def _prepare(
             raise UserError(str(error).replace("budget.max_length", "max_length")) from None
         if method.extends_head:
             head |= {name for name, _ in model.named_parameters()} - before
+    for method in methods:
+        method.all_prepared(model)

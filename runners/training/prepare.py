@@ -38,9 +38,10 @@ def prepare(
     with `batches`, they see only so many.
     """
     config, budget = job.config, job.config.settings.budget
-    steps = total_steps(budget, steps_order(config.settings, job.data.train))
+    order = steps_order(config.settings, job.data.train)
+    steps, sizes = total_steps(budget, order), (len(job.data.train), budget.batch_size)
     for method in config.methods:
-        for warning in method.data_known(len(job.data.train), budget.batch_size, steps):
+        for warning in method.data_known(*sizes, steps, order.steps_per_epoch):
             say(warning)
     loaded = build_model(job, steps)
     kind = kind_of(config)

@@ -136,15 +136,16 @@ def loud(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_tastes_are_learnt_from_text_and_attributes_and_not_from_the_text(loud: Path) -> None:
     """Any answer to the text alone is right in exactly half of the rows, as they are built."""
     given = ["task=tastes", "data=embedded", "device=cpu", f"model.name_or_path={loud}"]
-    given += ["method=attributes", "method.attributes.size=32", "method.attributes.std=1"]
-    given += ["method.attributes.dimension=32", "budget.max_length=48", "budget.batch_size=64"]
+    given += ["method=attributes", "method.attributes.size=32"]
+    given += ["budget.max_length=48", "budget.batch_size=64"]
     given += ["budget.evaluate=end", "budget.dropout=0", "lr=3e-3"]
     config = configure(*given, "budget.steps=10", "method.attributes.inject=none")
     ready = _ready(config)
     ready.loop.run(10)
     assert _right(_accuracy(ready, config, "validation"), "validation").mean() == 0.5
 
-    config = configure(*given, "budget.steps=200", "method.attributes.drop=0")
+    own = [f"method.attributes.{option}" for option in ("std=1", "dimension=32", "drop=0")]
+    config = configure(*given, "budget.steps=200", *own)
     ready = _ready(config)
     ready.loop.run(200)
     scoring, job = _accuracy(ready, config, "train", "validation"), Job(config)

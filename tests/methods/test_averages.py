@@ -289,3 +289,19 @@ def test_what_cannot_be_is_refused_in_a_sentence(
     with pytest.raises(UserError) as refused:
         configure(*tiny(tiny_folder("bert"), "task=mrpc"), *typed)
     assert said in str(refused.value)
+
+
+def test_an_average_begins_at_what_others_left_before_the_first_step(tiny_folder: Folder) -> None:
+    outside = ["select=random", "scope=all_but_head", "outside=zero"]
+    given = ["method=[child_tuning_d,ema]", "method.ema.decay=0.9", "method.ema.warmup=false"]
+    given += [f"method.child_tuning_d.{option}" for option in outside]
+    loop, loaded = prepared(tiny_folder("bert"), *given)
+    loop.run(3)
+    mask, ema = loop.methods[0].tensors(), loop.methods[1]
+    assert mask
+    own, averages = dict(loop.model.named_parameters()), ema.averaged_weights()
+    zero = {n for n in averages if n not in loaded.head and not own[n].all()}
+    assert zero
+    assert all(not averages[n][own[n] == 0].any() for n in zero)
+    assert configure(*given).method_options()[1]["version"] == 2
+    assert configure(*given[:-1]).method_options()[1]["version"] == 1

@@ -11,9 +11,11 @@ import torch
 import transformers
 
 from methods.bitfit import BitFit, is_bias
+from methods.surgery import places
 from results.errors import UserError
 from runners.catalogue import shape
 from runners.models.pretrained import head_names
+from tests.conftest import configure
 from tests.shapes import (
     BERT_BASE,
     BERT_LARGE,
@@ -23,7 +25,7 @@ from tests.shapes import (
     on_meta,
     setting_of,
 )
-from tests.tiny import TEXTS
+from tests.tiny import ARCHITECTURES, TEXTS, tiny_model
 
 
 def _trained(model: Any, **options: Any) -> dict[str, int]:
@@ -71,6 +73,33 @@ def test_subset_trains_exactly_query_and_intermediate_biases() -> None:
     expected = {f"{layer}.attention.self.query.bias" for layer in layers}
     expected |= {f"{layer}.intermediate.dense.bias" for layer in layers}
     assert names == expected | {"bert.pooler.dense.bias"}
+
+
+@pytest.mark.parametrize("architecture", sorted({*ARCHITECTURES} - {"modernbert", "t5"}))
+def test_a_subset_is_the_same_places_of_every_architecture(
+    architecture: str, tiny_folder: Callable[[str], Path]
+) -> None:
+    """XLNet's queries have no bias, and ModernBERT and T5 have none at all."""
+    model = tiny_model(tiny_folder(architecture))
+    layers = places.layers(model, "bitfit")
+    wanted = {
+        f"{layer.full_name(place)}.bias"
+        for layer in layers
+        for place in ("query", "expansion")
+        if getattr(layer.places, place) is not None
+    }
+    setting = setting_of(model)
+    BitFit(subset="query_intermediate", pooler=False).prepare(model, setting)
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert trained - setting.head == wanted
+    assert len(wanted) == len(layers) * (1 if architecture == "xlnet" else 2)
+
+
+def test_a_subset_has_a_version_of_its_own() -> None:
+    """It left MPNet's queries frozen, and a run's name does not know the architecture."""
+    for subset, version in (("all", 1), ("query_intermediate", 2)):
+        [said] = configure("method=bitfit", f"method.bitfit.subset={subset}").method_options()
+        assert said["version"] == version
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 from methods.gradual_unfreezing import GradualUnfreezing
+from methods.surgery.depths import Depths
 from results.errors import UserError
+from runners.contract.parts import prepared as of_config
 from runners.contract.replay import Replay
 from runners.models.build import trained_sha256
 from runners.seeds import derive
@@ -83,6 +85,54 @@ def test_each_turn_is_as_if_its_layer_was_frozen_until_then(
     ours, theirs = trained(folder, *_options(**options)), _by_hand(folder, begins, decay)
     assert largest_difference(ours, theirs) < 1e-5
     assert largest_difference(ours, trained(folder, "method=full", DECAY)) > 1e-4
+
+
+def test_an_epoch_of_a_mixture_has_the_steps_of_each_of_its_tasks(tiny_folder: Folder) -> None:
+    """Its batches are of one task each, so that there are more than of as many rows of one."""
+    mixture = ["mix=[mnli,rte,cola]", "data.train_size=44", "budget.batch_size=32"]
+    given = [*tiny(tiny_folder("bert")), *mixture, *_options(by="epochs")]
+    loop, _ = of_config(configure(*given))
+    epoch = len(loop.order.epoch(0))
+    assert epoch > math.ceil(len(loop.collate.lengths) / 32)
+    [method] = loop.methods
+    assert method.report()["turns_begin"] == [turn * epoch for turn in range(4)]
+
+
+def test_a_version_is_higher_by_epochs_of_a_mixture() -> None:
+    mixture = ["mix=[mnli,rte,cola]"]
+    for task, by, version in (
+        (mixture, "epochs", 2),
+        (mixture, "share", 1),
+        (["task=rte"], "epochs", 1),
+    ):
+        [said] = configure(*task, *_options(by=by)).method_options()
+        assert said["version"] == version
+
+
+@pytest.mark.parametrize(
+    ("architecture", "outside"),
+    [
+        ("bert", set()),
+        ("electra", set()),
+        ("distilbert", set()),
+        ("xlnet", {"mask_emb"}),
+        ("albert", {"encoder.embedding_hidden_mapping_in"}),
+        ("mpnet", {"encoder.relative_attention_bias"}),
+        ("deberta-v2", {"encoder.rel_embeddings", "encoder.LayerNorm"}),
+        ("modernbert", {"final_norm"}),
+        ("t5", {"encoder.final_layer_norm", "decoder.final_layer_norm"}),
+    ],
+)
+def test_what_of_an_encoder_has_the_heads_rate_is_what_llrd_says(
+    architecture: str, outside: set[str], tiny_folder: Folder
+) -> None:
+    model = tiny_model(tiny_folder(architecture))
+    depths, prefix = Depths(model, "llrd").of(model), f"{model.base_model_prefix}."
+    inside = {
+        n.removeprefix(prefix): p for n, p in model.named_parameters() if n.startswith(prefix)
+    }
+    at_once = {n.rpartition(".")[0] or n for n, p in inside.items() if depths[id(p)] == 0}
+    assert {n for n in at_once if not n.startswith("pooler")} == outside
 
 
 def test_before_its_turn_a_parameter_stays_to_the_bit(tiny_folder: Folder) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -147,7 +148,8 @@ def test_noisytune_equals_its_formula(tiny_folder: Folder) -> None:
 def test_noisytune_is_bounded_and_spares_the_head_and_single_entries(tiny_folder: Folder) -> None:
     folder = tiny_folder("bert")
     model, before = tiny_model(folder, num_labels=1), tiny_model(folder, num_labels=1)
-    Noisytune(scope="all").prepare(model, setting_of(model))
+    setting = replace(setting_of(model), pretrained=dict(before.named_parameters()))
+    Noisytune(scope="all").prepare(model, setting)
     start = dict(before.named_parameters())
     for name, parameter in model.named_parameters():
         moved = (parameter - start[name]).abs().max()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +118,8 @@ def test_reinit_draws_the_top_layers_and_the_pooler_only(tmp_path: Path) -> None
     model = _wide(tmp_path)
     before = {n: p.detach().clone() for n, p in model.named_parameters()}
     state = torch.get_rng_state()
-    Reinit(layers=2).prepare(model, setting_of(model))
+    own = dict(model.named_parameters())
+    Reinit(layers=2).prepare(model, replace(setting_of(model), pretrained=own))
     assert torch.equal(torch.get_rng_state(), state)
     after = dict(model.named_parameters())
     changed = {n for n in after if not torch.equal(after[n], before[n])}
@@ -138,7 +140,8 @@ def test_reinit_leaves_a_head_alone_that_is_fresh_already(tmp_path: Path) -> Non
     setting = setting_of(model)
     pooler = {"bert.pooler.dense.weight", "bert.pooler.dense.bias"}
     before = model.bert.pooler.dense.weight.detach().clone()
-    Reinit().prepare(model, type(setting)(**{**vars(setting), "head": setting.head | pooler}))
+    own = dict(model.named_parameters())
+    Reinit().prepare(model, replace(setting, head=setting.head | pooler, pretrained=own))
     assert torch.equal(model.bert.pooler.dense.weight, before)
 
 

@@ -21,6 +21,8 @@ from methods.surgery.divergences import (
     symmetric_kl,
 )
 from results.errors import UserError
+from runners.config.check import check
+from runners.contract.parts import composed
 from runners.contract.parts import prepared as of_config
 from runners.models.build import trained_sha256
 from tests.conftest import configure, tiny
@@ -252,6 +254,15 @@ def test_an_option_that_came_later_leaves_older_runs_their_names() -> None:
         [new] = configure(f"method={name}", f"method.{option}={value}").method_options()
         assert key not in old
         assert new == {**old, key: value}
+
+
+def test_a_radius_that_rounding_loses_is_refused_where_it_is_typed(tiny_folder: Folder) -> None:
+    given = [*tiny(tiny_folder("bert"), "task=mrpc"), "method=smart", "precision=bf16"]
+    with pytest.raises(UserError, match="method=smart: noise within radius=1e-05 is lost in bf16"):
+        of_config(configure(*given))
+    for passes in ("normalise=unit", "radius=0.001", "weight=0"):
+        of_config(configure(*given, f"method.smart.{passes}"))
+    of_config(check(composed(tuple(given)), stored=True))
 
 
 def test_smart_stays_inside_its_radius() -> None:

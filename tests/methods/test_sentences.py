@@ -231,6 +231,29 @@ def test_gradients_flow_through_the_templates_share(tiny_folder: Folder) -> None
     assert not torch.allclose(found[0][1], found[1][1], atol=1e-6)
 
 
+def test_vectors_that_were_trained_whole_are_read_whole(tiny_folder: Folder) -> None:
+    vectors, versions = {}, {}
+    for options in (
+        "denoise=off",
+        "denoise=off denoise_eval=false",
+        "denoise=off denoise_eval=true",
+    ):
+        typed = ["mode=supervised", *options.split()]
+        given = ["method=promptbert", *(f"method.promptbert.{option}" for option in typed)]
+        loop, _ = prepared(tiny_folder("bert"), *given, task="sts")
+        [method] = loop.methods
+        loop.model.eval()
+        batch = loop.collate(next(iter(loop.order.batches(0, 1))))
+        with torch.no_grad():
+            vectors[options] = method.vectors(loop.model, batch)  # type: ignore[attr-defined]
+        [said] = configure("task=sts", *given).method_options()
+        versions[options] = said["version"]
+    auto, whole, denoised = vectors.values()
+    assert torch.equal(auto, whole)
+    assert not torch.allclose(auto, denoised, atol=1e-4)
+    assert [*versions.values()] == [2, 1, 1]
+
+
 def test_simcse_passes_a_sentence_twice_under_two_masks(tiny_folder: Folder) -> None:
     folder = tiny_folder("bert")
     loop, _ = prepared(folder, "method=simcse", task="sts")

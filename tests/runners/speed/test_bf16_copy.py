@@ -22,7 +22,11 @@ TRAINING = [name for name, cls in EACH_KIND.items() if "training" not in cls.own
 # What inserts modules, freezes, swaps weights, perturbs, or makes several passes.
 SOME = ("full", "bitfit", "lora", "prefix", "child_tuning_f", "mixout", "hype", "rdrop", "smart")
 TOGETHER = (("rdrop", "lora"), ("mixout", "hype"))
-MORE = {"hype": ("method.hype.sigma=0.01",)}  # less is lost in bf16
+MORE = {  # less is lost in bf16
+    "hype": ("method.hype.sigma=0.01",),
+    "r3f": ("method.r3f.eps=0.01",),
+    "smart": ("method.smart.radius=0.01",),
+}
 METHODS = [(m,) for m in (TRAINING if SOAK else SOME)] + list(TOGETHER)
 Run = tuple[list[float], str, dict[str, Any]]
 

@@ -1,0 +1,107 @@
+"""What acts on the pretrained model at its start does so in whatever order methods are named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from methods.surgery import places
+from methods.surgery.inserted import as_loaded, inserts
+from runners.contract.parts import prepared, typed
+from runners.models.build import trained_sha256
+from tests.conftest import EACH_KIND, configure, tiny
+
+Folder = Callable[[str], Path]
+PARTED = {"pissa", "olora"}  # begin at what they find
+INSERTING = [
+    name for name, cls in EACH_KIND.items() if inserts(cls(**cls.narrow)) and name not in PARTED
+]
+CHOOSING = [
+    name
+    for name, cls in EACH_KIND.items()
+    if "parameters" in cls.owns and not cls.represents and "training" not in cls.owns
+]
+
+
+def _arguments(folder: Path, methods: str, *more: str) -> list[str]:
+    names = methods.split(",")
+    task = "tastes" if "attributes" in names else "mrpc"
+    fit = [a for name in names for a in typed(name, EACH_KIND[name].narrow)]
+    return [*tiny(folder, f"task={task}"), f"method=[{methods}]", *fit, *more]
+
+
+def _versions(*arguments: str) -> dict[str, int]:
+    return {m["name"]: m["version"] for m in configure(*arguments).method_options()}
+
+
+@pytest.mark.parametrize("method", INSERTING)
+def test_what_a_method_inserts_is_left_alone_in_either_order(
+    method: str, tiny_folder: Folder
+) -> None:
+    folder, starts = tiny_folder("bert"), []
+    for methods in (f"reinit,noisytune,{method}", f"{method},reinit,noisytune"):
+        config = configure(*_arguments(folder, methods))
+        _, loaded = prepared(config)
+        starts.append(dict(loaded.model.named_parameters()))
+    assert starts[0].keys() == starts[1].keys()
+    assert [n for n, p in starts[0].items() if not torch.equal(p, starts[1][n])] == []
+
+
+@pytest.mark.parametrize("method", CHOOSING)
+def test_a_version_is_higher_where_something_inserted_was_changed_before(
+    method: str, tiny_folder: Folder
+) -> None:
+    folder = tiny_folder("bert")
+    plain = {
+        n for n, _ in prepared(configure(*_arguments(folder, "full")))[1].model.named_parameters()
+    }
+    config = configure(*_arguments(folder, method))
+    model = prepared(config)[1].model
+    own = {id(p) for n, p in model.named_parameters() if as_loaded(n) not in plain}
+    last = places.layers(model, method)[-1].module
+    linear = any(
+        isinstance(module, nn.Linear)
+        and any(id(p) in own for p in module.parameters(recurse=False))
+        for module in last.modules()
+    )
+    for order, changed in ((f"{method},%s", 1), (f"%s,{method}", 0)):
+        for other, acts in (("reinit", linear), ("noisytune", bool(own))):
+            given = _arguments(folder, order % other)
+            assert _versions(*given)[other] == 1 + acts * changed, (order, other)
+    assert inserts(config.methods[0]) == bool(own)
+
+
+@pytest.mark.parametrize(
+    ("beside", "rate", "both"),
+    [
+        ("lora", "method.lora.dropout=0.1", False),
+        ("adalora", "method.adalora.options.lora_dropout=0.1", False),
+        ("oft", "method.oft.options.module_dropout=0.1", True),
+        ("attention_pool", "method.attention_pool.dropout=0.25", True),
+    ],
+)
+@pytest.mark.parametrize("silent", ["no_dropout", "hype"])
+def test_dropout_that_is_off_is_off_in_either_order(
+    silent: str, beside: str, rate: str, both: bool, tiny_folder: Folder
+) -> None:
+    """Whether it was on in both orders, once, or where what drops was named later."""
+    folder = tiny_folder("bert")
+    trained, versions = [], []
+    none = rate.partition("=")[0] + "=0"
+    for methods, dropout in (
+        (f"{beside},{silent}", rate),
+        (f"{silent},{beside}", rate),
+        (f"{silent},{beside}", none),
+    ):
+        given = _arguments(folder, methods, "budget.warmup=0", dropout)
+        config = configure(*given)
+        loop, _ = prepared(config)
+        loop.run(2)
+        trained.append(trained_sha256(loop.model))
+        versions.append(_versions(*given)[silent])
+    assert trained[0] == trained[1] == trained[2]
+    assert versions == [2 if both else 1, 2, 1]
