@@ -300,8 +300,9 @@ def _column(record: Record) -> Column:
 def _range_as_answer(record: Record) -> dict[str, str]:
     """Return the range of scores where a method makes its answer of it, as one that reads words."""
     task = record.config.get("task")
-    read = isinstance(task, dict) and task.get("prompt") and task.get("range")
-    return {"task.prompt.range": typed(task["range"])} if read else {}
+    if not (isinstance(task, dict) and task.get("prompt") and task.get("range")):
+        return {}
+    return {"task.prompt.range": typed(task["range"])}
 
 
 def _in_place_of(record: Record) -> dict[str, Any]:
