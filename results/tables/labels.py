@@ -38,8 +38,7 @@ def labels(records: Sequence[Record], groups: Mapping[str, str]) -> dict[str, st
 
     A setting that only later versions write does not tell a row apart from an older one, unless it
     tells later ones apart. Rows of a board that nothing else tells apart are numbered. Of a run's
-    parts the first one names it, which is the task itself where
-    the run has such a part.
+    parts the first one names it, which is the task itself where the run has such a part.
     """
     first: dict[str, Record] = {}
     for record in records:
