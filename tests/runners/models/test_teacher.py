@@ -28,8 +28,8 @@ def _find(
                          "data.pseudo.teacher=RUN").settings  # fmt: skip
     stored = {
         "status": "finished", "trained_sha256": "0", "run": "RUN", "task": "sst2",
-        "config": {"task": settings.task.model_dump()}, "weights": {}, "environment": {},
-        "data": {"splits": {"train": {"sha256": "rows"}}}, **more,
+        "config": {"task": settings.task.model_dump(), "method": []}, "weights": {},
+        "environment": {}, "data": {"splits": {"train": {"sha256": "rows"}}}, **more,
     }  # fmt: skip
     monkeypatch.setattr("runners.models.teacher._record_of", lambda *_: Path("RUN.json"))
     monkeypatch.setattr("results.record.read", lambda _: SimpleNamespace(**stored))
@@ -176,8 +176,8 @@ def _of_arm(
     )
     stored = {
         "status": "finished", "trained_sha256": "0", "run": "RUN", "task": theirs,
-        "config": {"task": config.task.model_dump()}, "weights": {}, "environment": {},
-        "data": {"splits": {"train": {"sha256": train}}}, **more,
+        "config": {"task": config.task.model_dump(), "method": []}, "weights": {},
+        "environment": {}, "data": {"splits": {"train": {"sha256": train}}}, **more,
     }  # fmt: skip
     monkeypatch.setattr("runners.models.teacher._record_of", lambda *_: Path("RUN.json"))
     monkeypatch.setattr("results.record.read", lambda _: SimpleNamespace(**stored))
