@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,18 @@ def test_it_is_off_for_bf16_for_a_gpu_and_where_it_does_not_pay(
     monkeypatch.setattr(products, "pays", lambda threads: False)
     assert not products.route_products(True, "cpu", "fp32")
     assert products.speed_ratio(rows=64) > 0
+
+
+def test_what_other_processes_take_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wait stands for another process on the same core."""
+
+    def interrupted(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        time.sleep(0.02)
+        return left @ right.t()
+
+    monkeypatch.setattr(products, "_by_onednn", interrupted)
+    monkeypatch.setattr(products, "_by_torch", lambda left, right: left @ right.t())
+    assert products.speed_ratio(rows=64) > 0.2  # of the clock it would be .02 or less
 
 
 def test_a_run_says_which_way_it_took_and_keeps_its_name(
