@@ -313,7 +313,7 @@ class Method:
         raise NotImplementedError
 
     def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
-        """Learn how many rows are trained on, how many a batch has, and the steps, and an epoch's.
+        """Learn how many rows there are to train on, and in a batch; the steps, all and an epoch's.
 
         Called before the model is loaded, where a run is to be trained. What is returned is
         shown.

@@ -272,18 +272,13 @@ def read_each(folder: Path, bad: list[str] | None = None) -> list[tuple[Path, Re
     return records
 
 
-def read_for_boards(folder: Path | None, bad: list[str] | None = None) -> list[Record]:
-    """Read what a board's list chooses among: a folder, or where none is typed the own and shipped.
-
-    A run that has a record in both is read from the own folder.
-    """
-    return [record for _, record in read_each_for_boards(folder, bad)]
-
-
 def read_each_for_boards(
     folder: Path | None, bad: list[str] | None = None
 ) -> list[tuple[Path, Record]]:
-    """Read what `read_for_boards` reads, each record with its file."""
+    """Read what a board's list chooses among: a folder, or where none is typed the own and shipped.
+
+    A run that has a record in both is read from the own folder. Each record comes with its file.
+    """
     if folder is not None or not (OWN.is_dir() and shipped().is_dir()):
         return read_each(read_where(folder), bad)
     by_run = {one[1].run: one for place in (shipped(), OWN) for one in read_each(place, bad)}

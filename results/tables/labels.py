@@ -20,6 +20,10 @@ _SAID = ("task", "model", "data", "budget", "protocol", "seed", "precision", "de
 _FAST_DROPOUT = "speed.fast_dropout"
 
 
+# Methods, and tuners of peft, of which an answer depends on what shares a batch.
+MIXES_EXAMPLES = frozenset({"lily"})
+
+
 _FIRST_OPTIMIZER = {"name": "adamw", "betas": [0.9, 0.999], "eps": 1e-08}  # before it was chosen
 
 
@@ -200,8 +204,7 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     rate = record.config["lr"]
     yield "lr", f"{rate:g}" if float(f"{rate:g}") == rate else str(rate)
     alone = len(record.config["method"]) == 1
-    if any("lily" in (m["name"], m.get("tuner")) for m in record.config["method"]):
-        # Its answer depends on what shares a batch.
+    if any(MIXES_EXAMPLES & {m["name"], m.get("tuner")} for m in record.config["method"]):
         yield "budget.eval_batch_size", str(record.config["budget"].get("eval_batch_size"))
     for method in record.config["method"]:
         for key, value in method.items():

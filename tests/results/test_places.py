@@ -8,7 +8,7 @@ import pytest
 
 from results import places
 from results.__main__ import main
-from results.record import find_record, read_for_boards, write
+from results.record import find_record, read_each_for_boards, write
 from tests.conftest import ROOT
 from tests.results.simulated import simulated
 
@@ -49,6 +49,6 @@ def test_tables_are_of_the_own_folder_where_there_is_one(
     assert places.read_where(tmp_path) == tmp_path
     assert main([]) == 0
     assert "mine" in capsys.readouterr().out
-    both = read_for_boards(None)
-    assert {record.methods[0] for record in both} > {"mine", "bitfit"}
-    assert len(read_for_boards(Path("runs"))) == 2
+    both = read_each_for_boards(None)
+    assert {record.methods[0] for _, record in both} > {"mine", "bitfit"}
+    assert len(read_each_for_boards(Path("runs"))) == 2

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from results.papers.questions import Gap, Ratio, answers
+from results.papers.questions import Best, Gap, Ratio, answers
+from results.stats.max_t import critical_t
 from results.stats.paired import median_interval
 
 
@@ -24,6 +25,20 @@ def test_one_question_is_answered_by_the_limit_of_its_own_flips() -> None:
     assert "needed +0.2" in numbers
     assert answers([_gap(values, 0.08)])[0][0] == "contradicted"
     assert answers([_gap(values, float(values.mean()))])[0][0] == "undecided"
+
+
+def test_the_ends_of_a_best_are_those_of_the_row_that_is_best_by_them() -> None:
+    """The data's best of two is the narrow one; the wide one may be better still."""
+    narrow, wide = (np.array([-1.0, 0, 1, -1, 0, 1, 0, 0]) * by for by in (0.002, 0.02))
+    to_narrow, to_wide = _gap(0.02 + narrow), _gap(0.021 + wide)
+    beats = Best(to_narrow, ((to_narrow, to_wide),), ((to_narrow, to_wide),))
+    [limit, _] = critical_t([to_narrow.tested, to_wide.tested], 0.05)
+    low, high = to_wide.ends(limit)[0], to_narrow.ends(limit)[1]
+    assert low < to_narrow.ends(limit)[0] < high < to_wide.ends(limit)[1]
+    assert answers([beats]) == [to_narrow.answer_by((low, high))]
+    either = Best(to_wide, ((to_narrow,), (to_wide,)), ((to_narrow,), (to_wide,)))
+    ends = (to_narrow.ends(limit)[0], to_wide.ends(limit)[1])
+    assert answers([either]) == [to_wide.answer_by(ends)]
 
 
 def test_more_questions_widen_each_interval() -> None:

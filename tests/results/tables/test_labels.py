@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import pytest
 
+from methods.registry import registered
 from results.pages.sheet import score_sheet
 from results.record import Record
 from results.run_list import ListedRun, RunList
 from results.stats.compare import judge
 from results.tables.collect import tables
-from results.tables.labels import labels
+from results.tables.labels import MIXES_EXAMPLES, labels
 from tests.results.simulated import simulated
 
 SHOWN = "full with pseudo-labels"
@@ -23,6 +24,13 @@ def _taught(task: str, seed: int, settings: str) -> Record:
     data = {**blank.data, "pseudo": {"teacher": teacher}}
     run = f"{blank.run}.{settings}"
     return replace(blank, run=run, data=data, config={**blank.config, "data": {"pseudo": {}}})
+
+
+def test_every_method_whose_answers_depend_on_a_batch_is_known_here() -> None:
+    mixing = {name for name, cls in registered().items() if name != "peft" and cls().mixes_examples}
+    assert mixing == MIXES_EXAMPLES
+    tuners = {t for t in ("lora", "vera", "lily") if registered()["peft"](tuner=t).mixes_examples}
+    assert tuners == MIXES_EXAMPLES
 
 
 def test_each_tasks_own_teacher_makes_one_row() -> None:
