@@ -1,7 +1,8 @@
 """Gradual unfreezing: the head trains first, then one more layer at a time, from the last down.
 
 Howard and Ruder, ACL 2018 (arXiv 1801.06146), ULMFiT, section 3.3. The turns are: the head, a
-pooler and all that stands in no layer; the last layer and so on to the first; the embeddings. Until
+pooler and all that stands in no layer; the last layer and so on to the first; the embeddings, with
+relative positions of the encoder's own and ALBERT's projection (at once in version 1). Until
 its turn a parameter has no gradient: it does not move, does not decay, has no moments and no part
 in the norm that clips. `by=epochs` is the paper's, a turn an epoch, for a network of four layers
 that trains for dozens of epochs: in three, the head and the last two layers are all that trains.
@@ -24,7 +25,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Le
 
-from methods.llrd import Llrd
+from methods.llrd import BELOW_LAYERS, Llrd
 from methods.method import Method, Options, ParameterGroup, Setting, TaskFacts
 from results.errors import UserError
 
@@ -74,12 +75,19 @@ class GradualUnfreezing(Method):
         self._mixes = bool(task.tasks)
         return []
 
-    def version_beside(self, methods: Sequence[Method]) -> int:
-        """Return 2 by epochs of a mixture, of which each was taken for shorter than it is before.
+    def model_known(self, architecture: str) -> None:
+        self._below = architecture in BELOW_LAYERS
 
-        A mixture's epoch has the steps of each of its tasks, and their batches hold rows of one.
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return one more for each of two that had other turns before.
+
+        By epochs of a mixture, each was taken for shorter than it is: it has the steps of each of
+        its tasks, and their batches hold rows of one. Parts below the layers came with the head.
         """
-        return self.version + int(self.by == "epochs" and getattr(self, "_mixes", False))
+        mixed = self.by == "epochs" and getattr(self, "_mixes", False)
+        plain = self.by == "share" and self.share == 0 and self.decay == 1
+        below = getattr(self, "_below", False) and not plain
+        return self.version + int(mixed) + int(below)
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery.depths import Depths

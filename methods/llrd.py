@@ -12,9 +12,10 @@ Only the rates are a convention's; this too differs in the code of Zhang et al.:
   pretrained weights (`wd_pre`): `budget.weight_decay=0` is both;
 - a parameter outside embeddings, layers, pooler and classifier is given to no optimizer there:
   ELECTRA's `embeddings_project` stays as it was pretrained, which looks like an oversight and is
-  not copied; here it has the embeddings' rate. What stands in no layer and is not named after the
-  embeddings has η, as the head: relative positions of MPNet and DeBERTa-v2 (`rel_embeddings`, with
-  its normalisation), ALBERT's `embedding_hidden_mapping_in`, and the last normalisation of
+  not copied; here it has the embeddings' rate. So have ALBERT's `embedding_hidden_mapping_in`, the
+  relative positions of MPNet and DeBERTa-v2 (`rel_embeddings`, with its normalisation), which all
+  layers read, and the convolution beside DeBERTa-v2's first layer: version 2 of these three
+  architectures. What else stands in no layer has η, as the head: the last normalisation of
   ModernBERT and T5.
 """
 
@@ -28,6 +29,9 @@ from annotated_types import Gt, Le
 
 from methods.method import Method, Options, ParameterGroup, Setting
 from results.errors import UserError
+
+# Those with parts of the encoder below its first layer, which had the head's rate in version 1.
+BELOW_LAYERS = frozenset({"albert", "deberta-v2", "mpnet"})
 
 
 @dataclass(kw_only=True)
@@ -56,10 +60,17 @@ class Llrd(Method):
         self.depths = Depths(model, "llrd")
         self.together = ",".join(setting.methods)
 
+    def model_known(self, architecture: str) -> None:
+        self._below = architecture in BELOW_LAYERS
+
     def version_beside(self, methods: Sequence[Method]) -> int:
-        """Return 2 behind compacter, whose shared rule had the lowest layer's rate there before."""
+        """Return one more for each of two that had other rates before, where there is a decay.
+
+        Behind compacter, its shared rule had the lowest layer's; parts below the layers the head's.
+        """
         before = [m.name for m in methods[: methods.index(self)]]
-        return self.version + int("compacter" in before and self.decay < 1)
+        others = int("compacter" in before) + int(getattr(self, "_below", False))
+        return self.version + (others if self.decay < 1 else 0)
 
     def _power(self, depth: int) -> int:
         """Return the power of the decay for parameters so far below the head."""

@@ -253,10 +253,7 @@ class Method:
         return self.hinders_capture
 
     def version_beside(self, methods: Sequence[Method]) -> int:
-        """Return the version in a run of `methods`, in their order.
-
-        For a change that altered the scores of some compositions only: the others keep their names.
-        """
+        """Return the version in a run of `methods`: what alters some raises theirs alone."""
         return self.version
 
     def problems(self) -> list[str]:
@@ -278,8 +275,8 @@ class Method:
     def batches(self) -> Batches:
         """How rows come into batches, for the method that owns "gradient".
 
-        "by length": each once an epoch, rows of like length together; "random": each once, without
-        regard to length; "poisson": each in each batch with the same probability, by itself.
+        "by length": each once an epoch, rows of like length together; "random": each once;
+        "poisson": each in each batch, by one probability.
         """
         return "by length"
 
@@ -315,10 +312,12 @@ class Method:
     def data_known(self, rows: int, batch_size: int, steps: int, epoch: int = 0) -> list[str]:
         """Learn how many rows there are to train on, and in a batch; the steps, all and an epoch's.
 
-        Called before the model is loaded, where a run is to be trained. What is returned is
-        shown.
+        Called before the model is loaded, where a run will be trained; what it returns is shown.
         """
         return []
+
+    def model_known(self, architecture: str) -> None:
+        """Take note of the model's type, as its files say, before the run is named."""
 
     @property
     def writes_text(self) -> bool:

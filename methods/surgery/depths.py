@@ -12,18 +12,18 @@ from methods.surgery import places
 class Depths:
     """Depths of parameters: 1 for the last layer to `layers` for the first, embeddings below.
 
-    The embeddings are what the architecture names so, ELECTRA's projection of them included. The
-    head, the pooler and all else that stands in no layer have 0, such as relative positions that
-    are an encoder's own, and so has a parameter that several layers share, as Compacter's rule.
+    The embeddings are what the architecture names so, ELECTRA's and ALBERT's projections of them
+    and an encoder's own relative positions included. The head, the pooler and all else that stands
+    in no layer have 0, and so has a parameter that several layers share, as Compacter's rule.
     """
 
     def __init__(self, model: Any, method: str) -> None:
         """Learn where the layers are; what is not known is a UserError of that method."""
         layers = places.layers(model, method)
         self._prefixes = {f"{layer.name}.": layer.index for layer in layers}
-        self._embeddings = re.compile(
-            re.escape(f"{model.base_model_prefix}.{layers[0].places.embeddings}") + r"(\.|_)"
-        )
+        known = layers[0].places
+        lowest = "|".join(re.escape(name) for name in (known.embeddings, *known.below))
+        self._embeddings = re.compile(rf"{re.escape(model.base_model_prefix)}\.({lowest})(\.|_)")
         self.layers = len(layers)
 
     def _layer(self, name: str) -> int | None:

@@ -29,7 +29,8 @@ class Places:
     attention kernel, `attention_dropout` the dropout of its probabilities where that is a module.
     `cross` is the module by which a decoder's layer attends to the encoder's states; its matrices
     are named as those of `core`. `gate` is the second matrix of a gated feed-forward branch.
-    `embeddings` is what looks words up, and stands beside the layers.
+    `embeddings` is what looks words up, and stands beside the layers. `below` are the encoder's own
+    parts no higher than its first layer: relative positions, a projection of the embeddings.
     """
 
     layers: str
@@ -48,6 +49,7 @@ class Places:
     cross: str | None = None
     gate: str | None = None
     embeddings: str = "embeddings"
+    below: tuple[str, ...] = ()
 
     def matrices(self, *wanted: str) -> list[str]:
         """Return the names of these places, those of cross-attention behind their likes."""
@@ -81,6 +83,7 @@ _DEBERTA = Places(
         "query": "attention.self.query_proj",
         "key": "attention.self.key_proj",
         "value": "attention.self.value_proj",
+        "below": ("encoder.rel_embeddings", "encoder.LayerNorm", "encoder.conv"),
     }
 )
 _ALBERT = Places(
@@ -97,6 +100,7 @@ _ALBERT = Places(
     contraction="ffn_output",
     ffn="ffn_output",
     last_norm="full_layer_layer_norm",
+    below=("encoder.embedding_hidden_mapping_in",),
 )
 _DISTILBERT = Places(
     layers="transformer.layer",
@@ -137,6 +141,7 @@ _MPNET = Places(
         "key": "attention.attn.k",
         "value": "attention.attn.v",
         "attention": "attention.dropout",
+        "below": ("encoder.relative_attention_bias",),
     }
 )
 _XLNET = Places(

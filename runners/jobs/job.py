@@ -57,6 +57,8 @@ class Job:
         if key not in self.shelf:
             self.shelf[key] = find_weights(model)
         weights: Weights = self.shelf[key]
+        for method in self.config.methods:
+            method.model_known(weights.architecture)
         return weights
 
     @cached_property
@@ -109,7 +111,7 @@ class Job:
     @cached_property
     def content(self) -> str:
         """What a chain tells of what the run learns from, whatever its seed."""
-        config, data = self.config, self.data
+        config, data, _ = self.config, self.data, self.weights  # by which methods know versions
         learned = {"method": config.method_options(), "data": config.settings.data.model_dump()}
         added = {
             "teacher": None if self.teacher is None else self.teacher.facts,

@@ -70,6 +70,7 @@ class Weights:
     `sha256` is that of the weights (of the list of shard hashes when there are several), which are
     in `files`; `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or
     None. `head` names the tensors of a task head, which no run starts from: it draws its own.
+    `architecture` is the configuration's `model_type`, empty where it has none.
     """
 
     folder: Path
@@ -79,6 +80,7 @@ class Weights:
     files_sha256: str
     files: tuple[Path, ...]
     head: tuple[str, ...] = ()
+    architecture: str = ""
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -120,15 +122,18 @@ def find_weights(model: Model) -> Weights:
             f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256}; the file"
             " is damaged or another one: install it again, or name it by model.name_or_path="
         )
-    head = _head(folder, files, f"model {shown}")
-    return Weights(folder, shown, revision, sha256, _hash_texts(folder), tuple(files), head)
-
-
-def _head(folder: Path, files: list[Path], shown: str) -> tuple[str, ...]:
-    """Return the names of a task head's tensors in the files."""
-    names = [name for path in files for name in tensor_names(path, shown)]
-    config = _json(folder / "config.json") or {}
-    return tuple(head_tensors(config.get("model_type"), names))
+    kind = (_json(folder / "config.json") or {}).get("model_type")
+    names = [name for path in files for name in tensor_names(path, f"model {shown}")]
+    return Weights(
+        folder,
+        shown,
+        revision,
+        sha256,
+        _hash_texts(folder),
+        tuple(files),
+        tuple(head_tensors(kind, names)),
+        str(kind or ""),
+    )
 
 
 def _package_folder(model: Model) -> Path:

@@ -10,10 +10,13 @@ import pytest
 import torch
 
 from methods.gradual_unfreezing import GradualUnfreezing
+from methods.llrd import BELOW_LAYERS
 from methods.surgery.depths import Depths
+from methods.surgery.places import PLACES
 from results.errors import UserError
 from runners.contract.parts import prepared as of_config
 from runners.contract.replay import Replay
+from runners.jobs.job import Job
 from runners.models.build import trained_sha256
 from runners.seeds import derive
 from runners.speed import repeat
@@ -109,6 +112,32 @@ def test_a_version_is_higher_by_epochs_of_a_mixture() -> None:
         assert said["version"] == version
 
 
+def test_a_version_asks_for_the_architectures_that_have_parts_below_their_layers() -> None:
+    assert {name for name, places in PLACES.items() if places.below} == BELOW_LAYERS
+
+
+@pytest.mark.parametrize("architecture", ["bert", *sorted(BELOW_LAYERS)])
+@pytest.mark.parametrize(
+    ("arguments", "plain"),
+    [
+        ("method=gradual_unfreezing", ["share=0", "decay=1"]),
+        ("method=llrd", ["decay=1"]),
+    ],
+)
+def test_a_version_is_higher_where_an_encoder_has_parts_below_its_layers(
+    arguments: str, plain: list[str], architecture: str, tiny_folder: Folder
+) -> None:
+    """Unless they are as all the others."""
+    method, given = arguments.removeprefix("method="), [*tiny(tiny_folder(architecture)), arguments]
+
+    def version(*options: str) -> object:
+        job = Job(configure(*given, *(f"method.{method}.{option}" for option in options)))
+        return (job.name, job.config.method_options()[0]["version"])[1]
+
+    assert version() == (2 if architecture in BELOW_LAYERS else 1)
+    assert version(*plain) == 1
+
+
 @pytest.mark.parametrize(
     ("architecture", "outside"),
     [
@@ -116,9 +145,9 @@ def test_a_version_is_higher_by_epochs_of_a_mixture() -> None:
         ("electra", set()),
         ("distilbert", set()),
         ("xlnet", {"mask_emb"}),
-        ("albert", {"encoder.embedding_hidden_mapping_in"}),
-        ("mpnet", {"encoder.relative_attention_bias"}),
-        ("deberta-v2", {"encoder.rel_embeddings", "encoder.LayerNorm"}),
+        ("albert", set()),
+        ("mpnet", set()),
+        ("deberta-v2", set()),
         ("modernbert", {"final_norm"}),
         ("t5", {"encoder.final_layer_norm", "decoder.final_layer_norm"}),
     ],
@@ -191,8 +220,7 @@ def test_every_architecture_has_its_turns(architecture: str, tiny_folder: Folder
     moved = {n for n, p in loop.model.named_parameters() if not torch.equal(p, frozen[n])}
     assert moved
     held = [n for n in moved if any(part in n for part in ("layer.", "layers.", "embeddings."))]
-    shared = ["deberta.encoder.rel_embeddings.weight"]  # every layer's, and in none
-    assert held == (shared if architecture == "deberta-v2" else [])
+    assert held == []
 
 
 def test_slanted_triangular_rates_go_with_it(tiny_folder: Folder) -> None:
