@@ -223,11 +223,19 @@ def cli(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_
     return call
 
 
-def committed_records(folder: str = "results/runs") -> list[Record]:
-    """Return the records that the repository holds, not those that runs on this machine added."""
+def _committed(folder: str) -> list[str]:
     listed = subprocess.run(
         ["git", "ls-files", folder], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    return [
-        record.read(ROOT / name) for name in sorted(listed.stdout.split()) if name.endswith(".json")
-    ]
+    return [name for name in sorted(listed.stdout.split()) if name.endswith(".json")]
+
+
+def committed_records(folder: str = "results/runs") -> list[Record]:
+    """Return the records that the repository holds, not those that runs on this machine added."""
+    return [record.read(ROOT / name) for name in _committed(folder)]
+
+
+def committed_folders() -> list[str]:
+    """Return the folders of results/ that hold records themselves, by name."""
+    above = {name.rpartition("/")[0] for name in _committed("results")}
+    return sorted(name for name in above if name.count("/") == 1)

@@ -17,22 +17,15 @@ from results.places import shipped
 from results.record import Record, read, write
 from runners.jobs.identity import recorded_name
 from runners.subcommands.admit import PLACE, moved, problems
-from tests.conftest import ROOT, Cli, committed_records
+from tests.conftest import ROOT, Cli, committed_folders, committed_records
 
-FOLDERS = tuple(
-    f"results/{name}"
-    for name in (
-        *("runs", "h200", "embedded", "cft", "stilts", "mlm1k", "private"),
-        *("pats", "pats_two", "prompts", "prompts16", "self_training", "mining", "low1k_wide"),
-    )
-)
+FOLDERS = committed_folders()
 SHIPPED = sorted((ROOT / "results" / "runs").glob("rte.bitfit.minilm.s*.json"))[:2]
 
 
 def test_every_shipped_record_has_the_name_that_its_own_content_makes() -> None:
-    folders = FOLDERS
-    records = [record for folder in folders for record in committed_records(folder)]
-    assert len(records) > 830
+    records = [record for folder in FOLDERS for record in committed_records(folder)]
+    assert len(records) > 1400
     assert [r.run for r in records if recorded_name(r) != r.run] == []
 
 
