@@ -212,7 +212,8 @@ def _hub_lines(place: str) -> tuple[list[str], str]:
     column = next((c for c in ("text", "sentence") if c in table.column_names), None)
     if column is None:
         raise UserError(f"data.text={place} has no column text or sentence: {table.column_names}")
-    return [str(text) for text in table[column]], f"{place}@{commit}" if commit else place
+    texts = ["" if text is None else str(text) for text in table[column]]
+    return texts, f"{place}@{commit}" if commit else place
 
 
 def _read_nli(path: Path, hard: bool, skip: bool, into: _Text) -> None:

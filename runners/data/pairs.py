@@ -109,7 +109,9 @@ def _split(
     return Split(name, tuple(texts), tuple(scores), subsets=kept)
 
 
-def _words(text: str, where: str) -> str:
+def _words(text: object, where: str) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"{where} has {text!r:.60} in place of a sentence")
     words = " ".join(text.split())
     if not words:
         raise UserError(f"{where} has an empty sentence")
