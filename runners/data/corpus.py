@@ -180,7 +180,8 @@ def _glue_train(task: Task, data: Data, source: str) -> Split | None:
 
 
 def _where_from(data: Data) -> str:
-    tried = f"{data.glue_dir} holds no training set of GLUE" if data.glue_dir else "none is named"
+    folder = data.glue_dir or os.environ.get("GLUE_DIR")
+    tried = f"{folder} holds no training set of GLUE" if folder else "none is named"
     return (
         f"this method trains on text of its own, and {tried}: give data.text=FILE, or the folder of"
         " GLUE's training sets by data.glue_dir=FOLDER or the environment's GLUE_DIR"
