@@ -54,8 +54,9 @@ def load_task_data(
         return load_lines(task, data, protocol, seed)
     source, reason = choose_source(task, data)
     train, report, revision = _read(task, data, source)
+    hub = None if task.hub is None else task.hub.path
     for name, further in task.further.items():
-        report[name] = read_further(name, further, data, source)
+        report[name] = read_further(name, further, data, source, hub)
     whole, all_mined, mined, scored = train, None, None, [*report.values()]
     if source == "local" and (data.mine.source or data.adds):
         scored += local_test_sets(task, local_folder(task, data))
