@@ -200,8 +200,12 @@ class TableWriter:
             return
         if self.end == ".csv":
             # Python quotes no \r where lines end in \n alone, and readers would end a row there.
-            quoting = csv.QUOTE_ALL if any("\r" in field for field in fields) else csv.QUOTE_MINIMAL
-            csv.writer(self.stream, lineterminator="\n", quoting=quoting).writerow(fields)
+            alone = any("\r" in field for field in fields)
+            csv.writer(
+                self.stream,
+                lineterminator="\n",
+                quoting=csv.QUOTE_ALL if alone else csv.QUOTE_MINIMAL,
+            ).writerow(fields)
         else:
             self.stream.write("\t".join(fields) + "\n")
 
