@@ -36,6 +36,7 @@ def task_problems(task: Task, source: str, reads_tokens: bool = False) -> list[s
     """
     problems = [*_split_problems(task), *_answer_problems(task), *_diagnostic_problems(task)]
     problems += [*_mixture_problems(task, reads_tokens), *_attribute_problems(task)]
+    problems += _column_problems(task)
     problems += [p for name, further in task.further.items() for p in _unlike(task, name, further)]
     files = [name for name in ("local", "hub", "pairs") if getattr(task, name)]
     if task.generated:
@@ -117,6 +118,40 @@ def _mixture_problems(task: Task, reads_tokens: bool) -> list[str]:
         for name, one in task.mixture.tasks.items()
         if one.class_weights is not None
     ]
+
+
+def _column_problems(task: Task) -> list[str]:
+    """Say where one column is read as two texts, or as a text and the answer, which it tells."""
+    mixed = {} if task.mixture is None else task.mixture.tasks
+    each = {"task": task} | {f"mix.of: task={name}": one for name, one in mixed.items()}
+    each |= {
+        f"task.further.{k}: task": f.definition for k, f in task.further.items() if f.definition
+    }
+    problems = [
+        f"{whose}.{source}.columns: {names[0]} and {names[1]} are both column {place}; give each a"
+        " column of its own"
+        for whose, one in each.items()
+        for source, files in (("local", one.local), ("hub", one.hub))
+        if files is not None
+        for place, names in _shared({n: files.columns.get(n, n) for n in (*one.columns, "label")})
+    ]
+    sets = {f"task.pairs.{name}": files for name, files in task.pairs.items()}
+    sets |= {} if task.selection is None else {"task.selection": task.selection}
+    roles = ("the first sentence", "the second one", "the score")
+    return problems + [
+        f"{key}.columns: {names[0]} and {names[1]} are both column {place}; give each a column of"
+        " its own"
+        for key, files in sets.items()
+        for place, names in _shared(dict(zip(roles, files.columns, strict=True)))
+    ]
+
+
+def _shared(places: Mapping[str, str | int]) -> list[tuple[str | int, list[str]]]:
+    """Return each place that several names lead to, with these."""
+    named: dict[str | int, list[str]] = {}
+    for name, place in places.items():
+        named.setdefault(place, []).append(name)
+    return [(place, names) for place, names in named.items() if len(names) > 1]
 
 
 def _attribute_problems(task: Task) -> list[str]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import Literal
 
 from pydantic import Field
@@ -149,9 +151,26 @@ _END = r"[.!?]+[\"'”’)\]]*(?=\s|$)"
 _WITHIN = rf"(?:(?!{_END})[^\n])"
 
 
+def is_sign(character: str) -> bool:
+    """Say whether a character belongs to the letter before it, as Devanagari's vowel signs do.
+
+    To Python's \\w and isalnum it is no part of a word. What only chooses a glyph, as behind some
+    emoji, is none.
+    """
+    chooses = "\ufe00" <= character <= "\ufe0f" or "\U000e0100" <= character <= "\U000e01ef"
+    return unicodedata.category(character) in ("Mn", "Mc") and not chooses
+
+
+@cache
+def _in_words() -> str:
+    """Return a class of all characters that a word may hold."""
+    return rf"[\w{''.join(c for c in map(chr, range(0x300, 0x1F000)) if is_sign(c))}]"
+
+
 def _any_of(words: Sequence[str]) -> str:
     longest_first = sorted(words, key=len, reverse=True)
-    return rf"(?<!\w)(?:{'|'.join(map(re.escape, longest_first))})(?!\w)"
+    within = r"\w" if all(map(str.isascii, words)) else _in_words()  # which takes a while to make
+    return rf"(?<!{within})(?:{'|'.join(map(re.escape, longest_first))})(?!{within})"
 
 
 def _compiled(pattern: str, words: Sequence[str]) -> re.Pattern[str]:

@@ -180,7 +180,8 @@ def _glue_train(task: Task, data: Data, source: str) -> Split | None:
 
 
 def _where_from(data: Data) -> str:
-    tried = f"{data.glue_dir} holds no training set of GLUE" if data.glue_dir else "none is named"
+    folder = data.glue_dir or os.environ.get("GLUE_DIR")
+    tried = f"{folder} holds no training set of GLUE" if folder else "none is named"
     return (
         f"this method trains on text of its own, and {tried}: give data.text=FILE, or the folder of"
         " GLUE's training sets by data.glue_dir=FOLDER or the environment's GLUE_DIR"
@@ -212,7 +213,8 @@ def _hub_lines(place: str) -> tuple[list[str], str]:
     column = next((c for c in ("text", "sentence") if c in table.column_names), None)
     if column is None:
         raise UserError(f"data.text={place} has no column text or sentence: {table.column_names}")
-    return [str(text) for text in table[column]], f"{place}@{commit}" if commit else place
+    texts = ["" if text is None else str(text) for text in table[column]]
+    return texts, f"{place}@{commit}" if commit else place
 
 
 def _read_nli(path: Path, hard: bool, skip: bool, into: _Text) -> None:

@@ -7,14 +7,17 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 
+from runners.config.unlabelled import is_sign
+
 
 def normal(text: str) -> str:
     """Return the words of a text in small letters, without marks between them.
 
-    A text without a word is itself, its white space made single blanks.
+    Vowel signs and accents that are characters of their own stay. A text without a word is itself,
+    its white space made single blanks.
     """
     folded = unicodedata.normalize("NFKC", text).casefold()
-    words = "".join(c if c.isalnum() else " " for c in folded).split()
+    words = "".join(c if c.isalnum() or is_sign(c) else " " for c in folded).split()
     return " ".join(words or folded.split())
 
 

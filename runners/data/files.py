@@ -39,9 +39,19 @@ def lines_of(text: str) -> list[str]:
     return lines[:-1] if lines[-1] == "" else lines
 
 
+def checked_lines(text: str, where: str) -> list[str]:
+    """Return the lines of a text; one whose lines end in another way is a UserError."""
+    if "\n" not in text and "\r" in text.rstrip("\r"):
+        raise UserError(
+            f"{where}: its lines end in carriage returns alone, as on old Macs; save it with line"
+            " feeds"
+        )
+    return lines_of(text)
+
+
 def read_sentences(path: Path, where: str) -> list[str]:
     """Return a file's lines, a sentence each; what cannot be read so is a UserError."""
-    lines = lines_of(read_text(path, where))
+    lines = checked_lines(read_text(path, where), where)
     if lines and path.suffix.lower() in JSON_NAMES and (other := json_likeness(lines[0])):
         raise UserError(f"{where} holds no sentences: {other}; write one sentence a line")
     return lines
@@ -66,7 +76,7 @@ def read_rows(path: Path, where: str, hint: str = "") -> Iterator[Row]:
             f"{where} holds a NUL byte at character {text.index(chr(0))}; it is damaged or no text"
         )
     if path.suffix.lower() != ".csv":
-        for number, line in enumerate(lines_of(text), start=1):
+        for number, line in enumerate(checked_lines(text, where), start=1):
             if line:
                 yield Row(number, line.split("\t"))
         return

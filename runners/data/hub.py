@@ -141,13 +141,27 @@ def _texts(
     assert task.hub is not None
     table = hub_table(task.hub.path, config, source, commit, "data=hub")
     columns = {c: task.hub.columns.get(c, c) for c in (*task.columns, *beside)}
+    where = _shown(task, config, source)
     for column in columns.values():
         if column not in table.column_names:
             raise UserError(
-                f"{_shown(task, config, source)} has no column"
-                f" '{column}'{nearest(column, table.column_names)}"
+                f"{where} has no column '{column}'{nearest(column, table.column_names)}"
             )
-    return table, tuple(zip(*(table[columns[c]][:] for c in task.columns), strict=True))
+    return table, tuple(
+        zip(*(_checked_texts(table, columns[c], where) for c in task.columns), strict=True)
+    )
+
+
+def _checked_texts(table: datasets.Dataset, column: str, where: str) -> list[str]:
+    """Return a table's texts; a row without one, or with a number or a list, is a UserError."""
+    texts: list[str] = table[column][:]
+    for row, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UserError(
+                f"{where} row {row}: its {column} is {text!r:.60}, no text; name a column of texts,"
+                " or take such rows out and read the rest as data=local"
+            )
+    return texts
 
 
 def _shown(task: Task, config: str | None, source: str) -> str:

@@ -61,7 +61,7 @@ def hub_labels(
 def _number(value: Any, task: Task) -> float | None:
     """Return a finite number within the task's range, or None."""
     try:
-        score = float(value)
+        score = math.nan if "_" in str(value) else float(value)  # which reads 1_0 as 10
     except (TypeError, ValueError):
         return None
     low, high = task.range or (-math.inf, math.inf)

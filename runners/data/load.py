@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from methods.method import TrainingText
@@ -29,7 +27,7 @@ from runners.data.local import read_local
 from runners.data.mine import draw_mined, mine
 from runners.data.mixture import load_mixture
 from runners.data.pairs import read_hub_pairs, read_pairs
-from runners.data.sources import _source_of_pairs, choose_source, local_folder
+from runners.data.sources import _source_of_pairs, choose_source, local_folder, named_folder
 from runners.data.split import (
     Label,
     Split,
@@ -56,8 +54,9 @@ def load_task_data(
         return load_lines(task, data, protocol, seed)
     source, reason = choose_source(task, data)
     train, report, revision = _read(task, data, source)
+    hub = None if task.hub is None else task.hub.path
     for name, further in task.further.items():
-        report[name] = read_further(name, further, data, source)
+        report[name] = read_further(name, further, data, source, hub)
     whole, all_mined, mined, scored = train, None, None, [*report.values()]
     if source == "local" and (data.mine.source or data.adds):
         scored += local_test_sets(task, local_folder(task, data))
@@ -231,13 +230,7 @@ def _load_pairs(
 def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Split:
     if source == "embedded":
         return embedded_pairs(name)
-    named = data.dir or os.environ.get("STS_DIR")
-    if named is None:
-        raise UserError("data=local needs data.dir=FOLDER or the environment's STS_DIR")
-    folder = Path(named).expanduser()
-    if not folder.is_dir():
-        raise UserError(f"data.dir={named}: no such folder")
-    return read_pairs(task, name, files, folder)
+    return read_pairs(task, name, files, named_folder(data.dir, "STS_DIR"))
 
 
 def describe_all(data: TaskData) -> dict[str, dict[str, object]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from results.errors import UserError
 from runners.config.task import Pairs, Task
-from runners.data.files import lines_of, read_text, refuse_json
+from runners.data.files import checked_lines, read_text, refuse_json
 from runners.data.hub import hub_commit, hub_table
 from runners.data.labels import score_of
 from runners.data.split import Split
@@ -26,7 +26,8 @@ def read_pairs(task: Task, name: str, files: Pairs, folder: Path) -> Split:
         return _read_folder(task, name, folder / files.folder)
     assert files.file is not None
     path = folder / files.file
-    lines = lines_of(read_text(path, f"task={task.name}: {path}"))
+    shown = f"task={task.name}: {path}"
+    lines = checked_lines(read_text(path, shown), shown)
     texts, scores = [], []
     for number, line in enumerate(lines[files.header :], 1 + files.header):
         if not line:
@@ -55,7 +56,8 @@ def _read_folder(task: Task, name: str, folder: Path) -> Split:
     texts, scores, subsets = [], [], []
     for path in inputs:
         gold = path.with_name(path.name.replace("STS.input.", "STS.gs."))
-        pairs, golds = (lines_of(read_text(p, f"task={task.name}: {p}")) for p in (path, gold))
+        shown = [(p, f"task={task.name}: {p}") for p in (path, gold)]
+        pairs, golds = (checked_lines(read_text(p, where), where) for p, where in shown)
         if len(pairs) != len(golds):
             raise UserError(
                 f"task={task.name}: {path.name} has {len(pairs)} lines and {gold.name}"
@@ -109,7 +111,9 @@ def _split(
     return Split(name, tuple(texts), tuple(scores), subsets=kept)
 
 
-def _words(text: str, where: str) -> str:
+def _words(text: object, where: str) -> str:
+    if not isinstance(text, str):
+        raise UserError(f"{where} has {text!r:.60} in place of a sentence")
     words = " ".join(text.split())
     if not words:
         raise UserError(f"{where} has an empty sentence")

@@ -161,7 +161,6 @@ class TableWriter:
     def __init__(self, end: str, where: str, stream: TextIO | None = None) -> None:
         self.end, self.where, self.stream = end, where, stream
         self.header: Sequence[str] | None = None
-        self._csv = csv.writer(stream, lineterminator="\n") if stream and end == ".csv" else None
 
     def write(self, row: TableRow, more: Mapping[str, str | float]) -> None:
         """Write a row; numbers of `more` have nine digits."""
@@ -197,9 +196,17 @@ class TableWriter:
         return self._checked([*map(_text, row.values), *answers], row.line)
 
     def _put(self, fields: list[str]) -> None:
-        if self._csv is not None:
-            self._csv.writerow(fields)
-        elif self.stream is not None:
+        if self.stream is None:
+            return
+        if self.end == ".csv":
+            # Python quotes no \r where lines end in \n alone, and readers would end a row there.
+            alone = any("\r" in field for field in fields)
+            csv.writer(
+                self.stream,
+                lineterminator="\n",
+                quoting=csv.QUOTE_ALL if alone else csv.QUOTE_MINIMAL,
+            ).writerow(fields)
+        else:
             self.stream.write("\t".join(fields) + "\n")
 
     def _checked(self, fields: list[str], line: int) -> list[str]:

@@ -13,7 +13,8 @@ from runners.data.hub import hub_answers
 
 
 def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
-    if data.source == "embedded" and not {*task.pairs} & {*EMBEDDED_SETS}:
+    generated = bool({*task.pairs} & {*EMBEDDED_SETS})
+    if data.source == "embedded" and not generated:
         raise UserError(
             f"data=embedded: task {task.name} has none of the sets that are generated"
             f" ({', '.join(EMBEDDED_SETS)}); use data=local data.dir=FOLDER"
@@ -26,6 +27,11 @@ def _source_of_pairs(task: Task, data: Data) -> tuple[str, str]:
     silence = hub_answers(hub) if hub else "no hub data set is named"
     if silence is None:
         return "hub", "the hub answered"
+    if not generated:
+        raise UserError(
+            f"task={task.name}: no data: data.dir is not set and {silence}; set data.dir=FOLDER (or"
+            f" STS_DIR), or keep one of the sets that are generated ({', '.join(EMBEDDED_SETS)})"
+        )
     return "embedded", f"neither data.dir nor STS_DIR is set and {silence}"
 
 
@@ -60,12 +66,17 @@ def local_folder(task: Task, data: Data) -> Path:
     """Return the folder that local paths are relative to; a missing one is a UserError."""
     if data.dir is None and _stands_alone(task):
         return Path.cwd()
-    named = data.dir or os.environ.get("GLUE_DIR")
-    if named is None:
-        raise UserError("data=local needs data.dir=FOLDER or the environment's GLUE_DIR")
-    folder = Path(named).expanduser()
+    return named_folder(data.dir, "GLUE_DIR")
+
+
+def named_folder(named: str | None, variable: str, key: str = "data.dir") -> Path:
+    """Return the folder that a key names, else the environment; a missing one is a UserError."""
+    place = named or os.environ.get(variable)
+    if not place:
+        raise UserError(f"data=local needs data.dir=FOLDER or the environment's {variable}")
+    folder = Path(place).expanduser()
     if not folder.is_dir():
-        raise UserError(f"data.dir={named}: no such folder")
+        raise UserError(f"{key if named else variable}={place}: no such folder")
     return folder
 
 

@@ -189,10 +189,15 @@ def cut_selection(train: Split, fraction: float, seed: int, task: Task) -> tuple
     """Cut a seeded part of train, each class by its share; return the rest and the part."""
     groups = _by_class(train, task)
     part = _part_of(groups, fraction, f"{seed}:selection")
-    if any(part.issuperset(members) for members in groups.values()):
+    lost = [label for label, members in groups.items() if part.issuperset(members)]
+    if lost:
+        rarest = min(lost, key=lambda label: len(groups[label]))
+        few, is_class = len(groups[rarest]), task.facts.answer == "class"
+        rare = f" ({few} of {task.labels[int(rarest)]})" if is_class else ""
+        instead = "a smaller fraction" if few > 1 else "more rows"
         raise UserError(
             f"protocol.fraction={fraction} leaves too little of {task.name}'s {len(train)} training"
-            " examples; use a smaller fraction or protocol=final"
+            f" examples{rare}; use {instead} or protocol=final"
         )
     return _apart(train, part, "selection")
 
@@ -248,10 +253,13 @@ def count_overlap(split: Split, learned: Sequence[Split]) -> Split:
     """Return a split with the number of its examples that the `learned` ones hold too.
 
     Texts are equal where they are so after runs of white space are made single blanks; an example
-    with attributes is another where these are others.
+    with attributes is another where these are others. Attributes of another task's set that those
+    trained on lack are nothing to the run.
     """
     seen = {example for part in learned for example in part.read}
-    return replace(split, also_in_train=sum(example in seen for example in split.read))
+    plain = any(part.attributes is None for part in learned)
+    own = replace(split, attributes=None) if plain else split
+    return replace(split, also_in_train=sum(example in seen for example in own.read))
 
 
 def count_copies(split: Split) -> int:
@@ -260,7 +268,7 @@ def count_copies(split: Split) -> int:
 
 
 def check_split(split: Split, task: Task, origin: str) -> None:
-    """Refuse an empty split, and a train split that lacks a class or has a single score."""
+    """Refuse an empty split, and a train split that lacks a class."""
     if not len(split):
         raise UserError(f"task={task.name}: {origin} has no examples")
     if split.name != "train" or split.labels is None:

@@ -115,7 +115,21 @@ def _texts(reading: Reading, special: np.ndarray[Any, Any], unknown: int | None)
         facts["unknown_tokens"] = int(counts[unknown]) if unknown < len(counts) else 0
     empty = sum(any(not str(text).strip() for text in texts) for texts in split.texts)
     facts |= {"empty": empty, "copies": count_copies(split)}
+    facts |= {"options_alike": alike} if (alike := _alike(reading)) else {}
     return {**facts, "also_in_train": split.also_in_train} if split.also_in_train else facts
+
+
+def _alike(reading: Reading) -> int:
+    """Return in how many examples the limit took away all that told two options apart."""
+    columns, first = reading.columns, len(reading.task.text)
+    if reading.task.facts.answer != "option" or len(columns) < 2:  # or they are read in one text
+        return 0
+    count = 0
+    for row in np.flatnonzero(np.any([column.truncated for column in columns], axis=0)):
+        ends = [column.offsets[row : row + 2] for column in columns]
+        read = {c.input_ids[a:b].tobytes() for c, (a, b) in zip(columns, ends, strict=True)}
+        count += len(read) < len({*reading.split.texts[row][first:]})
+    return count
 
 
 def _share(part: int, whole: int) -> str:
@@ -172,6 +186,24 @@ def _warnings(
             f"tokens read as {tokenizer.unk_token}, unknown to the model: {', '.join(unknown)};"
             " take a model whose vocabulary has this language and script, by model.name_or_path="
         )
+    yield from _cut_warnings(readings, splits, max_length)
+    twice = [
+        f"{facts['also_in_train']:,} of {facts['rows']:,} rows of {name}"
+        for name, facts in splits.items()
+        if facts.get("also_in_train")
+    ]
+    if twice:
+        yield (
+            f"trained on and scored too: {', '.join(twice)}; scores come out too high: take these"
+            " rows out of train"
+        )
+    yield from _answer_warnings(readings, splits)
+
+
+def _cut_warnings(
+    readings: Sequence[Reading], splits: dict[str, Facts], max_length: int
+) -> Iterator[str]:
+    """Yield a sentence where the limit takes much away, or all that tells options apart."""
     cut = [
         f"{name} {_share(facts['truncated'], facts['rows'])}"
         for name, facts in splits.items()
@@ -185,17 +217,16 @@ def _warnings(
         yield (
             f"texts cut at {where}: {', '.join(cut)}; give it more if the model reads more{part}"
         )
-    twice = [
-        f"{facts['also_in_train']:,} of {facts['rows']:,} rows of {name}"
+    alike = [
+        f"{facts['options_alike']:,} of {facts['rows']:,} rows of {name}"
         for name, facts in splits.items()
-        if facts.get("also_in_train")
+        if facts.get("options_alike")
     ]
-    if twice:
+    if alike:
         yield (
-            f"trained on and scored too: {', '.join(twice)}; scores come out too high: take these"
-            " rows out of train"
+            f"options read alike, as what differs is cut off at budget.max_length={max_length}:"
+            f" {', '.join(alike)}; give it more, or shorten what stands before the options"
         )
-    yield from _answer_warnings(readings, splits)
 
 
 def _answer_warnings(readings: Sequence[Reading], splits: dict[str, Facts]) -> Iterator[str]:

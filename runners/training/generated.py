@@ -76,10 +76,11 @@ def _key(job: Job, device: str) -> str:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return content if {"facts", "rows"} <= content.keys() else None
+    known = isinstance(content, dict) and {"facts", "rows"} <= content.keys()
+    return content if known else None
 
 
 def _make(job: Job, accelerator: Accelerator) -> dict[str, Any]:

@@ -51,20 +51,34 @@ class LanguageModel:
     def _stream(self, name: str) -> int:
         return derive(self.seed, f"generated {name} {self.label}")
 
-    def _tokens(self, row: Sequence[str]) -> list[int]:
+    def _inner(self, row: Sequence[str]) -> list[int]:
+        """Return all tokens of a row, without the ends of text."""
         text = "\n".join(" ".join(column.split()) for column in row)
-        inner = self.tokenizer(text, add_special_tokens=False)["input_ids"]
-        return [self.end, *inner[: self.options.max_tokens - 2], self.end]
+        inner: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return inner
+
+    def _tokens(self, row: Sequence[str]) -> list[int]:
+        return [self.end, *self._inner(row)[: self.options.max_tokens - 2], self.end]
+
+    def _check_lines(self, rows: Sequence[Sequence[str]], tokens: Sequence[list[int]]) -> None:
+        """Refuse rows of several texts of which none would be left whole."""
+        ends = len(rows[0]) - 1
+        if self.tokenizer.decode(self._inner(rows[0])).count("\n") < ends:
+            raise UserError(
+                "data.generated: the generator's tokenizer loses the ends of lines, which part a"
+                " row's texts; take one that keeps them, such as GPT-2's"
+            )
+        if ends and all(self.tokenizer.decode(row).count("\n") < ends for row in tokens):
+            raise UserError(
+                f"data.generated.max_tokens={self.options.max_tokens}: no row of {self.label} has"
+                " anything of its last text among so many tokens; give it more"
+            )
 
     def tune(self, rows: Sequence[Sequence[str]]) -> list[float]:
         """Train all weights on rows, by AdamW with a rate that falls to zero; return the losses."""
         options = self.options
         tokens = [self._tokens(row) for row in rows]
-        if len(rows[0]) > 1 and "\n" not in self.tokenizer.decode(tokens[0]):
-            raise UserError(
-                "data.generated: the generator's tokenizer loses the ends of lines, which part a"
-                " row's texts; take one that keeps them, such as GPT-2's"
-            )
+        self._check_lines(rows, tokens)
         batches = list(self._batches(tokens))
         optimizer = torch.optim.AdamW(self.model.parameters(), lr=options.lr, weight_decay=0.0)
         decay = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / len(batches))

@@ -16,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -144,7 +145,7 @@ def _read(path: Path, rows: int) -> Votes | None:
     try:
         with np.load(path, allow_pickle=False) as stored:
             votes = Votes(stored["labels"], stored["agreement"], stored["probability"])
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
     return votes if all(len(values) == rows for values in vars(votes).values()) else None
 

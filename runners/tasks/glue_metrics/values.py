@@ -53,5 +53,7 @@ def score(
         else:
             raise ValueError(f"no metric called {name!r}; known: {', '.join(KNOWN)}")
         values[name] = float(value)
-    undefined = [n for n in names if constant and n in (*CORRELATIONS, "matthews_correlation")]
-    return values, undefined
+    lacking = not np.any((predicted == positive) | (gold == positive))
+    undefined = {*CORRELATIONS, "matthews_correlation"} if constant else set[str]()
+    undefined |= {"f1"} if lacking else set()
+    return values, [name for name in names if name in undefined]

@@ -12,6 +12,8 @@ import yaml
 from results.errors import UserError
 from runners.config.check import check, from_record
 from runners.config.compose import Composer, compose, composing
+from runners.config.refusals import task_problems
+from runners.config.task import Task
 from runners.config.typed import ONE_OF
 from runners.contract.parts import composed, configure
 from runners.root import CONFIGS
@@ -46,6 +48,41 @@ def test_a_split_called_as_one_of_the_runs_own_is_refused(place: str, name: str)
 def test_two_report_splits_of_one_name_are_refused(source: str) -> None:
     with pytest.raises(UserError, match=rf"task\.{source}\.where_present\.validation_matched: "):
         configure("task=mnli", f"+task.{source}.where_present.validation_matched=other.tsv")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["task=rte", "task.local.columns.sentence1=label"], r"task\.local\..*sentence1 and label"),
+        (["task=cola", "task.local.columns.sentence=1"], r"task\.local\..*sentence and label.* 1;"),
+        (["task=rte", "task.hub.columns.sentence2=sentence1"], r"task\.hub\..*sentence1 and sent"),
+        (
+            ["task=sts", "method=embedding", "task.pairs.STS-B.columns=[5,6,6]"],
+            r"task\.pairs\.STS-B\.columns: the second one and the score are both column 6",
+        ),
+        (
+            ["task=sts", "method=embedding", "task.selection.columns=[5,5,4]"],
+            r"task\.selection\.columns: the first sentence and the second one",
+        ),
+    ],
+)
+def test_a_column_is_not_read_as_a_text_and_the_answer(given: list[str], said: str) -> None:
+    """The model read the answer, and was right in every row."""
+    with pytest.raises(UserError, match=said):
+        configure(*given)
+
+
+def test_columns_of_tasks_that_another_names_are_looked_at_too() -> None:
+    rte = composed(("task=rte",))["task"]
+    wrong = {**rte, "local": {**rte["local"], "columns": {"sentence1": "label"}}}
+    tasks = {"rte": wrong, "cola": composed(("task=cola",))["task"]}
+    mixture = {"of": [*tasks], "tasks": tasks}
+    plain = {"name": "mix", "kind": "multitask", "text": ["text"], "metrics": ["accuracy"]}
+    [said] = task_problems(Task.model_validate({**plain, "mixture": mixture}), "auto")
+    assert said.startswith("mix.of: task=rte.local.columns: sentence1 and label are both column")
+    further = {"other": {"task": "rte", "definition": wrong}}
+    [said] = task_problems(Task.model_validate({**rte, "further": further}), "auto")
+    assert said.startswith("task.further.other: task.local.columns: sentence1 and label")
 
 
 def test_shipped_tasks_have_no_such_split() -> None:

@@ -16,7 +16,7 @@ import pytest
 from results.errors import UserError
 from runners.config.task import Pairs, Task
 from runners.data.corpus import read_training_text
-from runners.data.files import read_text
+from runners.data.files import read_sentences, read_text
 from runners.data.local import read_file
 from runners.data.pairs import read_pairs
 from tests.conftest import Cli, configure
@@ -117,6 +117,25 @@ def test_pairs_and_sentences_of_another_format_are_refused_too(name: str, tmp_pa
     for kind in ("sentences", "triplets"):
         message = _refusal(lambda k=kind: read_training_text(data, "local", k, set()), path)  # type: ignore[misc]
         assert said in message
+
+
+def test_lines_that_end_as_on_old_macs_are_said_to(tmp_path: Path) -> None:
+    """A file of them was one sentence, or a header without the columns that it names."""
+    said = r"its lines end in carriage returns alone"
+    task = configure("task=sst2").settings.task
+    assert task.local is not None
+    table, pairs = tmp_path / "old.tsv", tmp_path / "pairs.tsv"
+    for path in (table, pairs):
+        path.write_bytes(TSV.replace("\n", "\r").encode())
+    with pytest.raises(UserError, match=said):
+        read_file(task, task.local, table, "train", skip_malformed=False)
+    with pytest.raises(UserError, match=said):
+        read_sentences(table, "data.text=old.tsv")
+    with pytest.raises(UserError, match=said):
+        read_pairs(configure("task=sts", "method=embedding").settings.task, "P",
+                   Pairs(file="pairs.tsv"), tmp_path)  # fmt: skip
+    table.write_bytes(b"one line, which a carriage return ends\r")
+    assert read_sentences(table, "x") == ["one line, which a carriage return ends"]
 
 
 @pytest.mark.parametrize("name", ["jsonl", "tsv.gz", "utf-16.tsv"])

@@ -9,8 +9,12 @@ import pytest
 
 from results.record import read, read_all
 from results.tables.collect import tables
-from runners.data.further import translation
+from runners.config.settings import Data
+from runners.config.task import Task
+from runners.data import further as module
+from runners.data.further import read_further, translation
 from runners.data.local import read_local
+from runners.data.split import Split
 from tests.conftest import Cli, configure, tiny
 from tests.runners.boards.test_board import Folder
 
@@ -24,6 +28,25 @@ def test_labels_are_led_to_the_other_tasks() -> None:
     assert translation(task, task.further["rte"]) == [0, 1, 1]
     assert task.further["rte"].definition is not None
     assert task.further["rte"].definition.labels == ["entailment", "not_entailment"]
+
+
+def test_a_revision_is_of_the_sets_that_lie_in_the_same_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """They were read as they are now, whatever revision of them was asked for."""
+    task = configure("task=mnli", RTE).settings.task
+    asked: list[str | None] = []
+
+    def read(theirs: Task, revision: str | None) -> tuple[Split, dict[str, Split], None]:
+        asked.append(revision)
+        split = Split("validation", (("a", "b"),), (0,))
+        return split, {"validation": split}, None
+
+    monkeypatch.setattr(module, "read_hub", read)
+    data = Data(source="hub", revision="0123abc")
+    for path in ("nyu-mll/glue", "other/set", None):
+        assert read_further("rte", task.further["rte"], data, "hub", path).name == "rte"
+    assert asked == ["0123abc", None, None]
 
 
 def test_a_run_reports_them_beside_its_own_score(

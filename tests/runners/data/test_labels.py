@@ -54,6 +54,7 @@ def test_diagnostic_split_without_labels_is_unlabelled() -> None:
         ("yes", task(_CLASSES), {"1": "yes"}, "'yes' is not a label of this task; known: 1"),
         ("6", task(_SCORES, range=[0, 5]), {}, "'6' is not a score from 0 to 5"),
         ("nan", task(_SCORES), {}, "'nan' is not a score"),
+        ("1_0", task(_SCORES), {}, "'1_0' is not a score"),
         ("high", task(_SCORES), {}, "'high' is not a score"),
     ],
 )

@@ -14,6 +14,7 @@ from results.record import read_all
 from results.tables.collect import tables
 from results.tables.labels import labels
 from runners.config.check import from_record
+from runners.config.unlabelled import Mining
 from runners.data.evaluated import Evaluated, normal
 from runners.data.load import load_task_data
 from runners.data.split import TaskData
@@ -75,6 +76,21 @@ def test_two_texts_around_a_verbalizer_are_a_pair(tmp_path: Path) -> None:
     assert pairs == [("Two rains.", "three is wet."), ("Four.", "five.")]
     [neutral] = settings.task.mine.compiled("neutral")
     assert neutral.search(line) is None
+
+
+def test_a_vowel_sign_is_part_of_its_letter() -> None:
+    """A boy and a girl were one word, and a verbalizer stood inside of words."""
+    boy, girl = "लड़का अच्छा है.", "लड़की अच्छी है!"
+    assert normal(boy) != normal(girl)
+    scored = Evaluated([(boy,)])
+    assert scored.has_text((boy.replace(".", " ।"),))
+    assert not scored.has_text((girl,))
+    assert normal("e\u0301te\u0301") == normal("été")  # composed where that can be
+    assert normal("good \u2764\ufe0f") == "good"
+    mine = Mining(patterns=["{V}"], verbalizers={"sport": ["खेल"], "warm": ["गर्म"]})
+    [sport] = mine.compiled("sport")
+    assert [m.span() for m in sport.finditer("खेलेंगे, खेल। आखेल")] == [(9, 12)]
+    assert not mine.words("sport").search("खेलेंगे")
 
 
 def test_a_topic_is_a_word_of_the_sentence_before(tmp_path: Path) -> None:

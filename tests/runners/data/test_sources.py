@@ -9,7 +9,10 @@ import pytest
 
 from results.errors import UserError
 from runners.config.settings import Data
-from runners.config.task import Task
+from runners.config.task import Further, Task
+from runners.data.corpus import read_training_text
+from runners.data.further import read_further
+from runners.data.load import load_task_data
 from runners.data.sources import _source_of_pairs, local_folder
 from runners.data.split import Split, cut_selection
 from tests.conftest import configure
@@ -41,6 +44,41 @@ def test_pairs_that_are_not_generated_are_not_promised() -> None:
     other = task.model_copy(update={"pairs": {"MINE": next(iter(task.pairs.values()))}})
     with pytest.raises(UserError, match="data=embedded: task sts has none of the sets"):
         _source_of_pairs(other, Data(source="embedded"))
+
+
+def test_no_source_is_chosen_that_has_none_of_the_sets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run failed inside its first evaluation."""
+    monkeypatch.delenv("STS_DIR", raising=False)
+    task = configure("task=sts", "method=embedding", "~task.pairs.STS-B").settings.task
+    with pytest.raises(
+        UserError, match=r"task=sts: no data: data\.dir is not set and HF_HUB_OFFLI"
+    ):
+        _source_of_pairs(task, Data(source="auto"))
+
+
+def test_a_folder_that_is_not_there_is_named_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever named it, data.dir was blamed."""
+    gone = tmp_path / "none"
+    for name in ("GLUE_DIR", "STS_DIR"):
+        monkeypatch.setenv(name, str(gone))
+    for given, variable in (
+        (["task=rte"], "GLUE_DIR"),
+        (["task=sts", "method=embedding"], "STS_DIR"),
+    ):
+        settings = configure(*given, "data=local").settings
+        with pytest.raises(UserError, match=f"^{variable}={gone}: no such folder"):
+            load_task_data(settings.task, settings.data, settings.protocol)
+    settings = configure("task=sts", "method=simcse", "data=embedded").settings
+    with pytest.raises(UserError, match=f"{gone} holds no training set of GLUE"):
+        read_training_text(settings.data, "local", "sentences", set())
+    further = Further(task="rte", dir=str(gone), definition=configure("task=rte").settings.task)
+    with pytest.raises(UserError, match=f"^task.further.other.dir={gone}: no such folder"):
+        read_further("other", further, Data(source="local"), "local")
+    monkeypatch.setenv("GLUE_DIR", "")
+    with pytest.raises(UserError, match=r"needs data\.dir=FOLDER or the environment's GLUE_DIR"):
+        local_folder(configure("task=rte").settings.task, Data(source="local"))
 
 
 def test_rows_that_were_left_out_count_once() -> None:

@@ -9,7 +9,7 @@ import pytest
 from results.errors import UserError
 from runners.config.settings import Protocol
 from runners.data.load import load_task_data
-from runners.data.split import Split, cut_selection, draw
+from runners.data.split import Split, count_overlap, cut_selection, draw
 from tests.conftest import configure
 
 TASK = configure("task=mnli").settings.task
@@ -55,6 +55,27 @@ def test_selection_part_is_cut_from_train_by_class_and_overlaps_nothing() -> Non
 def test_selection_that_empties_a_class_is_refused() -> None:
     with pytest.raises(UserError, match=r"protocol.fraction=0.9 leaves too little"):
         cut_selection(_split((20, 20, 1)), 0.9, 0, TASK)
+
+
+def test_a_smaller_fraction_is_advised_only_where_it_helps() -> None:
+    with pytest.raises(UserError, match=r"\(1 of contradiction\); use more rows or protocol=final"):
+        cut_selection(_split((20, 2, 1)), 0.9, 0, TASK)
+    with pytest.raises(UserError, match=r"\(3 of neutral\); use a smaller fraction"):
+        cut_selection(_split((20, 3, 20)), 0.9, 0, TASK)
+    scores = TASK.model_copy(update={"kind": "regression", "labels": []})
+    with pytest.raises(UserError, match=r"4 training examples; use a smaller fraction"):
+        cut_selection(_split((2, 2)), 0.99, 0, scores)
+
+
+def test_attributes_of_a_set_are_nothing_to_a_run_without_any() -> None:
+    """Its rows were never found among those that are trained on."""
+    train = Split("train", (("a  b",), ("c",)), (0, 1))
+    users = ((("ann",),), (("bob",),), (("ann",),))
+    further = Split("further", (("a b",), ("d",), ("c",)), (0, 1, 1), attributes=users)
+    assert count_overlap(further, [train]).also_in_train == 2
+    assert count_overlap(further, [train]).attributes == users
+    known = Split("train", train.texts, (0, 1), attributes=users[:2])
+    assert count_overlap(further, [known]).also_in_train == 1
 
 
 def test_every_run_seed_gets_the_same_subset() -> None:

@@ -162,6 +162,31 @@ def test_each_kind_of_task_is_examined_as_it_is(tiny_folder: Folder) -> None:
     assert all(facts["mean"] > 0 and facts["truncated"] > 1 for facts in sets)
 
 
+def test_options_that_the_limit_makes_alike_are_warned_of(
+    tmp_path: Path, tiny_folder: Folder
+) -> None:
+    """The first one is answered then, whatever the model is."""
+    text = TASK.replace("text: [text]", "kind: multiple_choice\ntext: [q, s]\noptions: [a, b, c]")
+    own = _own(tmp_path, [], [], text)
+    short = ("who", "the", "dog", "cat", "cat", "dull")
+    train = [
+        *(short, ("who", "the " * 30, "dog", "cat", "it", "warm")),
+        *(("it", "the " * 40, "a dog", "a cat", "it", "odd"),),
+        *(("who " * 30, "the", "dog", "cat", "it", "odd"),),
+    ]
+    header = ("q", "s", "a", "b", "c", "label")
+    _write(tmp_path / "train.csv", train, header)
+    _write(tmp_path / "dev.csv", [short, short], header)
+    typed = ["task=mine", "data=local", "budget.max_length=24"]
+    typed.append(f"model.name_or_path={tiny_folder('bert')}")
+    seen = doctor(*typed, config_dir=own)
+    assert seen.splits["train"]["truncated"] == 3
+    assert seen.splits["train"]["options_alike"] == 2
+    assert "options_alike" not in seen.splits["validation"]
+    [said] = [warning for warning in seen.warnings if warning.startswith("options read alike")]
+    assert "cut off at budget.max_length=24: 2 of 4 rows of train; give it more" in said
+
+
 def test_a_right_option_that_never_occurs_is_named(tmp_path: Path, tiny_folder: Folder) -> None:
     text = TASK.replace("text: [text]", "kind: multiple_choice\ntext: [q]\noptions: [a, b, c]")
     own = _own(tmp_path, [], [], text)

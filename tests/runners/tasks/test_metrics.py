@@ -63,6 +63,14 @@ def test_constant_predictions_give_a_number(name: str) -> None:
         assert undefined == [name]
 
 
+def test_f1_of_a_class_that_nobody_names_is_undefined() -> None:
+    """It was a plain 0, as of a model that misses every row of the class."""
+    assert score(["f1", "accuracy"], [0, 0, 0], [0, 0, 0]) == ({"f1": 0.0, "accuracy": 1.0}, ["f1"])
+    assert score(["f1"], [0, 0, 0], [0, 0, 0], positive=0) == ({"f1": 1.0}, [])
+    for predicted, gold in (([0, 0], [0, 1]), ([0, 1], [0, 0])):
+        assert score(["f1"], predicted, gold) == ({"f1": 0.0}, [])
+
+
 def test_unequal_lengths_are_an_error() -> None:
     with pytest.raises(ValueError, match="as many predictions as references"):
         score(["accuracy"], [0, 1], [0])

@@ -97,6 +97,19 @@ def test_tuning_predicts_each_row_up_to_its_end_and_draws_from_streams(gpt: Path
     assert losses[0] == pytest.approx(float(torch.stack(each).mean().detach()), rel=1e-5)
 
 
+def test_a_long_first_text_is_no_fault_of_the_tokenizer(gpt: Path) -> None:
+    """It was told to be one that loses the ends of lines where the first row's lay too far off."""
+    long, short = ("dull " * 30, "warm"), ("dull", "warm")
+    assert len(_model(gpt).tune([long, short])) == 2
+    with pytest.raises(UserError, match="max_tokens=10: no row of warm has anything of its last t"):
+        _model(gpt).tune([long, long])
+    model = _model(gpt)
+    keeps = model.tokenizer
+    model._inner = lambda row: keeps(" ".join(row))["input_ids"]  # type: ignore[method-assign]
+    with pytest.raises(UserError, match="tokenizer loses the ends of lines"):
+        model.tune([short])
+
+
 def test_what_is_scored_or_there_already_or_no_row_does_not_stay() -> None:
     scored = Evaluated([("Planted here.", "twice")])
     sieve = Sieve(2, scored, None, seen={("old", "row")})
