@@ -185,9 +185,12 @@ def _followed(course: Course, checkpoints: Checkpoints, record: Record) -> Recor
     except Stopped as stopped:
         kept = checkpoints.save(loop.step, course.state_dict())
         state = "in a checkpoint" if kept else "in none"
+        on = f"goes on{' from there' if kept else ''}: {record.command}"
+        if config.settings.force:
+            on = "begins anew, as force=true says"
+            on += "; without it, where no result is stored, it goes on from there" if kept else ""
         stopped.end(
-            f"stopped at step {loop.step} of {loop.steps}, which is {state}; the same command goes"
-            f" on{' from there' if kept else ''}: {record.command}"
+            f"stopped at step {loop.step} of {loop.steps}, which is {state}; the same command {on}"
         )
 
 
