@@ -33,6 +33,8 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "shared_device": os.environ.get("TUNEBENCH_SHARED_DEVICE") == "1",
         **({"mps": True} if on_gpu and has_mps() else {}),
+        # Of fp32 products; some images of torch have it so, by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE.
+        **({"tf32": True} if on_gpu and torch.get_float32_matmul_precision() != "highest" else {}),
         "runs_beside": int(os.environ.get("TUNEBENCH_RUNS_BESIDE", 0)),
         "system": f"{platform.system()} {platform.machine()}",
     }
