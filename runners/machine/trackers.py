@@ -55,7 +55,7 @@ class Trackers:
         self._files: list[Any] = []
         self._services: list[Any] = []
         self._notes: dict[str, Any] = {}
-        self._told: frozenset[str] = frozenset()  # to TensorBoard, of the step that is gone on from
+        self._there: frozenset[str] = frozenset()  # to TensorBoard, of the step that is gone on from
         if not logged.names:
             return
         if logged.after is None:
@@ -106,7 +106,7 @@ class Trackers:
 
     def _log(self, tracker: Any, among: list[Any], values: Values, step: int) -> None:
         if tracker.name == "tensorboard" and step == self.logged.after:
-            values = {name: value for name, value in values.items() if name not in self._told}
+            values = {name: value for name, value in values.items() if name not in self._there}
         if tracker not in among or not values:
             return
         try:
@@ -133,7 +133,7 @@ class Trackers:
 
         after, more = self.logged.after, {}
         if after is not None:
-            self._told, more = tags_at(self.logged.folder, after), {"purge_step": after + 1}
+            self._there, more = tags_at(self.logged.folder, after), {"purge_step": after + 1}
         return TensorBoardTracker(self.logged.run, self.logged.records / FOLDER, **more)
 
     def _csv(self) -> Any:
