@@ -9,6 +9,7 @@ the board will have workers, with as many threads each, because they slow each o
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -91,7 +92,8 @@ def estimate(
     try:
         for process, share in zip(processes, shares, strict=True):
             assert process.stdin is not None
-            with process.stdin as stream:
+            # One that has died already has told why, and is told of below.
+            with contextlib.suppress(BrokenPipeError), process.stdin as stream:
                 json.dump([time.time(), share], stream)
         answers = [line for p in processes for line in (p.stdout or ()) if line.startswith("[")]
         failed = [p.returncode for p in processes if p.wait()]

@@ -34,6 +34,7 @@ def _is_of_a_run(argument: str) -> str:
         "own_process",
         "start.run",
         "control",
+        "push",
         *CHAIN_KEYS,
         *BOARD_KEYS,
         *Acts.model_fields,
@@ -49,10 +50,20 @@ def _is_of_a_run(argument: str) -> str:
     return argument
 
 
+LISTED = {"method": "methods", "task": "tasks", "seed": "seeds"}  # by the key of a run
+
+
+def _is_of_a_row(argument: str) -> str:
+    """Return what sets a run's keys but for those by which a board tells its runs apart."""
+    if (key := key_of(argument)) in LISTED:
+        raise ValueError(f"{argument}: a board lists its {LISTED[key]}; name it there")
+    return _is_of_a_run(argument)
+
+
 Value = bool | int | float | str
 
 
-OfARun = Annotated[str, AfterValidator(_is_of_a_run)]
+OfARow = Annotated[str, AfterValidator(_is_of_a_row)]
 
 
 class Entry(Section):
@@ -66,7 +77,7 @@ class Entry(Section):
 
     method: str
     arm: str | None = None
-    set: list[OfARun] = Field(default_factory=list)
+    set: list[OfARow] = Field(default_factory=list)
     stages: list[Stage] = Field(default_factory=list)
     control: Control | None = None
 
@@ -106,7 +117,7 @@ class Search(Section):
     seeds: list[int] = Field(default_factory=list)
     tasks: list[str] | None = Field(default=None, min_length=1)
     options: dict[str, dict[str, list[Value]]] = Field(default_factory=dict)
-    set: list[OfARun] = Field(default_factory=list)
+    set: list[OfARow] = Field(default_factory=list)
 
     @model_validator(mode="after")
     def _names_its_seeds_once(self) -> Search:
@@ -143,7 +154,7 @@ class Board(Section):
     methods: list[str | Entry] = Field(min_length=1)
     tasks: list[str] = Field(min_length=1)
     seeds: list[int] = Field(min_length=1)
-    set: list[OfARun] = Field(default_factory=list)
+    set: list[OfARow] = Field(default_factory=list)
     search: Search | None = None
     records: str | None = None
 
@@ -153,6 +164,17 @@ class Board(Section):
         if folder is not None and not is_within(folder):
             raise ValueError(f"{folder} is no folder in the project, as results/runs is")
         return folder
+
+    @model_validator(mode="after")
+    def _searches_what_no_row_sets(self) -> Board:
+        if (search := self.search) is None:
+            return self
+        for row in self.rows:
+            tried = [f"method.{n}.{key}" for n in row.names for key in search.options.get(n, {})]
+            for argument in (*self.set, *row.set, *search.set):
+                if key_of(argument) in ("lr", *tried):
+                    raise ValueError(f"search tries values of {key_of(argument)}=: leave it out")
+        return self
 
     @property
     def rows(self) -> list[Entry]:
@@ -262,6 +284,14 @@ def plan(
 ) -> list[Planned]:
     """Check every run, or every trial of the search, before any is started."""
     named = as_typed(board, typed)
+    for argument in overrides_of(typed):
+        if (key := key_of(argument)) in LISTED:
+            value = argument.partition("=")[2]
+            value = f'"{value}"' if value.startswith("[") else value  # a row of several methods
+            raise UserError(
+                f"{named} {argument}: a board lists its {LISTED[key]}, by which its tables count;"
+                f" type 'board.{LISTED[key]}=[{value}]'"
+            )
     if board.search is not None and is_typed(typed, "lr"):
         raise UserError(f"{named} searches its learning rates: leave lr= out")
     if searching:

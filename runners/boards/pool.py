@@ -16,10 +16,10 @@ from results.errors import UserError
 from runners.boards.passing import mark
 from runners.boards.planned import Planned, Planner
 from runners.boards.view import View, clock
-from runners.machine.console import PROGRESS, say
+from runners.machine.console import PROGRESS, first_line, say
 from runners.machine.processes import config_dir, end
 from runners.machine.warm import Process, start, warm
-from runners.runs.run import CLAIMED
+from runners.runs.run import CLAIMED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
 
@@ -124,7 +124,7 @@ class Pool:
     def _work(self, worker: int) -> None:
         while (run := self._next()) is not None:
             finished = run.again and run.look() == "finished"  # by another process meanwhile
-            claimed = not finished and self._once(run, worker) == CLAIMED
+            claimed = not finished and self._tried(run, worker) == CLAIMED
             with self._lock:
                 del self.running[id(run)]
                 if self._stopped:
@@ -139,6 +139,14 @@ class Pool:
                 if run.look() not in records.DONE and run.state != "failed":
                     run.state = "failed"
                 self._tell(run)
+
+    def _tried(self, run: Planned, worker: int) -> int:
+        """Do as `_once`; a run that this machine has no room to start has failed, with its why."""
+        try:
+            return self._once(run, worker)
+        except OSError as error:
+            run.message = first_line(error)
+            return NOT_FINISHED
 
     def _once(self, run: Planned, worker: int) -> int:
         """Start the run's process and wait for it; return its exit code."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString, Sweep
 
 from results.errors import UserError
 from runners.config.places import expanded
@@ -72,6 +74,8 @@ def check_typed(arguments: Sequence[str]) -> None:
         raise UserError("--config-dir is given twice, and one is read; put all files in one folder")
     for argument in arguments:
         key, equals, value = argument.partition("=")
+        if equals and not key_of(key):
+            raise UserError(f"{argument} names no key; write KEY=VALUE")
         if equals and not value.strip("'\" ") and not key_of(key).startswith("hydra"):
             raise UserError(f"{key}= is empty; give it a value, null for none, or leave it out")
     refuse_ways_round(arguments)
@@ -99,21 +103,39 @@ def refuse_ways_round(arguments: Sequence[str]) -> None:
 def refuse_lists(arguments: Sequence[str]) -> None:
     """Raise UserError where several files of a group, or none, are named where a run has one.
 
-    Hydra would lay them over each other: one task's files with another's name.
+    Hydra would lay them over each other: one task's files with another's name. It stumbles over
+    what is no name, such as a number.
     """
-    parser = OverridesParser.create()
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key_of(key).partition("@")[0] not in (*ONE_OF, "method"):
+        group = key_of(key).partition("@")[0]
+        if not (group in (*ONE_OF, "method") or group.startswith("hydra/")):
             continue
-        if value == "null" and key != "board":
+        if value == "null" and group != "board":
             raise UserError(f"{argument}: a run has one; type {key}=NAME, or leave it out")
-        if "[" not in value or key == "method":
+        if _PLAIN_NAME.fullmatch(value) or key.startswith(("~", "-")):
             continue
-        override = parser.parse_override(argument)
+        override = OverridesParser.create().parse_override(argument)
+        _refuse_other_than_names(argument, key, override._value)
         names = override.value()
-        if isinstance(names, list) and len(names) != 1:
+        if key != "method" and isinstance(names, list) and len(names) != 1:
             key = override.key_or_group
             several = ",".join(str(name) for name in names)
             instead = f"a run of each: -m {key}={several}" if names else f"type {key}=NAME"
             raise UserError(f"{argument} names {len(names)}, and a run has one {key}; {instead}")
+
+
+# A word that Hydra reads as no number, switch or nothing.
+_PLAIN_NAME = re.compile(r"(?!(null|true|false|nan|inf)$)[A-Za-z_][\w.-]*", flags=re.IGNORECASE)
+
+
+def _refuse_other_than_names(argument: str, key: str, value: Any) -> None:
+    """Raise UserError where what chooses a file, or each of several, is something else."""
+    choices: list[Any] = value.list if isinstance(value, ChoiceSweep) else [value]
+    names = [name for one in choices for name in (one if isinstance(one, list) else [one])]
+    for name in names:
+        if not isinstance(name, str | QuotedString | Sweep | Glob):
+            shown = {"None": "null", "True": "true", "False": "false"}.get(str(name), name)
+            number = type(name) in (int, float)
+            more = f", or {key}=\"'NAME'\" where a name looks like a number" if number else ""
+            raise UserError(f"{argument}: {shown} is no name; type {key}=NAME{more}")

@@ -17,7 +17,8 @@ STEP = "step"
 class CsvTracker(GeneralTracker):  # type: ignore[misc]
     """Writes a file for each part of names such as train/loss: train.csv, a line a step.
 
-    A run that goes on `after` a step keeps the lines up to it and writes the others anew.
+    A run that goes on `after` a step keeps the lines up to it and writes the others anew. What is
+    logged of a step whose line is kept is there already.
     """
 
     name = "csv"
@@ -27,6 +28,7 @@ class CsvTracker(GeneralTracker):  # type: ignore[misc]
         super().__init__()
         self.folder, self.after = logging_dir / run_name, after
         self._columns: dict[Path, list[str]] = {}
+        self._kept: dict[Path, int] = {}  # the last step of an earlier process in each file
 
     @property
     def tracker(self) -> Path:
@@ -39,6 +41,7 @@ class CsvTracker(GeneralTracker):  # type: ignore[misc]
             columns, rows = _read(path)
             kept = [row for row in rows if int(row[STEP]) <= self.after]
             self._write(path, columns, kept)
+            self._kept[path] = max((int(row[STEP]) for row in kept), default=-1)
 
     def log(self, values: Mapping[str, float], step: int | None = None, **_: Any) -> None:
         """Append a line to the file of each part."""
@@ -48,7 +51,8 @@ class CsvTracker(GeneralTracker):  # type: ignore[misc]
             path = self.folder / f"{part.replace('/', '.') or 'run'}.csv"
             parts.setdefault(path, {STEP: step})[column] = f"{value:.9g}"
         for place, row in parts.items():
-            self._append(place, row)
+            if step is None or step > self._kept.get(place, -1):
+                self._append(place, row)
 
     def _append(self, path: Path, row: dict[str, Any]) -> None:
         columns = self._columns.get(path, [])

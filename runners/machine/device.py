@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 
 def make_accelerator(device: str, config: RunConfig) -> Accelerator:
-    """Return accelerate's handle on one device, in place of an earlier run's."""
+    """Return accelerate's handle on one device, in place of an earlier run's.
+
+    What the environment says to accelerate, as its own launcher does, changes nothing; where that
+    is another device, it is a UserError.
+    """
     import torch
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
-    from accelerate.utils import AutocastKwargs
+    from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
 
     from runners.speed.levers import Levers
     from runners.speed.repeat import repeats_on
@@ -34,7 +38,19 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
         torch.backends.cuda.enable_cudnn_sdp(False)
     # What autocast keeps of one pass may lie in memory that a graph has for another.
     handlers = [AutocastKwargs(cache_enabled=False)] if repeats_on(device) else []
-    return Accelerator(cpu=device == "cpu", mixed_precision=mixed, kwargs_handlers=handlers)
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        mixed_precision=mixed,
+        kwargs_handlers=handlers,
+        # Else the environment may divide each loss by a number of steps.
+        gradient_accumulation_plugin=GradientAccumulationPlugin(num_steps=1),
+    )
+    if (taken := accelerator.device.type) != device.partition(":")[0]:
+        raise UserError(
+            f"device={device}: accelerate takes {taken}, as its variables say (ACCELERATE_…);"
+            " unset them, or start without its launcher"
+        )
+    return accelerator
 
 
 def set_threads(threads: int | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -33,6 +34,8 @@ def describe_environment(device: str, precision: str) -> dict[str, Any]:
         "deterministic": torch.are_deterministic_algorithms_enabled(),
         "shared_device": os.environ.get("TUNEBENCH_SHARED_DEVICE") == "1",
         **({"mps": True} if on_gpu and has_mps() else {}),
+        # Of fp32 products; some images of torch have it so, by TORCH_ALLOW_TF32_CUBLAS_OVERRIDE.
+        **({"tf32": True} if on_gpu and torch.get_float32_matmul_precision() != "highest" else {}),
         "runs_beside": int(os.environ.get("TUNEBENCH_RUNS_BESIDE", 0)),
         "system": f"{platform.system()} {platform.machine()}",
     }
@@ -64,6 +67,18 @@ def cpu_name() -> str:
         return platform.processor() or platform.machine()
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def of_several(code: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a record says of its code where several processes did the run; `code` is theirs.
+
+    That is nothing where it was the same in all. Else it was changed where one's was.
+    """
+    if len(code) < 2:
+        return {}
+    changed = [one.get("dirty") for one in code]
+    dirty = True if True in changed else None if None in changed else False
+    return {"commits": [one.get("commit") for one in code], "dirty": dirty}
 
 
 def commit() -> dict[str, Any]:

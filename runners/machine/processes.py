@@ -151,9 +151,11 @@ def stoppable(wanted: bool = True) -> Iterator[Stop]:
 @contextlib.contextmanager
 def stopped_together(arguments: Sequence[str]) -> Iterator[None]:
     """Say one line where a command of several runs, which a block does, is stopped by a signal."""
+    anew = {"force=true", "retry=failed"} & {*arguments}
+    how = "does what is left, and begins anew what was training" if anew else "goes on from there"
     line = (
-        "stopped; runs that were training left a checkpoint each, and the same command goes on from"
-        f" there: {program()} {shlex.join(arguments)}"
+        "stopped; runs that were training left a checkpoint each, and the same command"
+        f" {how}: {program()} {shlex.join(arguments)}"
     )
     spoken_for = is_spoken_for()
     _spoken_for.append(line)

@@ -16,6 +16,7 @@ from results.errors import UserError
 from runners.config.trackers import Tracker
 from runners.machine.console import first_line, say
 from runners.machine.csv_tracker import CsvTracker
+from runners.machine.event_files import tags_at
 
 FOLDER = ".logs"  # beside the records
 PROJECT = "tunebench"
@@ -54,6 +55,7 @@ class Trackers:
         self._files: list[Any] = []
         self._services: list[Any] = []
         self._notes: dict[str, Any] = {}
+        self._there: frozenset[str] = frozenset()  # to TensorBoard, of the step that is gone on from
         if not logged.names:
             return
         if logged.after is None:
@@ -103,7 +105,9 @@ class Trackers:
         self._files, self._services = [], []
 
     def _log(self, tracker: Any, among: list[Any], values: Values, step: int) -> None:
-        if tracker not in among:
+        if tracker.name == "tensorboard" and step == self.logged.after:
+            values = {name: value for name, value in values.items() if name not in self._there}
+        if tracker not in among or not values:
             return
         try:
             tracker.log(dict(values), step=step)
@@ -127,8 +131,9 @@ class Trackers:
     def _tensorboard(self) -> Any:
         from accelerate.tracking import TensorBoardTracker
 
-        after = self.logged.after
-        more = {} if after is None else {"purge_step": after + 1}
+        after, more = self.logged.after, {}
+        if after is not None:
+            self._there, more = tags_at(self.logged.folder, after), {"purge_step": after + 1}
         return TensorBoardTracker(self.logged.run, self.logged.records / FOLDER, **more)
 
     def _csv(self) -> Any:
@@ -186,6 +191,7 @@ class Trackers:
     def _write(self) -> None:
         draft = self._place.with_suffix(".tmp")
         with contextlib.suppress(OSError):
+            draft.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(json.dumps(self._notes))
             draft.replace(self._place)
 

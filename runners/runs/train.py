@@ -30,7 +30,7 @@ from runners.machine.device import (
     peak_bytes,
     reset_peak,
 )
-from runners.machine.environment import describe_environment
+from runners.machine.environment import describe_environment, of_several
 from runners.machine.processes import Stopped, stoppable
 from runners.machine.trackers import Logged, Trackers
 from runners.models.build import (
@@ -145,11 +145,13 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
         scoring = Scoring(job, prepared.kind, prepared.encoded, accelerator, loop.evaluation())
         course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
         course.began, course.startup_seconds = began, startup_seconds
+        course.code = [{key: record.environment.get(key) for key in ("commit", "dirty")}]
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
         record = _followed(course, checkpoints, record)
         record.environment |= loop.levers.facts(loop.model)  # what came of it, too
+        record.environment |= of_several(course.code)
     loop.finish()
     record = _measured(job, replace(record, **_course_facts(course)), scoring)
     if record.status == "finished":
@@ -185,9 +187,12 @@ def _followed(course: Course, checkpoints: Checkpoints, record: Record) -> Recor
     except Stopped as stopped:
         kept = checkpoints.save(loop.step, course.state_dict())
         state = "in a checkpoint" if kept else "in none"
+        on = f"goes on{' from there' if kept else ''}: {record.command}"
+        if config.settings.force:
+            on = "begins anew, as force=true says"
+            on += "; without it, where no result is stored, it goes on from there" if kept else ""
         stopped.end(
-            f"stopped at step {loop.step} of {loop.steps}, which is {state}; the same command goes"
-            f" on{' from there' if kept else ''}: {record.command}"
+            f"stopped at step {loop.step} of {loop.steps}, which is {state}; the same command {on}"
         )
 
 

@@ -47,6 +47,7 @@ class Course:
         self.kept_state: dict[str, Any] = {}
         self.measured_before: dict[str, dict[str, float]] = {}
         self.resumed: list[int] = []
+        self.code: list[dict[str, Any]] = []  # of the processes so far, each commit once
         self.began = time.perf_counter()
         self.startup_seconds = 0.0
         self.earlier_seconds = 0.0
@@ -219,6 +220,7 @@ class Course:
             "measured_before": self.measured_before,
             "eval_seconds": self.scoring.seconds,
             "resumed": self.resumed,
+            "code": self.code,
             "initial_sha256": self.initial_sha256,
             "device": self.loop.accelerator.device.type,
             "startup_seconds": self.startup_seconds,
@@ -247,6 +249,8 @@ class Course:
         self.measured_before = state.get("measured_before", {})
         self.scoring.seconds = state["eval_seconds"]
         self.resumed = [*state["resumed"], self.loop.step]
+        before = state.get("code", [])  # older checkpoints do not say
+        self.code = [*before, *(one for one in self.code if one not in before)]
 
 
 class Saving:

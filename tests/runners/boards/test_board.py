@@ -437,3 +437,27 @@ def test_gpus_are_handed_out_one_a_worker(monkeypatch: pytest.MonkeyPatch, tmp_p
         Pool([run], NO_PLANNER, 3, 1, ["4", "6", "7"], tmp_path)._once(run, worker)
         Pool([run], NO_PLANNER, 3, 1, ["4", "6"], tmp_path)._once(run, worker)
     assert given == [("4", "0"), ("4", "1"), ("6", "0"), ("6", "1"), ("7", "0"), ("4", "1")]
+
+
+@pytest.mark.timeout(60)
+def test_a_process_that_cannot_be_started_is_a_failed_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What starts from it waited for ever, and a thread died with a traceback."""
+
+    def start(*_: object) -> None:
+        raise OSError(11, "Resource temporarily unavailable")
+
+    monkeypatch.setattr("runners.boards.pool.start", start)
+    monkeypatch.setattr("runners.boards.pool.WAIT", 0.01)
+    first, other = (
+        Planned(Slot(0, "rte", 1, []), [], name, tmp_path / f"{name}.json")
+        for name in ("first", "other")
+    )
+    last = Planned(Slot(0, "rte", 1, []), [], "last", tmp_path / "last.json", before=first)
+    pool = Pool([first, last, other], NO_PLANNER, 2, 1, [], tmp_path)
+    pool.go()
+    assert (first.state, other.state, last.state) == ("failed", "failed", "missing")
+    assert first.message == "[Errno 11] Resource temporarily unavailable"
+    assert (pool.running, pool.ended) == ({}, 3)
+    assert "Traceback" not in capsys.readouterr().err

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 
+from results.errors import UserError
 from runners.boards.calibrate import count, padded, work_of
-from runners.boards.estimate import Rates, Work
+from runners.boards.estimate import Rates, Work, estimate
+from runners.boards.planned import Planned, Slot
 from runners.jobs.job import Job
 from runners.training.order import Order
 from tests.conftest import Cli, configure, tiny
@@ -82,3 +86,13 @@ def test_plan_tells_what_is_done_and_what_is_left(
     again = cli(*given, "plan=true")
     assert "done: 2 runs" in again.err
     assert "to do:" not in again.err
+
+
+def test_a_calibration_that_cannot_begin_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The broken pipe to it ended the command with code 141, as where its output is not read."""
+    monkeypatch.setattr("runners.boards.estimate.sys", Mock(executable=shutil.which("false")))
+    run = Planned(Slot(0, "rte", 1, []), [], "name", tmp_path / "name.json")
+    with pytest.raises(UserError, match="the calibration failed"):
+        estimate([run], lambda overrides: {"more": "than a pipe holds" * 2**14}, [{}])

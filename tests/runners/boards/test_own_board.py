@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from results.record import read_all
+from runners.boards.plan import Board
 from tests.conftest import ROOT, Cli
 from tests.methods.shake import shake_installed
 from tests.runners.boards.test_board import WORKERS, Folder
@@ -92,6 +93,13 @@ def test_a_users_own_board_runs_as_a_shipped_one_does(
         ("set: [lr]", "board.set.0: lr sets nothing of a run; list KEY=VALUE"),
         ("set: ['stages=[mnli,rte]']", "board.set.0: stages=[mnli,rte] sets nothing of a run"),
         ("set: ['stages.0.lr=1']", "board.set.0: stages.0.lr=1 sets nothing of a run"),
+        ("set: [push=a/b]", "board.set.0: push=a/b sets nothing of a run"),
+        ("set: [seed=3]", "board.set.0: seed=3: a board lists its seeds; name it there"),
+        ("set: [task=sst2]", "board.set.0: task=sst2: a board lists its tasks"),
+        (
+            "methods: [{method: full, set: [method=bitfit]}]",
+            "board.methods.0.set.0: method=bitfit: a board lists its methods",
+        ),
         (
             "search: {seed: 1, lr: [1.0, 2.0]}",
             "board.search.lr=[1.0, 2.0] (must hold at least 3)",
@@ -117,3 +125,47 @@ def test_a_fault_of_a_board_of_ones_own_is_told_with_its_file(
     assert sentence in found.err
     typed = cli("--config-dir", str(tmp_path), "board=mine", "board.seeds=[a]")
     assert str(path) not in typed.err
+
+
+@pytest.mark.parametrize(
+    ("typed", "instead"),
+    [
+        (["method=[bitfit,hype]"], "'board.methods=[\"[bitfit,hype]\"]'"),
+        (["task=mrpc"], "'board.tasks=[mrpc]'"),
+        (["seed=2"], "'board.seeds=[2]'"),
+        (["++seed=2"], "'board.seeds=[2]'"),
+    ],
+)
+def test_what_a_board_lists_is_not_typed_beside_it(
+    typed: list[str], instead: str, cli: Cli
+) -> None:
+    """A run of another seed stood in the list, and in its tables, as one of the board's own."""
+    one = ("board.methods=[full]", "board.tasks=[rte]", "board.seeds=[1]")
+    done = cli("board=smoke", *one, "plan=true", "estimate=false", *typed)
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert f"board=smoke {typed[0]}: a board lists its " in done.err
+    assert done.err.endswith(f"type {instead}\n")
+
+
+@pytest.mark.parametrize(
+    ("given", "key"),
+    [
+        ({"set": ["lr=1e-3"]}, "lr"),
+        ({"methods": ["full", {"method": "lora", "set": ["lr=1e-3"]}]}, "lr"),
+        (
+            {"methods": [{"method": "[hype,lora]", "set": ["method.lora.rank=2"]}]},
+            "method.lora.rank",
+        ),
+        ({"methods": [{"method": "full", "set": ["method.lora.rank=2"]}]}, ""),
+        ({"methods": [{"method": "lora", "set": ["method.lora.alpha=2"]}]}, ""),
+    ],
+)
+def test_what_a_search_tries_is_set_by_no_row(given: dict[str, object], key: str) -> None:
+    """It was taken, and stood in the row's name, while the runs had what the search chose."""
+    search = {"lr": [1e-4, 1e-3, 1e-2], "seed": 1, "options": {"lora": {"rank": [4, 8]}}}
+    board = {"name": "b", "methods": ["lora"], "tasks": ["rte"], "seeds": [1], "search": search}
+    if not key:
+        assert Board.model_validate(board | given)
+        return
+    with pytest.raises(ValueError, match=rf"search tries values of {key}=: leave it out"):
+        Board.model_validate(board | given)

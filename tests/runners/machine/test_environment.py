@@ -6,6 +6,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 
 from runners.machine import environment
 from tests.conftest import ROOT
@@ -42,3 +43,18 @@ def test_an_mps_server_is_where_cuda_looks_for_one(
     (tmp_path / "control").touch()
     assert environment.has_mps()
     assert "mps" not in environment.describe_environment("cpu", "fp32")
+
+
+def test_a_gpus_record_says_where_fp32_products_are_of_tf32(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "a GPU")
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        assert "tf32" not in environment.describe_environment("cuda:0", "fp32")
+        torch.set_float32_matmul_precision("high")
+        assert environment.describe_environment("cuda:0", "fp32")["tf32"] is True
+        assert "tf32" not in environment.describe_environment("cpu", "fp32")
+    finally:
+        torch.set_float32_matmul_precision(before)

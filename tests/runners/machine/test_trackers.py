@@ -5,11 +5,14 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from accelerate import PartialState
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from results.errors import UserError
 from results.record import read_all
@@ -210,3 +213,57 @@ def test_a_csv_file_gets_columns_that_come_later(tmp_path: Path) -> None:
     again = CsvTracker("RUN", tmp_path, after=1)
     again.start()
     assert (folder / "train.csv").read_text() == "step,loss,rate\n1,0.25,\n"
+
+
+def _stands(folder: Path, tag: str) -> list[int]:
+    """Return the steps at which TensorBoard shows a value."""
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return [event.step for event in events.Scalars(tag)]
+
+
+def test_an_evaluation_at_the_checkpoints_own_step_stands_once(tmp_path: Path) -> None:
+    """Killed while it was logged: the checkpoint is of before it, and it is done again."""
+    names, folder = ("csv", "tensorboard"), tmp_path / ".logs" / "RUN"
+    killed = Trackers(Logged(names, tmp_path, "RUN"))
+    killed.steps(ROWS)
+    killed.scores(4, {"dev": {"accuracy": 0.5}})
+    [cut] = folder.glob("events.*")
+    for _ in range(2):  # killed a second time at once
+        cut.write_bytes(cut.read_bytes() + b"\x40")  # a record that was begun
+        again = Trackers(Logged(names, tmp_path, "RUN", after=4))
+        again.scores(4, {"dev": {"accuracy": 0.5}, "test": {"accuracy": 0.25}})
+    again.scores(8, {"dev": {"accuracy": 0.75}})
+    again.close()
+    assert (folder / "dev.csv").read_text() == "step,accuracy\n4,0.5\n8,0.75\n"
+    assert (folder / "test.csv").read_text() == "step,accuracy\n4,0.25\n"
+    assert _stands(folder, "dev/accuracy") == [4, 8]
+    assert _stands(folder, "test/accuracy") == [4]
+    assert _stands(folder, "train/loss") == [1, 2, 3, 4]
+
+
+def test_an_evaluation_that_an_earlier_checkpoint_made_void_is_logged_again(tmp_path: Path) -> None:
+    names, folder = ("csv", "tensorboard"), tmp_path / ".logs" / "RUN"
+    scores = {"dev": {"accuracy": 0.5}}
+    for after in (None, 2, 4):  # the second is killed before it evaluates
+        trackers = Trackers(Logged(names, tmp_path, "RUN", after=after))
+        trackers.steps(ROWS[after or 0 :])
+        if after != 2:
+            trackers.scores(4, scores)
+        trackers.close()
+        time.sleep(1.1)  # the names of event files are of seconds
+    assert (folder / "dev.csv").read_text() == "step,accuracy\n4,0.5\n"
+    assert _stands(folder, "dev/accuracy") == [4]
+    assert _stands(folder, "train/loss") == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("name", ["mlflow", "trackio"])
+def test_a_service_alone_is_told_once_too(name: Any, services: Path, tmp_path: Path) -> None:
+    for after in (None, 2):
+        trackers = Trackers(Logged((name,), tmp_path, "RUN", after=after))
+        trackers.steps(ROWS)
+        trackers.close()
+    calls = _calls(services, name)
+    assert [call[0] for call in calls].count("log") == 1
+    if name == "mlflow":
+        assert [call[1].get("run_id") for call in calls if call[0] == "init"] == [None, "r1"]

@@ -15,7 +15,8 @@ import pytest
 import torch
 
 from results.record import read_all
-from runners.machine.processes import Stopped, stoppable
+from runners.machine import environment
+from runners.machine.processes import Stopped, stoppable, stopped_together
 from runners.machine.trackers import Trackers, Values
 from runners.tasks.scoring import Scoring
 from runners.training import course
@@ -133,6 +134,42 @@ def test_a_run_stopped_after_its_last_evaluation_has_its_predictions(
     assert again.resumed == [4]
     [log] = (tmp_path / "cut").glob(".logs/*/validation.csv")
     assert [line[:2] for line in log.read_text().splitlines()[1:]] == ["4,"]
+
+
+def test_a_stopped_run_that_was_forced_says_that_its_command_begins_anew(
+    cli: Cli, tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was told to go on from the checkpoint, which force=true throws away."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=4")
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Saving, "__call__", _at(2, signal.SIGINT))
+        done = cli(*given, "force=true")
+    assert done.err.splitlines()[-1] == (
+        "stopped at step 2 of 4, which is in a checkpoint; the same command begins anew, as"
+        " force=true says; without it, where no result is stored, it goes on from there"
+    )
+    assert "goes on from the checkpoint of step 2 of 4" in cli(*given).err
+    for typed, how in (("force=true", "begins anew"), ("seed=1", "goes on from there")):
+        with pytest.raises(KeyboardInterrupt, match=how), stopped_together([typed]):
+            raise KeyboardInterrupt
+
+
+def test_a_run_that_goes_on_with_other_code_says_all_of_it(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was begun by changed code, and its record named the commit that ended it, unchanged."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=4")
+    codes = [{"commit": "a", "dirty": True}, {"commit": "b", "dirty": False}]
+    for code, step in zip([*codes, codes[1]], (1, 2, None), strict=True):
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "commit", lambda code=code: code)
+            if step is not None:
+                patch.setattr(course.Saving, "__call__", _at(step, signal.SIGINT))
+            assert cli(*given).code == (0 if step is None else 130)
+    [record] = read_all(tmp_path / "runs")
+    assert record.resumed == [1, 2]
+    assert record.environment["commits"] == ["a", "b"]
+    assert (record.environment["commit"], record.environment["dirty"]) == ("b", True)
 
 
 def test_a_stopped_run_that_has_diverged_does_not_go_on(
