@@ -210,6 +210,22 @@ def test_parquet_and_csv_hold_the_same_cells(tmp_path: Path) -> None:
     assert means == pytest.approx([line["mean"] for line in found])
 
 
+def test_a_row_without_a_score_is_in_no_tie_group_of_csv_and_out_of_none() -> None:
+    """Its average lacks a task: nothing says that seeds set it below another."""
+    made = tables(_records())
+    cells = {(c["method"], c["task"]): c for c in lines(made, [judge(t) for t in made])}
+    assert {m: cells[m, "average"]["tied"] for m in ("full", "bitfit", "hype")} == {
+        "full": True,
+        "bitfit": False,
+        "hype": None,
+    }
+    assert cells["hype", "average"]["mean"] is None
+    failed = [*_records(), *(simulated("lora", task, 1, None) for task in ("mrpc", "rte"))]
+    made = tables(failed)
+    cells = {(c["method"], c["task"]): c for c in lines(made, [judge(t) for t in made])}
+    assert cells["lora", "rte"]["tied"] is None
+
+
 def test_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for record in _records():
         write(record, tmp_path / "runs")
