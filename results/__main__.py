@@ -41,7 +41,7 @@ from results.run_list import RunList, find_list
 from results.stats.compare import held, judge
 from results.stats.power import power
 from results.tables.collect import Table, tables
-from results.tables.conditions import only, refuse_mixed
+from results.tables.conditions import named_apart, only, refuse_mixed
 
 COMMANDS = (
     *("compare", "devices", "power", "claims", "calibration", "search", "report"),
@@ -122,7 +122,7 @@ def _do(given: Sequence[str]) -> None:
     records = [record for _, record in each]
     records = only(records, options.only) if options.only else records
     linked = each if options.format == "html" else []
-    files = {record.run: path.resolve().as_uri() for path, record in linked}
+    files = {named_apart(record): path.resolve().as_uri() for path, record in linked}
     if command == "tables":
         _tables(records, files, options)
     elif command == "search":

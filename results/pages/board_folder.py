@@ -25,7 +25,7 @@ from results.record import Record, read_each, read_each_for_boards
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
-from results.tables.conditions import only
+from results.tables.conditions import named_apart, only
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -228,9 +228,9 @@ def _pictures(
 
 
 def _addresses(each: Sequence[tuple[Path, Record]], folder: Path) -> dict[str, str]:
-    """Return by run the address of its record's file as seen from a page in `folder`."""
+    """Return the address of each record as seen from a page in `folder`, by `named_apart`."""
     below = {place: address(place, folder) for place in {path.parent for path, _ in each}}
-    return {record.run: f"{below[path.parent]}/{quote(path.name)}" for path, record in each}
+    return {named_apart(one): f"{below[path.parent]}/{quote(path.name)}" for path, one in each}
 
 
 def address(path: Path, folder: Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -25,6 +26,7 @@ from results.pages.text import BEGIN, END, render, sheets
 from results.record import Record, write
 from results.stats.compare import judge
 from results.tables.collect import tables
+from results.tables.conditions import named_apart
 from tests.results.simulated import grid, simulated
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -47,7 +49,9 @@ def _forms(records: list[Record]) -> dict[str, str]:
         "tables.md": render(made, "md"),
         "tables.tex": latex(drawn),
         "tables.csv": to_csv(list(lines(made, [judge(t) for t in made]))),
-        "tables.html": page("Golden", drawn, {r.run: f"../runs/{r.run}.json" for r in records}),
+        "tables.html": page(
+            "Golden", drawn, {named_apart(r): f"../runs/{r.run}.json" for r in records}
+        ),
     }
 
 
@@ -139,7 +143,7 @@ def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere()
 
 def test_cell_of_the_page_links_each_of_its_records() -> None:
     made = tables(_records())
-    files = {r.run: f"../runs/{r.seed}/{r.run}.json" for r in _records()}
+    files = {named_apart(r): f"../runs/{r.seed}/{r.run}.json" for r in _records()}
     found = _Page(page("T", sheets(made), files))
     links = {a["href"] for tag, a in found.tags if tag == "a"}
     assert links == {*files.values()}
@@ -155,6 +159,18 @@ def test_page_of_a_folder_links_files_that_are_there(tmp_path: Path) -> None:
     links = {str(a["href"]) for tag, a in found.tags if tag == "a"}
     assert {Path(unquote(urlsplit(link).path)) for link in links} == paths
     assert {urlsplit(link).scheme for link in links} == {"file"}
+
+
+def test_cells_of_two_devices_link_each_to_its_own_record(tmp_path: Path) -> None:
+    """Runs on two devices bear one name; a page of both has a table of each."""
+    runs = {}
+    for device, score in (("cpu", 0.5), ("cuda", 0.25)):
+        record = simulated(score=score, environment={"device": device, "device_name": device})
+        runs[f"seed 1: {100 * score:.2f}"] = write(record, tmp_path / device)
+    out = tmp_path / "t.html"
+    assert main([str(tmp_path), "--split", "--format", "html", "--out", str(out)]) == 0
+    links = re.findall('href="([^"]+)">([^<]+)<', out.read_text())
+    assert {said: Path(unquote(urlsplit(to).path)) for to, said in links} == runs
 
 
 def test_markdown_escapes_what_comes_from_records() -> None:
@@ -287,7 +303,9 @@ def test_ten_thousand_records_make_a_page_in_less_than_a_minute() -> None:
     records = grid(gains, [f"task{i}" for i in range(10)], 10)
     assert len(records) == 10_000
     began = time.process_time()
-    text = page("Many", sheets(tables(records)), {r.run: f"../runs/{r.run}.json" for r in records})
+    text = page(
+        "Many", sheets(tables(records)), {named_apart(r): f"../runs/{r.run}.json" for r in records}
+    )
     assert time.process_time() - began < 60
     assert text.count("<a href") == 10_000
     assert len(text) < 6_000_000
