@@ -214,15 +214,21 @@ def _score(cell: Cell | None, bold: bool) -> Entry:
     both = zip(each, cell.points, strict=True)
     runs = tuple((text, named_apart(p.record)) for text, p in both if p.record)
     if cell.mean is None:
-        missing = all(p.status == "missing" for p in cell.points)
-        none = f"0/{cell.planned}" if missing else "failed"
-        return Entry(none, title="; ".join(each), runs=runs)
+        return Entry(_without_mean(cell), title="; ".join(each), runs=runs)
     spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
     short = "" if len(cell.scores) == cell.planned else f" ({len(cell.scores)}/{cell.planned})"
     bad = len(collapsed_seeds(cell))
     mark = f" {DAGGER}{bad}" if bad else ""
     text = f"{100 * cell.mean:.1f}{spread}{short}{mark}"
     return Entry(text, bold, "; ".join(each), cell.mean, runs)
+
+
+def _without_mean(cell: Cell) -> str:
+    """Return why a cell has no mean; a run without gold answers is finished, and has no score."""
+    kinds = {p.status for p in cell.points}
+    if kinds == {"missing"}:
+        return f"0/{cell.planned}"
+    return "no score" if "finished" in kinds else "failed"
 
 
 def _number(value: float | None, times: float, form: str, bold: bool = False) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -72,6 +73,16 @@ def test_failed_seed_and_missing_task_show_in_every_form() -> None:
     assert (failed["finished"], failed["asked"]) == ("5", "6")
     [none] = [r for r in rows if (r["method"], r["task"]) == ("hype", "average")]
     assert none["mean"] == ""
+
+
+def test_a_finished_run_without_gold_answers_is_not_said_to_have_failed() -> None:
+    unscored = dataclasses.replace(simulated("full", "rte", 1, None), status="finished")
+    failed = simulated("bitfit", "rte", 1, None, status="failed")
+    text = render(tables([unscored, failed]), "text")
+    lines = {line.split()[0]: line for line in text.splitlines() if "0/1" in line}
+    assert "no score" in lines["full"]
+    assert "failed" not in lines["full"]
+    assert "failed" in lines["bitfit"]
 
 
 def test_seconds_and_devices_of_a_row_are_its_own() -> None:
