@@ -30,7 +30,8 @@ from results.tables.conditions import named_apart, only
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
+_PICTURES = "seeds|cost|published|learning"
+_FILES = re.compile(rf"(table\.(md|tex|csv)|index\.html|({_PICTURES})(\.[0-9]+)?\.(svg|pdf))")
 
 
 def write_boards(
@@ -196,7 +197,7 @@ def _remove_old(folder: Path, files: Collection[str]) -> None:
     """Remove pictures and tables of earlier records that are not made any more."""
     try:
         for old in folder.iterdir():
-            if _FILES.match(old.name) and old.name not in files:
+            if _FILES.fullmatch(old.name) and old.name not in files:
                 old.unlink()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
