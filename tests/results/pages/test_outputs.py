@@ -21,7 +21,8 @@ from results.pages.data import COLUMNS, lines, to_csv, write_parquet
 from results.pages.html import document, figure, links, page, section
 from results.pages.latex import escaped, latex
 from results.pages.leaderboard.data import to_json
-from results.pages.leaderboard.lines import collapsed_runs
+from results.pages.leaderboard.lines import collapsed_runs, trainable_text
+from results.pages.report.about import size
 from results.pages.sheet import Entry, Sheet
 from results.pages.text import BEGIN, END, render, sheets
 from results.record import Record, write
@@ -83,6 +84,12 @@ def test_a_finished_run_without_gold_answers_is_not_said_to_have_failed() -> Non
     assert "no score" in lines["full"]
     assert "failed" not in lines["full"]
     assert "failed" in lines["bitfit"]
+
+
+def test_large_numbers_are_written_out() -> None:
+    shown = [trainable_text(count, 100.0) for count in (999_400_000, 999_600_000, 3.48e9)]
+    assert shown == ["999 M (100 %)", "1,000 M (100 %)", "3,480 M (100 %)"]
+    assert [size(count) for count in (999, 999_700_000, 1_240)] == ["999 bytes", "1 GB", "1.24 kB"]
 
 
 def test_seconds_and_devices_of_a_row_are_its_own() -> None:
