@@ -29,7 +29,7 @@ from results.record import Record, write
 from results.stats.compare import judge
 from results.tables.collect import tables
 from results.tables.conditions import named_apart
-from tests.results.simulated import grid, simulated
+from tests.results.simulated import grid, simulated, sliced
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NASTY = "<script>alert('&')</script> a_b 50% $x$ {y} ~ ^ \\end{document} #1 |[z](u)` \"q\""
@@ -84,6 +84,14 @@ def test_a_finished_run_without_gold_answers_is_not_said_to_have_failed() -> Non
     assert "no score" in lines["full"]
     assert "failed" not in lines["full"]
     assert "failed" in lines["bitfit"]
+
+
+def test_a_slice_has_no_seconds_of_its_own() -> None:
+    """Its task's training had them: a view of slices alone must not say 0."""
+    [table] = tables([sliced(seed=1)])
+    content = json.loads(to_json(table, judge(table), collapsed_runs(table)))
+    assert content["tasks"] == ["opin", "opin seen", "opin unseen"]
+    assert content["rows"][0]["seconds"] == [100.0, None, None]
 
 
 def test_large_numbers_are_written_out() -> None:
