@@ -188,19 +188,22 @@ function addressOf(boards) {
   return parts.length ? '#' + parts.join('&') : location.pathname + location.search;
 }
 
-function download(board) {  // the rows as they are shown, as CSV
+function download(board) {  // the rows as they are shown, as CSV, and what they are compared with, on what
+  const {data, view} = board, base = view.base === null ? '' : data.rows[view.base].name;
   const number = value => value === undefined || value === '' ? '' : value;
   const text = value => {
     const safe = /^\s*[=+\-@＝＋－＠]/.test(value) && !/^-?[\d.]+$/.test(value) ? "'" + value : value;
     return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
   };
+  const choice = [base, averaged(data, view).map(t => data.tasks[t]).join(' ')].map(text);
   const rows = [...board.section.querySelectorAll('.ranks tbody tr')].map(row => {
     const [name, score, gap, , trainable, seconds] = [...row.cells].map(cell => cell.dataset.v);
     const {low, high, p, tied} = row.dataset, [seeds, collapsed = 0] = row.cells[3].textContent.split(' †');
     const rest = [score, tied, gap, low, high, p, seeds, collapsed, trainable, seconds];
-    return [text(name), ...rest.map(number)].join(',');
+    return [text(name), ...rest.map(number), ...choice].join(',');
   });
-  const head = 'method,score,top_group,difference,low,high,adjusted_p,seeds,collapsed_runs,trainable,seconds';
+  const head = 'method,score,top_group,difference,low,high,adjusted_p,seeds,collapsed_runs,trainable,seconds'
+    + ',baseline,tasks';
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([[head, ...rows].join('\n') + '\n'], {type: 'text/csv'}));
   link.download = 'leaderboard.csv';

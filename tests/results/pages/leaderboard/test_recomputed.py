@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import itertools
 import re
 from collections.abc import Sequence
@@ -255,6 +257,34 @@ def test_halves_are_rounded_and_few_powers_are_ticked_as_python_does(tmp_path: P
     picture = scatter(expected, "seconds", "training seconds")
     assert re.findall('class="x"[^>]*>([^<]*)<', picture) == ["20", "50", "100", "200"]
     assert plain(picture) in shown
+
+
+SAVE = """<p id="saved"></p><script>
+window.Blob = function (parts) { document.getElementById('saved').textContent = parts.join(''); };
+URL.createObjectURL = () => '';
+HTMLAnchorElement.prototype.click = () => {};
+document.querySelector('.download').onclick();
+</script>"""
+
+
+def test_the_saved_view_names_its_baseline_and_tasks(tmp_path: Path) -> None:
+    table = _table(_records())
+    page = tmp_path / "page.html"
+    text = document("A", [leaderboard(table, judge(table), 1)], STYLE, SCRIPT)
+    page.write_text(text + SAVE)
+    shown = dom(page, "#baseline=lora&tasks=cola,rte")
+    rows = list(csv.DictReader(io.StringIO(unescape(between(shown, '<p id="saved">', "</p>")))))
+    by_name = {row["method"]: row for row in rows}
+    part = _table(_records(), ("cola", "rte"))
+    judged = judge(part, beside="lora")
+    assert list(by_name) == [line.name for line in lines(part, judged)]
+    for line in lines(part, judged):
+        row = by_name[line.name]
+        assert (row["baseline"], row["tasks"], row["seeds"]) == ("lora", "cola rte", line.seeds)
+        means = (line.score, line.difference and line.difference.mean)
+        for key, mean in zip(("score", "difference"), means, strict=True):
+            assert row[key] == "" if mean is None else float(row[key]) == pytest.approx(mean)
+    assert by_name["lora"]["collapsed_runs"] == "14"
 
 
 def test_a_column_of_words_is_sorted_by_them(tmp_path: Path) -> None:
