@@ -41,7 +41,7 @@ from results.run_list import RunList, find_list
 from results.stats.compare import held, judge
 from results.stats.power import power
 from results.tables.collect import Table, tables
-from results.tables.conditions import only, refuse_mixed
+from results.tables.conditions import named_apart, only, refuse_mixed
 
 COMMANDS = (
     *("compare", "devices", "power", "claims", "calibration", "search", "report"),
@@ -84,9 +84,13 @@ def main(arguments: list[str] | None = None) -> int:
         if (other := _of_another_package(given)) is not None:
             return other(given[1:])
         _do(given)
+        sys.stdout.flush()
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # what reads the output wants no more of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
     return 0
 
 
@@ -103,7 +107,7 @@ def _do(given: Sequence[str]) -> None:
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
     parser = _parser(several=command == "devices")
     begin = 1 + {"compare": 2, "report": 1}.get(command, 0)
-    rows = [a for a in given[1:begin] if not a.startswith("--")]
+    rows = [a for a in given[1:begin] if not a.startswith("-")]
     options = parser.parse_args(given if command == "tables" else given[1 + len(rows) :])
     if command == "compare" and len(rows) < 2:
         raise UserError("compare needs two rows: python -m results compare lora full [FOLDER]")
@@ -122,7 +126,7 @@ def _do(given: Sequence[str]) -> None:
     records = [record for _, record in each]
     records = only(records, options.only) if options.only else records
     linked = each if options.format == "html" else []
-    files = {record.run: path.resolve().as_uri() for path, record in linked}
+    files = {named_apart(record): path.resolve().as_uri() for path, record in linked}
     if command == "tables":
         _tables(records, files, options)
     elif command == "search":

@@ -7,6 +7,7 @@ older records stay readable; `schema_version` says which schema wrote a record.
 from __future__ import annotations
 
 import dataclasses
+import glob
 import json
 import os
 import re
@@ -34,12 +35,13 @@ def find_record(named: str, out: Path, key: str = "verify", instead: str = INSTE
     if is_file(Path(named)):
         return Path(named)
     paths: list[Path] = []
-    for folder in (out, shipped()) if named.strip() else ():
-        paths = paths or sorted(folder.glob(f"{named.removesuffix('.json')}*.json"))
+    begin = glob.escape(named.removesuffix(".json"))
+    for folder in (out, shipped()) if named.strip() and not Path(named).is_absolute() else ():
+        paths = paths or sorted(folder.glob(f"{begin}*.json"))
     if len(paths) != 1:
         what = f"{len(paths)} records begin so" if paths else "no such record"
-        where = paths[0].parent if paths else out
-        raise UserError(f"{key}={named}: {what} in {where}; {instead}")
+        where = "" if Path(named).is_absolute() else f" in {paths[0].parent if paths else out}"
+        raise UserError(f"{key}={named}: {what}{where}; {instead}")
     return paths[0]
 
 
@@ -286,23 +288,31 @@ def read_each_for_boards(
 
 
 def _json_below(folder: Path, problems: list[UserError]) -> Iterator[Path]:
-    """Yield all that is called .json below a folder, without what lies in folders of other use."""
+    """Yield all that is called .json below a folder, without what lies in folders of other use.
+
+    In a folder that may be a model's, that is what is called as records are.
+    """
 
     def note(error: OSError) -> None:
         problems.append(UserError(f"{error.filename} cannot be read: {error.strerror}"))
 
+    models = set[Path]()
     for name, folders, files in os.walk(folder, onerror=note):
         here = Path(name)
-        if here != folder and (here.suffix in _EXPORTS or not _MARKS.isdisjoint(files)):
+        if here != folder and here.suffix in _EXPORTS:
             folders.clear()
             continue
+        if here != folder and (here.parent in models or not _MARKS.isdisjoint(files)):
+            models.add(here)
         folders[:] = [one for one in folders if not one.startswith(".")]
-        yield from (here / one for one in (*files, *folders) if one.endswith(".json"))
+        ours = (one for one in (*files, *folders) if one.endswith(".json"))
+        yield from (here / one for one in ours if here not in models or _OF_RUN.search(one))
 
 
 # What save= writes beside records, and the files by which such a folder is known under any name.
 _EXPORTS = (".delta", ".sentence-transformers")
 _MARKS = frozenset({"delta.json", "modules.json", "adapter_config.json", "config.json"})
+_OF_RUN = re.compile(r"\.s[0-9]+\.[0-9a-f]+\.json$")  # a config.json may lie beside records too
 
 
 def check_writable(folder: Path) -> None:

@@ -101,6 +101,11 @@ def read_list(path: Path) -> RunList:
             f"{path} is no list of a board's runs ({error}); make it with {program()} board=NAME"
             " plan=true list=FOLDER"
         ) from None
+    if name != path.absolute().parent.name:  # its pages would be written over that board's
+        raise UserError(
+            f"{path} is the list of board {name}, in a folder of another name; make it with"
+            f" {program()} board=NAME plan=true list=FOLDER"
+        )
     return RunList(name, tuple(methods), tuple(runs), records)
 
 

@@ -223,7 +223,8 @@ def test_a_record_hit_by_a_bit_is_never_believed(bit: int, today: Written, tmp_p
 def test_a_list_of_runs_with_anything_in_it(
     changes: list[Any], today: Written, tmp_path: Path
 ) -> None:
-    path = tmp_path / "runs.json"
+    path = tmp_path / today.list.parent.name / "runs.json"
+    path.parent.mkdir(exist_ok=True)
     path.write_text(_json(_changed(json.loads(today.list.read_text()), changes)))
     listed, said = attempt(lambda: read_list(path))
     if listed is None:

@@ -25,12 +25,13 @@ from results.record import Record, read_each, read_each_for_boards
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
 from results.tables.collect import Table, tables
-from results.tables.conditions import only
+from results.tables.conditions import named_apart, only
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-_FILES = re.compile(r"^(table\.(md|tex|csv)|index\.html|[a-z0-9.-]+\.(svg|pdf))$")
+_PICTURES = "seeds|cost|published|learning"
+_FILES = re.compile(rf"(table\.(md|tex|csv)|index\.html|({_PICTURES})(\.[0-9]+)?\.(svg|pdf))")
 
 
 def write_boards(
@@ -196,7 +197,7 @@ def _remove_old(folder: Path, files: Collection[str]) -> None:
     """Remove pictures and tables of earlier records that are not made any more."""
     try:
         for old in folder.iterdir():
-            if _FILES.match(old.name) and old.name not in files:
+            if _FILES.fullmatch(old.name) and old.name not in files:
                 old.unlink()
     except OSError as error:
         raise UserError(f"{folder}: cannot be written ({error.strerror})") from None
@@ -228,9 +229,9 @@ def _pictures(
 
 
 def _addresses(each: Sequence[tuple[Path, Record]], folder: Path) -> dict[str, str]:
-    """Return by run the address of its record's file as seen from a page in `folder`."""
+    """Return the address of each record as seen from a page in `folder`, by `named_apart`."""
     below = {place: address(place, folder) for place in {path.parent for path, _ in each}}
-    return {record.run: f"{below[path.parent]}/{quote(path.name)}" for path, record in each}
+    return {named_apart(one): f"{below[path.parent]}/{quote(path.name)}" for path, one in each}
 
 
 def address(path: Path, folder: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from results.errors import UserError
-from results.logits import SUFFIX, logits_path, read_logits
+from results.logits import SUFFIX, is_of, logits_path, read_logits
 from results.pages.headline import in_order
 from results.pages.sheet import Entry, Sheet
 from results.places import program
@@ -30,6 +31,8 @@ HEADS = ("method", "task", "n", "NLL", "ECE", "Brier", "mean score", "ensemble",
 
 
 Logits = Mapping[str, NDArray[np.float32]]  # by report split, [examples, classes]
+
+Key = tuple[str, str]  # a run's name, and its logits' sha256: two devices' records have one name
 
 
 @dataclass(frozen=True)
@@ -53,7 +56,7 @@ def calibration_sheets(records: Sequence[Record], folder: Path, bad: list[str]) 
     kept = _all_logits(records, folder, bad)
     sheets, without = [], 0
     for table in tables(records):
-        if any(point.run in kept for point in table.points if point.score is not None):
+        if any(_logits(point.record, kept) for point in table.points if point.score is not None):
             sheets.append(_sheet(table, kept))
         else:
             without += 1
@@ -63,41 +66,53 @@ def calibration_sheets(records: Sequence[Record], folder: Path, bad: list[str]) 
     return sheets
 
 
-def _all_logits(records: Sequence[Record], folder: Path, bad: list[str]) -> dict[str, Logits]:
-    """Return the logits of each run that has some, read and checked."""
-    places = {
-        path.name: path.parent
-        for path in sorted(folder.rglob(f"*{SUFFIX}"))
-        if not any(part.startswith(".") for part in path.relative_to(folder).parts)
-    }
-    kept: dict[str, Logits] = {}
+def _all_logits(records: Sequence[Record], folder: Path, bad: list[str]) -> dict[Key, Logits]:
+    """Return the logits of each record that has some, read and checked.
+
+    Two records of one run, made on two devices, have a file each of the same name.
+    """
+    places: dict[str, list[Path]] = defaultdict(list)
+    for path in sorted(folder.rglob(f"*{SUFFIX}")):
+        if not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            places[path.name].append(path.parent)
+    named = {record.run for record in records if record.logits_sha256 is not None}
+    kept: dict[Key, Logits] = {}
     for record in records:
-        place = places.get(f"{record.run}{SUFFIX}")
+        having = places[f"{record.run}{SUFFIX}"]
         if record.logits_sha256 is None:
-            if place is not None:
+            if having and record.run not in named:
                 bad.append(
-                    f"{logits_path(record, place)}: its record does not name it; run it again with"
-                    " save=logits"
+                    f"{logits_path(record, having[-1])}: its record does not name it; run it again"
+                    " with save=logits"
                 )
             continue
+        own = [place for place in having if len(having) > 1 and is_of(record, place)]
         try:
-            kept[record.run] = read_logits(record, place or folder)
+            logits = read_logits(record, [folder, *having, *own][-1])
         except UserError as error:
             bad.append(str(error))
+            continue
+        kept[record.run, record.logits_sha256] = logits
     return kept
 
 
-def calibrated(cell: Cell, kept: Mapping[str, Logits]) -> Calibrated | None:
+def _logits(record: Record | None, kept: Mapping[Key, Logits]) -> Logits | None:
+    """Return a record's logits; those of a part of a split are none, as its run kept more."""
+    if record is None or record.logits_sha256 is None:
+        return None
+    return kept.get((record.run, record.logits_sha256))
+
+
+def calibrated(cell: Cell, kept: Mapping[Key, Logits]) -> Calibrated | None:
     """Return what a cell's logits say; None where no seed has those of all splits of its score."""
     each = []
     for point in cell.points:
-        if point.record is None or point.score is None or point.run not in kept:
-            continue
-        if point.record.logits_sha256 is None:  # a part of a split, of which the run kept more
+        own = _logits(point.record, kept)
+        if point.record is None or point.score is None or own is None:
             continue
         splits = scored_splits(point.record)
-        if splits and all(split in kept[point.run] for split, *_ in splits):
-            each.append((point.record, splits, kept[point.run]))
+        if splits and all(split in own for split, *_ in splits):
+            each.append((point.record, splits, own))
     if not each:
         return None
     known = [
@@ -133,7 +148,7 @@ def _ensemble(each: Sequence[Kept]) -> float | None:
     return fmean(scores)
 
 
-def _sheet(table: Table, kept: Mapping[str, Logits]) -> Sheet:
+def _sheet(table: Table, kept: Mapping[Key, Logits]) -> Sheet:
     body, gains, lacking = [], [], False
     for row in in_order(table):
         for task in table.tasks:

@@ -29,8 +29,8 @@ def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterato
     """Yield a mapping for each cell: scores are fractions, differences those to the baseline.
 
     `collapsed` counts the seeds at or below the majority class; `tied` is None where the column's
-    seeds could separate nothing, or the row has too few; `seeds`, `scores` and `runs` are lists
-    joined by spaces.
+    seeds could separate nothing, or the row has too few or no score; `seeds`, `scores` and `runs`
+    are lists joined by spaces.
     """
     for table, comparison in zip(tables, comparisons, strict=True):
         for row in table.rows:
@@ -42,15 +42,16 @@ def lines(tables: Sequence[Table], comparisons: Sequence[Comparison]) -> Iterato
                 difference = comparison.differences.get(key)
                 low, high = (difference and difference.interval) or (None, None)
                 over = comparison.over_examples.get(key, (None, None))
-                tied = comparison.tied.get(column)
-                tied = None if row.method in comparison.untested.get(column, ()) else tied
+                mean = cell.mean if cell else average(row, table.counted)
+                alone = mean is None or row.method in comparison.untested.get(column, ())
+                tied = None if alone else comparison.tied.get(column)
                 bad = collapsed_seeds(cell) if cell else []
                 left = [v for s, v in cell.by_seed.items() if s not in bad] if cell else []
                 yield {
                     "table": table.conditions.heading(),
                     "method": row.method,
                     "task": column,
-                    "mean": cell.mean if cell else average(row, table.counted),
+                    "mean": mean,
                     "sd": cell.sd if cell else None,
                     "finished": len(cell.scores) if cell else None,
                     "asked": cell.planned if cell else None,

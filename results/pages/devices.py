@@ -93,10 +93,7 @@ def _pairs(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Pair
     Runs that trained to the same weights on both devices, as methods do that come to the same, are
     one pair.
     """
-    one, two = (
-        {r.run: r for r in records if r.status == "finished" and r.score is not None}
-        for records in (first, second)
-    )
+    one, two = map(_scored, (first, second))
     rows, columns = labels(list(one.values()), {}), columns_of(list(one.values()))
     pairs: dict[object, Pair] = {}
     for run in sorted(one.keys() & two.keys()):
@@ -106,6 +103,20 @@ def _pairs(first: Sequence[Record], second: Sequence[Record]) -> tuple[list[Pair
         pair = Pair(a, b, rows[run], column)
         pairs.setdefault(weights if None not in weights else run, pair)
     return list(pairs.values()), len(one.keys() ^ two.keys())
+
+
+def _scored(records: Sequence[Record]) -> dict[str, Record]:
+    """Return a folder's finished runs by name; two records of one are a UserError."""
+    by_run: dict[str, Record] = {}
+    for record in records:
+        if record.status == "finished" and record.score is not None:
+            if record.run in by_run:
+                raise UserError(
+                    f"devices: {record.run} has two records in one of the folders; name folders"
+                    " that hold one of each run"
+                )
+            by_run[record.run] = record
+    return by_run
 
 
 def _agreement(task: str, pairs: Sequence[Pair]) -> Agreement:

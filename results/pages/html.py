@@ -26,7 +26,10 @@ def escape(text: str) -> str:
 
 
 def page(title: str, sheets: Sequence[Sheet], files: Mapping[str, str]) -> str:
-    """Return a page of tables; `files` are the percent-encoded addresses of runs' records."""
+    """Return a page of tables; `files` are the percent-encoded addresses of runs' records.
+
+    They are by the names that entries give.
+    """
     return document(title, [section(s, f"t{i}", files) for i, s in enumerate(sheets)])
 
 

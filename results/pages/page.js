@@ -1,13 +1,16 @@
 function sortBy(table, heads, i) {
   const body = table.tBodies[0], was = heads[i].getAttribute('aria-sort');
-  const first = i ? 'descending' : 'ascending', other = i ? 'ascending' : 'descending';
+  const isText = [...body.rows].every(row => row.cells[i].dataset.v === undefined), byName = !i || isText;
+  const first = byName ? 'ascending' : 'descending', other = byName ? 'descending' : 'ascending';
   const now = was === first ? other : first, sign = now === 'ascending' ? 1 : -1;
   const value = row => {
-    const v = row.cells[i].dataset.v;
+    const v = row.cells[i].dataset.v, text = row.cells[i].textContent;
+    if (isText) return text === '–' ? null : text;  // such as a column of sentences
     return v === undefined ? null : i ? +v : v;
   };
   const order = (p, q) => {
     const x = value(p), y = value(q);
+    if (isText && x !== null && y !== null) return sign * x.localeCompare(y, 'en', {numeric: true});
     return x === null ? (y === null ? 0 : 1) : y === null ? -1 : x < y ? -sign : x > y ? sign : 0;
   };
   heads.forEach(head => head.removeAttribute('aria-sort'));

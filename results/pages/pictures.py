@@ -25,6 +25,9 @@ CostAxis = tuple[str, Callable[[Row], float | None], bool]  # name, value, wheth
 HIGHLIGHTED = 8  # curves that an eye can follow in one panel
 
 
+PANELS = 8  # of learning curves
+
+
 _SMOOTH = 10  # steps of loss that a point of a learning curve is the mean of
 
 
@@ -50,7 +53,8 @@ def pictures(table: Table, papers: Sequence[Paper] = ()) -> dict[str, tuple[str,
         drawn["learning"] = (
             f"Training loss, mean of {_SMOOTH} steps and of the seeds; methods that own the loss"
             f" are not on one scale with the others. Of more than {HIGHLIGHTED} rows, full"
-            " fine-tuning and the best are in colour.",
+            " fine-tuning and the best are in colour."
+            + (f" Of more than {PANELS} tasks, the first are drawn." if _is_cut(table) else ""),
             curves,
         )
     return drawn
@@ -240,7 +244,7 @@ def learning(table: Table) -> Figure | None:
     curves = {
         task: {r.method: c for r in table.rows if (c := _curve(r, task))} for task in table.tasks
     }
-    tasks = [task for task in table.tasks if curves[task]][:8]
+    tasks = [task for task in table.tasks if curves[task]][:PANELS]
     if not tasks or table.conditions.vectors:
         return None
     columns = min(2, len(tasks))
@@ -286,6 +290,11 @@ def highlighted(table: Table) -> list[str]:
     base, _ = baseline(table)
     others = sorted((r for r in table.rows if r is not base), key=lambda r: -_rank(r, table))
     return [row.method for row in [*([base] if base else []), *others][:HIGHLIGHTED]]
+
+
+def _is_cut(table: Table) -> bool:
+    """Say whether more tasks have curves than there are panels."""
+    return sum(any(_curve(row, t) for row in table.rows) for t in table.tasks) > PANELS
 
 
 def _curve(row: Row, task: str) -> list[float]:

@@ -14,7 +14,7 @@ from results.pages.sheet import Entry, Sheet
 from results.record import DONE, Record
 from results.stats.paired import expected_best
 from results.tables.columns import columns_of
-from results.tables.conditions import Conditions, conditions
+from results.tables.conditions import Conditions, conditions, named_apart
 from results.tables.labels import labels
 from results.tables.trials import best_choice, trial_score
 
@@ -140,7 +140,7 @@ def _tried(one: Trials, rates: Sequence[float]) -> list[Entry]:
                 rate == one.best,
                 "; ".join(f"seed {r.seed}: {100 * _score(r):.2f}" for r in runs),
                 one.scores[rate],
-                tuple((f"seed {r.seed}: {100 * _score(r):.2f}", r.run) for r in runs),
+                tuple((f"seed {r.seed}: {100 * _score(r):.2f}", named_apart(r)) for r in runs),
             )
         )
     return line

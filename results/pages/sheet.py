@@ -15,6 +15,7 @@ from results.stats.compare import Comparison, points
 from results.stats.paired import Difference
 from results.stats.pairing import AVERAGE, average
 from results.tables.collect import Cell, Row, Table
+from results.tables.conditions import named_apart
 from results.tables.privacy import privacy_notes
 
 DAGGER = "†"
@@ -25,7 +26,10 @@ MOST_COLLAPSED = 6  # cells that a note lists, those first whose means change mo
 
 @dataclass(frozen=True)
 class Entry:
-    """One place of a sheet: text, what a pointer shows, a value to sort by, runs to link to."""
+    """One place of a sheet: text, what a pointer shows, a value to sort by, runs to link to.
+
+    Of each run there is what is said of it, and its name as `named_apart` gives it.
+    """
 
     text: str
     bold: bool = False
@@ -39,7 +43,8 @@ class Sheet:
     """A table before any markup: a title, heads, a line for each row, notes below.
 
     `lead` is what it answers, to stand first. `prose` says that the entries are sentences, to be
-    folded. `files` are the addresses of its entries' runs, where they are not the page's.
+    folded. `files` are the addresses of its entries' runs, by the names that these give, where they
+    are not the page's.
     """
 
     title: str
@@ -206,17 +211,24 @@ def _score(cell: Cell | None, bold: bool) -> Entry:
         f"seed {p.seed}: " + (p.status if p.score is None else f"{100 * p.score:.2f}")
         for p in cell.points
     ]
-    runs = tuple((text, p.run) for text, p in zip(each, cell.points, strict=True) if p.record)
+    both = zip(each, cell.points, strict=True)
+    runs = tuple((text, named_apart(p.record)) for text, p in both if p.record)
     if cell.mean is None:
-        missing = all(p.status == "missing" for p in cell.points)
-        none = f"0/{cell.planned}" if missing else "failed"
-        return Entry(none, title="; ".join(each), runs=runs)
+        return Entry(_without_mean(cell), title="; ".join(each), runs=runs)
     spread = "" if cell.sd is None else f" ± {100 * cell.sd:.1f}"
     short = "" if len(cell.scores) == cell.planned else f" ({len(cell.scores)}/{cell.planned})"
     bad = len(collapsed_seeds(cell))
     mark = f" {DAGGER}{bad}" if bad else ""
     text = f"{100 * cell.mean:.1f}{spread}{short}{mark}"
     return Entry(text, bold, "; ".join(each), cell.mean, runs)
+
+
+def _without_mean(cell: Cell) -> str:
+    """Return why a cell has no mean; a run without gold answers is finished, and has no score."""
+    kinds = {p.status for p in cell.points}
+    if kinds == {"missing"}:
+        return f"0/{cell.planned}"
+    return "no score" if "finished" in kinds else "failed"
 
 
 def _number(value: float | None, times: float, form: str, bold: bool = False) -> Entry:

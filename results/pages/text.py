@@ -161,7 +161,7 @@ def show(sheets: Sequence[Sheet]) -> None:
 def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the two marks of a file."""
     try:
-        old = path.read_text(encoding="utf-8")
+        old = path.read_bytes().decode("utf-8")  # with its own line ends
     except OSError as error:
         raise UserError(f"--into {path}: {error.strerror}") from None
     except UnicodeDecodeError:
@@ -170,8 +170,10 @@ def place(text: str, path: Path, begin: str = BEGIN, end: str = END) -> None:
         raise UserError(f"--into {path}: needs one line '{begin}' and after it one line '{end}'")
     head, rest = old.split(begin)
     tail = rest.split(end)[1]
+    line = "\r\n" if "\r\n" in old else "\n"
+    placed = f"{begin}\n{text}{end}".replace("\n", line)
     try:
         with whole(path.resolve()) as temporary:
-            temporary.write_text(f"{head}{begin}\n{text}{end}{tail}", encoding="utf-8")
+            temporary.write_bytes(f"{head}{placed}{tail}".encode())
     except OSError as error:
         raise UserError(f"--into {path}: cannot be written ({error.strerror})") from None

@@ -53,7 +53,7 @@ def _of_table(table: Table) -> str:
         ]
         if family > 1:
             lines.append(f"  among {f'{family} shown':12}{_detected(sd, rows, len(table.tasks))}")
-    lines = [choice, *lines] if choice and lines else lines
+    lines = [printable(choice), *lines] if choice and lines else lines
     return "\n".join([printable(table.conditions.heading()), "", *lines, ""]) if lines else ""
 
 

@@ -262,6 +262,11 @@ def _row(
         points += [Point(a.seed, a.run, None) for a in missing.get(kinds.get(task, task), [])]
         points = _once(sorted(points, key=lambda p: (p.seed, p.run)))
         for first, second in itertools.pairwise(points):
+            if first.seed == second.seed and first.run == second.run:
+                raise UserError(
+                    f"{first.run}: two files are a record of this run, on one kind of device; keep"
+                    " one of them, or name a folder that holds only one"
+                )
             if first.seed == second.seed:
                 raise UserError(
                     f"{first.run} and {second.run} are the same method, task and seed, and their"

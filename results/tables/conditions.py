@@ -168,6 +168,11 @@ def device_class(record: Record) -> str:
     return "" if kind == "auto" else kind
 
 
+def named_apart(record: Record) -> str:
+    """Return a run's name and its kind of device: runs on two devices may bear one name."""
+    return f"{record.run} {device_class(record)}".rstrip()
+
+
 def harness(record: Record) -> str:
     """Return the version of the code that decides scores, which is in a run's name too."""
     return str(record.environment.get("harness", UNSAID))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,24 @@ import pytest
 from results.__main__ import main
 from results.record import write
 from tests.results.simulated import simulated
+
+
+@pytest.mark.parametrize("command", ["report", "compare", "boards"])
+def test_a_command_shows_what_it_takes(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main([command, "-h"])
+    assert "usage: python -m results" in capsys.readouterr().out
+
+
+def test_a_reader_that_wants_no_more_of_the_output_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(simulated(), tmp_path / "runs")
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        assert main([str(tmp_path / "runs"), "--format", "html"]) == 141
 
 
 @pytest.mark.parametrize(

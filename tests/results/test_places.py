@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from results import places
 from results.__main__ import main
+from results.errors import UserError
 from results.record import find_record, read_each_for_boards, write
 from tests.conftest import ROOT
 from tests.results.simulated import simulated
@@ -36,6 +38,12 @@ def test_a_record_is_looked_for_in_the_typed_folder_then_among_the_shipped(
     assert find_record(RUN.stem, tmp_path) == RUN
     (tmp_path / f"{RUN.stem}.json").write_text("{}")
     assert find_record(RUN.stem, tmp_path) == tmp_path / RUN.name
+
+
+@pytest.mark.parametrize("named", ["/nowhere/rte.json", "a**b", "**", "*", "[x"])
+def test_a_path_or_a_pattern_that_is_no_record_is_one_sentence(named: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"start={re.escape(named)}: no such record"):
+        find_record(named, tmp_path, "start")
 
 
 def test_tables_are_of_the_own_folder_where_there_is_one(

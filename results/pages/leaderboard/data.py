@@ -40,8 +40,11 @@ def to_json(table: Table, judged: Comparison, collapsed: Mapping[str, list[list[
 def _row(row: Row, table: Table) -> dict[str, Any]:
     """Return a row: scores by task, each a mapping from seed; seconds by task."""
     cells = [row.cells.get(task) for task in table.tasks]
-    timed = row.method in table.timed
-    seconds = [cell.cost("training_seconds") if cell and timed else None for cell in cells]
+    timed = row.cells.keys() - table.slices if row.method in table.timed else set()
+    seconds = [
+        cell.cost("training_seconds") if cell and task in timed else None
+        for task, cell in zip(table.tasks, cells, strict=True)
+    ]
     return {
         "name": printable(row.method),
         "scores": [_scores(cell.by_seed) if cell else {} for cell in cells],

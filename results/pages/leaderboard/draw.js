@@ -70,14 +70,14 @@ function rowText(line, i, axis, timed) {
     + `<th scope="row" data-v="${escaped(line.name)}">`
     + `<span class="rank">${line.score === null ? '–' : i + 1}</span>`
     + ` <span class="method">${escaped(line.name)}</span>${tie}</th>`
-    + `<td class="score"${valueOf(line.score)}>${line.score === null ? '–' : (100 * line.score).toFixed(1)}</td>`
+    + `<td class="score"${valueOf(line.score)}>${line.score === null ? '–' : fixedText(100 * line.score, 1)}</td>`
     + `<td class="gap"${valueOf(line.gap ? line.gap.mean : null)} title="${pairsText(line.gap)}"><div>`
     + `${strip(line, axis)}<span class="text">${claimed ? `<b>${gap}</b>` : gap}</span></div></td>`
     + `<td class="fact" data-h="seeds" data-v="${parseInt(line.seeds)}">${line.seeds}`
     + `${line.collapsed ? ` †${line.collapsed}` : ''}</td>`
     + `<td class="fact" data-h="trainable"${valueOf(line.trainable)}>${escaped(line.size)}</td>`
     + (timed ? `<td class="fact" data-h="seconds"${valueOf(line.seconds)}>`
-      + `${line.seconds === null ? '–' : line.seconds.toFixed(0)}</td>` : '') + '</tr>\n';
+      + `${line.seconds === null ? '–' : fixedText(line.seconds, 0)}</td>` : '') + '</tr>\n';
 }
 
 function scatter(lines, cost, label) {
@@ -112,7 +112,7 @@ function frontOf(spots) {
 }
 
 function dot(spot, yAxis) {
-  const title = `<title>${escaped(spot.name)}: ${spot.y.toFixed(1)}</title>`;
+  const title = `<title>${escaped(spot.name)}: ${fixedText(spot.y, 1)}</title>`;
   const way = yAxis.beyond(spot.y), x = spot.left.toFixed(1);
   if (!way) return `<circle class="spot" cx="${x}" cy="${spot.top.toFixed(1)}" r="4">${title}</circle>`;
   return `<path class="spot" d="M${x},${(spot.top - 5 * way).toFixed(1)}l-5,${7 * way}h10Z">${title}</path>`;

@@ -63,7 +63,7 @@ function bestText(data, view, {lines}) {
   const scored = lines.filter(line => line.score !== null), [best] = scored, others = scored.length - 1;
   if (!best) return '';
   const where = whereText(data, view);
-  const score = (100 * best.score).toFixed(1);
+  const score = fixedText(100 * best.score, 1);
   if (!others) return `${best.name} has ${score} on ${where}; it is alone.`;
   const text = `${best.name} is best on ${where} (${score})`, tested = scored.filter(line => line.tied !== null);
   if (!tested.length) return `${text}, by too few seeds to set anything apart.`;
@@ -166,10 +166,11 @@ function show(board, view) {
 function chosen(board, text) {  // the view that an address names; what it does not know stays as it was first
   const {data, suffix} = board, view = {base: data.baseline, tasks: data.counted};
   for (const part of text.replace(/^#/, '').split('&')) {
-    const [key, value = ''] = part.split('=');
-    let names;
-    try { names = value.split(',').map(decodeURIComponent); } catch { continue; }
-    const row = data.rows.findIndex(one => one.name === names[0]);
+    const end = part.indexOf('='), key = part.slice(0, end), value = part.slice(end + 1);
+    if (end < 0) continue;
+    let names, whole;
+    try { [names, whole] = [value.split(',').map(decodeURIComponent), decodeURIComponent(value)]; } catch { continue; }
+    const row = data.rows.findIndex(one => one.name === whole);
     if (key === 'baseline' + suffix && row >= 0) view.base = row;
     const tasks = allTasks(data).filter(t => names.includes(data.tasks[t]));
     if (key === 'tasks' + suffix && tasks.length) view.tasks = tasks;
@@ -187,19 +188,22 @@ function addressOf(boards) {
   return parts.length ? '#' + parts.join('&') : location.pathname + location.search;
 }
 
-function download(board) {  // the rows as they are shown, as CSV
+function download(board) {  // the rows as they are shown, as CSV, and what they are compared with, on what
+  const {data, view} = board, base = view.base === null ? '' : data.rows[view.base].name;
   const number = value => value === undefined || value === '' ? '' : value;
   const text = value => {
     const safe = /^\s*[=+\-@＝＋－＠]/.test(value) && !/^-?[\d.]+$/.test(value) ? "'" + value : value;
     return /[",\n]/.test(safe) ? `"${safe.replace(/"/g, '""')}"` : safe;
   };
+  const choice = [base, averaged(data, view).map(t => data.tasks[t]).join(' ')].map(text);
   const rows = [...board.section.querySelectorAll('.ranks tbody tr')].map(row => {
     const [name, score, gap, , trainable, seconds] = [...row.cells].map(cell => cell.dataset.v);
     const {low, high, p, tied} = row.dataset, [seeds, collapsed = 0] = row.cells[3].textContent.split(' †');
     const rest = [score, tied, gap, low, high, p, seeds, collapsed, trainable, seconds];
-    return [text(name), ...rest.map(number)].join(',');
+    return [text(name), ...rest.map(number), ...choice].join(',');
   });
-  const head = 'method,score,top_group,difference,low,high,adjusted_p,seeds,collapsed_runs,trainable,seconds';
+  const head = 'method,score,top_group,difference,low,high,adjusted_p,seeds,collapsed_runs,trainable,seconds'
+    + ',baseline,tasks';
   const link = document.createElement('a');
   link.href = URL.createObjectURL(new Blob([[head, ...rows].join('\n') + '\n'], {type: 'text/csv'}));
   link.download = 'leaderboard.csv';

@@ -102,7 +102,7 @@ def trainable_text(count: float | None, share: float | None) -> str:
     if count is None or share is None:
         return "–"
     if count >= 999_500:
-        size = f"{count / 1e6:.3g} M"
+        size = f"{count / 1e6:.3g} M" if count < 999.5e6 else f"{count / 1e6:,.0f} M"
     else:
         size = f"{count / 1e3:.3g} k" if count >= 1000 else f"{count:.0f}"
     return f"{size} ({share_entry(share).text} %)"

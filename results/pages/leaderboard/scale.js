@@ -38,7 +38,15 @@ function powersOf(costs) {
   const room = .04 * (high - low), ticks = [];
   [low, high] = [low - room, high + room];
   for (let i = Math.ceil(low); i <= Math.floor(high); i++) ticks.push(i);
-  return axisOf(low, high, ticks);
+  if (ticks.length > 1) return axisOf(low, high, ticks);
+  const between = [];  // one number is no scale
+  for (let i = Math.floor(low); i <= Math.floor(high); i++) between.push(...[1, 2, 5].map(n => i + Math.log10(n)));
+  return axisOf(low, high, between.filter(tick => low <= tick && tick <= high));
+}
+
+function fixedText(value, digits) {  // halves to the even digit, as Python writes them; others are no halves
+  const size = Math.abs(value), isDown = digits ? size % 1 === .25 : size % 2 === .5;
+  return (isDown ? value - Math.sign(value) / 100 : value).toFixed(digits);
 }
 
 function tickText(value) {
@@ -53,6 +61,6 @@ function shortText(value) {
 }
 
 function pointsText(value) {
-  const text = Math.abs(100 * value).toFixed(1);
+  const text = fixedText(Math.abs(100 * value), 1);
   return text === '0.0' ? text : (value < 0 ? '−' : '+') + text;
 }

@@ -62,11 +62,16 @@ def draw(spots: Sequence[Spot], label: str) -> str:
 
 
 def _powers(costs: Sequence[float]) -> Scale:
-    """Return an axis of powers of ten, in their logarithms."""
+    """Return an axis of powers of ten, in their logarithms; of under two, with 2 and 5 times."""
     low, high = (math.log10(f(costs)) for f in (min, max))
     room = 0.04 * (high - low)
-    ticks = range(math.ceil(low - room), math.floor(high + room) + 1)
-    return Scale(low - room, high + room, tuple(map(float, ticks)))
+    low, high = low - room, high + room
+    ticks = [float(i) for i in range(math.ceil(low), math.floor(high) + 1)]
+    if len(ticks) < 2:
+        powers = range(math.floor(low), math.floor(high) + 1)
+        between = [power + math.log10(times) for power in powers for times in (1, 2, 5)]
+        ticks = [tick for tick in between if low <= tick <= high]
+    return Scale(low, high, tuple(ticks))
 
 
 def _x(axis: Scale, value: float) -> float:

@@ -65,7 +65,16 @@ function normalQuantile(p) {
   return (low + high) / 2;
 }
 
-const sum = values => values.reduce((a, b) => a + b, 0);
+function sum(values) {  // compensated (Neumaier), as exact as Python's means
+  let total = 0, lost = 0;
+  for (const value of values) {
+    const next = total + value;
+    lost += Math.abs(total) >= Math.abs(value) ? total - next + value : value - next + total;
+    total = next;
+  }
+  return total + lost;
+}
+
 const mean = values => sum(values) / values.length;
 const drawn = new Map();
 

@@ -89,9 +89,9 @@ def seconds(value: float) -> str:
 
 
 def size(count: float) -> str:
-    """Return bytes in the largest unit that they fill."""
+    """Return bytes in the largest unit that they fill, to three digits."""
     for power, unit in ((9, "GB"), (6, "MB"), (3, "kB")):
-        if count >= 10**power:
+        if count >= 0.9995 * 10**power:
             return f"{count / 10**power:,.3g} {unit}"
     return f"{count} bytes"
 

@@ -137,6 +137,7 @@ def _rate(record: Record) -> str:
     budget, rate = section(record.config, "budget"), record.config.get("lr")
     optimizer = section(record.config, "optimizer").get("name", "adamw")
     steps = record.steps or 0
+    planned = _planned(record, steps)
     known = optimizer in ("adamw", "adamw_nobc") and 1 < steps < LARGEST
     if not known or not isinstance(rate, int | float) or not record.losses:
         return ""
@@ -144,7 +145,7 @@ def _rate(record: Record) -> str:
     schedule, warmup = budget.get("schedule"), budget.get("warmup")
     if not isinstance(schedule, str) or not isinstance(warmup, int | float):
         return ""
-    factors = [(s + 1, factor(schedule, warmup, steps, s)) for s in range(0, steps, every)]
+    factors = [(s + 1, factor(schedule, warmup, planned, s)) for s in range(0, steps, every)]
     points = [(float(step), rate * share) for step, share in factors if share is not None]
     where = by_step(steps, [y for _, y in points])
     if where is None:
@@ -152,6 +153,12 @@ def _rate(record: Record) -> str:
     caption = f"{schedule}, as configured; parameters with rates of their own follow its shape."
     inside = line(where, points, "k0")
     return framed("Learning rate", picture(where, inside, "learning rate", "step"), caption)
+
+
+def _planned(record: Record, steps: int) -> int:
+    """Return the steps of a run's budget, which are more than were done where it was stopped."""
+    planned = (record.stopped or {}).get("of")
+    return planned if isinstance(planned, int) and steps < planned < LARGEST else steps
 
 
 def factor(schedule: str, warmup: float, steps: int, step: int) -> float | None:
@@ -183,6 +190,9 @@ def _remarks(record: Record, panels: int) -> list[str]:
     if not panels and len(record.evaluations) == 1:
         more = "" if _vectors(record) else "; budget.evaluate=epoch gives its scores a course"
         said.append(f"It was evaluated once, at its end{more}.")
+    if record.stopped is not None:
+        at, of, why = (cut(record.stopped.get(key), 200) for key in ("step", "of", "why"))
+        said.append(f"Training ended at step {at} of {of}: {why}.")
     if panels > PANELS:
         said.append(f"{panels - PANELS} further panels are not drawn.")
     if record.selected is not None:

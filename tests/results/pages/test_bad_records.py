@@ -226,6 +226,15 @@ def test_exports_and_leftovers_make_no_noise(tmp_path: Path) -> None:
     bad: list[str] = []
     assert [r.run for r in read_all(tmp_path, bad)] == [record.run]
     assert bad == []
+    # Records are read wherever a file of another use lies beside or above them.
+    for place, seed in (("one more", 3), ("renamed model/deep", 4)):
+        beside = simulated(seed=seed)
+        write(beside, tmp_path / place)
+        (tmp_path / place / "config.json").write_text("{")
+    assert sorted(r.seed for r in read_all(tmp_path, bad)) == [1, 3, 4]
+    assert bad == []
+    for path in [*tmp_path.rglob("*.s3.*"), *tmp_path.rglob("*.s4.*")]:
+        path.unlink()
     # A folder of records of its own is read, and one that is named is read whatever lies in it.
     other = simulated(seed=2)
     write(other, tmp_path / "more" / "below")

@@ -16,6 +16,7 @@ import pytest
 from results import places
 from results.__main__ import main
 from results.errors import UserError
+from results.pages.board_folder import write_boards
 from results.pages.sheet import score_sheet
 from results.record import write
 from results.run_list import ListedRun, RunList, read_list, write_list
@@ -180,6 +181,27 @@ def test_damaged_list_is_refused_by_name(text: str, tmp_path: Path) -> None:
     path.write_text(text)
     with pytest.raises(UserError, match=r"runs\.json is no list of a board's runs"):
         read_list(path)
+
+
+def test_a_copied_list_is_refused_and_no_picture_of_ones_own_is_removed(tmp_path: Path) -> None:
+    """Pages of a board are written where its list lies, beside what else lies there."""
+    records = grid({"full": 0, "bitfit": -0.1}, ["rte"], 1)
+    listed = _board(records, ("full", "bitfit"), 1)
+    write_list(listed, tmp_path)
+    shutil.copytree(tmp_path / listed.name, tmp_path / "copied")
+    for record in records:
+        write(record, tmp_path / "runs")
+    old, own = (tmp_path / listed.name / name for name in ("seeds.2.svg", "logo.svg"))
+    for path in (old, own):
+        path.write_text("<svg/>")
+    bad: list[str] = []
+    written = write_boards(tmp_path, tmp_path / "runs", bad)
+    assert {path.parent for path in written} == {tmp_path, tmp_path / listed.name}
+    assert (old.exists(), own.exists()) == (False, True)
+    [said] = bad
+    assert said.startswith(
+        f"{tmp_path / 'copied' / 'runs.json'} is the list of board {listed.name},"
+    )
 
 
 def test_no_board_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -28,14 +28,21 @@ def _logits(seed: int) -> np.ndarray:
 
 
 def _put(
-    folder: Path, method: str, seed: int, rows: np.ndarray, gold: Sequence[int], keeps: bool = True
+    folder: Path,
+    method: str,
+    seed: int,
+    rows: np.ndarray,
+    gold: Sequence[int],
+    keeps: bool = True,
+    device: str = "cpu",
 ) -> Record:
     """Write a record whose predictions are the highest of `rows`, and perhaps these beside it."""
     predicted = rows.argmax(axis=1)
     accuracy = float(np.mean(predicted == np.asarray(gold)))
     kept = {"predictions": predicted.tolist(), "references": [int(g) for g in gold]}
     record = simulated(method, "rte", seed, accuracy, trained_sha256=None)
-    record = dataclasses.replace(record, predictions={"validation": kept})
+    environment = {**record.environment, "device": device}
+    record = dataclasses.replace(record, predictions={"validation": kept}, environment=environment)
     if keeps:
         sha256 = save_logits(logits_path(record, folder), {"validation": rows})
         record = dataclasses.replace(record, logits_sha256=sha256)
@@ -117,6 +124,24 @@ def test_bad_files_are_named_and_cost_no_other(
         assert line.startswith("passed over: ")
         assert reason in line
     assert len(lines) == 5
+
+
+def test_a_run_on_two_devices_has_each_devices_own_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both records, and both files of logits, bear the run's one name."""
+    _put(tmp_path / "a", "full", 1, _logits(1), GOLD)
+    _put(tmp_path / "b", "full", 1, 7 * _logits(1), GOLD, device="cuda")
+    text, said = _printed(capsys, str(tmp_path), "--split")
+    assert said == ""
+    of_cuda, of_cpu = text.split("protocol final")[1:]  # as headings are sorted
+    assert _line(of_cpu, "full")[3] == f"{calibration(_logits(1), GOLD).nll:.3f}"
+    assert _line(of_cuda, "full")[3] == f"{calibration(7 * _logits(1), GOLD).nll:.3f}"
+    # One that kept none has those of no other.
+    _put(tmp_path / "b", "full", 1, 7 * _logits(1), GOLD, keeps=False, device="cuda")
+    text, said = _printed(capsys, str(tmp_path), "--split")
+    assert text.count("full ") == 1
+    assert _line(text, "full")[3] == f"{calibration(_logits(1), GOLD).nll:.3f}"
 
 
 def test_without_logits_one_line_says_what_keeps_them(

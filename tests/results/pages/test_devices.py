@@ -182,6 +182,7 @@ def test_one_pair_of_each_of_many_tasks_is_too_few(
         (["cpu", "none"], "none: no such folder of records"),
         (["cpu", "empty"], "no run is finished in both; they need runs of the same names"),
         (["cpu", "mixed"], "are of cpu and cuda; name a folder of one kind of device"),
+        (["copied", "cuda"], "has two records in one of the folders; name folders that hold one"),
         (["cpu", "cuda", "--only", "seed=77"], "--only seed=77: no record"),
         (["cpu", "cuda", "--format", "tex"], "--format tex is for tables; devices has text and md"),
         (["cpu", "cuda", "--split"], "--split does nothing with devices"),
@@ -198,6 +199,8 @@ def test_bad_input_is_one_clear_error(
     Path("link").symlink_to("cpu")
     _write(Path("mixed"), "cpu", "full", "rte", 1, 0.5)
     _write(Path("mixed"), "cuda", "full", "rte", 2, 0.5)
+    shutil.copytree("cpu", "copied/one")
+    shutil.copytree("cpu", "copied/two")
     assert main(["devices", *arguments]) == 2
     said = capsys.readouterr()
     assert said.out == ""

@@ -267,6 +267,10 @@ def test_into_replaces_what_is_between_its_marks_only(
     assert page.read_text() == f"before\n{BEGIN}\n{text}{END}\n{others}after\n"
     assert main([*command, "--into", str(page)]) == 0
     assert page.read_text().count(text) == 1
+    lines = page.read_bytes().replace(b"\n", b"\r\n")
+    page.write_bytes(lines)  # as some editors end lines
+    assert main([*command, "--into", str(page)]) == 0
+    assert page.read_bytes() == lines
     page.write_text(others)
     assert main([*command, "--into", str(page)]) == 2
     assert f"needs one line '{BEGIN}'" in capsys.readouterr().err

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -19,13 +21,15 @@ from results.pages.data import COLUMNS, lines, to_csv, write_parquet
 from results.pages.html import document, figure, links, page, section
 from results.pages.latex import escaped, latex
 from results.pages.leaderboard.data import to_json
-from results.pages.leaderboard.lines import collapsed_runs
+from results.pages.leaderboard.lines import collapsed_runs, trainable_text
+from results.pages.report.about import size
 from results.pages.sheet import Entry, Sheet
 from results.pages.text import BEGIN, END, render, sheets
 from results.record import Record, write
 from results.stats.compare import judge
 from results.tables.collect import tables
-from tests.results.simulated import grid, simulated
+from results.tables.conditions import named_apart
+from tests.results.simulated import grid, simulated, sliced
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 NASTY = "<script>alert('&')</script> a_b 50% $x$ {y} ~ ^ \\end{document} #1 |[z](u)` \"q\""
@@ -47,7 +51,9 @@ def _forms(records: list[Record]) -> dict[str, str]:
         "tables.md": render(made, "md"),
         "tables.tex": latex(drawn),
         "tables.csv": to_csv(list(lines(made, [judge(t) for t in made]))),
-        "tables.html": page("Golden", drawn, {r.run: f"../runs/{r.run}.json" for r in records}),
+        "tables.html": page(
+            "Golden", drawn, {named_apart(r): f"../runs/{r.run}.json" for r in records}
+        ),
     }
 
 
@@ -68,6 +74,30 @@ def test_failed_seed_and_missing_task_show_in_every_form() -> None:
     assert (failed["finished"], failed["asked"]) == ("5", "6")
     [none] = [r for r in rows if (r["method"], r["task"]) == ("hype", "average")]
     assert none["mean"] == ""
+
+
+def test_a_finished_run_without_gold_answers_is_not_said_to_have_failed() -> None:
+    unscored = dataclasses.replace(simulated("full", "rte", 1, None), status="finished")
+    failed = simulated("bitfit", "rte", 1, None, status="failed")
+    text = render(tables([unscored, failed]), "text")
+    lines = {line.split()[0]: line for line in text.splitlines() if "0/1" in line}
+    assert "no score" in lines["full"]
+    assert "failed" not in lines["full"]
+    assert "failed" in lines["bitfit"]
+
+
+def test_a_slice_has_no_seconds_of_its_own() -> None:
+    """Its task's training had them: a view of slices alone must not say 0."""
+    [table] = tables([sliced(seed=1)])
+    content = json.loads(to_json(table, judge(table), collapsed_runs(table)))
+    assert content["tasks"] == ["opin", "opin seen", "opin unseen"]
+    assert content["rows"][0]["seconds"] == [100.0, None, None]
+
+
+def test_large_numbers_are_written_out() -> None:
+    shown = [trainable_text(count, 100.0) for count in (999_400_000, 999_600_000, 3.48e9)]
+    assert shown == ["999 M (100 %)", "1,000 M (100 %)", "3,480 M (100 %)"]
+    assert [size(count) for count in (999, 999_700_000, 1_240)] == ["999 bytes", "1 GB", "1.24 kB"]
 
 
 def test_seconds_and_devices_of_a_row_are_its_own() -> None:
@@ -139,7 +169,7 @@ def test_page_escapes_what_comes_from_records_and_needs_nothing_from_elsewhere()
 
 def test_cell_of_the_page_links_each_of_its_records() -> None:
     made = tables(_records())
-    files = {r.run: f"../runs/{r.seed}/{r.run}.json" for r in _records()}
+    files = {named_apart(r): f"../runs/{r.seed}/{r.run}.json" for r in _records()}
     found = _Page(page("T", sheets(made), files))
     links = {a["href"] for tag, a in found.tags if tag == "a"}
     assert links == {*files.values()}
@@ -155,6 +185,18 @@ def test_page_of_a_folder_links_files_that_are_there(tmp_path: Path) -> None:
     links = {str(a["href"]) for tag, a in found.tags if tag == "a"}
     assert {Path(unquote(urlsplit(link).path)) for link in links} == paths
     assert {urlsplit(link).scheme for link in links} == {"file"}
+
+
+def test_cells_of_two_devices_link_each_to_its_own_record(tmp_path: Path) -> None:
+    """Runs on two devices bear one name; a page of both has a table of each."""
+    runs = {}
+    for device, score in (("cpu", 0.5), ("cuda", 0.25)):
+        record = simulated(score=score, environment={"device": device, "device_name": device})
+        runs[f"seed 1: {100 * score:.2f}"] = write(record, tmp_path / device)
+    out = tmp_path / "t.html"
+    assert main([str(tmp_path), "--split", "--format", "html", "--out", str(out)]) == 0
+    links = re.findall('href="([^"]+)">([^<]+)<', out.read_text())
+    assert {said: Path(unquote(urlsplit(to).path)) for to, said in links} == runs
 
 
 def test_markdown_escapes_what_comes_from_records() -> None:
@@ -208,6 +250,22 @@ def test_parquet_and_csv_hold_the_same_cells(tmp_path: Path) -> None:
     assert [r["method"] for r in rows] == [line["method"] for line in found]
     means = [None if not r["mean"] else float(r["mean"]) for r in rows]
     assert means == pytest.approx([line["mean"] for line in found])
+
+
+def test_a_row_without_a_score_is_in_no_tie_group_of_csv_and_out_of_none() -> None:
+    """Its average lacks a task: nothing says that seeds set it below another."""
+    made = tables(_records())
+    cells = {(c["method"], c["task"]): c for c in lines(made, [judge(t) for t in made])}
+    assert {m: cells[m, "average"]["tied"] for m in ("full", "bitfit", "hype")} == {
+        "full": True,
+        "bitfit": False,
+        "hype": None,
+    }
+    assert cells["hype", "average"]["mean"] is None
+    failed = [*_records(), *(simulated("lora", task, 1, None) for task in ("mrpc", "rte"))]
+    made = tables(failed)
+    cells = {(c["method"], c["task"]): c for c in lines(made, [judge(t) for t in made])}
+    assert cells["lora", "rte"]["tied"] is None
 
 
 def test_command_writes_every_form(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -271,7 +329,9 @@ def test_ten_thousand_records_make_a_page_in_less_than_a_minute() -> None:
     records = grid(gains, [f"task{i}" for i in range(10)], 10)
     assert len(records) == 10_000
     began = time.process_time()
-    text = page("Many", sheets(tables(records)), {r.run: f"../runs/{r.run}.json" for r in records})
+    text = page(
+        "Many", sheets(tables(records)), {named_apart(r): f"../runs/{r.run}.json" for r in records}
+    )
     assert time.process_time() - began < 60
     assert text.count("<a href") == 10_000
     assert len(text) < 6_000_000

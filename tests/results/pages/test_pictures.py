@@ -16,6 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.text import Text
 
 from results.pages.pictures import (
+    _is_cut,
     cost,
     highlighted,
     learning,
@@ -104,6 +105,15 @@ def test_of_many_curves_eight_are_coloured_and_full_is_one_of_them() -> None:
     assert [text.get_text() for text in figure.legends[0].texts] == [
         *highlighted(table), "the others",
     ]  # fmt: skip
+
+
+def test_tasks_whose_curves_have_no_room_are_told() -> None:
+    for tasks, told in ((8, False), (9, True)):
+        records = grid({"full": 0}, [f"t{i}" for i in range(tasks)], 1)
+        for record in records:
+            record.losses = list(np.linspace(1, 0.1, 43))
+        [table] = tables(records)
+        assert _is_cut(table) == told
 
 
 def test_paper_is_drawn_against_ours_where_they_may_be_compared() -> None:

@@ -12,6 +12,7 @@ from results.__main__ import main
 from results.pages.search import search_sheets, trials
 from results.record import Record, write
 from results.run_list import ListedRun, RunList, write_list
+from results.tables.conditions import named_apart
 from runners.boards.plan import Search, best_trials
 from runners.boards.planned import Planned, Slot
 from tests.results.simulated import simulated
@@ -62,7 +63,7 @@ def _search(scores: Scores = SCORES) -> list[Record]:
 
 def test_every_trial_is_shown_once_and_linked() -> None:
     records = _search()
-    files = {r.run: f"../searches/x/{r.run}.json" for r in records}
+    files = {named_apart(r): f"../searches/x/{r.run}.json" for r in records}
     [sheet] = search_sheets([*records, simulated()], files)  # simulated() chose nothing
     assert sheet.files == files
     lines = {(e[0].text, e[1].text): [c.text for c in e[2:5]] for e in sheet.body}
@@ -70,7 +71,7 @@ def test_every_trial_is_shown_once_and_linked() -> None:
     assert lines["full", "stsb"] == ["70.0", "84.0", "diverged"]
     assert lines["full", "mean"] == ["50.0", "52.0", "5.0"]
     linked = [run for line in sheet.body for e in line for _, run in e.runs]
-    assert sorted(linked) == sorted(r.run for r in records)
+    assert sorted(linked) == sorted(files)
     assert "12 trials, 1.2 hours of runs" in sheet.notes[0]
 
 

@@ -201,6 +201,11 @@ def test_one_method_task_and_seed_twice_is_refused_by_name() -> None:
         tables(sorted([first, second], key=lambda r: r.run != first.run))
 
 
+def test_a_copy_of_a_record_is_said_to_be_one() -> None:
+    with pytest.raises(UserError, match=f"^{_record().run}: two files are a record of this run"):
+        tables([_record(), _record()])
+
+
 def test_another_setting_of_the_code_makes_another_row() -> None:
     found = [_record(config={"speed": {"fast_dropout": x}}) for x in (True, False)]
     [table] = tables(found)

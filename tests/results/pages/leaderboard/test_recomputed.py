@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
+import io
 import itertools
 import re
 from collections.abc import Sequence
@@ -16,10 +18,11 @@ import pytest
 from scipy import stats
 
 from results.pages.headline import headline
-from results.pages.html import document
-from results.pages.leaderboard.lines import lines
+from results.pages.html import document, section
+from results.pages.leaderboard.lines import gap_text, lines
 from results.pages.leaderboard.scatter import scatter
 from results.pages.leaderboard.table import SCRIPT, STYLE, leaderboard
+from results.pages.sheet import Entry, Sheet
 from results.printable import printable
 from results.record import Record
 from results.stats.compare import judge
@@ -226,6 +229,77 @@ def test_the_first_view_is_pythons_and_an_unknown_address_shows_it(tmp_path: Pat
         assert between(shown, '<table class="ranks">', "</table>").count("<tr") == len(ROWS) + 1
         assert unescape(between(written, '<p class="say">', "</p>")) in unescape(shown)
         assert 'role="status" hidden' in shown
+
+
+def test_halves_are_rounded_and_few_powers_are_ticked_as_python_does(tmp_path: Path) -> None:
+    """81.25 is 81.2; and seconds from 20 to 300 have more numbers than 100 on their axis."""
+    name = "bitfit (lr=1, a,b)"  # as it may stand in an address that somebody typed
+    facts = {"full": (0.75, 20.0), name: (0.8125, 300.0), "lora": (0.5, 102.5)}
+    records = [
+        dataclasses.replace(
+            simulated(m, task, s, score, train_seconds=seconds), run=f"{m}{task}{s}"
+        )
+        for m, (score, seconds) in facts.items()
+        for task in ("rte", "mrpc")
+        for s in (1, 2)
+    ]
+    shown = _opened(_table(records), tmp_path, f"#baseline={name.replace(' ', '%20')}&tasks=rte")
+    part = _table(records, ("rte",))
+    judged = judge(part, beside=name)
+    expected = lines(part, judged)
+    assert unescape(between(shown, '<p class="say">', "</p>")) == headline(part, judged)
+    rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
+    assert [[cells[n][1] for n in (1, 2, 5)] for _, cells in rows] == [
+        [f"{100 * (e.score or 0):.1f}", gap_text(e), f"{e.seconds:.0f}"] for e in expected
+    ]
+    assert [cells[1][1] for _, cells in rows] == ["81.2", "75.0", "50.0"]
+    assert rows[1][1][2][1] == "−6.2"
+    picture = scatter(expected, "seconds", "training seconds")
+    assert re.findall('class="x"[^>]*>([^<]*)<', picture) == ["20", "50", "100", "200"]
+    assert plain(picture) in shown
+
+
+SAVE = """<p id="saved"></p><script>
+window.Blob = function (parts) { document.getElementById('saved').textContent = parts.join(''); };
+URL.createObjectURL = () => '';
+HTMLAnchorElement.prototype.click = () => {};
+document.querySelector('.download').onclick();
+</script>"""
+
+
+def test_the_saved_view_names_its_baseline_and_tasks(tmp_path: Path) -> None:
+    table = _table(_records())
+    page = tmp_path / "page.html"
+    text = document("A", [leaderboard(table, judge(table), 1)], STYLE, SCRIPT)
+    page.write_text(text + SAVE)
+    shown = dom(page, "#baseline=lora&tasks=cola,rte")
+    rows = list(csv.DictReader(io.StringIO(unescape(between(shown, '<p id="saved">', "</p>")))))
+    by_name = {row["method"]: row for row in rows}
+    part = _table(_records(), ("cola", "rte"))
+    judged = judge(part, beside="lora")
+    assert list(by_name) == [line.name for line in lines(part, judged)]
+    for line in lines(part, judged):
+        row = by_name[line.name]
+        assert (row["baseline"], row["tasks"], row["seeds"]) == ("lora", "cola rte", line.seeds)
+        means = (line.score, line.difference and line.difference.mean)
+        for key, mean in zip(("score", "difference"), means, strict=True):
+            assert row[key] == "" if mean is None else float(row[key]) == pytest.approx(mean)
+    assert by_name["lora"]["collapsed_runs"] == "14"
+
+
+def test_a_column_of_words_is_sorted_by_them(tmp_path: Path) -> None:
+    body = (
+        (Entry("x"), Entry("10 rows"), Entry("2", value=2.0)),
+        (Entry("y"), Entry("–"), Entry("30", value=30.0)),
+        (Entry("z"), Entry("9 rows"), Entry("–")),
+    )
+    sheet = Sheet("T", ("name", "rows", "score"), body, ())
+    page = tmp_path / "page.html"
+    for place, order in ((1, "zxy"), (2, "yxz")):
+        click = f"<script>document.querySelectorAll('th button')[{place}].click()</script>"
+        page.write_text(document("A", [section(sheet, "t", {})]) + click)
+        rows = Tables(between(dom(page), "<tbody>", "</tbody>")).rows
+        assert "".join(cells[0][1] for _, cells in rows) == order
 
 
 def test_columns_of_one_training_are_flipped_by_seed(tmp_path: Path) -> None:

@@ -103,6 +103,25 @@ def test_first_lines_answer(tmp_path: Path) -> None:
     assert "scores 25.0 %, 50.0 points below the 75.0 %" in text_of(_page(low, tmp_path / "c"))
 
 
+def test_a_run_that_was_stopped_shows_the_rate_of_its_whole_budget(tmp_path: Path) -> None:
+    """Its warm-up of ten of forty steps had just ended: the rate rose to its last step."""
+    stopped = {"step": 10, "of": 40, "patience": 2, "why": "2 evaluations without a better score"}
+    of = {
+        name: _classes(**more) for name, more in {"whole": {}, "cut": {"stopped": stopped}}.items()
+    }
+    heights = {}
+    for name, record in of.items():
+        page = report_page(record, tmp_path / "x.json")
+        svg = page.split("<h3>Learning rate</h3>")[1].split("</svg>")[0]
+        path = re.findall(r'class="line k0" d="M([^"]+)"', svg)[0]
+        heights[name] = [float(point.split(",")[1]) for point in path.split("L")]
+    assert len(heights["cut"]) == 10
+    assert heights["cut"] == sorted(heights["cut"], reverse=True)  # down the page is less
+    assert heights["whole"] != sorted(heights["whole"], reverse=True)
+    said = "Training ended at step 10 of 40: 2 evaluations without a better score."
+    assert said in text_of(report_page(of["cut"], tmp_path / "x.json"))
+
+
 def test_logits_make_a_diagram_and_order_the_worst(tmp_path: Path) -> None:
     record = _classes()
     logits = np.array([[1, 0], [4, 0], [0, 2], [0, 1]], np.float32)
