@@ -28,7 +28,14 @@ from runners.config.check import RunConfig, model_path
 from runners.config.task import Task
 from runners.config.typed import is_typed
 from runners.data.attributes import values_of
-from runners.data.rows import TableRow, TableWriter, format_of, read_table
+from runners.data.rows import (
+    TableRow,
+    TableWriter,
+    format_of,
+    listed,
+    read_table,
+    texts_of,
+)
 from runners.data.split import Split, Values
 from runners.jobs.job import Job
 from runners.machine.console import say, show
@@ -88,21 +95,19 @@ class Predictor:
         """Return an answer a row: a text, or as many as the task has columns.
 
         `attributes` holds a cell a row for each of the model's, where it reads some: values in a
-        list, or in a text as in the task's files. An empty text that is no option, another
-        number of texts or of cells, and other attributes are a UserError.
+        list, or in a text as in the task's files. An empty text that is no option, what is no
+        text, another number of texts or of cells, and other attributes are a UserError.
         """
-        texts = [(row,) if isinstance(row, str) else tuple(row) for row in rows]
-        if not texts:
+        each = listed(rows, "texts to answer")
+        if not each:
             raise UserError("there are no texts to answer")
-        for number, row in enumerate(texts, 1):
-            if len(row) != len(self.columns):
-                raise UserError(
-                    f"row {number} of {len(texts)} has {len(row)} texts; task={self.task.name} has"
-                    f" {', '.join(self.columns)}"
-                )
-            for column, text in zip(self.columns, row, strict=True):
+        texts = []
+        for number, row in enumerate(each, 1):
+            where = f"row {number} of {len(each)}"
+            texts.append(texts_of(row, self.task, where))
+            for column, text in zip(self.columns, texts[-1], strict=True):
                 if _lacks_words(self.task, column, text):
-                    raise UserError(f"row {number} of {len(texts)}: its {column} is empty")
+                    raise UserError(f"{where}: its {column} is empty")
         return self.answer(texts, self._values(attributes or {}, len(texts)))
 
     def _values(self, cells: Mapping[str, Sequence[Any]], rows: int) -> list[Values] | None:

@@ -74,6 +74,10 @@ def test_probabilities_are_the_models_own_one_by_one(runs: Path) -> None:
         ([], "no texts"),
         ([("a", "")], "row 1 of 1: its sentence2 is empty"),
         (["a"], "row 1 of 1 has 1 texts; task=rte has sentence1, sentence2"),
+        ([{"sentence1": "a", "sentence2": "b"}], "give its sentence1, sentence2 in a tuple"),
+        ([PAIRS[0], None], "row 2 of 2 is None; give its"),
+        ([("a", float("nan"))], "row 1 of 1: its sentence2 is nan, no text"),
+        ("ab", "texts to answer are to be in a list, and a str was given"),
     ):
         with pytest.raises(UserError, match=said):
             by_name(rows)
