@@ -334,12 +334,19 @@ class _Table:
         """Return what a column is called: as by the task, else as in the files it was read from."""
         local = None if self.task.local is None else self.task.local.columns.get(column)
         names = [column, *([local] if isinstance(local, str) and local != column else [])]
-        name = next((n for n in names if n in row.columns), None)
-        if name is None:
+        there = [name for name in names if name in row.columns]
+        if not there:
             shown = ", ".join(row.columns[:12]) + (", …" if len(row.columns) > 12 else "")
             raise UserError(
                 f"{self.where} line {row.line} has no column {' or '.join(map(repr, names))}, which"
                 f" task={self.task.name} reads; it has {shown}"
+            )
+        name, *other = there
+        if other:
+            raise UserError(
+                f"{self.where} has a column '{name}' and a column '{other[0]}', which is what"
+                f" task={self.task.name} calls {name} in its own files; take out or rename the one"
+                " that is not meant"
             )
         if row.columns.count(name) > 1:
             raise UserError(f"{self.where} has several columns called '{name}'; rename all but one")

@@ -119,6 +119,9 @@ def test_columns_of_the_tasks_own_files_will_do(tmp_path: Path) -> None:
     assert [one.texts for one in predicting._Table(text, mrpc).rows()] == PAIRS
     with pytest.raises(UserError, match="no column 'sentence', which task=cola reads; it has Qual"):
         next(predicting._Table(text, cola).rows())
+    both = write_rows(tmp_path / "both.csv", ["sentence1", "sentence2", "#2 String"], rows)
+    with pytest.raises(UserError, match="column 'sentence2' and a column '#2 String', which is w"):
+        next(predicting._Table(both, mrpc).rows())
 
 
 def test_a_mixture_answers_for_the_task_that_is_named(
