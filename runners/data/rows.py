@@ -196,7 +196,10 @@ class TableWriter:
     def __init__(self, end: str, where: str, stream: TextIO | None = None) -> None:
         self.end, self.where, self.stream = end, where, stream
         self.header: Sequence[str] | None = None
-        self._csv = csv.writer(stream, lineterminator="\n") if stream and end == ".csv" else None
+        self._csv = self._quoted = None
+        if stream and end == ".csv":
+            self._csv = csv.writer(stream, lineterminator="\n")
+            self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: TableRow, more: Mapping[str, str | float]) -> None:
         """Write a row; numbers of `more` have nine digits."""
@@ -232,8 +235,10 @@ class TableWriter:
         return self._checked([*map(_text, row.values), *answers], row.line)
 
     def _put(self, fields: list[str]) -> None:
-        if self._csv is not None:
-            self._csv.writerow(fields)
+        if self._csv is not None and self._quoted is not None:
+            # Python before 3.13 leaves a \r without quotes, at which readers end the row.
+            bare = any("\r" in field for field in fields)
+            (self._quoted if bare else self._csv).writerow(fields)
         elif self.stream is not None:
             self.stream.write("\t".join(fields) + "\n")
 

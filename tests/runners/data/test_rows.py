@@ -1,7 +1,8 @@
-"""Rows that somebody gives from Python: taken as what they are, or refused."""
+"""Rows of a user: given from Python and taken as what they are, or refused; written and read."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 
 from results.errors import UserError
 from runners.config.task import Task
-from runners.data.rows import listed, texts_of
+from runners.data.rows import TableRow, TableWriter, listed, read_table, texts_of
 from tests.conftest import configure
 
 
@@ -57,3 +58,16 @@ def test_what_is_no_row_is_refused(row: Any, said: str) -> None:
     with pytest.raises(UserError) as refused:
         texts_of(row, _task("rte"), "row 1")
     assert str(refused.value).startswith(said)
+
+
+def test_whatever_a_text_holds_is_one_row_of_a_csv(tmp_path: Path) -> None:
+    texts = ["a\rb", "a\r\nb", "a\nb", "\r", "", ' a "b", c ', "p\u2028q", "x\x0by\x1cz"]
+    path = tmp_path / "rows.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = TableWriter(".csv", "text", stream)
+        for line, text in enumerate(texts, 2):
+            writer.write(TableRow(line, ["id", "text"], [str(line), text]), {"prediction": "yes"})
+    read = [list(row.values) for row in read_table(path, "text")]
+    assert read == [[str(line), text, "yes"] for line, text in enumerate(texts, 2)]
+    frame = pd.read_csv(path, keep_default_na=False)
+    assert frame["text"].tolist() == texts
