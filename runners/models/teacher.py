@@ -109,6 +109,4 @@ def _record_of(named: str, out: Path, where: str) -> Path:
     instead = "name a record's file, a run of out=, or stage"
     if named.endswith(".delta"):
         named = f"{named.removesuffix('.delta')}.json"
-    if Path(named).is_absolute() and not Path(named).is_file():
-        raise UserError(f"{where}: there is no record {named}; {instead}")
     return records.find_record(named, out, where.partition("=")[0], instead)

@@ -11,7 +11,7 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
-from results.plain_file import is_file, is_folder
+from results.plain_file import is_folder
 from results.record import INSTEAD, Record, find_record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
@@ -92,8 +92,6 @@ def named_record(named: str, out: Path, act: str, instead: str = INSTEAD) -> Pat
         wrong = "that is a folder"
     elif set(named) & set("*?["):
         wrong = "that is a pattern"
-    elif Path(named).is_absolute() and not is_file(Path(named)):
-        wrong = "no such file"
     else:
         return find_record(named, out, act, instead)
     raise UserError(f"{act}={named}: {wrong}; {instead}")
