@@ -12,6 +12,7 @@ from typing import Any
 
 from methods.method import TrainingText
 from results.errors import UserError
+from runners.config.places import expanded
 from runners.config.settings import Data, Protocol, Settings
 from runners.config.task import Pairs, Task
 from runners.data.corpus import read_training_text
@@ -234,7 +235,7 @@ def _pairs(task: Task, name: str, files: Pairs, data: Data, source: str) -> Spli
     named = data.dir or os.environ.get("STS_DIR")
     if named is None:
         raise UserError("data=local needs data.dir=FOLDER or the environment's STS_DIR")
-    folder = Path(named).expanduser()
+    folder = Path(expanded(named))
     if not folder.is_dir():
         raise UserError(f"data.dir={named}: no such folder")
     return read_pairs(task, name, files, folder)

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from results.errors import UserError, nearest
+from runners.config.places import expanded
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import EMBEDDED_SETS, embedded_tasks
@@ -63,7 +64,7 @@ def local_folder(task: Task, data: Data) -> Path:
     named = data.dir or os.environ.get("GLUE_DIR")
     if named is None:
         raise UserError("data=local needs data.dir=FOLDER or the environment's GLUE_DIR")
-    folder = Path(named).expanduser()
+    folder = Path(expanded(named))
     if not folder.is_dir():
         raise UserError(f"data.dir={named}: no such folder")
     return folder
