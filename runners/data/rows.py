@@ -55,8 +55,8 @@ def texts_of(row: Any, task: Task, where: str) -> tuple[str, ...]:
     texts = (row,) if isinstance(row, str) else row
     if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
         raise UserError(
-            f"{where} is {reprlib.repr(row)}; give its {', '.join(task.columns)} in a tuple, in this"
-            " order"
+            f"{where} is {reprlib.repr(row)}; give its {', '.join(task.columns)} in a tuple, in"
+            " this order"
         )
     texts = tuple(texts)
     if len(texts) != len(task.columns):

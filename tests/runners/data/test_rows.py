@@ -27,11 +27,9 @@ def test_a_series_of_texts_is_a_list_of_them(given: Any) -> None:
     assert listed(given, "texts") == ["ab", "c"]
 
 
-@pytest.mark.parametrize(
-    "given", ["ab", b"ab", {"ab": 1}, pd.DataFrame({"ab": ["x"], "c": ["y"]})]
-)
+@pytest.mark.parametrize("given", ["ab", b"ab", {"ab": 1}, pd.DataFrame({"ab": ["x"], "c": ["y"]})])
 def test_what_would_fall_into_letters_or_names_is_refused(given: Any) -> None:
-    with pytest.raises(UserError, match="texts are to be in a list, and a .* was given"):
+    with pytest.raises(UserError, match="texts are to be in a list, and a"):
         listed(given, "texts")
 
 
@@ -45,7 +43,10 @@ def test_a_row_is_its_texts_in_order() -> None:
 @pytest.mark.parametrize(
     ("row", "said"),
     [
-        ({"sentence1": "a", "sentence2": "b"}, "row 1 is {'sentence1': 'a', 'sentence2': 'b'}; giv"),
+        (
+            {"sentence1": "a", "sentence2": "b"},
+            "row 1 is {'sentence1': 'a', 'sentence2': 'b'}; giv",
+        ),
         (None, "row 1 is None; give its sentence1, sentence2 in a tuple, in this order"),
         (b"ab", "row 1 is b'ab'; give"),
         (("a", 2), "row 1: its sentence2 is 2, no text"),
