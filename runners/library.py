@@ -23,7 +23,7 @@ from results.record import DONE, Record, read
 from runners.config.acts import acts_of, is_chain, refuse_unused, teacher_of
 from runners.config.check import check
 from runners.config.compose import no_other_hydra
-from runners.config.explain import composed_or_told
+from runners.config.explain import compose_explained
 from runners.config.places import expanded
 from runners.config.spelling import spelled_out
 from runners.config.unlabelled import STAGE
@@ -75,7 +75,7 @@ def _check(typed: Sequence[str], folder: Path | None) -> None:
             raise UserError(f"run() takes keys and values, as method=bitfit, not {argument!r}")
     if folder is not None and not folder.is_dir():
         raise UserError(f"config_dir={folder}: no such folder")
-    composed = composed_or_told(typed, folder)
+    composed = compose_explained(typed, folder)
     acts = acts_of(composed)
     refuse_unused(acts, composed, spelled_out(typed))
     several = [key for key in ("board", "stages") if composed.get(key) is not None]

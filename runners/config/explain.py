@@ -25,7 +25,7 @@ from runners.config.typed import CONFIG_DIR
 from runners.root import CONFIGS
 
 
-def composed_or_told(typed: Sequence[str], folder: Path | None) -> dict[str, Any]:
+def compose_explained(typed: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """Return what the command line would compose; an error of Hydra's is a UserError.
 
     A `folder` is what `--config-dir` names.

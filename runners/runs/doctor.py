@@ -11,7 +11,7 @@ from pathlib import Path
 from results.errors import UserError
 from runners.config.check import check
 from runners.config.compose import no_other_hydra
-from runners.config.explain import composed_or_told
+from runners.config.explain import compose_explained
 from runners.config.places import expanded
 from runners.jobs.job import Job
 from runners.tasks.doctor import Examination, examine
@@ -28,6 +28,6 @@ def doctor(*typed: str, config_dir: str | Path | None = None) -> Examination:
     if folder is not None and not folder.is_dir():
         raise UserError(f"config_dir={folder}: no such folder")
     with no_other_hydra():
-        job = Job(check(composed_or_told(typed, folder)))
+        job = Job(check(compose_explained(typed, folder)))
     kind, loaded = kind_of(job.config), build_model(job, 1)
     return examine(job, kind, encode(kind, job, loaded), loaded.tokenizer)

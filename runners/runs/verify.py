@@ -108,7 +108,7 @@ def _configuration(stored: Record, command: RunConfig, out: str, beside: Path) -
     typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
     if (teacher := data.teacher) is not None:
-        data = data.taught_by(_found(teacher, beside, Path(here.out)))
+        data = data.taught_by(_record_file(teacher, beside, Path(here.out)))
     changed: dict[str, Any] = {"data": data, "device": here.device, "out": out}
     changed["checkpoint"] = here.checkpoint
     if config.settings.start.run is not None:
@@ -118,10 +118,10 @@ def _configuration(stored: Record, command: RunConfig, out: str, beside: Path) -
 
 def _start(start: Start, beside: Path, out: Path) -> Start:
     """Return a stored run's start with the file of its record."""
-    return start.model_copy(update={"run": _found(str(start.run), beside, out)})
+    return start.model_copy(update={"run": _record_file(str(start.run), beside, out)})
 
 
-def _found(run: str, beside: Path, out: Path) -> str:
+def _record_file(run: str, beside: Path, out: Path) -> str:
     """Return the file of a run's record, from one folder or, where it has none, the other."""
     own = record_path(beside, run)
     return str(own if is_file(own) else find_record(run, out))

@@ -23,7 +23,7 @@ import tunebench
 from results.errors import UserError
 from results.record import Record, read, read_all
 from runners.config.compose import composing
-from runners.config.explain import composed_or_told
+from runners.config.explain import compose_explained
 from runners.machine.warm import WARM
 from tests.conftest import ROOT, Cli, tiny
 from tests.pages import examples
@@ -138,9 +138,9 @@ def test_threads_may_ask_for_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> No
         time.sleep(0.05)
         assert inside == [1]
         inside.pop()
-        return composed_or_told(["task=rte"], None)
+        return compose_explained(["task=rte"], None)
 
-    monkeypatch.setattr("runners.library.composed_or_told", compose)
+    monkeypatch.setattr("runners.library.compose_explained", compose)
     monkeypatch.setattr("runners.library.start", lambda *given: Ended(3))
     with ThreadPoolExecutor(3) as pool:
         each = [pool.submit(tunebench.run, "task=rte", show=False) for _ in range(3)]
