@@ -34,15 +34,22 @@ def find_record(named: str, out: Path, key: str = "verify", instead: str = INSTE
     """
     if is_file(Path(named)):
         return Path(named)
+    if Path(named).is_absolute():
+        raise UserError(f"{key}={named}: no such file; {instead}")
     paths: list[Path] = []
-    begin = glob.escape(named.removesuffix(".json"))
-    for folder in (out, shipped()) if named.strip() and not Path(named).is_absolute() else ():
-        paths = paths or sorted(folder.glob(f"{begin}*.json"))
+    for folder in (out, shipped()) if named.strip() else ():
+        paths = paths or _named_so(named.removesuffix(".json"), folder)
     if len(paths) != 1:
         what = f"{len(paths)} records begin so" if paths else "no such record"
-        where = "" if Path(named).is_absolute() else f" in {paths[0].parent if paths else out}"
-        raise UserError(f"{key}={named}: {what}{where}; {instead}")
+        where = paths[0].parent if paths else out
+        raise UserError(f"{key}={named}: {what} in {where}; {instead}")
     return paths[0]
+
+
+def _named_so(begin: str, folder: Path) -> list[Path]:
+    """Return the record of a name, or where there is none of just that those that begin so."""
+    own = record_path(folder, begin)
+    return [own] if is_file(own) else sorted(folder.glob(f"{glob.escape(begin)}*.json"))
 
 
 SCHEMA_VERSION = 1

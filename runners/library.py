@@ -14,21 +14,17 @@ import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
-
-from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
-from omegaconf.errors import OmegaConfBaseException
 
 from results.errors import UserError
 from results.record import DONE, Record, read
 from runners.config.acts import acts_of, is_chain, refuse_unused, teacher_of
 from runners.config.check import check
-from runners.config.compose import compose
-from runners.config.explain import explain
+from runners.config.compose import no_other_hydra
+from runners.config.explain import compose_explained
+from runners.config.places import expanded
 from runners.config.spelling import spelled_out
 from runners.config.unlabelled import STAGE
 from runners.machine.console import BAR, PROGRESS, in_words
@@ -59,37 +55,27 @@ def run(
     run that fails is RunFailed; one that diverges has a record of that status.
     """
     typed = shlex.split(overrides) if isinstance(overrides, str) else [*map(str, overrides)]
-    folder = None if config_dir is None else Path(config_dir).expanduser()
+    folder = None if config_dir is None else Path(expanded(str(config_dir)))
     options = [] if folder is None else ["--config-dir", str(folder)]
-    with _no_other_hydra():
-        _check(typed, options, folder)
+    with no_other_hydra():
+        _check(typed, folder)
     with tempfile.TemporaryDirectory(prefix="tunebench-run-") as place:
         course = _Course(Path(place), show)
         return _result(course.go([*options, *typed]), course)
 
 
-@contextmanager
-def _no_other_hydra() -> Iterator[None]:
-    """Let a block compose, inside of somebody's Hydra application too."""
-    theirs = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        yield
-    finally:
-        GlobalHydra.instance().hydra = theirs
-
-
-def _check(typed: Sequence[str], options: Sequence[str], folder: Path | None) -> None:
+def _check(typed: Sequence[str], folder: Path | None) -> None:
     """Raise a UserError where this is not the configuration of one run."""
+    if not typed:
+        raise UserError(
+            "run() takes keys and values, as method=bitfit task=rte, and was given none"
+        )
     for argument in typed:
         if argument.startswith("-") or not ("=" in argument or argument.startswith("~")):
             raise UserError(f"run() takes keys and values, as method=bitfit, not {argument!r}")
     if folder is not None and not folder.is_dir():
         raise UserError(f"config_dir={folder}: no such folder")
-    try:
-        composed = compose(typed, folder)
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(explain(error, [*options, *typed])) from None
+    composed = compose_explained(typed, folder)
     acts = acts_of(composed)
     refuse_unused(acts, composed, spelled_out(typed))
     several = [key for key in ("board", "stages") if composed.get(key) is not None]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import hydra
@@ -92,6 +93,21 @@ def compose(overrides: Sequence[str], config_dir: Path | None = None) -> dict[st
         more = [f"hydra.searchpath={json.dumps([f'file://{config_dir.resolve()}'])}"]
     with composing(config_dir):
         return resolved(hydra.compose("config", overrides=[*more, *overrides]), overrides, more)
+
+
+_alone = Lock()  # Hydra is one of a process, and threads of a notebook may ask for runs
+
+
+@contextmanager
+def no_other_hydra() -> Iterator[None]:
+    """Let a block compose beside other threads, and inside of somebody's Hydra application too."""
+    with _alone:
+        theirs = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            yield
+        finally:
+            GlobalHydra.instance().hydra = theirs
 
 
 class Composer:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import hydra
@@ -14,13 +15,26 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from methods.registry import default_options, registered
-from results.errors import nearest
+from results.errors import UserError, nearest
 from results.places import program
-from runners.config.compose import composing
+from runners.config.compose import compose, composing
 from runners.config.typed import CONFIG_DIR
 from runners.root import CONFIGS
+
+
+def compose_explained(typed: Sequence[str], folder: Path | None) -> dict[str, Any]:
+    """Return what the command line would compose; an error of Hydra's is a UserError.
+
+    A `folder` is what `--config-dir` names.
+    """
+    try:
+        return compose(typed, folder)
+    except (HydraException, OmegaConfBaseException) as error:
+        options = [] if folder is None else [CONFIG_DIR[0], str(folder)]
+        raise UserError(explain(error, [*options, *typed])) from None
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:

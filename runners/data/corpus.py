@@ -18,6 +18,7 @@ from omegaconf import OmegaConf
 
 from methods.method import TrainingText
 from results.errors import UserError
+from runners.config.places import expanded
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded
@@ -110,7 +111,7 @@ def _triplets(data: Data, source: str, named: Sequence[str] | None, hard: bool) 
         for place in named:
             if _on_hub(place):
                 raise UserError(f"data.text={place}: name files of NLI pairs, or leave it null")
-            _read_nli(Path(place).expanduser(), hard, data.malformed_rows == "skip", text)
+            _read_nli(Path(expanded(place)), hard, data.malformed_rows == "skip", text)
         return text
     if source == "embedded":
         return _Text(_embedded_triplets(hard), "embedded stsb")
@@ -173,7 +174,7 @@ def _glue_train(task: Task, data: Data, source: str) -> Split | None:
     if folder is None:
         raise UserError(_where_from(data))
     assert task.local is not None
-    path = Path(folder).expanduser() / task.local.train
+    path = Path(expanded(str(folder))) / task.local.train
     if not path.is_file():
         return None
     return read_file(task, task.local, path, "train", data.malformed_rows == "skip")
@@ -193,7 +194,7 @@ def _on_hub(place: str) -> bool:
 
 
 def _lines(place: str) -> list[str]:
-    path = Path(place).expanduser()
+    path = Path(expanded(place))
     return read_sentences(path, f"data.text={path}")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import codecs
 import csv
 import json
+import reprlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, TextIO
 
 from results.errors import UserError
 from results.plain_file import is_file, is_there, parse_json
+from runners.config.task import Task
 from runners.data.files import unlike
 from runners.data.formats import json_likeness, likeness, one_byte
 
@@ -32,6 +34,39 @@ class TableRow:
     line: int
     columns: Sequence[str]
     values: Sequence[Any]
+
+
+def listed(given: Iterable[Any], what: str) -> list[Any]:
+    """Return what somebody gives from Python as a list.
+
+    A single text, a mapping and a table of pandas, whose parts would be letters and names of
+    columns, are a UserError that begins with `what`.
+    """
+    if isinstance(given, str | bytes | Mapping) or hasattr(given, "columns"):
+        raise UserError(f"{what} are to be in a list, and a {type(given).__name__} was given")
+    return list(given)
+
+
+def texts_of(row: Any, task: Task, where: str) -> tuple[str, ...]:
+    """Return a row's texts, given in the order of the task's columns, or one where that is all.
+
+    Another number of texts, and what is none, are a UserError that begins with `where`.
+    """
+    texts = (row,) if isinstance(row, str) else row
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise UserError(
+            f"{where} is {reprlib.repr(row)}; give its {', '.join(task.columns)} in a tuple, in"
+            " this order"
+        )
+    texts = tuple(texts)
+    if len(texts) != len(task.columns):
+        raise UserError(
+            f"{where} has {len(texts)} texts; task={task.name} has {', '.join(task.columns)}"
+        )
+    for column, text in zip(task.columns, texts, strict=True):
+        if not isinstance(text, str):
+            raise UserError(f"{where}: its {column} is {reprlib.repr(text)}, no text")
+    return texts
 
 
 def format_of(path: Path, where: str) -> str:
@@ -161,6 +196,10 @@ class TableWriter:
     def __init__(self, end: str, where: str, stream: TextIO | None = None) -> None:
         self.end, self.where, self.stream = end, where, stream
         self.header: Sequence[str] | None = None
+        self._csv = self._quoted = None
+        if stream and end == ".csv":
+            self._csv = csv.writer(stream, lineterminator="\n")
+            self._quoted = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
 
     def write(self, row: TableRow, more: Mapping[str, str | float]) -> None:
         """Write a row; numbers of `more` have nine digits."""
@@ -196,17 +235,11 @@ class TableWriter:
         return self._checked([*map(_text, row.values), *answers], row.line)
 
     def _put(self, fields: list[str]) -> None:
-        if self.stream is None:
-            return
-        if self.end == ".csv":
-            # Python quotes no \r where lines end in \n alone, and readers would end a row there.
-            alone = any("\r" in field for field in fields)
-            csv.writer(
-                self.stream,
-                lineterminator="\n",
-                quoting=csv.QUOTE_ALL if alone else csv.QUOTE_MINIMAL,
-            ).writerow(fields)
-        else:
+        if self._csv is not None and self._quoted is not None:
+            # Python before 3.13 leaves a \r without quotes, at which readers end the row.
+            bare = any("\r" in field for field in fields)
+            (self._quoted if bare else self._csv).writerow(fields)
+        elif self.stream is not None:
             self.stream.write("\t".join(fields) + "\n")
 
     def _checked(self, fields: list[str], line: int) -> list[str]:

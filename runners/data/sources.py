@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 from results.errors import UserError, nearest
+from runners.config.places import expanded
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import EMBEDDED_SETS, embedded_tasks
@@ -74,7 +75,7 @@ def named_folder(named: str | None, variable: str, key: str = "data.dir") -> Pat
     place = named or os.environ.get(variable)
     if not place:
         raise UserError(f"data=local needs data.dir=FOLDER or the environment's {variable}")
-    folder = Path(place).expanduser()
+    folder = Path(expanded(place))
     if not folder.is_dir():
         raise UserError(f"{key if named else variable}={place}: no such folder")
     return folder

@@ -12,6 +12,7 @@ from typing import Any
 from results import record as records
 from results.errors import UserError
 from results.tables.conditions import harness
+from runners.config.places import expanded
 from runners.config.settings import Settings
 from runners.models.about import ABOUT, read_about
 from runners.models.learned import (
@@ -129,7 +130,7 @@ def find_predecessor(settings: Settings, weights: Weights) -> Predecessor | None
         if settings.start.freeze:
             raise UserError("start.freeze=true goes with start=RUN, whose encoder is frozen")
         return None
-    folder = Path(named).expanduser()
+    folder = Path(expanded(named))
     if (folder / MODULES).is_file():
         before = _of_export(named, folder)
     else:

@@ -8,6 +8,7 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
+from runners.config.places import expanded
 from runners.config.settings import Settings
 from runners.config.task import Task
 from runners.config.unlabelled import STAGE
@@ -32,7 +33,7 @@ def find_teacher(
     where = f"{key}={named}"
     if named == STAGE:
         raise UserError(f"{where}: the run without these rows comes first; name it in its place")
-    path = _record_of(str(Path(named).expanduser()).rstrip("/"), Path(settings.out), where)
+    path = _record_of(expanded(named).rstrip("/"), Path(settings.out), where)
     stored = records.read(path)
     if stored.status != "finished":
         raise UserError(f"{where}: that run is {stored.status}; name one that trained and finished")
@@ -109,6 +110,4 @@ def _record_of(named: str, out: Path, where: str) -> Path:
     instead = "name a record's file, a run of out=, or stage"
     if named.endswith(".delta"):
         named = f"{named.removesuffix('.delta')}.json"
-    if Path(named).is_absolute() and not Path(named).is_file():
-        raise UserError(f"{where}: there is no record {named}; {instead}")
     return records.find_record(named, out, where.partition("=")[0], instead)

@@ -20,6 +20,7 @@ from typing import Any
 
 from results.errors import UserError
 from results.plain_file import is_file, is_folder, read_plain
+from runners.config.places import expanded
 from runners.config.settings import Model
 from runners.models.from_onnx import CARRIED, cached_folder
 from runners.models.heads import head_tensors, tensor_names
@@ -103,7 +104,7 @@ def find_weights(model: Model) -> Weights:
         if not model.name_or_path:
             raise UserError(f"model={model.name} names neither a package nor model.name_or_path")
         shown = model.name_or_path
-        local = Path(shown).expanduser()
+        local = Path(expanded(shown))
         if is_folder(local):
             folder = local
         elif is_file(local) or shown.startswith((".", "/", "~")) or shown.count("/") > 1:

@@ -8,8 +8,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from results.errors import UserError
 from runners.config.check import check
-from runners.config.compose import compose
+from runners.config.compose import no_other_hydra
+from runners.config.explain import compose_explained
+from runners.config.places import expanded
 from runners.jobs.job import Job
 from runners.tasks.doctor import Examination, examine
 from runners.tasks.kinds import encode, kind_of
@@ -21,7 +24,10 @@ def doctor(*typed: str, config_dir: str | Path | None = None) -> Examination:
 
     `config_dir` is what `--config-dir` names. What would stop the run is a UserError here too.
     """
-    folder = None if config_dir is None else Path(config_dir)
-    job = Job(check(compose(typed, folder)))
+    folder = None if config_dir is None else Path(expanded(str(config_dir)))
+    if folder is not None and not folder.is_dir():
+        raise UserError(f"config_dir={folder}: no such folder")
+    with no_other_hydra():
+        job = Job(check(compose_explained(typed, folder)))
     kind, loaded = kind_of(job.config), build_model(job, 1)
     return examine(job, kind, encode(kind, job, loaded), loaded.tokenizer)

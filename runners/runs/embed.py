@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,13 @@ from numpy.typing import NDArray
 
 from results.errors import UserError
 from results.places import OWN
+from results.plain_file import is_folder
+from results.record import check_writable
 from results.whole import whole
 from runners.config.acts import Acts
 from runners.config.check import RunConfig, model_path, representation_of
 from runners.data.files import read_sentences
+from runners.data.rows import listed
 from runners.jobs.job import Job
 from runners.machine.console import show
 from runners.machine.device import choose_device, make_deterministic, set_threads
@@ -44,17 +48,25 @@ class Embedder:
     accelerator: Accelerator
 
     def __call__(self, texts: Sequence[str], batch_size: int = 64) -> NDArray[np.float32]:
-        """Return one vector a text, [texts, width]; an empty text is a UserError."""
-        empty = [i for i, text in enumerate(texts, 1) if not text.split()]
-        if empty:
-            raise UserError(f"text {empty[0]} of {len(texts)} is empty: a sentence needs a word")
+        """Return one vector a text, [texts, width]; an empty one, or what is none, is a UserError.
+
+        The texts are kept nowhere.
+        """
+        texts = listed(texts, "texts to make vectors of")
+        for number, text in enumerate(texts, 1):
+            where = f"text {number} of {len(texts)}"
+            if not isinstance(text, str):
+                raise UserError(f"{where} is {reprlib.repr(text)}, no text")
+            if not text.split():
+                raise UserError(f"{where} is empty: a sentence needs a word")
         if not texts:
             raise UserError("there are no texts to make vectors of")
         config, tokenizer = self.job.config, self.loaded.tokenizer
         representation = representation_of(config)
         whole = [representation.text(" ".join(text.split()), False) for text in texts]
         assert isinstance(tokenizer.pad_token_id, int)
-        tokens = raw_tokens("text", whole, tokenizer, self.job.weights, sentence_room(config))
+        room = sentence_room(config)
+        tokens = raw_tokens("text", whole, tokenizer, self.job.weights, room, keep=False)
         collate = sentence_collator([tokens], tokenizer.pad_token_id)
         evaluation = Evaluation(self.accelerator, batch_size)
         return embed(self.loaded.model, representation, collate, evaluation)
@@ -101,9 +113,12 @@ def embed_file(acts: Acts, command: RunConfig, typed: Sequence[str]) -> int:
     if empty or not lines:
         where = f"line {empty[0]} is empty" if empty else "the file is empty"
         raise UserError(f"text={path}: {where}: each line must hold a sentence")
+    if is_folder(out):
+        raise UserError(f"out={out}: that is a folder; name a file")
     set_threads(settings.threads)
     path_now = model_path(command, typed)
     embedder = load_embedder(acts.embed, device=settings.device, model_path=path_now)
+    check_writable(out.parent)
     vectors = embedder(lines)
     try:
         with whole(out) as temporary, temporary.open("wb") as stream:

@@ -11,6 +11,7 @@ from results import record as records
 from results.errors import UserError
 from runners.config.check import RunConfig, model_path
 from runners.config.settings import Data, Settings
+from runners.config.task import Task
 from runners.config.typed import is_typed
 from runners.jobs.job import Job
 from runners.machine.console import show
@@ -60,16 +61,26 @@ def score(folder: str, command: RunConfig, typed: Sequence[str]) -> int:
 def _check_cut(folder: str, stored: Settings, data: Data) -> None:
     """Refuse to report on another part of rows of which one was cut off, and trained on the rest.
 
-    That holds of rows from one file; data.seed cuts them.
+    That holds of rows from one file, and of lines that are masked; data.seed cuts them.
     """
-    mixture, before = stored.task.mixture, stored.data.report_seed
-    each = [stored.task] if mixture is None else [*mixture.tasks.values()]
-    cut = [one.name for one in each if one.local is not None and one.local.split is not None]
-    if cut and data.report_seed != before:
-        raise UserError(
-            f"eval={folder} data.seed={data.seed}: task={cut[0]} reports a part that data.seed cuts"
-            f" off its rows, and the run was trained on the rest; leave data.seed at {before}"
-        )
+    before = stored.data.report_seed
+    if data.report_seed == before or not (cut := _cut(stored.task)):
+        return
+    raise UserError(
+        f"eval={folder} data.seed={data.seed}: task={cut} reports a part that data.seed cuts"
+        f" off its rows, and the run was trained on the rest; type data.seed={before}"
+    )
+
+
+def _cut(task: Task) -> str | None:
+    """Return the task, alone or in a mixture, that reports a part of the rows it trains on."""
+    each = [task] if task.mixture is None else [*task.mixture.tasks.values()]
+    names = (
+        one.name
+        for one in each
+        if one.mlm is not None or (one.local is not None and one.local.split is not None)
+    )
+    return next(names, None)
 
 
 def _compared(folder: str, run: str, scoring: Scoring) -> str:

@@ -28,7 +28,14 @@ from runners.config.check import RunConfig, model_path
 from runners.config.task import Task
 from runners.config.typed import is_typed
 from runners.data.attributes import values_of
-from runners.data.rows import TableRow, TableWriter, format_of, read_table
+from runners.data.rows import (
+    TableRow,
+    TableWriter,
+    format_of,
+    listed,
+    read_table,
+    texts_of,
+)
 from runners.data.split import Split, Values
 from runners.jobs.job import Job
 from runners.machine.console import say, show
@@ -88,21 +95,19 @@ class Predictor:
         """Return an answer a row: a text, or as many as the task has columns.
 
         `attributes` holds a cell a row for each of the model's, where it reads some: values in a
-        list, or in a text as in the task's files. An empty text that is no option, another
-        number of texts or of cells, and other attributes are a UserError.
+        list, or in a text as in the task's files. An empty text that is no option, what is no
+        text, another number of texts or of cells, and other attributes are a UserError.
         """
-        texts = [(row,) if isinstance(row, str) else tuple(row) for row in rows]
-        if not texts:
+        each = listed(rows, "texts to answer")
+        if not each:
             raise UserError("there are no texts to answer")
-        for number, row in enumerate(texts, 1):
-            if len(row) != len(self.columns):
-                raise UserError(
-                    f"row {number} of {len(texts)} has {len(row)} texts; task={self.task.name} has"
-                    f" {', '.join(self.columns)}"
-                )
-            for column, text in zip(self.columns, row, strict=True):
+        texts = []
+        for number, row in enumerate(each, 1):
+            where = f"row {number} of {len(each)}"
+            texts.append(texts_of(row, self.task, where))
+            for column, text in zip(self.columns, texts[-1], strict=True):
                 if _lacks_words(self.task, column, text):
-                    raise UserError(f"row {number} of {len(texts)}: its {column} is empty")
+                    raise UserError(f"{where}: its {column} is empty")
         return self.answer(texts, self._values(attributes or {}, len(texts)))
 
     def _values(self, cells: Mapping[str, Sequence[Any]], rows: int) -> list[Values] | None:
@@ -329,12 +334,19 @@ class _Table:
         """Return what a column is called: as by the task, else as in the files it was read from."""
         local = None if self.task.local is None else self.task.local.columns.get(column)
         names = [column, *([local] if isinstance(local, str) and local != column else [])]
-        name = next((n for n in names if n in row.columns), None)
-        if name is None:
+        there = [name for name in names if name in row.columns]
+        if not there:
             shown = ", ".join(row.columns[:12]) + (", …" if len(row.columns) > 12 else "")
             raise UserError(
                 f"{self.where} line {row.line} has no column {' or '.join(map(repr, names))}, which"
                 f" task={self.task.name} reads; it has {shown}"
+            )
+        name, *other = there
+        if other:
+            raise UserError(
+                f"{self.where} has a column '{name}' and a column '{other[0]}', which is what"
+                f" task={self.task.name} calls {name} in its own files; take out or rename the one"
+                " that is not meant"
             )
         if row.columns.count(name) > 1:
             raise UserError(f"{self.where} has several columns called '{name}'; rename all but one")

@@ -77,7 +77,9 @@ def find_stored(
     else:
         path = place.with_suffix(".json") if place.is_dir() else place
         record = records.read_copy(path)
-        name, file, composed = record.run, path.name, record.config
+        # What it starts from lies beside it, whatever was typed as out= then.
+        beside = {**record.config, "out": str(path.parent)}
+        name, file, composed = record.run, path.name, beside
     config = configuration_of(named, file, composed, model_path)
     return Stored(name, config, place, named, model_path)
 

@@ -12,7 +12,7 @@ from typing import Any
 from results import record as records
 from results.errors import UserError
 from results.plain_file import is_file, is_folder
-from results.record import INSTEAD, Record, find_record
+from results.record import INSTEAD, Record, find_record, record_path
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
 from runners.config.places import portable_all
@@ -41,7 +41,7 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     if stored.status != "finished":
         raise UserError(f"verify={named}: that run is {stored.status}; name a finished one")
     with tempfile.TemporaryDirectory() as apart:
-        job = Job(_configuration(stored, command, apart))
+        job = Job(_configuration(stored, command, apart, path.parent))
         blank = blank_record(job, arguments)
         set_threads(command.settings.threads or stored.environment.get("threads"))
         again = train(job, blank, began)
@@ -92,32 +92,39 @@ def named_record(named: str, out: Path, act: str, instead: str = INSTEAD) -> Pat
         wrong = "that is a folder"
     elif set(named) & set("*?["):
         wrong = "that is a pattern"
-    elif Path(named).is_absolute() and not is_file(Path(named)):
-        wrong = "no such file"
     else:
         return find_record(named, out, act, instead)
     raise UserError(f"{act}={named}: {wrong}; {instead}")
 
 
-def _configuration(stored: Record, command: RunConfig, out: str) -> RunConfig:
-    """Return a record's configuration with the command's places, and its results in `out`."""
+def _configuration(stored: Record, command: RunConfig, out: str, beside: Path) -> RunConfig:
+    """Return a record's configuration with the command's places, and its results in `out`.
+
+    The runs that it starts from, or is taught by, are looked for `beside` it, then in `out=`.
+    """
     config = from_record(stored.config)
     here = command.settings
     places = {"dir": here.data.dir, "glue_dir": here.data.glue_dir, "text": here.data.text}
     typed = {name: place for name, place in places.items() if place is not None}
     data = config.settings.data.model_copy(update=typed)
     if (teacher := data.teacher) is not None:
-        data = data.taught_by(str(find_record(teacher, Path(here.out))))
+        data = data.taught_by(_record_file(teacher, beside, Path(here.out)))
     changed: dict[str, Any] = {"data": data, "device": here.device, "out": out}
     changed["checkpoint"] = here.checkpoint
     if config.settings.start.run is not None:
-        changed["start"] = _start(config.settings.start, Path(here.out))
+        changed["start"] = _start(config.settings.start, beside, Path(here.out))
     return replace(config, settings=config.settings.model_copy(update=changed))
 
 
-def _start(start: Start, out: Path) -> Start:
-    """Return a stored run's start with the file of its record, which lies in `out`."""
-    return start.model_copy(update={"run": str(find_record(str(start.run), out))})
+def _start(start: Start, beside: Path, out: Path) -> Start:
+    """Return a stored run's start with the file of its record."""
+    return start.model_copy(update={"run": _record_file(str(start.run), beside, out)})
+
+
+def _record_file(run: str, beside: Path, out: Path) -> str:
+    """Return the file of a run's record, from one folder or, where it has none, the other."""
+    own = record_path(beside, run)
+    return str(own if is_file(own) else find_record(run, out))
 
 
 def promised(stored: Record, again: Record) -> tuple[str, str]:

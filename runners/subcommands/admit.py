@@ -103,7 +103,8 @@ def moved(record: Record, folder: Path) -> Record:
         return record
     there = folder.resolve()
     own = there.relative_to(ROOT) if there.is_relative_to(ROOT) else Path(folder.name)
-    put = [re.sub(rf"(^|=){re.escape(out.rstrip('/'))}(?=/|$)", rf"\1{own}", w) for w in words]
+    place = re.compile(rf"(^|=){re.escape(out.rstrip('/'))}(?=/|$)")
+    put = [place.sub(lambda m: f"{m[1]}{own}", word) for word in words]
     return replace(record, command=shlex.join(put))
 
 

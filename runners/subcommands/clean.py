@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import shutil
 import time
 from collections.abc import Iterator, Sequence
@@ -89,8 +91,11 @@ def _run(path: Path) -> str:
 
 def _left(kind: str, path: Path, is_used: bool) -> Left:
     files = [path] if not path.is_dir() else [p for p in path.rglob("*") if p.is_file()]
-    facts = [file.stat() for file in files]
-    newest = max((fact.st_mtime for fact in facts), default=path.stat().st_mtime)
+    facts = list[os.stat_result]()
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):  # a run that goes on renames and removes some
+            facts.append(file.lstat())
+    newest = max((fact.st_mtime for fact in facts), default=time.time())
     size = sum(fact.st_size for fact in facts)
     return Left(kind, path, size, (time.time() - newest) / DAY, is_used)
 
@@ -100,7 +105,7 @@ def _remove(path: Path) -> None:
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
-            path.unlink()
+            path.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"{path}: cannot be removed ({error.strerror})") from None
 

@@ -23,13 +23,18 @@ from runners.tasks.tokens import Tokens, tokenize
 
 
 def raw_tokens(
-    name: str, texts: Sequence[str], tokenizer: Any, weights: Weights, limit: int
+    name: str,
+    texts: Sequence[str],
+    tokenizer: Any,
+    weights: Weights,
+    limit: int,
+    keep: bool = True,
 ) -> Tokens:
-    """Tokenise texts without special tokens, cut to `limit` tokens each."""
+    """Tokenise texts without special tokens, cut to `limit` tokens each; `keep` them for later."""
     around = bare(tokenizer)
     front, behind = len(around.before), len(around.after)
     split = Split(name, tuple((text,) for text in texts), None)
-    whole = tokenize(split, tokenizer, weights, limit + front + behind)
+    whole = tokenize(split, tokenizer, weights, limit + front + behind, keep=keep)
     lengths = whole.lengths - front - behind
     offsets = np.zeros(len(lengths) + 1, dtype=np.int64)
     np.cumsum(lengths, out=offsets[1:])

@@ -38,6 +38,27 @@ def test_a_record_is_looked_for_in_the_typed_folder_then_among_the_shipped(
     assert find_record(RUN.stem, tmp_path) == RUN
     (tmp_path / f"{RUN.stem}.json").write_text("{}")
     assert find_record(RUN.stem, tmp_path) == tmp_path / RUN.name
+    (tmp_path / f"{RUN.stem}-old.json").write_text("{}")
+    assert find_record(RUN.stem, tmp_path) == tmp_path / RUN.name
+    assert find_record(f"{RUN.stem}-o", tmp_path) == tmp_path / f"{RUN.stem}-old.json"
+
+
+@pytest.mark.parametrize(
+    ("named", "said"),
+    [
+        ("/none/run.json", "start=/none/run.json: no such file; name"),
+        ("/none/run", "start=/none/run: no such file; name"),
+        ("a**b", "start=a**b: no such record in"),
+        ("rte.b?tfit", "start=rte.b?tfit: no such record in"),
+        ("*", "start=*: no such record in"),
+        ("[", "start=[: no such record in"),
+        ("..", "start=..: no such record in"),
+    ],
+)
+def test_what_is_no_record_is_told_in_a_sentence(named: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError) as refused:
+        find_record(named, tmp_path, "start")
+    assert str(refused.value).startswith(said)
 
 
 @pytest.mark.parametrize("named", ["/nowhere/rte.json", "a**b", "**", "*", "[x"])

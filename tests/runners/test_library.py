@@ -8,7 +8,9 @@ import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import tunebench
 from results.errors import UserError
 from results.record import Record, read, read_all
 from runners.config.compose import composing
+from runners.config.explain import compose_explained
 from runners.machine.warm import WARM
 from tests.conftest import ROOT, Cli, tiny
 from tests.pages import examples
@@ -110,6 +113,8 @@ def test_what_a_run_says_is_shown_and_a_bar_where_one_can_be(
         (["-m", "seed=1"], "takes keys and values, as method=bitfit, not '-m'"),
         ("results", "takes keys and values"),
         ("keep=true", "keep= would change nothing"),
+        ([], "takes keys and values, as method=bitfit task=rte, and was given none"),
+        ("", "and was given none"),
     ],
 )
 def test_what_is_no_run_is_refused_in_a_sentence(
@@ -123,6 +128,23 @@ def test_what_is_no_run_is_refused_in_a_sentence(
 def test_a_folder_of_files_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"config_dir=.*: no such folder"):
         tunebench.run("method=bitfit", config_dir=tmp_path / "none")
+
+
+def test_threads_may_ask_for_runs_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    inside: list[int] = []
+
+    def compose(typed: object, folder: object) -> object:
+        inside.append(1)
+        time.sleep(0.05)
+        assert inside == [1]
+        inside.pop()
+        return compose_explained(["task=rte"], None)
+
+    monkeypatch.setattr("runners.library.compose_explained", compose)
+    monkeypatch.setattr("runners.library.start", lambda *given: Ended(3))
+    with ThreadPoolExecutor(3) as pool:
+        each = [pool.submit(tunebench.run, "task=rte", show=False) for _ in range(3)]
+    assert [type(one.exception()) for one in each] == [UserError] * 3
 
 
 def test_it_composes_inside_of_another_hydra_application() -> None:

@@ -23,7 +23,8 @@ from runners.config.places import naming, portable, portable_all
 from runners.config.settings import Settings
 from runners.config.typed import check_typed, readable
 from runners.contract.parts import configure
-from tests.conftest import SMALL, Cli
+from runners.jobs.job import Job
+from tests.conftest import SMALL, Cli, tiny
 
 Folder = Callable[[str], Path]
 
@@ -250,3 +251,20 @@ def test_vectors_and_exports_of_a_run_in_the_home_folder(
     done = cli(f"embed=~/runs/{path.name}", "text=~/text.txt", "out=~/v.npy", "device=cpu")
     assert done.code == 0, done.err
     assert (home / "v.npy").is_file()
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["model.name_or_path=~nobody-here/x"],
+        ["data=local", "data.dir=~nobody-here/x"],
+        ["start=~nobody-here/x"],
+        ["data.pseudo.teacher=~nobody-here/x", "data.train_size=9"],
+        ["task=mlm", "data.text=~nobody-here/x"],
+    ],
+)
+def test_the_home_of_nobody_is_a_mistake_in_a_sentence(
+    given: list[str], tiny_folder: Folder
+) -> None:
+    with pytest.raises(UserError, match="~nobody-here/x"):
+        _ = Job(configure(*tiny(tiny_folder("bert"), *given))).name

@@ -301,6 +301,19 @@ def test_one_key_of_data_changes_that_key_alone(
     assert "data auto" not in found.out
 
 
+def test_lines_that_were_trained_on_are_not_held_out_by_another_seed(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = ["task=mlm", "task.mlm.on=[cola]", "method=bitfit", "save=delta", "data.seed=3"]
+    assert cli(*tiny(tiny_folder("bert"), *given)).code == 0
+    [delta] = (tmp_path / "runs").glob("*.delta")
+    done = cli(f"eval={delta}", "data.seed=4")
+    assert (done.code, done.out) == (2, "")
+    assert "task=mlm reports a part that data.seed cuts off its rows" in done.err
+    assert "type data.seed=3" in done.err
+    assert "predictions equal the record's" in cli(f"eval={delta}", "data.seed=3").out
+
+
 def test_eval_names_a_wrong_folder_in_one_line(cli: Cli, tmp_path: Path) -> None:
     done = cli(f"eval={tmp_path}")
     assert done.code == 2

@@ -344,6 +344,6 @@ def test_a_run_goes_on_from_its_own_rows_and_is_scored_on_what_was_cut_off(
     delta = out / f"{first.run}.delta"
     assert cli(f"eval={delta}", "device=cpu", "data.seed=0").code == 0
     done = cli(f"eval={delta}", "device=cpu", "data.seed=1")
-    assert (done.code, "leave data.seed at 0" in done.err) == (2, True), done.err
+    assert (done.code, "type data.seed=0" in done.err) == (2, True), done.err
     done = cli(*small, f"start={first.run}", "data.seed=1")
     assert (done.code, "which task.local.split cuts off" in done.err) == (2, True), done.err

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import sentence_transformers
@@ -145,6 +146,32 @@ def test_lines_of_a_file_become_an_array(cli: Cli, tiny_folder: Folder, tmp_path
     assert vectors.dtype == np.float32
     expected = record.predictions["STS-B"]["predictions"]
     assert np.allclose(cosines(vectors[::2], vectors[1::2]), expected, atol=1e-6)
+
+
+def test_any_list_of_texts_is_embedded_and_kept_nowhere(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert cli(*tiny(tiny_folder("bert"), "method=embedding", "task=sts")).code == 0
+    [record] = (tmp_path / "runs").glob("*.json")
+    monkeypatch.setenv("TUNEBENCH_CACHE", str(tmp_path / "cache"))
+    embed = load_embedder(record, device="cpu")
+    vectors = embed(SENTENCES)
+    for texts in (tuple(SENTENCES), np.array(SENTENCES), pd.Series(SENTENCES)):
+        assert np.array_equal(embed(texts), vectors)  # type: ignore[arg-type]
+    assert not (tmp_path / "cache").exists()
+    for wrong, said in (
+        ("dogs", "a str was given"),
+        (["dogs", None], "text 2 of 2 is None, no text"),
+        (["dogs", " "], "text 2 of 2 is empty"),
+        ([], "there are no texts"),
+    ):
+        with pytest.raises(UserError, match=said):
+            embed(wrong)  # type: ignore[arg-type]
+    text = tmp_path / "text.txt"
+    text.write_text("dogs\n")
+    (tmp_path / "folder.npy").mkdir()
+    done = cli(f"embed={record}", f"text={text}", f"out={tmp_path / 'folder.npy'}")
+    assert (done.code, "that is a folder; name a file" in done.err) == (2, True)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,10 @@ def test_probabilities_are_the_models_own_one_by_one(runs: Path) -> None:
         ([], "no texts"),
         ([("a", "")], "row 1 of 1: its sentence2 is empty"),
         (["a"], "row 1 of 1 has 1 texts; task=rte has sentence1, sentence2"),
+        ([{"sentence1": "a", "sentence2": "b"}], "give its sentence1, sentence2 in a tuple"),
+        ([PAIRS[0], None], "row 2 of 2 is None; give its"),
+        ([("a", float("nan"))], "row 1 of 1: its sentence2 is nan, no text"),
+        ("ab", "texts to answer are to be in a list, and a str was given"),
     ):
         with pytest.raises(UserError, match=said):
             by_name(rows)
@@ -115,6 +119,9 @@ def test_columns_of_the_tasks_own_files_will_do(tmp_path: Path) -> None:
     assert [one.texts for one in predicting._Table(text, mrpc).rows()] == PAIRS
     with pytest.raises(UserError, match="no column 'sentence', which task=cola reads; it has Qual"):
         next(predicting._Table(text, cola).rows())
+    both = write_rows(tmp_path / "both.csv", ["sentence1", "sentence2", "#2 String"], rows)
+    with pytest.raises(UserError, match="column 'sentence2' and a column '#2 String', which is w"):
+        next(predicting._Table(both, mrpc).rows())
 
 
 def test_a_mixture_answers_for_the_task_that_is_named(

@@ -141,3 +141,22 @@ def test_other_examples_are_named_and_are_another_run(
     assert found.code == 1
     assert "first difference: data: the split validation_mismatched is not here" in found.out
     assert "validation_mismatched: not here" in found.out
+
+
+def test_a_run_finds_what_it_starts_from_beside_its_record(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Whatever out= is: verify= has the default one, predict= and embed= write there."""
+    apart, small = f"out={tmp_path / 'apart'}", tiny(tiny_folder("bert"), "budget.steps=2")
+    assert cli(*small, "task=mlm", "task.mlm.on=[rte]", "save=delta", apart).code == 0
+    [first] = read_all(tmp_path / "apart")
+    for given in (["task=rte"], ["task=sts", "method=embedding"]):
+        assert cli(*small, *given, f"start={first.run}", apart).code == 0
+    [trained] = (tmp_path / "apart").glob("rte.*.json")
+    [untrained] = (tmp_path / "apart").glob("sts.*.json")
+    assert "equal to the bit" in cli(f"verify={trained}").out
+    text, out = tmp_path / "text.txt", tmp_path / "vectors.npy"
+    text.write_text("dogs are asleep\n")
+    embedded = cli(f"embed={untrained}", f"text={text}", f"out={out}")
+    assert embedded.code == 0, embedded.err
+    assert out.is_file()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import shutil
 import tomllib
 from importlib.metadata import EntryPoint
@@ -151,6 +152,9 @@ def test_a_command_names_the_folder_of_the_records_and_no_place_of_a_machine(
     assert moved(record, ROOT / "results/cft").command == (
         "python run.py out=results/cft task=rte start.run=results/cft/x.json out.more=/a/bc"
     )
+    for name in ("100k", "0", "a b"):  # digits are no part of a pattern
+        (tmp_path / name).mkdir()
+        assert f"out={name}" in shlex.split(moved(record, tmp_path / name).command)
     assert any("a place of the machine, /a/bc" in p for p in problems(moved(record, into), into))
     typed = typed.removesuffix(" out.more=/a/bc")
     bad = write(dataclasses.replace(record, command=typed), tmp_path / "made")

@@ -68,3 +68,24 @@ def test_what_a_running_run_needs_stays(
     assert "freed" not in done.out
     assert done.out.count("in use") == 6
     assert (folder / ".checkpoints" / RUN / "7.pt").is_file()
+
+
+def test_a_link_that_leads_nowhere_and_a_file_that_vanishes_are_no_failure(
+    cli: Cli, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = folder / "cola.full.tiny.s1.0123456789ab.delta"
+    other.with_suffix(".json").write_text("{}")
+    other.symlink_to(folder / "gone")
+    (folder / f"{RUN}.delta" / "a.tmp").symlink_to(folder / f"{RUN}.json")
+    lstat = Path.lstat
+
+    def look(path: Path) -> os.stat_result:
+        if path.suffix == ".tmp":
+            raise FileNotFoundError(path)
+        return lstat(path)
+
+    monkeypatch.setattr(Path, "lstat", look)
+    done = cli("clean", str(folder), "--free", "deltas")
+    assert done.code == 0, done.err
+    assert f"{other}  freed" in done.out
+    assert not other.is_symlink()

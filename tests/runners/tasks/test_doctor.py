@@ -12,7 +12,9 @@ import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from results.errors import UserError
 from results.record import read_all
+from runners.config.compose import composing
 from runners.data.split import Split
 from runners.jobs.job import Job
 from runners.models.weights import find_weights
@@ -238,3 +240,17 @@ def test_dev_rows_of_real_data_that_are_in_train_are_warned_of(real_glue: Path) 
     seen = doctor("task=cola", "data=local", f"data.dir={real_glue}", "budget.max_length=24")
     assert seen.splits["validation"]["also_in_train"] == 16
     assert any("16 of 1,043 rows of validation" in warning for warning in seen.warnings)
+
+
+def test_what_hydra_cannot_read_is_a_sentence_inside_of_its_application_too(
+    tmp_path: Path,
+) -> None:
+    with composing():
+        for typed, said in (
+            ("taks=rte", "no key called 'taks'"),
+            ("task=rt", "no task called 'rt'"),
+        ):
+            with pytest.raises(UserError, match=said):
+                doctor(typed)
+        with pytest.raises(UserError, match=r"config_dir=.*none: no such folder"):
+            doctor("task=rte", config_dir=tmp_path / "none")
