@@ -134,7 +134,7 @@ def _refuse_other_than_names(argument: str, key: str, value: Any) -> None:
     choices: list[Any] = value.list if isinstance(value, ChoiceSweep) else [value]
     names = [name for one in choices for name in (one if isinstance(one, list) else [one])]
     for name in names:
-        if not isinstance(name, str | QuotedString | Sweep | Glob):
+        if not isinstance(name, str | QuotedString | Sweep | Glob | dict):  # keys, beside a file's
             shown = {"None": "null", "True": "true", "False": "false"}.get(str(name), name)
             number = type(name) in (int, float)
             more = f", or {key}=\"'NAME'\" where a name looks like a number" if number else ""

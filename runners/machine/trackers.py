@@ -55,9 +55,7 @@ class Trackers:
         self._files: list[Any] = []
         self._services: list[Any] = []
         self._notes: dict[str, Any] = {}
-        self._there: frozenset[str] = (
-            frozenset()
-        )  # what TensorBoard has of the step it goes on from
+        self._there: frozenset[str] = frozenset()  # in TensorBoard, of the step it goes on from
         if not logged.names:
             return
         if logged.after is None:
