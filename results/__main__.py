@@ -13,6 +13,7 @@ writes one run's page; boards [FOLDER] writes every board's pages into results/b
 from __future__ import annotations
 
 import argparse
+import difflib
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -34,7 +35,7 @@ from results.pages.two_rows import two_rows
 from results.pages.verdicts import to_text
 from results.papers.claims import claims
 from results.papers.published import papers
-from results.places import OWN, folder_of, read_where, shipped
+from results.places import OWN, expanded, folder_of, read_where, shipped
 from results.printable import print_anything, printable
 from results.record import Record, read_all, read_each, read_each_for_boards
 from results.run_list import RunList, find_list
@@ -105,6 +106,7 @@ def _of_another_package(given: Sequence[str]) -> Callable[[Sequence[str]], int] 
 
 def _do(given: Sequence[str]) -> None:
     command = given[0] if given[:1] and given[0] in COMMANDS else "tables"
+    _refuse_mistyped(given)
     parser = _parser(several=command == "devices")
     begin = 1 + {"compare": 2, "report": 1}.get(command, 0)
     rows = [a for a in given[1:begin] if not a.startswith("-")]
@@ -171,7 +173,15 @@ def _named(act: Callable[[list[str]], list[Any]]) -> list[Any]:
 
 
 def _place(path: str) -> Path:
-    return Path(path).expanduser()  # a shell leaves the ~ of --out=~/page.html
+    return Path(expanded(path))  # a shell leaves the ~ of --out=~/page.html
+
+
+def _refuse_mistyped(given: Sequence[str]) -> None:
+    """Raise a UserError where what stands first is like a command, and neither one nor a folder."""
+    word = given[0] if given else ""
+    if word.isidentifier() and word not in COMMANDS and not Path(word).exists():
+        for meant in difflib.get_close_matches(word, COMMANDS, n=1, cutoff=0.8):
+            raise UserError(f"{word} is no command and no folder of records; did you mean {meant}?")
 
 
 def _parser(several: bool) -> argparse.ArgumentParser:

@@ -10,6 +10,14 @@ OWN = Path("runs")  # in the current folder: what runs write to where out= is no
 _SHIPPED = Path(__file__).resolve().parent / "runs"
 
 
+def expanded(path: str) -> str:
+    """Return a path with the home folder for `~`; where there is none, and else, as it is."""
+    try:
+        return str(Path(path).expanduser()) if path.startswith("~") else path
+    except RuntimeError:
+        return path
+
+
 def program() -> str:
     """Return what a user types to start this: run.py in a clone, else the installed command."""
     is_installed = not (_SHIPPED.parent.parent / "run.py").is_file()

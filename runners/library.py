@@ -19,12 +19,12 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from results.errors import UserError
+from results.places import expanded
 from results.record import DONE, Record, read
 from runners.config.acts import acts_of, is_chain, refuse_unused, teacher_of
 from runners.config.check import check
 from runners.config.compose import no_other_hydra
 from runners.config.explain import compose_explained
-from runners.config.places import expanded
 from runners.config.spelling import spelled_out
 from runners.config.unlabelled import STAGE
 from runners.machine.console import BAR, PROGRESS, in_words

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from results.errors import UserError
 from results.pages.text import NO_RECORDS
 from results.pages.two_rows import sheets_of_two, written
-from results.places import read_where
+from results.places import expanded, read_where
 from results.record import Record, read, read_each
 from results.tables.collect import device, tables
 from results.tables.columns import by_column
@@ -41,7 +41,7 @@ def load_results(folder: str | Path | None = None) -> pandas.DataFrame:
     import pandas
 
     bad: list[str] = []
-    each = read_each(read_where(None if folder is None else Path(folder).expanduser()), bad)
+    each = read_each(read_where(None if folder is None else Path(expanded(str(folder)))), bad)
     for sentence in bad:
         warnings.warn(f"passed over: {sentence}", stacklevel=2)
     records = [record for _, record in each]

@@ -11,13 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, PlainSerializer
 
-
-def expanded(path: str) -> str:
-    """Return a path with the home folder for `~`; where there is none, and else, as it is."""
-    try:
-        return str(Path(path).expanduser()) if path.startswith("~") else path
-    except RuntimeError:
-        return path
+from results.places import expanded
 
 
 def portable(text: str) -> str:

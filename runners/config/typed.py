@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Glob, QuotedString, Sweep
 
 from results.errors import UserError
-from runners.config.places import expanded
+from results.places import expanded
 
 CONFIG_DIR = ("--config-dir", "-cd")  # the argument after it is a folder
 ONE_OF = ("task", "model", "data", "budget", "protocol", "optimizer", "board")

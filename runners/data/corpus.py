@@ -18,7 +18,7 @@ from omegaconf import OmegaConf
 
 from methods.method import TrainingText
 from results.errors import UserError
-from runners.config.places import expanded
+from results.places import expanded
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import embedded_tasks, read_embedded

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from results.errors import UserError, nearest
-from runners.config.places import expanded
+from results.places import expanded
 from runners.config.settings import Data
 from runners.config.task import Task
 from runners.data.embedded.splits import EMBEDDED_SETS, embedded_tasks

@@ -20,11 +20,12 @@ from safetensors.torch import load_file, save_file
 
 from methods.method import Method
 from results.errors import UserError
+from results.places import expanded
 from results.plain_file import is_file
 from results.sealed import sealed
 from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig, from_record
-from runners.config.places import expanded, portable
+from runners.config.places import portable
 from runners.data.attributes import Known
 from runners.exports.peft import _from_peft, _write_peft, check_peft
 from runners.jobs.job import Job

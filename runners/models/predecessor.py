@@ -11,8 +11,8 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
+from results.places import expanded
 from results.tables.conditions import harness
-from runners.config.places import expanded
 from runners.config.settings import Settings
 from runners.models.about import ABOUT, read_about
 from runners.models.learned import (

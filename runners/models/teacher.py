@@ -8,7 +8,7 @@ from typing import Any
 
 from results import record as records
 from results.errors import UserError
-from runners.config.places import expanded
+from results.places import expanded
 from runners.config.settings import Settings
 from runners.config.task import Task
 from runners.config.unlabelled import STAGE

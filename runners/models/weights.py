@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
+from results.places import expanded
 from results.plain_file import is_file, is_folder, read_plain
-from runners.config.places import expanded
 from runners.config.settings import Model
 from runners.models.from_onnx import CARRIED, cached_folder
 from runners.models.heads import head_tensors, tensor_names

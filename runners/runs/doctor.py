@@ -9,10 +9,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from results.errors import UserError
+from results.places import expanded
 from runners.config.check import check
 from runners.config.compose import no_other_hydra
 from runners.config.explain import compose_explained
-from runners.config.places import expanded
 from runners.jobs.job import Job
 from runners.tasks.doctor import Examination, examine
 from runners.tasks.kinds import encode, kind_of

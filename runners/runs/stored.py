@@ -8,10 +8,9 @@ from pathlib import Path
 
 from results import record as records
 from results.errors import UserError
-from results.places import OWN
+from results.places import OWN, expanded
 from results.plain_file import is_file
 from runners.config.check import RunConfig
-from runners.config.places import expanded
 from runners.config.settings import Data
 from runners.config.typed import is_typed, key_of
 from runners.exports.delta import configuration_of, load_delta

@@ -6,6 +6,7 @@ import difflib
 from pathlib import Path
 
 from results.errors import UserError
+from results.places import expanded
 from results.plain_file import is_folder, is_there
 
 NAMED = 3  # runs that a refusal lists
@@ -13,7 +14,7 @@ NAMED = 3  # runs that a refusal lists
 
 def find_run(named: str, folder: Path) -> Path:
     """Return the file of a run's record; what is none, or several, is a UserError."""
-    path = Path(named).expanduser()
+    path = Path(expanded(named))
     if is_folder(path):
         raise UserError(
             f"report {named}: is a folder, and a report is of one run; for a folder of records type"

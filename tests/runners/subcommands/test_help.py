@@ -87,6 +87,8 @@ def test_methods_and_tasks_are_a_line_each(cli: Cli) -> None:
         (["qqqq"], "known: admit, clean, methods, results, tasks; a run is asked for by KEY=VALUE"),
         (["tasks", "rte"], "tasks takes nothing more; got rte"),
         (["clean", "nowhere"], "nowhere: no such folder of records"),
+        (["results", "claim"], "claim is no command and no folder of records; did you mean claims"),
+        (["results", "~nobody-has/it"], "~nobody-has/it: no such folder of records"),
     ],
 )
 def test_a_word_that_is_none_is_one_line(typed: list[str], said: str, cli: Cli) -> None:
