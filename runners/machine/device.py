@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from accelerate import Accelerator
 
 
+_SHARED = "tunebench_shared"  # of a handle: what all handles of accelerate share
+
+
 def make_accelerator(device: str, config: RunConfig) -> Accelerator:
     """Return accelerate's handle on one device, in place of an earlier run's.
 
@@ -22,7 +25,7 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
     """
     import torch
     from accelerate import Accelerator
-    from accelerate.state import AcceleratorState
+    from accelerate.state import AcceleratorState, PartialState
     from accelerate.utils import AutocastKwargs, GradientAccumulationPlugin
 
     from runners.speed.levers import Levers
@@ -50,7 +53,23 @@ def make_accelerator(device: str, config: RunConfig) -> Accelerator:
             f"device={device}: accelerate takes {taken}, as its variables say (ACCELERATE_…);"
             " unset them, or start without its launcher"
         )
+    shared = [dict(kind._shared_state) for kind in (PartialState, AcceleratorState)]
+    vars(accelerator)[_SHARED] = shared
     return accelerator
+
+
+def put_in_place(accelerator: Accelerator) -> None:
+    """Let what accelerate shares among its handles be again as `make_accelerator` left it.
+
+    A handle that was made later, as for another model in one process, had replaced precision and
+    device.
+    """
+    from accelerate.state import AcceleratorState, PartialState
+
+    kinds = (PartialState, AcceleratorState)
+    for kind, own in zip(kinds, vars(accelerator)[_SHARED], strict=True):
+        kind._shared_state.clear()
+        kind._shared_state.update(own)
 
 
 def set_threads(threads: int | None) -> None:

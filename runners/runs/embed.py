@@ -29,7 +29,12 @@ from runners.data.files import read_sentences
 from runners.data.rows import listed
 from runners.jobs.job import Job
 from runners.machine.console import show
-from runners.machine.device import choose_device, make_deterministic, set_threads
+from runners.machine.device import (
+    choose_device,
+    make_deterministic,
+    put_in_place,
+    set_threads,
+)
 from runners.models.pretrained import Loaded
 from runners.runs.stored import find_stored
 from runners.tasks.kind import Evaluation
@@ -68,6 +73,7 @@ class Embedder:
         room = sentence_room(config)
         tokens = raw_tokens("text", whole, tokenizer, self.job.weights, room, keep=False)
         collate = sentence_collator([tokens], tokenizer.pad_token_id)
+        put_in_place(self.accelerator)
         evaluation = Evaluation(self.accelerator, batch_size)
         return embed(self.loaded.model, representation, collate, evaluation)
 

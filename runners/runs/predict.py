@@ -39,7 +39,12 @@ from runners.data.rows import (
 from runners.data.split import Split, Values
 from runners.jobs.job import Job
 from runners.machine.console import say, show
-from runners.machine.device import choose_device, make_deterministic, set_threads
+from runners.machine.device import (
+    choose_device,
+    make_deterministic,
+    put_in_place,
+    set_threads,
+)
 from runners.models.pretrained import Loaded
 from runners.runs.stored import Stored, find_stored
 from runners.tasks.kind import Evaluation
@@ -136,6 +141,7 @@ class Predictor:
         assert isinstance(kind, Labelled)
         collate = kind.collator(split, self.job, self.loaded.tokenizer, keep=False)
         batch_size = self.job.config.settings.budget.eval_batch_size
+        put_in_place(self.accelerator)
         evaluation = Evaluation(self.accelerator, batch_size)
         outputs = kind.all_outputs(self.loaded.model, collate, evaluation)
         if not np.isfinite(outputs).all():

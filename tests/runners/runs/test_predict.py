@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 
 from results.errors import UserError
 from results.record import read_all, write
 from runners.data.rows import TableWriter, read_table
 from runners.exports.delta import load_delta
 from runners.jobs.job import Job
+from runners.machine.device import make_accelerator
 from runners.runs import predict as predicting
 from runners.runs.predict import answered_task, load_predictor
 from runners.runs.stored import Stored
@@ -81,6 +83,13 @@ def test_probabilities_are_the_models_own_one_by_one(runs: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             by_name(rows)
+
+
+def test_a_predictor_answers_in_its_own_precision_beside_a_later_one(runs: Path) -> None:
+    predictor = load_predictor(delta_of(runs, "rte"), device="cpu")
+    make_accelerator("cpu", configure("method=full", "task=rte", "precision=bf16"))
+    predictor(PAIRS)
+    assert AcceleratorState().mixed_precision == predictor.accelerator.mixed_precision == "no"
 
 
 def test_a_long_table_goes_through_in_parts(
