@@ -164,7 +164,7 @@ def test_ia3_of_t5_rescales_the_papers_vectors(tiny_folder: Folder) -> None:
 @pytest.mark.parametrize(
     ("architecture", "powers"),
     [
-        ("mpnet", {"encoder.layer.0": 1, "encoder.layer.1": 0, "embeddings": 2, "encoder.rel": 0}),
+        ("mpnet", {"encoder.layer.0": 1, "encoder.layer.1": 0, "embeddings": 2, "encoder.rel": 2}),
         ("xlnet", {"layer.0": 1, "layer.1": 0, "word_embedding": 2}),
         ("t5", {"encoder.block.0": 3, "encoder.block.1": 2, "decoder.block.0": 1, "shared": 4}),
     ],
@@ -309,14 +309,19 @@ def test_every_model_type_that_is_named_has_its_places(kind: str) -> None:
     """In a model of two layers, and two of a decoder, built without storage."""
     config = transformers.AutoConfig.for_model(kind)
     config.num_hidden_layers = config.num_decoder_layers = 2
+    if kind == "deberta-v2":  # as its larger models
+        config.relative_attention, config.norm_rel_ebd = True, "layer_norm"
+        config.conv_kernel_size = 3
     with torch.device("meta"):
         model: Any = transformers.AutoModelForSequenceClassification.from_config(config)
     every = layers(model, "full")
     assert len(every) == {"t5": 4, "albert": 1}.get(kind, 2)
     for layer in every:
         for place, name in vars(layer.places).items():
-            if name is not None and place not in ("layers", "embeddings"):
+            if name is not None and place not in ("layers", "embeddings", "below"):
                 assert isinstance(layer.at(place), nn.Module), place
+    for name in every[0].places.below:
+        assert isinstance(model.base_model.get_submodule(name), nn.Module), name
     words = f"{model.base_model_prefix}.{every[0].places.embeddings}"
     assert any(n.startswith(words) for n, _ in model.named_parameters())
     assert isinstance(model.get_submodule(words), nn.Module)
