@@ -118,11 +118,36 @@ def _sheet(key: Conditions, records: Sequence[Record], files: Mapping[str, str])
         "Best of k: the expected best score had only k of the row's rates been tried, over all"
         " choices of k (Tang et al. 2020, without replacement, unbiased). Rows that had unequal"
         " numbers of trials compare at a k that both have.",
+        *_at_an_edge(each),
     )
     heads = ("method", "task", *(f"lr {r:g}" for r in rates))
     heads += tuple(f"best of {k}" for k in range(1, most + 1))
     return Sheet(f"Search for learning rates: {key.heading()}", heads, tuple(body), notes,
                  files=files)  # fmt: skip
+
+
+def _at_an_edge(each: Sequence[Trials]) -> tuple[str, ...]:
+    """Return a note of the rows whose best rate is the lowest or highest of those they tried.
+
+    What a row's mean over tasks chose counts, or where it has none, what each task chose.
+    """
+    of_means = {one.method for one in each if one.task == MEAN}
+    edges: dict[str, list[str]] = {"lowest": [], "highest": []}
+    for one in each:
+        if len(one.scores) < 2 or (one.method in of_means and one.task != MEAN):
+            continue
+        name = one.method if one.task == MEAN else f"{one.method} on {one.task}"
+        for edge, rate in (("lowest", min(one.scores)), ("highest", max(one.scores))):
+            if one.best == rate:
+                edges[edge].append(name)
+    sentences = [f"the {edge}: {', '.join(rows)}" for edge, rows in edges.items() if rows]
+    if not sentences:
+        return ()
+    return (
+        "Best at an edge of the rates tried, so that a better one may lie beyond: "
+        + "; ".join(sentences)
+        + ".",
+    )
 
 
 def _tried(one: Trials, rates: Sequence[float]) -> list[Entry]:

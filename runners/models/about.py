@@ -7,6 +7,7 @@ from typing import Any
 
 from results.errors import UserError
 from results.plain_file import is_file, read_json
+from results.record import Record
 from results.sealed import is_changed
 
 FORMAT = "tunebench delta 1"
@@ -36,6 +37,16 @@ def read_about(folder: Path, act: str) -> dict[str, Any]:
             " that it holds); save the delta again"
         )
     return about
+
+
+def tells_of_others(folder: Path, record: Record, act: str) -> bool:
+    """Say whether a delta holds other weights than a record tells of.
+
+    So it is where a run was done again without saving them. Where either does not say which
+    weights they were, they pass for the same.
+    """
+    own, told = read_about(folder, act).get("trained_sha256"), record.trained_sha256
+    return own is not None and told is not None and own != told
 
 
 def _is_whole(about: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from runners.config.settings import Settings
 from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
-from runners.models.about import read_about
+from runners.models.about import read_about, tells_of_others
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
 from runners.runs.sweep import note
@@ -122,7 +122,13 @@ def _is_kept(save: str | None, path: Path, stored: Record) -> bool:
     """Say whether what save= asks for lies beside a record."""
     if save == "logits":
         return logits.is_of(stored, path.parent)
-    return save is None or path.with_suffix(f".{save}").is_dir()
+    folder = path.with_suffix(f".{save}")
+    if save != "delta" or not folder.is_dir():
+        return save is None or folder.is_dir()
+    try:
+        return not tells_of_others(folder, stored, "save")
+    except UserError:
+        return False
 
 
 def _exported(path: Path, stored: Record, job: Job) -> bool:
@@ -138,7 +144,8 @@ def _exported(path: Path, stored: Record, job: Job) -> bool:
     from runners.runs.export import from_delta
 
     try:
-        if read_about(delta, "save")["run"] != stored.run:
+        other = read_about(delta, "save")["run"] != stored.run
+        if other or tells_of_others(delta, stored, "save"):
             return False
         from_delta(delta, model, "save", settings.model.name_or_path, settings.model)
     except UserError as error:

@@ -16,7 +16,7 @@ from runners.config.typed import is_typed, key_of
 from runners.exports.delta import configuration_of, load_delta
 from runners.exports.model import WEIGHTS, read_model
 from runners.jobs.job import Job
-from runners.models.about import ABOUT, read_about
+from runners.models.about import ABOUT, read_about, tells_of_others
 from runners.models.build import load_pretrained
 from runners.models.pretrained import Loaded
 from runners.runs.verify import named_record
@@ -101,9 +101,16 @@ def _place(named: str, out: Path, act: str) -> Path:
     instead = f"name the folder of a delta, a record's file, or a run of {out}"
     record = named_record(named.removesuffix(".delta").removesuffix(MODEL), out, act, instead)
     delta, model = record.with_suffix(".delta"), record.with_suffix(MODEL)
-    if delta.is_dir() or model.is_dir():
-        return delta if delta.is_dir() else model
     stored = records.read_copy(record)
+    if delta.is_dir():
+        if tells_of_others(delta, stored, act):
+            raise UserError(
+                f"{act}={named}: {delta} holds other weights than the record tells of, as the run"
+                f" was done again since; run it again with save=delta, or name {delta} itself"
+            )
+        return delta
+    if model.is_dir():
+        return model
     if stored.status != "finished":
         raise UserError(f"{act}={named}: that run is {stored.status}; name a finished one")
     if stored.steps:

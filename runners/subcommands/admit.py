@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,11 @@ def admit(arguments: Sequence[str]) -> int:
         for path, record in read.items()
         for problem in problems(record, folder, device)
     ]
+    wrong += [
+        f"{path}: {first} is another record of the run"
+        for path, record in read.items()
+        if (first := _first_of(record.run, read)) != path and record != read[first]
+    ]
     if wrong:
         raise UserError(*wrong)
     for path, record in read.items():
@@ -61,6 +66,10 @@ def admit(arguments: Sequence[str]) -> int:
                 temporary.write_bytes(content)
         print(printable(str(place)))
     return 0
+
+
+def _first_of(run: str, read: Mapping[Path, Record]) -> Path:
+    return next(path for path, record in read.items() if record.run == run)
 
 
 def _files(named: Path) -> list[Path]:

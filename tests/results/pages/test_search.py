@@ -177,3 +177,23 @@ def test_boards_page_has_its_search_and_links_to_it(
     assert f'href="../../runs/{final.run}.json"' in page
     assert "best of 3" in (folder / "table.md").read_text()
     assert "best of 3" in (folder / "table.tex").read_text()
+
+
+def _edges(scores: Scores) -> list[str]:
+    [sheet] = search_sheets(_search(scores))
+    return [note for note in sheet.notes if "edge" in note]
+
+
+def test_best_rates_at_an_edge_are_named() -> None:
+    of_tasks: Scores = {
+        ("full", "cola"): {1e-4: 0.1, 1e-3: 0.3, 1e-2: 0.2},
+        ("bitfit", "cola"): {1e-4: 0.1, 1e-3: 0.2, 1e-2: 0.3},
+        ("lora", "cola"): {1e-4: 0.4, 1e-3: 0.2, 1e-2: 0.3},
+        ("linear", "cola"): {1e-3: 0.2},  # one rate has no edge
+    }
+    [note] = _edges(of_tasks)
+    assert note.endswith("the lowest: lora on cola; the highest: bitfit on cola.")
+    # the mean over tasks chooses where there is one: full's best on cola is its lowest, not here
+    assert _edges({k: v for k, v in SCORES.items() if k[0] == "full"}) == []
+    [note] = _edges({**of_tasks, ("lora", "stsb"): {1e-4: 0.9, 1e-3: 0.2}})
+    assert note.endswith("the lowest: lora; the highest: bitfit on cola.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import pickle
 import shutil
@@ -13,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from results.errors import UserError
-from results.record import Record, read_all
+from results.record import Record, read_all, write
 from runners.exports.delta import load_delta
 from tests import forked
 from tests.anew import anew
@@ -169,6 +170,25 @@ def test_a_finished_run_without_its_delta_is_run_again_for_it(
     assert "runs again for that" in again.err
     [record] = read_all(tmp_path / "out")
     assert (tmp_path / "out" / f"{record.run}.delta" / "delta.safetensors").is_file()
+    assert "stored result" in cli(*arguments, "save=delta").out
+
+
+def test_a_delta_of_other_weights_than_its_record_is_not_used(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """As where a run was done again on another machine, with force=true and without save=delta."""
+    out = tmp_path / "out"
+    arguments = tiny(tiny_folder("bert"), "method=bitfit", "task=rte", f"out={out}")
+    assert cli(*arguments, "save=delta").code == 0
+    [record] = read_all(out)
+    write(dataclasses.replace(record, trained_sha256="0" * 64, content_sha256=None), out)
+    (text := tmp_path / "t.csv").write_text("sentence1,sentence2\na,b\n")
+    predict = [f"text={text}", f"out={tmp_path / 'o.csv'}"]
+    done = cli(f"predict={out / record.run}.json", *predict)
+    assert (done.code, "holds other weights than the record tells of" in done.err) == (2, True)
+    assert cli(f"predict={out / record.run}.delta", *predict).code == 0  # named itself
+    assert "runs again for that" in cli(*arguments, "save=delta").err
+    assert cli(f"predict={out / record.run}.json", *predict).code == 0
     assert "stored result" in cli(*arguments, "save=delta").out
 
 

@@ -199,6 +199,18 @@ def test_another_record_of_a_run_that_is_there_is_refused(cli: Cli, tmp_path: Pa
     assert (into / bad.name).read_bytes() == SHIPPED[0].read_bytes()
 
 
+def test_two_records_of_one_run_are_not_taken_by_one_command(cli: Cli, tmp_path: Path) -> None:
+    (into := tmp_path / "into").mkdir()
+    seconds = (read(SHIPPED[0]).train_seconds or 0) + 1
+    other = _altered(tmp_path / "other", train_seconds=seconds)
+    done = cli("admit", *map(str, [*SHIPPED, other]), "--into", str(into))
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    assert f"{other}: {SHIPPED[0]} is another record of the run" in done.err
+    assert not list(into.iterdir())
+    same = shutil.copy(SHIPPED[0], tmp_path / "other" / SHIPPED[0].name)
+    assert cli("admit", str(SHIPPED[0]), str(same), "--into", str(into)).code == 0
+
+
 def test_scores_that_are_not_those_of_the_predictions_are_refused(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "into").mkdir()
     stored = json.loads(SHIPPED[0].read_text())
