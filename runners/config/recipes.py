@@ -14,7 +14,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from results.errors import UserError, nearest
 from runners.config.section import Section
-from runners.config.stages import Stage, written
+from runners.config.stages import checked, written
 from runners.config.typed import is_typed, key_of
 from runners.root import CONFIGS
 
@@ -70,10 +70,10 @@ def _chain(before: Sequence[Piece], target: str, ours: list[str]) -> str:
         return text.replace("{task}", target)
 
     stages = [
-        Stage(task=filled(p.task), set=[filled(setting) for setting in p.stage or ()])
+        {"task": filled(p.task), "set": [filled(setting) for setting in p.stage or ()]}
         for p in before
     ]
-    return written([*stages, Stage(task=target, set=ours)])
+    return written(checked([*stages, {"task": target, "set": ours}]))
 
 
 def _switched(name: str, switches: Sequence[str]) -> list[Piece]:

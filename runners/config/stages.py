@@ -10,14 +10,18 @@ from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from pydantic import Field, TypeAdapter, ValidationError, model_validator
+from pydantic import Field, TypeAdapter, ValidationError, field_validator, model_validator
 
 from results.errors import UserError
+from runners.config.acts import NOT_THE_RUNS
 from runners.config.problems import sentences
 from runners.config.section import Section
-from runners.config.typed import is_typed
+from runners.config.typed import is_typed, key_of
 
 Control = Literal["updates", "data", "reversed"]
+
+# What says how a whole command is done: in a stage it would be read by nothing.
+OF_THE_COMMAND = frozenset({*NOT_THE_RUNS, "push"}) - {"method"}
 
 _OF_ONE = re.compile(r"stages\.([^.=]+)\.([^=]+=.*)", flags=re.DOTALL)
 
@@ -32,6 +36,15 @@ class Stage(Section):
     @classmethod
     def _of_a_name(cls, given: Any) -> Any:
         return {"task": given} if isinstance(given, str) else given
+
+    @field_validator("set")
+    @classmethod
+    def _of_a_stage(cls, given: list[str]) -> list[str]:
+        for setting in given:
+            key = key_of(setting).partition(".")[0]
+            if key in OF_THE_COMMAND:
+                raise ValueError(f"{setting}: {key}= is of the whole command, not of one stage")
+        return given
 
 
 def with_stages_own(arguments: Sequence[str]) -> list[str]:
@@ -87,6 +100,7 @@ def with_stages_own(arguments: Sequence[str]) -> list[str]:
                 f"stages.{number}.{setting}: stages count from 0 to {len(stages) - 1} in {listed}"
             )
         stages[int(number)].set.append(setting)
+    stages = checked([stage.model_dump() for stage in stages])
     return [f"stages={written(stages)}" if argument is listed else argument for argument in rest]
 
 
