@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from results.errors import UserError
-from results.pages.board_page import Board, board_page
+from results.pages.board_page import GUIDE, Board, board_page
 from results.pages.boards_index import Entry, boards_page, leaders
 from results.pages.data import lines, to_csv
 from results.pages.latex import latex
@@ -21,6 +21,7 @@ from results.pages.text import paragraph, write
 from results.papers.claims import claims
 from results.papers.published import papers
 from results.places import program
+from results.plain_file import is_file
 from results.record import Record, read_each, read_each_for_boards
 from results.run_list import RunList, absent, read_lists
 from results.stats.compare import Comparison, judge
@@ -167,6 +168,7 @@ def _write(
             pictures={heading: (caption, text) for _, heading, caption, text in drawn},
             files=addresses,
             beside=[(n, n) for n in ("table.md", "table.tex", "table.csv")],
+            has_guide=is_file(boards / GUIDE),
         )
     )
     _remove_old(folder, files)

@@ -17,7 +17,7 @@ from results.tables.collect import Table
 UNTESTED = "not testable here"
 
 
-DOCS = "../../../docs/boards.md"  # from results/boards/NAME
+GUIDE = "../../docs/boards.md"  # from results/boards
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,8 @@ class Board:
 
     `sheets` are the scores of each table and, where there are any, its differences; `pictures` maps
     a heading to a caption and SVG text; `files` are the addresses of runs' records,
-    `beside` lists names and addresses of the same tables' other files.
+    `beside` lists names and addresses of the same tables' other files. `has_guide` says that the
+    docs lie where they do in a clone, so that a link to them leads there.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Board:
     pictures: Mapping[str, tuple[str, str]]
     files: Mapping[str, str]
     beside: Sequence[tuple[str, str]]
+    has_guide: bool
 
 
 def board_page(board: Board) -> str:
@@ -92,6 +94,7 @@ def _citations(board: Board) -> str:
 def _files(board: Board) -> str:
     """Return where the tables are as files, and how a run comes into them."""
     name = escape(board.name)
+    guide = f' <a href="../{GUIDE}">How boards work</a>' if board.has_guide else ""
     return (
         f"<h2>Files</h2>\n<p>The same as {links(board.beside)}.</p>\n"
         "<h2>Add a run</h2>\n"
@@ -99,5 +102,5 @@ def _files(board: Board) -> str:
         f"<pre>python run.py board={name}</pre>\n"
         "<p>A row, a task or a seed more is a line in the board's file,"
         f" <code>configs/board/{name}.yaml</code>; <code>make tables</code> then writes this page"
-        f' anew. <a href="{DOCS}">How boards work</a></p>\n'
+        f" anew.{guide}</p>\n"
     )

@@ -53,7 +53,7 @@ function axisStrip(axis) {
 
 function pairsText(gap) {
   if (!gap) return '';
-  return `${gap.pairs} pairs` + (gap.p === null ? '' : `; adjusted p ${+gap.p.toPrecision(2)}`);
+  return `${gap.pairs} pairs` + (gap.p === null ? '' : `; adjusted p ${probabilityText(gap.p)}`);
 }
 
 function rowText(line, i, axis, timed) {

@@ -49,6 +49,14 @@ function fixedText(value, digits) {  // halves to the even digit, as Python writ
   return (isDown ? value - Math.sign(value) / 100 : value).toFixed(digits);
 }
 
+function probabilityText(p) {  // as Python writes it with two digits
+  const scale = 10 ** (1 - Math.floor(Math.log10(p))), isExact = p * 2 ** 30 % 1 === 0;
+  const rounded = isExact && p * scale % 2 === .5 ? Math.floor(p * scale) / scale : +p.toPrecision(2);
+  if (rounded >= 1e-4) return String(rounded);
+  const [digits, power] = rounded.toExponential().split('e-');
+  return `${digits}e-${power.padStart(2, '0')}`;
+}
+
 function tickText(value) {
   const text = String(+value.toPrecision(6)).replace('-', '−');
   return text === '−0' ? '0' : text;
