@@ -45,8 +45,8 @@ def tells_of_others(folder: Path, record: Record, act: str) -> bool:
     So it is where a run was done again without saving them. Where either does not say which
     weights they were, they pass for the same.
     """
-    own, told = read_about(folder, act).get("trained_sha256"), record.trained_sha256
-    return own is not None and told is not None and own != told
+    saved = read_about(folder, act).get("trained_sha256")
+    return None not in (saved, record.trained_sha256) and saved != record.trained_sha256
 
 
 def _is_whole(about: dict[str, Any]) -> bool:

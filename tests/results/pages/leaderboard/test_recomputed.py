@@ -7,8 +7,6 @@ import dataclasses
 import io
 import itertools
 import re
-import shutil
-import subprocess
 from collections.abc import Sequence
 from html import unescape
 from pathlib import Path
@@ -30,7 +28,6 @@ from results.record import Record
 from results.stats.compare import judge
 from results.stats.paired import bca_interval
 from results.tables.collect import Table, tables
-from tests.conftest import ROOT
 from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
 from tests.results.simulated import grid, of_one_training, simulated, sliced
 
@@ -260,21 +257,6 @@ def test_halves_are_rounded_and_few_powers_are_ticked_as_python_does(tmp_path: P
     picture = scatter(expected, "seconds", "training seconds")
     assert re.findall('class="x"[^>]*>([^<]*)<', picture) == ["20", "50", "100", "200"]
     assert plain(picture) in shown
-
-
-NODE = shutil.which("node")
-
-
-@pytest.mark.skipif(NODE is None, reason="needs node")
-def test_a_probability_is_written_as_python_writes_it() -> None:
-    """Patterns of flipped signs give p of 1/2, 1/4, ..., whose third digit is often an exact 5."""
-    values = [k / 2**n for n in range(1, 18) for k in range(1, min(2**n, 40) + 1)]
-    values += [k / 200_001 for k in (*range(1, 100), 199, 33_000, 200_001)]
-    values += [0.165, 0.0095, 0.00099, 0.00995, 0.995, 0.0000995, 1.0]
-    source = (ROOT / "results/pages/leaderboard/scale.js").read_text()
-    script = f"{source}\nfor (const p of {values}) console.log(probabilityText(p));"
-    written = subprocess.run([str(NODE), "-e", script], capture_output=True, text=True, check=True)
-    assert written.stdout.split() == [f"{p:.2g}" for p in values]
 
 
 SAVE = """<p id="saved"></p><script>
