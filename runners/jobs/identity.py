@@ -149,9 +149,18 @@ def _further(task: Task) -> dict[str, Any]:
             "merge": one.merge,
             "labels": one.definition.labels if one.definition else [],
             "metrics": one.definition.metrics if one.definition else [],
+            **({} if one.definition is None else _positive(one.definition)),
         }
         for name, one in task.further.items()
     }
+
+
+def _positive(task: Task) -> dict[str, str]:
+    """Return the label that F1 is of, unless it is the second, as in every task of this project."""
+    label = task.positive_label
+    if label is None or "f1" not in task.metrics or task.labels.index(label) == 1:
+        return {}
+    return {"positive_label": label}
 
 
 def _start(run: str, sha256: str, start: Start) -> dict[str, Any]:

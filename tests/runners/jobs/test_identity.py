@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import pytest
 
 from results.record import Record
 from runners.config.check import RunConfig, from_record
+from runners.jobs.identity import Inputs, identity
 from runners.jobs.job import Job
 from tests.conftest import committed_records, configure
+
+MERGED = [
+    "+task.further.qqp.merge.not_equivalent=not_duplicate",
+    "+task.further.qqp.merge.equivalent=duplicate",
+]
 
 
 def _here(record: Record, places: dict[str, Any]) -> RunConfig:
@@ -78,3 +85,24 @@ def test_a_stored_mixture_is_of_the_kind_that_it_was_called() -> None:
     stored = {**config.settings.model_dump(), "method": config.method_options()}
     stored["task"]["kind"] = "mixture"
     assert from_record(stored).settings.task == config.settings.task
+
+
+def test_the_label_that_f1_of_a_further_set_is_of_is_in_the_name() -> None:
+    """A set of another task is scored by that task's metrics, so by its positive label."""
+
+    def name(positive: str | None) -> str:
+        config = configure("task=mrpc", "data=embedded", "+task.further.qqp.task=qqp", *MERGED)
+        task = config.settings.task
+        theirs = task.further["qqp"]
+        definition = theirs.definition
+        assert definition is not None
+        changed = definition.model_copy(update={"positive_label": positive})
+        further = {"qqp": theirs.model_copy(update={"definition": changed})}
+        settings = config.settings.model_copy(
+            update={"task": task.model_copy(update={"further": further})}
+        )
+        inputs = Inputs("embedded", {"train": "1"}, "2", "3", has_head=False)
+        return json.dumps(identity(RunConfig(settings, config.methods), inputs))
+
+    assert name("duplicate") == name(None)  # as in every run before the label was in it
+    assert name("not_duplicate") != name("duplicate")
