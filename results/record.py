@@ -286,12 +286,15 @@ def read_each_for_boards(
 ) -> list[tuple[Path, Record]]:
     """Read what a board's list chooses among: a folder, or where none is typed the own and shipped.
 
-    A run that has a record in both is read from the own folder. Each record comes with its file.
+    A run that has a record in both is read from the own folder, of which every record counts. Each
+    comes with its file.
     """
     if folder is not None or not (OWN.is_dir() and shipped().is_dir()):
         return read_each(read_where(folder), bad)
-    by_run = {one[1].run: one for place in (shipped(), OWN) for one in read_each(place, bad)}
-    return [by_run[run] for run in sorted(by_run)]
+    theirs, own = (read_each(place, bad) for place in (shipped(), OWN))
+    runs = {record.run for _, record in own}
+    each = [*own, *((path, record) for path, record in theirs if record.run not in runs)]
+    return sorted(each, key=lambda one: one[1].run)
 
 
 def _json_below(folder: Path, problems: list[UserError]) -> Iterator[Path]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -26,22 +26,29 @@ class Trials:
     """A row's trials on one task, or their means over its tasks: scores by learning rate.
 
     A score is a fraction, on rows of train that were not trained on; one that diverged counts as 0.
-    `best` is the rate that a board chooses; of rows that differ in an option which its search
-    tries, it takes the best.
+    `best` is the rate that a board chooses, None while some rates lack a seed that others have; of
+    rows that differ in an option which its search tries, it takes the best.
     """
 
     method: str
     task: str
     scores: dict[float, float]
     runs: dict[float, tuple[Record, ...]]
-    best: float
+    best: float | None
 
 
 def trials(records: Sequence[Record]) -> list[Trials]:
     """Return the trials of comparable records by method and task, and each method's means.
 
-    Several seeds of one rate are averaged. A mean over tasks is of rates tried on all of them.
+    Several seeds of one rate are averaged. A mean over tasks is of rates tried on all of them. Two
+    files of one trial are a UserError.
     """
+    for run, times in Counter(r.run for r in records).items():
+        if times > 1:
+            raise UserError(
+                f"{run}: {times} files are a record of this trial; keep one of them, or name a"
+                " folder that holds only one"
+            )
     plain = [dataclasses.replace(r, config={**r.config, "lr": 0.0}) for r in records]
     rows, columns = labels(plain, {}), columns_of(plain)
     by_method: dict[str, dict[str, dict[float, list[Record]]]] = defaultdict(dict)
@@ -72,12 +79,13 @@ def _of_task(method: str, task: str, by_rate: Mapping[float, Sequence[Record]]) 
     )
 
 
-def _best(by_rate: Mapping[float, Sequence[Record]]) -> float:
+def _best(by_rate: Mapping[float, Sequence[Record]]) -> float | None:
     by_seed: dict[float, dict[int, list[float]]] = {rate: defaultdict(list) for rate in by_rate}
     for rate, runs in by_rate.items():
         for run in runs:
             by_seed[rate][run.seed].append(trial_score(run))
-    return best_choice(by_seed)
+    done = [{seed: len(scores) for seed, scores in seeds.items()} for seeds in by_seed.values()]
+    return best_choice(by_seed) if all(seeds == done[0] for seeds in done) else None
 
 
 def _score(record: Record) -> float:
@@ -118,12 +126,21 @@ def _sheet(key: Conditions, records: Sequence[Record], files: Mapping[str, str])
         "Best of k: the expected best score had only k of the row's rates been tried, over all"
         " choices of k (Tang et al. 2020, without replacement, unbiased). Rows that had unequal"
         " numbers of trials compare at a k that both have.",
+        *_undecided(each),
         *_at_an_edge(each),
     )
     heads = ("method", "task", *(f"lr {r:g}" for r in rates))
     heads += tuple(f"best of {k}" for k in range(1, most + 1))
     return Sheet(f"Search for learning rates: {key.heading()}", heads, tuple(body), notes,
                  files=files)  # fmt: skip
+
+
+def _undecided(each: Sequence[Trials]) -> tuple[str, ...]:
+    """Return a note of the rows of which some rates lack trials that others have."""
+    rows = dict.fromkeys(one.method for one in each if one.best is None)
+    if not rows:
+        return ()
+    return (f"No rate is chosen yet where some lack seeds that others have: {', '.join(rows)}.",)
 
 
 def _at_an_edge(each: Sequence[Trials]) -> tuple[str, ...]:

@@ -109,8 +109,11 @@ def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
     ends = sorted(abs(end) for end in gap.interval or ())
     shown = ", ".join(points(end).lstrip("+") for end in ends)
     text = f"{first} is {size} points {side} {second} on {place} [{shown}], {seeds} seeds{sure}"
-    agrees = judged.claimed((first, column))
-    return text + ("." if agrees else ": too many comparisons for the table to say so.")
+    if judged.claimed((first, column)):
+        return f"{text}."
+    if not gap.sd:
+        return f"{text}: all pairs are as far apart, as copies of one run are, so no table says so."
+    return f"{text}: too many comparisons for the table to say so."
 
 
 def _seeds(gap: Difference, column: str, table: Table) -> int:

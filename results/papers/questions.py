@@ -1,7 +1,8 @@
 """Answers several questions about rows together, so that few true sentences are called false.
 
-Each has an interval from one limit over all (results/stats/max_t.py): under flipped signs no
-more than one time in twenty any of the questions lies beyond it.
+Those about scores have intervals from one limit over all of them (results/stats/max_t.py), those
+about costs the sign test's, each at its own part of the level. So no more than one time in twenty
+any of the questions lies beyond its interval.
 """
 
 from __future__ import annotations
@@ -15,14 +16,17 @@ from typing import Literal
 import numpy as np
 
 from results.stats.compare import points
-from results.stats.max_t import critical_t
-from results.stats.paired import FEWEST, LEVEL, smallest_p
+from results.stats.max_t import critical_t, varies
+from results.stats.paired import FEWEST, LEVEL, median_interval, smallest_p
 
 Answer = Literal["supported", "contradicted", "undecided"]
 
 
 Ends = tuple[float, float]
 NONE = (-math.inf, math.inf)  # the ends of no interval
+
+
+FEW_BESIDE = "too few pairs for an interval beside the others"
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,8 @@ class Gap:
     @property
     def is_able(self) -> bool:
         """Whether the seeds can decide it, however large the difference."""
-        return self.seeds >= FEWEST and smallest_p(len(self.values)) < LEVEL
+        has_seeds = self.seeds >= FEWEST and smallest_p(len(self.values)) < LEVEL
+        return has_seeds and varies(self.tested.values())
 
     def ends(self, t: float) -> Ends:
         """Return the interval of so many standard errors."""
@@ -71,8 +76,10 @@ class Gap:
         numbers += f" ({self.why})" if self.why else ""
         if self.seeds < FEWEST:
             return "undecided", f"{numbers}; too few seeds for an interval ({FEWEST} are needed)"
+        if not varies(self.tested.values()):
+            return "undecided", f"{numbers}; all pairs are as far off, as copies of one run are"
         if not is_known:
-            return "undecided", f"{numbers}; too few pairs for an interval beside the others"
+            return "undecided", f"{numbers}; {FEW_BESIDE}"
         # A sentence that says "above", with 0 needed, is not supported by no difference at all.
         reached = low > 0 if self.needed == 0 else low >= self.needed
         return _answer(reached, high < self.needed), numbers
@@ -115,33 +122,16 @@ class Ratio:
     values: dict[Hashable, float]
     most: float
 
-    @property
-    def parts(self) -> tuple[Ratio, ...]:
-        """What has a limit of its own."""
-        return (self,)
-
-    @property
-    def is_able(self) -> bool:
-        """Whether the pairs can decide it, whatever the ratios."""
-        return smallest_p(len(self.values)) < LEVEL
-
-    @property
-    def tested(self) -> dict[Hashable, float]:
-        """Only the side on which a ratio lies: flips then are the sign test's."""
-        return {unit: float(np.sign(value - self.most)) for unit, value in self.values.items()}
-
-    def answer(self, limits: Sequence[float]) -> tuple[Answer, str]:
+    def answer(self, level: float) -> tuple[Answer, str]:
         """Return the answer and its numbers, by the medians that a sign test does not reject."""
-        ordered, [t] = sorted(self.values.values()), limits
-        n = len(ordered)
-        limit = 1.0 if np.isinf(t) else t / np.sqrt(n - 1 + t**2)
-        outside = int(np.ceil(n * (1 - limit) / 2 - 1e-9))  # ratios beyond either end
-        ends = (ordered[outside - 1], ordered[n - outside]) if outside else None
+        ordered = sorted(self.values.values())
+        ends = median_interval(ordered, 1 - level)
         shown = "" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
-        numbers = f"median ratio of {self.words} {median(ordered):.2f}{shown} over {n} pairs of"
-        numbers += f" runs ({ordered[0]:.2f} to {ordered[-1]:.2f}); at most {self.most:g} needed"
+        numbers = f"median ratio of {self.words} {median(ordered):.2f}{shown} over {len(ordered)}"
+        numbers += f" pairs of runs ({ordered[0]:.2f} to {ordered[-1]:.2f})"
+        numbers += f"; at most {self.most:g} needed"
         if ends is None:
-            return "undecided", f"{numbers}; too few pairs for an interval beside the others"
+            return "undecided", f"{numbers}; {FEW_BESIDE}"
         return _answer(ends[1] <= self.most, ends[0] > self.most), numbers
 
 
@@ -151,13 +141,36 @@ Question = Gap | Best | Ratio
 def answers(questions: Sequence[Question]) -> list[tuple[Answer, str]]:
     """Return the answer to each question and its numbers: all true together, 95 times in 100.
 
-    What too few seeds can decide has no part in the limits of the others.
+    What too few seeds can decide has no part in the limits of the others. A cost's few pairs would
+    be the most extreme too often for one limit: each has as large a part of the level as it is of
+    the questions, and scores have the rest.
     """
-    parts = [part for question in questions for part in question.parts]
+    costs = [q for q in questions if isinstance(q, Ratio)]
+    scores = [q for q in questions if not isinstance(q, Ratio)]
+    parts = [part for question in scores for part in question.parts]
     able = [part for part in parts if part.is_able]
-    limits = iter(critical_t([part.tested for part in able], LEVEL))
+    of_scores = sum(any(part.is_able for part in question.parts) for question in scores)
+    decided = _decidable([len(cost.values) for cost in costs], of_scores)
+    of_costs = len(decided)
+    each = LEVEL / max(1, of_scores + of_costs)
+    limits = iter(critical_t([part.tested for part in able], LEVEL - each * of_costs))
     of_part = iter([next(limits) if part.is_able else math.inf for part in parts])
-    return [q.answer([next(of_part) for _ in q.parts]) for q in questions]
+    return [
+        q.answer(each if len(q.values) in decided else 0.0)
+        if isinstance(q, Ratio)
+        else q.answer([next(of_part) for _ in q.parts])
+        for q in questions
+    ]
+
+
+def _decidable(pairs: Sequence[int], others: int) -> list[int]:
+    """Return the numbers of pairs of the most costs that an equal part of the level can decide."""
+    largest: list[int] = []
+    for fewest in pairs:
+        these = [n for n in pairs if n >= fewest]
+        if len(these) > len(largest) and smallest_p(fewest) <= LEVEL / (others + len(these)):
+            largest = these
+    return largest
 
 
 def _answer(reached: bool, missed: bool) -> Answer:

@@ -8,7 +8,7 @@ all comparisons, so that what they share, such as the baseline's scores, is kept
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 import numpy as np
@@ -34,7 +34,7 @@ def step_down(comparisons: Sequence[Differences], seed: int = 0, draws: int = DR
     The most extreme comparison is beside the largest statistic of all of them under each pattern of
     signs, the next beside that of the others, and so on; none gets less than one before it. All
     patterns where they are no more than `draws`, else so many drawn ones and the one observed; of
-    more than 500 comparisons fewer. One of which all differences are zero gets 1.
+    more than 500 comparisons fewer. One whose differences are zero, or do not vary, gets 1.
     """
     if not comparisons:
         return []
@@ -55,7 +55,8 @@ def critical_t(comparisons: Sequence[Differences], level: float, seed: int = 0) 
     """Return how far, as |t| of each comparison, its mean may lie from a tested value.
 
     Beyond it no more than a part `level` of the patterns have any comparison: the ends of
-    simultaneous intervals, mean ± t · sd / √n. Infinite where so few pairs reach no such limit.
+    simultaneous intervals, mean ± t · sd / √n. Infinite where so few pairs reach no such limit, and
+    for differences that do not vary.
     """
     if not comparisons:
         return []
@@ -66,7 +67,18 @@ def critical_t(comparisons: Sequence[Differences], level: float, seed: int = 0) 
     limit = largest[len(largest) - 1 - allowed] * (1 + 1e-9) if allowed else 1.0
     limits = np.empty(len(comparisons))
     limits[family.order] = [family.as_t(limit, int(pairs)) for pairs in family.pairs]
+    limits[[not varies(one.values()) for one in comparisons]] = np.inf
     return [float(t) for t in limits]
+
+
+def varies(differences: Iterable[float]) -> bool:
+    """Say whether differences are of several sizes.
+
+    Those of one size, as of rows that no seed changes, are copies of one run: their t is infinite
+    whenever their signs agree, which would rule every family that they are in.
+    """
+    sizes = [abs(value) for value in differences]
+    return bool(sizes) and max(sizes) - min(sizes) > 1e-9 * max(sizes)
 
 
 class _Family:
@@ -83,7 +95,9 @@ class _Family:
         # Squares of values near the smallest float would be zero.
         values = _over(values, np.abs(values).max(axis=1, initial=0.0))
         values = _over(values, np.sqrt(pairs * (values**2).sum(axis=1)))
-        counts = Counter(int(n) for n in pairs if n > 1)  # one pair says nothing
+        vary = [varies(one.values()) for one in comparisons]
+        values[np.logical_not(vary)] = 0.0
+        counts = Counter(int(n) for n in pairs[vary])
         self.usual = max(counts, key=lambda n: (counts[n], -n), default=1)
         self.values, self.pairs = values, pairs
         observed = self._statistics(np.ones((1, len(units))))[0]

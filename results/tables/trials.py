@@ -32,14 +32,16 @@ def sure_of(by_seed: Sequence[float]) -> float:
 def best_choice(trials: Mapping[Choice, Mapping[int, Sequence[float]]]) -> Choice:
     """Return the choice that is best by its trials' scores.
 
-    Each has, by seed, the scores of its tasks, which are averaged. Of equal ones it is that of the
-    smaller rate, then the first.
+    Each has, by seed, the scores of its tasks, which are averaged. One of which fewer trials
+    diverged is better; of equal ones it is that of the smaller rate, then the first.
     """
 
-    def value(choice: Choice) -> float:
-        return sure_of([fmean(scores) for scores in trials[choice].values()])
+    def rank(choice: Choice) -> tuple[int, float, float]:
+        each = trials[choice].values()
+        held = [[score for score in scores if math.isfinite(score)] for scores in each]
+        lost = sum(map(len, each)) - sum(map(len, held))
+        means = [fmean(scores) for scores in held if scores]
+        rate = choice if isinstance(choice, float) else choice[0]
+        return lost, -sure_of(means) if means else math.inf, rate
 
-    def rate(choice: Choice) -> float:
-        return choice if isinstance(choice, float) else choice[0]
-
-    return min(trials, key=lambda choice: (-value(choice), rate(choice)))
+    return min(trials, key=rank)

@@ -168,8 +168,9 @@ function stepDown(comparisons) {
 
 // A function that returns a comparison's statistics under a block of patterns.
 function statisticOf(one, places, alike) {
-  const n = one.gaps.length, largest = Math.max(...one.gaps.map(Math.abs));
-  if (largest === 0 || n < 2) return (signs, begin, size) => new Float64Array(size);
+  const n = one.gaps.length, sizes = one.gaps.map(Math.abs), largest = Math.max(...sizes);
+  if (largest - Math.min(...sizes) <= 1e-9 * largest)  // copies of one run say nothing of chance
+    return (signs, begin, size) => new Float64Array(size);
   const root = Math.sqrt(n * sum(one.gaps.map(d => (d / largest) ** 2))) * largest;
   const onScale = alike ? r => r : tailScale(n), sides = one.sides;
   return (signs, begin, size, sums) => {

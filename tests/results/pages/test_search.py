@@ -197,3 +197,26 @@ def test_best_rates_at_an_edge_are_named() -> None:
     assert _edges({k: v for k, v in SCORES.items() if k[0] == "full"}) == []
     [note] = _edges({**of_tasks, ("lora", "stsb"): {1e-4: 0.9, 1e-3: 0.2}})
     assert note.endswith("the lowest: lora; the highest: bitfit on cola.")
+
+
+def test_no_rate_is_bold_while_some_lack_seeds() -> None:
+    """A seed alone has no standard error taken off, so it would beat a better rate's three."""
+    records = [_trial("full", "cola", 1e-4, 0.8 + s / 50, seed=s) for s in range(3)]
+    records.append(_trial("full", "cola", 1e-3, 0.815, seed=0))
+    [sheet] = search_sheets([*records, *_search({("lora", "cola"): {1e-4: 0.2, 1e-3: 0.1}})])
+    assert [[e.bold for e in line[2:4]] for line in sheet.body] == [[False] * 2, [True, False]]
+    said = "No rate is chosen yet where some lack seeds that others have: full."
+    assert said in sheet.notes
+    more = [_trial("full", "cola", 1e-3, 0.815, seed=s) for s in (1, 2)]
+    [sheet] = search_sheets([*records, *more])
+    assert [e.bold for e in sheet.body[0][2:4]] == [False, True]  # .82 less .0115
+    assert said not in sheet.notes
+
+
+def test_two_files_of_one_trial_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("a", "b"):
+        write(_search()[0], tmp_path / folder)
+    assert main(["search", str(tmp_path)]) == 2
+    assert "2 files are a record of this trial; keep one" in capsys.readouterr().err

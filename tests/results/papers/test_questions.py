@@ -86,3 +86,45 @@ def test_a_ratio_alone_has_the_sign_tests_interval_of_its_median() -> None:
     assert answers([Ratio("s", ratio.values, 1.4)])[0][0] == "supported"
     few = {("t", i): 2.0 for i in range(5)}
     assert "too few pairs" in answers([Ratio("s", few, 1.0)])[0][1]
+
+
+def _ratio(values: np.ndarray, most: float, place: str = "t") -> Ratio:
+    return Ratio("seconds", {(place, i): float(v) for i, v in enumerate(values)}, most)
+
+
+def test_costs_of_few_pairs_take_no_verdict_from_scores() -> None:
+    """On six pairs all ratios lie on one side under one pattern of signs in 32."""
+    values = np.random.Generator(np.random.PCG64(5)).normal(0.03, 0.02, 24)
+    few = [_ratio(np.full(6, 1.5), 1.0, place) for place in "xyz"]
+    assert [answer for answer, _ in answers([_gap(values), *few])] == [
+        "supported", *["undecided"] * 3
+    ]  # fmt: skip
+    assert answers([*few, _gap(values)])[-1] == answers([_gap(values)])[0]
+
+
+def test_as_many_costs_are_decided_as_their_pairs_allow() -> None:
+    """Beside one score: two of 7 pairs (p .016) have .05 / 3 each; a third would leave .0125."""
+    score = _gap(np.random.Generator(np.random.PCG64(6)).normal(0.03, 0.02, 24))
+    costs = [_ratio(np.full(7, 1.5), 1.0, place) for place in "xyz"]
+    decided = [[a for a, _ in answers([score, *costs[:n]])[1:]] for n in (1, 2, 3)]
+    assert decided == [["contradicted"], ["contradicted"] * 2, ["undecided"] * 3]
+    long = _ratio(np.full(12, 1.5), 1.0, "w")
+    assert [a for a, _ in answers([score, *costs, long])[1:]] == [
+        *["undecided"] * 3, "contradicted"
+    ]  # fmt: skip
+
+
+def test_null_costs_and_scores_together_hold_few_false_verdicts() -> None:
+    rng = np.random.Generator(np.random.PCG64(7))
+    false, times = 0, 150
+    for _ in range(times):
+        scores = [_gap(rng.normal(size=8)) for _ in range(6)]
+        costs = [_ratio(rng.lognormal(0, 0.3, 14), 1.0, place) for place in "abcdef"]
+        false += any(answer != "undecided" for answer, _ in answers([*scores, *costs]))
+    assert false / times <= 0.05 + 3 * (0.05 * 0.95 / times) ** 0.5
+
+
+def test_copies_of_one_run_decide_nothing() -> None:
+    [(answer, numbers)] = answers([_gap(np.full(8, 0.1))])
+    assert answer == "undecided"
+    assert numbers.endswith("needed 0.0; all pairs are as far off, as copies of one run are")

@@ -130,6 +130,17 @@ def test_a_comparison_of_one_pair_decides_nothing_of_others() -> None:
     assert step_down([six, one]) == [*step_down([six]), 1.0]
 
 
+@pytest.mark.parametrize("signs", [(1,) * 8, (1, -1) * 4])
+def test_a_comparison_that_does_not_vary_is_not_tested_and_takes_nothing(
+    signs: tuple[int, ...],
+) -> None:
+    """One run's copies would be the most extreme whenever their signs agree, 1 in 128 patterns."""
+    family = _family(8, 8, 4)
+    copies = [{u: 0.1 * (k + 3) * sign for u, sign in enumerate(signs)} for k in range(7)]
+    assert step_down([*family, *copies]) == [*step_down(family), *[1.0] * 7]
+    assert critical_t([*family, *copies], 0.05) == [*critical_t(family, 0.05), *[np.inf] * 7]
+
+
 def test_too_few_pairs_have_no_limit() -> None:
     assert critical_t([{0: 1.0, 1: 1.0, 2: 1.0}], 0.05) == [np.inf]
     assert critical_t([], 0.05) == []

@@ -85,3 +85,15 @@ def test_slips_in_a_search_are_named() -> None:
     search = Search(lr=LR, seed=1, options={"loar": {"rank": [4]}})
     with pytest.raises(UserError, match=r"options\.loar: no row of b has it; did you mean lora"):
         expand_search(_board(search), search, [])
+
+
+def test_of_choices_that_all_diverged_at_times_the_one_that_did_least_is_best() -> None:
+    lost = -math.inf
+    tried = {
+        1e-4: {1: [lost], 2: [lost], 3: [lost]},
+        3e-4: {1: [0.9], 2: [lost], 3: [lost]},
+        1e-3: {1: [0.2], 2: [lost], 3: [0.2]},
+        3e-3: {1: [0.3], 2: [0.3], 3: [lost]},
+    }
+    assert best_choice(tried) == 3e-3
+    assert best_choice({**tried, 1e-2: {1: [0.1], 2: [0.1], 3: [0.1]}}) == 1e-2

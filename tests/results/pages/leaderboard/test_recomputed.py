@@ -426,3 +426,22 @@ def test_tables_of_little_are_shown_and_recomputed(name: str, tmp_path: Path) ->
         large = {"a single task"} | ({"no baseline"} if address else set())
         claimed = [row for row in rows if "claimed" in row[0].get("class", "")]
         assert bool(claimed) == (name in large)
+
+
+def test_rows_that_no_seed_changes_take_nothing_from_others(tmp_path: Path) -> None:
+    """Two untrained rows differ by the same with each seed, which is no test of chance."""
+    flat = {"once": 0.5, "linear": 0.66}
+    records = grid({"full": 0, "lora": -0.05}, ["rte"], 7)
+    records += [simulated(m, "rte", s, score) for m, score in flat.items() for s in range(1, 8)]
+    table = _table(records)
+    judged = judge(table, beside="once")
+    assert judged.adjusted["linear", "rte"] == 1
+    assert judged.claimed(("full", "rte"))
+    shown = _opened(table, tmp_path, "#baseline=once")
+    assert unescape(between(shown, '<p class="say">', "</p>")) == headline(table, judged)
+    rows = {cells[0][0]["data-v"]: attrs for attrs, cells in Tables(
+        between(shown, '<table class="ranks">', "</table>")).rows[1:]}  # fmt: skip
+    assert rows["linear"]["data-p"] == "1"
+    others = _table([r for r in records if r.methods != ["linear"]])
+    expected = judge(others, beside="once").adjusted["lora", "rte"]
+    assert float(rows["lora"]["data-p"]) == expected == judged.adjusted["lora", "rte"]
