@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import defaultdict
 from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -20,6 +21,7 @@ from results.record import Record
 from results.run_list import RunList
 from results.stats.pairing import apart_on, seeds_of
 from results.tables.collect import Cell, Row, Table, tables
+from results.tables.columns import task_of
 from results.tables.labels import row_name
 
 PATHS = tuple(
@@ -186,22 +188,24 @@ def _with(options: Sequence[str]) -> str:
 
 def _on(claim: Claim, table: Table, place: int) -> _OnTable | None:
     above = claim.options if claim.options_above is None else claim.options_above
-    mine, others = (
-        [r for name in rows if (r := _row(table, name, options)) is not None]
-        for rows, options in ((claim.methods, claim.options), (claim.above, above))
-    )
-    every = len(mine) == len(claim.methods) and len(others) == len(claim.above)
-    if not every or (table.conditions.source == "embedded") != claim.generated:
+    sides = ((claim.methods, claim.options), (claim.above, above))
+    of_name = [[_rows(table, name, options) for name in rows] for rows, options in sides]
+    if not all(map(all, of_name)) or (table.conditions.source == "embedded") != claim.generated:
         return None
-    tasks = [t for t in table.counted if all(_fits(claim, r, t) for r in [*mine, *others])]
-    if claim.more_on and not (set(tasks) & set(claim.more_on) and set(tasks) & set(claim.than_on)):
+    mine, others = ([rows[0] for rows in side] for side in of_name)
+    columns = _columns(claim, table, [*mine, *others])
+    if claim.more_on and not all(
+        columns.keys() & group for group in (claim.more_on, claim.than_on)
+    ):
         return None
     if wanted := claim.tasks or claim.among:
-        tasks = [t for t in tasks if t in wanted]
-    if not tasks or len(tasks) < len(claim.tasks):
+        columns = {task: column for task, column in columns.items() if task in wanted}
+    if not columns or len(columns) < len(claim.tasks):
         return None
+    tasks = list(columns.values())
     heading = f"{table.conditions.heading()}; {', '.join(tasks)}"
     question, words, is_testable = _question(claim, mine, others, tasks, table, place)
+    words = "; ".join(filter(None, [words, *_first_of([*of_name[0], *of_name[1]])]))
     return _OnTable(claim, heading, question, words, is_testable and not claim.provisional)
 
 
@@ -233,21 +237,48 @@ def _best_by_others(rows: Sequence[Row], tasks: Sequence[str]) -> Row:
     return replace(rows[0], method="the best by other seeds", cells=cells)
 
 
-def _row(table: Table, name: str, options: Sequence[str]) -> Row | None:
-    """Return the row of a name, of several the first with every option of its methods.
+def _rows(table: Table, name: str, options: Sequence[str]) -> list[Row]:
+    """Return the rows of a name with every option of its methods, those of the latest version.
 
     The name is that of its methods alone; one of another optimizer, or that comes another way, is
     named with it: `full, super_adam`, `full after mnli`.
     """
+    fit = defaultdict[tuple[int, ...], list[Row]](list)
     for row in table.rows:
         records = [p.record for cell in row.cells.values() for p in cell.points if p.record]
         if not records or row_name(records[0]) != name:
             continue
-        said = {f"{m['name']}.{k}": v for m in records[0].config["method"] for k, v in m.items()}
+        methods = records[0].config["method"]
+        said = {f"{m['name']}.{k}": v for m in methods for k, v in m.items()}
         wanted = [o.partition("=") for o in options if o.partition(".")[0] in row.names]
         if all(str(said.get(key, "")) == value for key, _, value in wanted):
-            return row
-    return None
+            fit[tuple(int(m.get("version", 1)) for m in methods)].append(row)
+    return fit[max(fit)] if fit else []
+
+
+def _first_of(of_name: Sequence[Sequence[Row]]) -> list[str]:
+    """Return words for each name that several rows have, of which the first is taken."""
+    each = {rows[0].method: len(rows) - 1 for rows in of_name if len(rows) > 1}
+    return [f"{name} is the first of {more + 1} such rows" for name, more in each.items()]
+
+
+def _columns(claim: Claim, table: Table, rows: Sequence[Row]) -> dict[str, str]:
+    """Return the tasks that all rows have as the claim wants them, each with its column.
+
+    Of several columns of one task it is that of the most training rows.
+    """
+    fit = [t for t in table.counted if all(_fits(claim, row, t) for row in rows)]
+    fit.sort(key=lambda column: -_train_rows(rows[0], column))
+    columns: dict[str, str] = {}
+    for column in fit:
+        columns.setdefault(task_of(column), column)
+    return {task_of(t): t for t in table.counted if t in columns.values()}
+
+
+def _train_rows(row: Row, column: str) -> int:
+    """Return how many rows were trained on, 0 where no record says it."""
+    records = (p.record for p in row.points_of(column) if p.record is not None)
+    return max((r.data["splits"].get("train", {}).get("rows", 0) for r in records), default=0)
 
 
 def _fits(claim: Claim, row: Row, task: str) -> bool:
@@ -329,8 +360,8 @@ def _gap(
     claim: Claim, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
 ) -> Gap | None:
     """Return the differences on the tasks, or by seed those of two groups of tasks."""
-    more = [t for t in tasks if not claim.more_on or t in claim.more_on]
-    than = [t for t in tasks if claim.more_on and t in claim.than_on]
+    more = [t for t in tasks if not claim.more_on or task_of(t) in claim.more_on]
+    than = [t for t in tasks if claim.more_on and task_of(t) in claim.than_on]
     seeds = seeds_of(mine, other, [*more, *than])
     first, second = apart_on(mine, other, more, table), apart_on(mine, other, than, table)
     if not seeds or first is None:

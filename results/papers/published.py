@@ -17,6 +17,7 @@ from results.errors import UserError
 from results.papers.models import is_of_model
 from results.record import Record
 from results.tables.collect import Row, Table
+from results.tables.columns import task_of
 
 FOLDER = Path(__file__).parent
 
@@ -91,13 +92,13 @@ def _scores(path: Path) -> tuple[Score, ...]:
     return tuple(scores)
 
 
-def beside(table: Table, task: str, known: Sequence[Paper]) -> dict[str, list[Beside]]:
-    """Return the published scores that a table's cells of a task may be compared with, by row."""
+def beside(table: Table, column: str, known: Sequence[Paper]) -> dict[str, list[Beside]]:
+    """Return the published scores that the cells of a column may be compared with, by row."""
     by_row: dict[str, list[Beside]] = defaultdict(list)
     for row, paper, score in _of_rows(table, known):
-        records = [] if task not in row.cells else [p.record for p in row.cells[task].points]
+        records = [p.record for p in row.points_of(column)]
         whole = [r for r in records if r is not None and r.status == "finished"]
-        if score.task != task or not whole or any(_differ(r, score) for r in whole):
+        if score.task != task_of(column) or not whole or any(_differ(r, score) for r in whole):
             continue
         ours = [value for r in whole if (value := _same_metric(r, score)) is not None]
         if ours:
@@ -109,10 +110,10 @@ def elsewhere(table: Table, known: Sequence[Paper]) -> list[str]:
     """Name what is published on a table's methods and tasks but not on its model and data."""
     models: dict[str, dict[str, set[str]]] = defaultdict(lambda: defaultdict(set))
     for row, paper, score in _of_rows(table, known):
-        cell = row.cells.get(score.task)
-        for record in [] if cell is None else [p.record for p in cell.points if p.record]:
-            if _differ(record, score):
-                models[row.method][paper.paper.partition(",")[0]].add(score.model)
+        columns = (cell for column, cell in row.cells.items() if task_of(column) == score.task)
+        records = [p.record for cell in columns for p in cell.points if p.record]
+        if records and all(_differ(record, score) for record in records):
+            models[row.method][paper.paper.partition(",")[0]].add(score.model)
     return [
         f"{method}: " + ", ".join(f"{paper} ({', '.join(sorted(m))})" for paper, m in where.items())
         for method, where in models.items()

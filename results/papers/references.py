@@ -11,6 +11,7 @@ import yaml
 
 from results.errors import UserError
 from results.tables.collect import Table
+from results.tables.columns import task_of
 
 PATH = Path(__file__).parent / "references.yaml"
 
@@ -63,7 +64,7 @@ def bibtex(tables: Sequence[Table]) -> str:
         names = [name for row in table.rows for name in row.names]
         keys |= dict.fromkeys(_keys(names, known.methods))
         if table.conditions.source != "embedded":
-            tasks = [task.partition("#")[0].partition(" by ")[0] for task in table.tasks]
+            tasks = [task_of(task).partition(" by ")[0] for task in table.tasks]
             keys |= dict.fromkeys(_keys(tasks, known.tasks))
     return "\n".join(_entry(key, known.entries[key]) for key in sorted(keys))
 

@@ -12,7 +12,7 @@ from statistics import fmean, stdev
 from results.errors import UserError
 from results.record import Record
 from results.run_list import ListedRun, RunList
-from results.tables.columns import by_column, columns_of, rank
+from results.tables.columns import by_column, columns_of, rank, task_of
 from results.tables.conditions import Conditions, conditions
 from results.tables.labels import arm_of, labels, way
 
@@ -220,7 +220,7 @@ def _table(
     ]
     return Table(
         key,
-        tuple(sorted(names, key=lambda n: (rank(n.partition("#")[0]), n))),
+        tuple(sorted(names, key=lambda n: (rank(task_of(n)), n))),
         tuple(table_rows),
         dict(sorted(columns.marks.items())),
         frozenset(columns.name_of[r.run, r.task] for r in records if "slice" in r.data),

@@ -246,6 +246,11 @@ def columns_of(records: Sequence[Record]) -> Columns:
     return Columns(name_of, {name: mark for name, mark in marks.items() if mark})
 
 
+def task_of(column: str) -> str:
+    """Return the task of a column, which of several columns of one task has a number."""
+    return column.partition("#")[0]
+
+
 def _subset(record: Record) -> str:
     splits = record.data["splits"]
     partial = any(facts.get("complete") is False for facts in splits.values())

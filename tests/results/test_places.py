@@ -73,8 +73,7 @@ def test_tables_are_of_the_own_folder_where_there_is_one(
     assert "mine" in capsys.readouterr().out
     write(simulated("mine", "rte", 1, None), Path("runs/gpu"))  # no copy is dropped
     both = read_each_for_boards(None)
-    assert [str(p.parent) for p, r in both if r.seed == 1 and r.methods == ["mine"]] == [
-        "runs", "runs/gpu"
-    ]  # fmt: skip
+    mine = {str(p.parent) for p, r in both if r.seed == 1 and r.methods == ["mine"]}
+    assert mine == {"runs", "runs/gpu"}
     assert {record.methods[0] for _, record in both} > {"mine", "bitfit"}
     assert len(read_each_for_boards(Path("runs"))) == 3

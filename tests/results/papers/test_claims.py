@@ -359,3 +359,46 @@ def test_sets_of_vectors_of_one_training_are_one_cost() -> None:
     judged = _one(claim, records)
     assert judged.heading.endswith("STS12, STS13")
     assert (judged.verdict, "over 5 pairs of runs" in judged.numbers) == ("undecided", True)
+
+
+def _versions(gains: dict[int, float]) -> list[Record]:
+    """HyPe of several versions, as a collector finds them after a method was mended."""
+    rows = [grid({"hype": gain}, ["rte"], 8, 0.02, options={"version": version})
+            for version, gain in gains.items()]  # fmt: skip
+    return _apart([*grid({"full": 0}, ["rte"], 8), *(record for row in rows for record in row)])
+
+
+def test_the_latest_version_of_a_method_is_what_a_sentence_is_about() -> None:
+    for versions in ((1, 2), (9, 10)):
+        judged = _one(_claim(), _versions(dict(zip(versions, (-0.3, 0.3), strict=True))))
+        assert judged.verdict == "supported"
+        assert f"hype (version={versions[1]}) − full" in judged.numbers
+        assert "such rows" not in judged.numbers
+
+
+def test_of_several_rows_that_a_sentence_may_mean_the_first_is_named() -> None:
+    rates = [grid({"hype": gain}, ["rte"], 8, config={"lr": lr}) for lr, gain in
+             ((1e-3, 0.1), (1e-2, 0.2))]  # fmt: skip
+    records = _apart([*grid({"full": 0}, ["rte"], 8), *rates[0], *rates[1]])
+    judged = _one(_claim(), records)
+    assert judged.numbers.endswith("hype (lr=0.001) is the first of 2 such rows")
+
+
+def test_which_training_set_a_sentence_is_about_depends_on_no_hash() -> None:
+    """Of a task's two columns it is the complete one, or else that of more rows."""
+    for few, whole in ("13", "31"):
+        sets = {few: (1000, False, 0.3), whole: (3668, True, -0.3)}
+        records = _apart([
+            record
+            for sha256, (rows, complete, gain) in sets.items()
+            for record in grid({"full": 0, "hype": gain}, ["mrpc"], 8, splits={
+                "train": {"rows": rows, "sha256": sha256 * 64, "complete": complete}})
+        ])  # fmt: skip
+        for train, verdict in (
+            ("all", "contradicted"),
+            (None, "contradicted"),
+            (1000, "supported"),
+        ):
+            judged = _one(_claim(train=train, tasks=["mrpc"]), records)
+            assert (judged.verdict, judged.numbers.count("8 pairs")) == (verdict, 1)
+        assert _one(_claim(), records).numbers.count("8 pairs") == 1

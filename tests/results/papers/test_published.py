@@ -62,6 +62,27 @@ def test_another_model_or_a_subset_only_gets_a_mark(record: Record) -> None:
     assert "hype: Yuan et al. 2023 (" in mark
 
 
+def _of_two_sets(few: str, whole: str) -> tuple[str, str, list[str]]:
+    """Return the column before a paper's, its entry, and what is named, of two training sets."""
+    records = [
+        replace(_hype(seed, splits={"train": facts}), run=f"{sha256}{seed}")
+        for sha256, rows in ((few, 1000), (whole, 2490))
+        for facts in [{"rows": rows, "sha256": sha256 * 64, "complete": rows > 1000}]
+        for seed in (1, 2)
+    ]
+    [table] = tables(records)
+    sheet = score_sheet(table, judge(table), papers())
+    [place] = [n for n, head in enumerate(sheet.heads) if head == "paper"]
+    named = [note for note in sheet.notes if note.startswith("Published on other")]
+    return sheet.heads[place - 1], sheet.body[0][place].text, named
+
+
+def test_the_complete_data_is_compared_whichever_column_of_a_task_it_is() -> None:
+    first, second = _of_two_sets("3", "1"), _of_two_sets("1", "3")
+    assert (first[0], second[0]) == ("rte", "rte#2")
+    assert first[1:] == second[1:]
+
+
 def test_other_options_are_another_method() -> None:
     record = _hype()
     record.config["method"][0]["distribution"] = "uniform_positive"

@@ -24,7 +24,8 @@ SEEDS = range(1, 7)
 
 
 def _runs(method: str, gain: float = 0.0, prefix: str = "", **more: Any) -> list[Record]:
-    records = [simulated(method, seed=s, score=0.5 + gain + s / 1000, **more) for s in SEEDS]
+    noise = {s: s * len(method) % 7 / 1000 for s in SEEDS}
+    records = [simulated(method, seed=s, score=0.5 + gain + noise[s], **more) for s in SEEDS]
     for record in records:
         record.run = f"{prefix}{record.run}"
     return records
@@ -177,7 +178,7 @@ def test_no_difference_tie_or_claim_pairs_two_devices() -> None:
     both = records + _runs("full", prefix="g", **_on("cuda"))
     gpu, cpu = (judge(table).differences for table in tables(both))
     assert not cpu
-    assert gpu["bitfit", "mrpc"].mean == pytest.approx(0.2)
+    assert gpu["bitfit", "mrpc"].mean == pytest.approx(0.2, abs=0.01)
     assert [c.verdict for c in claims(both, [claim])] == ["supported"]
 
 

@@ -160,7 +160,7 @@ def _on_few_rows() -> list[Record]:
     """Return runs of which lora is better on ten rows of 400 alone, and worse on the task."""
     gains = {"full": (0.8, 0.44), "lora": (0.76, 0.77), "bitfit": (0.7, 0.4)}
     return [
-        sliced(m, seed=s, seen=seen + 0.001 * s, unseen=unseen + 0.002 * s)
+        sliced(m, seed=s, seen=seen + 0.001 * (s * ord(m[0]) % 5), unseen=unseen + 0.002 * s)
         for m, (seen, unseen) in gains.items()
         for s in range(1, 8)
     ]
@@ -172,7 +172,7 @@ def test_a_slice_is_in_no_average_rank_or_headline() -> None:
     assert judged.columns == ("opin", "opin seen", "opin unseen")
     assert judged.ranks is None
     said = headline(table, judged)
-    assert said.startswith("full is best on opin (79.5), and set apart from all others.")
+    assert said.startswith("full is best on opin (79.3), and set apart from all others.")
     assert [line.name for line in ranked_lines(table, judged)] == ["full", "lora", "bitfit"]
     sheet = score_sheet(table, judged)
     assert "average" not in sheet.heads
