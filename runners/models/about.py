@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from results.errors import UserError
 from results.plain_file import is_file, read_json
-from results.record import Record
+from results.record import Record, read, record_path
 from results.sealed import is_changed
 
 FORMAT = "tunebench delta 1"
@@ -47,6 +48,23 @@ def tells_of_others(folder: Path, record: Record, act: str) -> bool:
     """
     saved = read_about(folder, act).get("trained_sha256")
     return None not in (saved, record.trained_sha256) and saved != record.trained_sha256
+
+
+def pretrained_facts(folder: Path, about: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a delta tells of the pretrained files that it was made with.
+
+    Of configuration and tokenizer an older one does not tell: its record does, where it lies
+    beside.
+    """
+    facts: dict[str, Any] = about["weights"]
+    beside = record_path(folder.absolute().parent, about["run"])
+    if "files_sha256" in facts or not is_file(beside):
+        return facts
+    try:
+        theirs = read(beside).weights
+    except UserError:
+        return facts
+    return {**facts, **{k: theirs[k] for k in ("files_sha256",) if k in theirs}}
 
 
 def _is_whole(about: dict[str, Any]) -> bool:
