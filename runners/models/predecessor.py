@@ -227,9 +227,23 @@ def _of_export(named: str, folder: Path) -> Predecessor:
             " model.name_or_path="
         )
     before = _of_record(str(record), str(folder.parent))
-    with encoder.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return replace(before, sha256=sha256, folder=folder, exported=True)
+    return replace(before, sha256=_sha256(encoder), folder=folder, exported=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_started(record: Path, facts: Mapping[str, Any]) -> Path:
+    """Return by what path a run goes on again from the one with this record.
+
+    `facts` are what its own record tells of that. Of a record and a folder of sentence-transformers
+    it is the one that has the hash told.
+    """
+    folder = record.with_suffix(".sentence-transformers")
+    encoder = folder / ENCODER
+    return folder if encoder.is_file() and _sha256(encoder) == facts.get("sha256") else record
 
 
 def _of_delta(named: str, folder: Path) -> Predecessor:

@@ -91,3 +91,17 @@ def test_an_older_delta_takes_its_tokenizer_from_the_record_beside_it(
     assert (done.code, "another configuration or tokenizer" in done.err) == (2, True), done.err
     (out / f"{run}.json").unlink()
     load_delta(delta)  # neither says which it was
+
+
+def test_a_whole_model_is_refused_with_another_tokenizer(
+    cli: Cli, folder: Path, tmp_path: Path
+) -> None:
+    """The folder holds one of its own, which only transformers reads."""
+    out, (rows, _) = tmp_path / "runs", _texts(tmp_path)
+    run = _done(cli, out, *tiny(folder, "method=bitfit", "task=rte"), "save=model").run
+    asked = [f"predict={out / run}.model", rows, f"out={tmp_path / 'o.csv'}"]
+    assert cli(*asked).code == 0
+    _swap_words(folder)
+    for named in (f"predict={out / run}.model", f"predict={out / run}.json"):
+        done = cli(named, *asked[1:])
+        assert (done.code, "another configuration or tokenizer" in done.err) == (2, True), done.err
