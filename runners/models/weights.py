@@ -23,6 +23,7 @@ from results.errors import UserError
 from results.places import expanded
 from results.plain_file import is_file, is_folder, read_plain
 from runners.config.settings import Model
+from runners.models.about import SOURCE
 from runners.models.from_onnx import CARRIED, cached_folder
 from runners.models.heads import head_tensors, tensor_names
 from runners.network import bound_waiting
@@ -316,7 +317,8 @@ def _hash_weights(files: list[Path]) -> str:
 
 def text_files(folder: Path) -> list[Path]:
     """Return the files of configuration and tokenizer, in the order of their names."""
-    return [p for p in sorted(folder.iterdir()) if p.suffix in _TEXTS and p.is_file()]
+    texts = [p for p in sorted(folder.iterdir()) if p.suffix in _TEXTS and p.is_file()]
+    return [path for path in texts if path.name != SOURCE]  # which transformers does not read
 
 
 def _hash_texts(folder: Path) -> str:

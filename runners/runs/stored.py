@@ -17,7 +17,7 @@ from runners.config.typed import is_typed, key_of
 from runners.exports.delta import configuration_of, load_delta
 from runners.exports.model import WEIGHTS, read_model
 from runners.jobs.job import Job
-from runners.models.about import ABOUT, read_about, tells_of_others
+from runners.models.about import ABOUT, OTHERS, holds_others, read_about, tells_of_others
 from runners.models.build import load_pretrained
 from runners.models.predecessor import as_started
 from runners.models.pretrained import Loaded
@@ -124,15 +124,16 @@ def _place(named: str, out: Path, act: str) -> Path:
     record = named_record(named.removesuffix(".delta").removesuffix(MODEL), out, act, instead)
     delta, model = record.with_suffix(".delta"), record.with_suffix(MODEL)
     stored = records.read_copy(record)
-    if delta.is_dir():
-        if tells_of_others(delta, stored, act):
+    for folder, are_others in ((delta, tells_of_others), (model, holds_others)):
+        if not folder.is_dir():
+            continue
+        if are_others(folder, stored, act):
+            save = folder.suffix.removeprefix(".")
             raise UserError(
-                f"{act}={named}: {delta} holds other weights than the record tells of, as the run"
-                f" was done again since; run it again with save=delta, or name {delta} itself"
+                f"{act}={named}: {folder} {OTHERS}; run it again with save={save}, or name"
+                f" {folder} itself"
             )
-        return delta
-    if model.is_dir():
-        return model
+        return folder
     if stored.status != "finished":
         raise UserError(f"{act}={named}: that run is {stored.status}; name a finished one")
     if stored.steps:
