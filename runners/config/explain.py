@@ -21,7 +21,7 @@ from methods.registry import default_options, registered
 from results.errors import UserError, nearest
 from results.places import program
 from runners.config.compose import compose, composing
-from runners.config.typed import CONFIG_DIR
+from runners.config.typed import CONFIG_DIR, options_apart
 from runners.root import CONFIGS
 
 
@@ -54,10 +54,20 @@ def explain(error: Exception, arguments: Sequence[str]) -> str:
     if key:
         name = key.group(1) or key.group(2)
         known = known_keys(arguments)
+        if name == "method" and (problem := _options_alone(arguments)):
+            return problem
         if name.startswith("task.mlm") and "task.mlm" not in known:
             return "mlm. keys go with a task that predicts masked tokens: type task=mlm"
         return f"no key called '{name}'{_nearest_key(name, known)}"
     return _of_values(text, arguments) or _unreadable(text, arguments)
+
+
+def _options_alone(arguments: Sequence[str]) -> str | None:
+    """Explain that a method's options are typed and no method is named."""
+    typed = next((a for a in arguments if a.startswith("method=")), None)
+    if typed is None:
+        return None
+    return options_apart(typed, OverridesParser.create().parse_override(typed).value())
 
 
 def _of_values(text: str, arguments: Sequence[str]) -> str | None:
@@ -68,6 +78,10 @@ def _of_values(text: str, arguments: Sequence[str]) -> str | None:
     if taken:
         name = taken.group(1)
         return f"{where}no key called '{name}'{_nearest_key(name, known_keys(arguments))}"
+    above = re.search(r"Error trying to access (\S+): node `([^`]+)` is not a container", text)
+    if above:
+        name, one = above.groups()
+        return f"{one}: it is one value, and {name} is read from it; type {name}=VALUE"
     if "Recursive interpolation" in text:
         return f"{where}it would be its own value; write the value itself"
     several = re.search(r"Ambiguous value for argument '([^']+)'", text)

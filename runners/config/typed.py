@@ -116,6 +116,9 @@ def refuse_lists(arguments: Sequence[str]) -> None:
         if _PLAIN_NAME.fullmatch(value) or key.startswith(("~", "-")):
             continue
         override = OverridesParser.create().parse_override(argument)
+        several = isinstance(override._value, list)
+        if key == "method" and several and (problem := options_apart(argument, override.value())):
+            raise UserError(problem)
         _refuse_other_than_names(argument, key, override._value)
         names = override.value()
         if key != "method" and isinstance(names, list) and len(names) != 1:
@@ -123,6 +126,25 @@ def refuse_lists(arguments: Sequence[str]) -> None:
             several = ",".join(str(name) for name in names)
             instead = f"a run of each: -m {key}={several}" if names else f"type {key}=NAME"
             raise UserError(f"{argument} names {len(names)}, and a run has one {key}; {instead}")
+
+
+def options_apart(argument: str, methods: Any) -> str | None:
+    """Say what to type where options stand in a method's place, as {lora: {rank: 4}} has them.
+
+    `methods` is the value that the argument has.
+    """
+    each = methods if isinstance(methods, list) else [methods]
+    if not any(isinstance(one, dict) for one in each):
+        return None
+    pairs = [p for one in each for p in (one if isinstance(one, dict) else {one: {}}).items()]
+    if not all(isinstance(options, dict) for _, options in pairs):
+        pairs = [("NAME", {"OPTION": "VALUE"})]
+    names = ",".join(str(name) for name, _ in pairs)
+    keys = [
+        f"method.{name}.{key}={value}" for name, options in pairs for key, value in options.items()
+    ]
+    typed = " ".join([f"method={names if len(pairs) == 1 else f'[{names}]'}", *keys])
+    return f"{argument}: an option of a method is a key of its own; type {typed}"
 
 
 # A word that Hydra reads as no number, switch or nothing.
@@ -133,8 +155,9 @@ def _refuse_other_than_names(argument: str, key: str, value: Any) -> None:
     """Raise UserError where what chooses a file, or each of several, is something else."""
     choices: list[Any] = value.list if isinstance(value, ChoiceSweep) else [value]
     names = [name for one in choices for name in (one if isinstance(one, list) else [one])]
+    beside = [one for one in choices if isinstance(one, dict)]  # keys, beside a file's
     for name in names:
-        if not isinstance(name, str | QuotedString | Sweep | Glob | dict):  # keys, beside a file's
+        if name not in beside and not isinstance(name, str | QuotedString | Sweep | Glob):
             shown = {"None": "null", "True": "true", "False": "false"}.get(str(name), name)
             number = type(name) in (int, float)
             more = f", or {key}=\"'NAME'\" where a name looks like a number" if number else ""

@@ -29,7 +29,7 @@ from runners.config.places import portable
 from runners.data.attributes import Known
 from runners.exports.peft import _from_peft, _write_peft, check_peft
 from runners.jobs.job import Job
-from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, read_about
+from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, pretrained_facts, read_about
 from runners.models.build import (
     Tensors,
     apply_methods,
@@ -38,7 +38,7 @@ from runners.models.build import (
     trained_sha256,
 )
 from runners.models.pretrained import Loaded
-from runners.models.weights import Weights, find_weights
+from runners.models.weights import Weights, check_unchanged, find_weights
 
 
 def changed_tensors(
@@ -80,6 +80,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
             "weights": {
                 "name_or_path": portable(weights.name_or_path),
                 "sha256": weights.sha256,
+                "files_sha256": weights.files_sha256,
             },
             "config": _composed(job),
             "rows": job.rows,
@@ -128,8 +129,8 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     """Rebuild a trained model from a folder that `save=delta` wrote.
 
     `model_path` names the pretrained weights where they lie elsewhere now; `act` is the key that
-    named the folder. Files that are missing, damaged, of another format or for other weights are a
-    UserError; nothing is unpickled.
+    named the folder. Files that are missing, damaged, of another format, or for other weights or
+    another configuration or tokenizer are a UserError; nothing is unpickled.
     """
     folder = Path(expanded(str(folder)))
     named = f"{act}={folder}"
@@ -138,12 +139,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     _check_files(folder, about, named)
     config = configuration_of(named, ABOUT, about["config"], model_path)
     weights = find_weights(config.settings.model)
-    if weights.sha256 != about["weights"]["sha256"]:
-        raise UserError(
-            f"{named}: it was trained from weights with sha256"
-            f" {about['weights']['sha256']}, {weights.name_or_path} has {weights.sha256}; name the"
-            " right ones by model.name_or_path="
-        )
+    check_unchanged(named, pretrained_facts(folder, about), weights)
     tensors = _read_tensors(path, named)
     attributes = _attributes(about, config, named)
     loaded = _build(named, config, weights, attributes)

@@ -23,6 +23,7 @@ from methods.method import Batch
 from results.errors import UserError
 from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig
+from runners.models.about import SOURCE
 from runners.models.build import Tensors
 from runners.models.pretrained import Loaded, count_embeddings
 
@@ -54,9 +55,12 @@ def check_plain(key: str, loaded: Loaded, config: RunConfig) -> None:
         ) from None
 
 
-def export_model(folder: Path, loaded: Loaded, config: RunConfig, card: str) -> None:
+def export_model(
+    folder: Path, loaded: Loaded, config: RunConfig, card: str, source: str = ""
+) -> None:
     """Write a folder that transformers' Auto classes load, whole or not at all.
 
+    `card` is what README.md will hold, and `source` says of which run the weights are.
     Where these would not give the trained model's answers, NotPlain is raised.
     """
     plain, tokenizer = checked_model(loaded, config), _tokenizer(loaded, config)
@@ -64,6 +68,8 @@ def export_model(folder: Path, loaded: Loaded, config: RunConfig, card: str) -> 
         plain.save_pretrained(temporary)
         tokenizer.save_pretrained(temporary)
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        if source:
+            (temporary / SOURCE).write_text(source, encoding="utf-8")
 
 
 def checked_model(loaded: Loaded, config: RunConfig) -> Any:

@@ -11,6 +11,7 @@ import torch
 from results.errors import UserError
 from results.whole import EVERYONE, whole
 from runners.config.check import RunConfig, representation_of
+from runners.models.about import SOURCE
 from runners.models.pretrained import Loaded
 
 
@@ -37,8 +38,11 @@ def check_exportable(config: RunConfig, model: Any) -> None:
         )
 
 
-def export(folder: Path, model: Any, loaded: Loaded, config: RunConfig) -> None:
-    """Write a folder that sentence_transformers.SentenceTransformer loads, whole or not at all."""
+def export(folder: Path, model: Any, loaded: Loaded, config: RunConfig, source: str) -> None:
+    """Write a folder that sentence_transformers.SentenceTransformer loads, whole or not at all.
+
+    `source` says of which run the weights are.
+    """
     representation = representation_of(config)
     pooling = representation.exported_pooling()
     parts = {
@@ -62,6 +66,7 @@ def export(folder: Path, model: Any, loaded: Loaded, config: RunConfig) -> None:
         (temporary / "1_Pooling").mkdir()
         for name, content in parts.items():
             (temporary / name).write_text(json.dumps(content, indent=1) + "\n")
+        (temporary / SOURCE).write_text(source, encoding="utf-8")
 
 
 _MODELS = "sentence_transformers.models"

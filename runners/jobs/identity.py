@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from results.errors import UserError
 from results.record import Record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
@@ -211,6 +212,9 @@ def _known(splits: Mapping[str, str], config: RunConfig) -> dict[str, str]:
     return {name: sha256 for name, sha256 in splits.items() if name not in later}
 
 
+LONGEST = 215  # bytes: .NAME.TOKEN.draft, of a claim, is 40 more, and a file's name has 255
+
+
 def run_name(
     config: RunConfig,
     data: TaskData,
@@ -219,14 +223,20 @@ def run_name(
     teacher: Predecessor | None = None,
     generator: Weights | None = None,
 ) -> str:
-    """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end."""
-    return _name(
-        config,
-        identity(
-            config,
-            inputs_of(config.settings.task, data, weights, predecessor, teacher, generator),
-        ),
-    )
+    """Return TASK.METHODS.MODEL.sSEED.HASH: readable in front, exact at the end.
+
+    One that is too long for the files of a run is a UserError.
+    """
+    settings = config.settings
+    inputs = inputs_of(settings.task, data, weights, predecessor, teacher, generator)
+    name = _name(config, identity(config, inputs))
+    if (size := len(name.encode())) > LONGEST:
+        key = max(("model", "task"), key=lambda part: len(getattr(settings, part).name))
+        raise UserError(
+            f"{key}.name={getattr(settings, key).name}: the run's name has {size} bytes, and the"
+            f" names of its files have room for {LONGEST}; give {key}.name= a shorter one"
+        )
+    return name
 
 
 def inputs_of(

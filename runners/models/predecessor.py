@@ -14,7 +14,7 @@ from results.errors import UserError
 from results.places import expanded
 from results.tables.conditions import harness
 from runners.config.settings import Settings
-from runners.models.about import ABOUT, read_about
+from runners.models.about import ABOUT, pretrained_facts, read_about
 from runners.models.learned import (
     Rows,
     content_of,
@@ -24,7 +24,7 @@ from runners.models.learned import (
     seen_by,
     with_taught,
 )
-from runners.models.weights import Weights
+from runners.models.weights import Weights, files_differ
 
 Values = Mapping[str, Sequence[str]]  # of attributes, that a model knows
 MODULES, ENCODER = "modules.json", "model.safetensors"  # of a folder of sentence-transformers
@@ -147,7 +147,7 @@ def check_fits(
     settings: Settings,
     weights: Weights,
 ) -> None:
-    """Refuse a start from a run of other pretrained weights, or with a head that cannot be kept.
+    """Refuse a start from a run of other pretrained files, or with a head that cannot be kept.
 
     `theirs` are the facts of its pretrained files, and `task` is its own.
     """
@@ -156,6 +156,13 @@ def check_fits(
             f"{where}: it was trained from {theirs.get('name_or_path')} (sha256"
             f" {str(theirs.get('sha256'))[:12]}), and this run is of {weights.name_or_path}"
             f" ({weights.sha256[:12]}): choose the same model="
+        )
+    if files_differ(theirs, weights):
+        raise UserError(
+            f"{where}: it was trained with another configuration or tokenizer than"
+            f" {weights.name_or_path} has now (sha256 of these files"
+            f" {str(theirs['files_sha256'])[:12]}, now {weights.files_sha256[:12]}): choose the"
+            " same model="
         )
     if settings.start.head == "keep":
         _check_labels(where, task, settings)
@@ -220,9 +227,23 @@ def _of_export(named: str, folder: Path) -> Predecessor:
             " model.name_or_path="
         )
     before = _of_record(str(record), str(folder.parent))
-    with encoder.open("rb") as stream:
-        sha256 = hashlib.file_digest(stream, "sha256").hexdigest()
-    return replace(before, sha256=sha256, folder=folder, exported=True)
+    return replace(before, sha256=_sha256(encoder), folder=folder, exported=True)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def as_started(record: Path, facts: Mapping[str, Any]) -> Path:
+    """Return by what path a run goes on again from the one with this record.
+
+    `facts` are what its own record tells of that. Of a record and a folder of sentence-transformers
+    it is the one that has the hash told.
+    """
+    folder = record.with_suffix(".sentence-transformers")
+    encoder = folder / ENCODER
+    return folder if encoder.is_file() and _sha256(encoder) == facts.get("sha256") else record
 
 
 def _of_delta(named: str, folder: Path) -> Predecessor:
@@ -247,7 +268,8 @@ def _of_delta(named: str, folder: Path) -> Predecessor:
         rows, content = _rows_of(stored) if rows is None else rows, _content_of(stored)
     return Predecessor(
         str(about["run"]), str(about["trained_sha256"]), chain, folder, about["config"],
-        about["weights"], taught=_taught_by(about.get("teacher")), rows=rows, content=content,
+        pretrained_facts(folder, about), taught=_taught_by(about.get("teacher")), rows=rows,
+        content=content,
     )  # fmt: skip
 
 

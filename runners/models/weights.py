@@ -13,6 +13,7 @@ import json
 import os
 import reprlib
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
@@ -22,6 +23,7 @@ from results.errors import UserError
 from results.places import expanded
 from results.plain_file import is_file, is_folder, read_plain
 from runners.config.settings import Model
+from runners.models.about import SOURCE
 from runners.models.from_onnx import CARRIED, cached_folder
 from runners.models.heads import head_tensors, tensor_names
 from runners.network import bound_waiting
@@ -135,6 +137,30 @@ def find_weights(model: Model) -> Weights:
         tuple(head_tensors(kind, names)),
         str(kind or ""),
     )
+
+
+def check_unchanged(named: str, theirs: Mapping[str, Any], now: Weights) -> None:
+    """Refuse pretrained files other than those that a run was made with.
+
+    `theirs` are the facts of those, and what they do not tell is not compared. `named` is the
+    argument that named the run.
+    """
+    if theirs.get("sha256", now.sha256) != now.sha256:
+        raise UserError(
+            f"{named}: it was made with pretrained weights of sha256 {theirs['sha256']},"
+            f" {now.name_or_path} has {now.sha256}; name the right ones by model.name_or_path="
+        )
+    if files_differ(theirs, now):
+        raise UserError(
+            f"{named}: it was made with another configuration or tokenizer (sha256 of these files"
+            f" {str(theirs['files_sha256'])[:12]}) than {now.name_or_path} has now"
+            f" ({now.files_sha256[:12]}); name a folder that has them by model.name_or_path="
+        )
+
+
+def files_differ(theirs: Mapping[str, Any], now: Weights) -> bool:
+    """Say whether configuration or tokenizer are known to be others than a run was made with."""
+    return bool(theirs.get("files_sha256", now.files_sha256) != now.files_sha256)
 
 
 def _package_folder(model: Model) -> Path:
@@ -291,7 +317,8 @@ def _hash_weights(files: list[Path]) -> str:
 
 def text_files(folder: Path) -> list[Path]:
     """Return the files of configuration and tokenizer, in the order of their names."""
-    return [p for p in sorted(folder.iterdir()) if p.suffix in _TEXTS and p.is_file()]
+    texts = [p for p in sorted(folder.iterdir()) if p.suffix in _TEXTS and p.is_file()]
+    return [path for path in texts if path.name != SOURCE]  # which transformers does not read
 
 
 def _hash_texts(folder: Path) -> str:

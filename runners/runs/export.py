@@ -21,7 +21,7 @@ from runners.exports.hub import push
 from runners.exports.model import NotPlain, export_model
 from runners.machine.console import show
 from runners.machine.device import set_threads
-from runners.models.about import read_about
+from runners.models.about import read_about, source_of
 
 
 def export(named: str, command: RunConfig, typed: Sequence[str]) -> int:
@@ -58,13 +58,15 @@ def from_delta(folder: Path, out: Path, act: str, path_now: str | None, known: M
     key, settings = f"{act}={folder}", delta.config.settings
     if problems := model_problems(key, settings, delta.config.methods):
         raise UserError("; ".join(problems))
-    package = read_about(folder, act)["config"]["model"].get("package")
+    about = read_about(folder, act)
+    package = about["config"]["model"].get("package")
     hub = known.hub if package and package == known.package else None
     model = settings.model.model_copy(update={"hub": hub})
     config = replace(delta.config, settings=settings.model_copy(update={"model": model}))
     card = model_card(delta.run, config, delta.weights, _record_beside(folder, delta.run))
     try:
-        export_model(out, delta.loaded, config, card)
+        source = source_of(delta.run, about.get("trained_sha256"))
+        export_model(out, delta.loaded, config, card, source)
     except NotPlain as reason:
         raise UserError(
             f"{key}: transformers' own classes would not give its answers ({reason}); eval= and"

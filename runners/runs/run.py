@@ -19,7 +19,7 @@ from runners.config.settings import Settings
 from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
-from runners.models.about import read_about, tells_of_others
+from runners.models.about import OTHERS, holds_others, read_about, tells_of_others
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
 from runners.runs.sweep import note
@@ -123,10 +123,11 @@ def _is_kept(save: str | None, path: Path, stored: Record) -> bool:
     if save == "logits":
         return logits.is_of(stored, path.parent)
     folder = path.with_suffix(f".{save}")
-    if save != "delta" or not folder.is_dir():
-        return save is None or folder.is_dir()
+    if save is None or not folder.is_dir():
+        return save is None
+    are_others = tells_of_others if save == "delta" else holds_others
     try:
-        return not tells_of_others(folder, stored, "save")
+        return not are_others(folder, stored, "save")
     except UserError:
         return False
 
@@ -157,12 +158,24 @@ def _exported(path: Path, stored: Record, job: Job) -> bool:
 
 
 def _push(record: Record, path: Path, settings: Settings) -> None:
-    """Send a finished run's model to the hub, where that is asked for."""
+    """Send a finished run's model to the hub, where that is asked for.
+
+    One that could not be written now, where an older one lies, is not sent.
+    """
     if settings.push is None or record.status != "finished":
+        return
+    folder = path.with_suffix(".model")
+    try:
+        others = holds_others(folder, record, "push")
+    except UserError as error:
+        say(f"warning: {error}; nothing was sent")
+        return
+    if others:
+        say(f"warning: push={settings.push}: {folder} {OTHERS}, so nothing was sent")
         return
     from runners.exports.hub import push
 
-    push(path.with_suffix(".model"), settings.push)
+    push(folder, settings.push)
 
 
 def _print_result(record: Record, line: str) -> None:

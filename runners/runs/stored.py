@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from results import record as records
 from results.errors import UserError
@@ -16,9 +17,11 @@ from runners.config.typed import is_typed, key_of
 from runners.exports.delta import configuration_of, load_delta
 from runners.exports.model import WEIGHTS, read_model
 from runners.jobs.job import Job
-from runners.models.about import ABOUT, read_about, tells_of_others
+from runners.models.about import ABOUT, OTHERS, holds_others, read_about, tells_of_others
 from runners.models.build import load_pretrained
+from runners.models.predecessor import as_started
 from runners.models.pretrained import Loaded
+from runners.models.weights import check_unchanged
 from runners.runs.verify import named_record
 from runners.training.start import build_model
 
@@ -30,8 +33,8 @@ class Stored:
     """A finished run on disk, of which no weights were read yet.
 
     `place` is the folder of its delta or of its whole model, or its record where it trained
-    nothing. `named` is the
-    argument that named it, `model_path` where its pretrained weights lie if not where they did.
+    nothing. `named` is the argument that named it, `model_path` where its pretrained weights lie if
+    not where they did. `weights` is what its record says of these and of what it starts from.
     """
 
     run: str
@@ -39,24 +42,36 @@ class Stored:
     place: Path
     named: str
     model_path: str | None
+    weights: Mapping[str, Any] = field(default_factory=dict)
 
     def load(self) -> tuple[Job, Loaded]:
         """Return the run as a job that only scores, and its model, in evaluation mode on the CPU.
 
-        Files that are missing or damaged are a UserError.
+        Files that are missing, damaged, or others than the run was made with are a UserError.
         """
         if is_file(self.place / ABOUT):
             act = self.named.partition("=")[0]
             delta = load_delta(self.place, model_path=self.model_path, act=act)
             return Job(delta.config, trains=False, known=delta.attributes), delta.loaded
         job = Job(self.config, trains=False)
+        check_unchanged(self.named, self.weights, job.weights)
         if self.place.is_dir():
             loaded = load_pretrained(self.config, job.weights)
             read_model(self.place, loaded, self.config, self.named)
             return job, loaded
+        self._check_start(job)
         loaded = build_model(job, 0)
         loaded.model.eval()
         return job, loaded
+
+    def _check_start(self, job: Job) -> None:
+        """Refuse to build on what another run left where that is not what this one started from."""
+        before, now = self.weights.get("start") or {}, job.predecessor
+        if now is not None and before.get("sha256", now.sha256) != now.sha256:
+            raise UserError(
+                f"{self.named}: it starts from {now.run}, which holds other weights than then, as"
+                " that run was done again since; run this one again"
+            )
 
 
 def find_stored(
@@ -73,14 +88,21 @@ def find_stored(
     if is_file(place / ABOUT):
         about = read_about(place, act)
         name, file, composed = str(about["run"]), ABOUT, about["config"]
+        weights: Mapping[str, Any] = about["weights"]
     else:
         path = place.with_suffix(".json") if place.is_dir() else place
         record = records.read_copy(path)
         # What it starts from lies beside it, whatever was typed as out= then.
         beside = {**record.config, "out": str(path.parent)}
+        start = record.weights.get("start") or {}
+        first = records.record_path(path.parent, str(start.get("run")))
+        if is_file(first):
+            run = str(as_started(first, start))
+            beside["start"] = {**record.config["start"], "run": run}
         name, file, composed = record.run, path.name, beside
+        weights = record.weights
     config = configuration_of(named, file, composed, model_path)
-    return Stored(name, config, place, named, model_path)
+    return Stored(name, config, place, named, model_path, weights)
 
 
 def _place(named: str, out: Path, act: str) -> Path:
@@ -102,15 +124,16 @@ def _place(named: str, out: Path, act: str) -> Path:
     record = named_record(named.removesuffix(".delta").removesuffix(MODEL), out, act, instead)
     delta, model = record.with_suffix(".delta"), record.with_suffix(MODEL)
     stored = records.read_copy(record)
-    if delta.is_dir():
-        if tells_of_others(delta, stored, act):
+    for folder, are_others in ((delta, tells_of_others), (model, holds_others)):
+        if not folder.is_dir():
+            continue
+        if are_others(folder, stored, act):
+            save = folder.suffix.removeprefix(".")
             raise UserError(
-                f"{act}={named}: {delta} holds other weights than the record tells of, as the run"
-                f" was done again since; run it again with save=delta, or name {delta} itself"
+                f"{act}={named}: {folder} {OTHERS}; run it again with save={save}, or name"
+                f" {folder} itself"
             )
-        return delta
-    if model.is_dir():
-        return model
+        return folder
     if stored.status != "finished":
         raise UserError(f"{act}={named}: that run is {stored.status}; name a finished one")
     if stored.steps:

@@ -33,6 +33,7 @@ from runners.machine.device import (
 from runners.machine.environment import describe_environment, of_several
 from runners.machine.processes import Stopped, stoppable
 from runners.machine.trackers import Logged, Trackers
+from runners.models.about import source_of
 from runners.models.build import (
     count_parameters,
     stored_bytes,
@@ -269,6 +270,7 @@ def _write_beside(
     """
     config, run = job.config, job.name
     path = Path(config.settings.out) / run
+    source = source_of(run, record.trained_sha256)
     try:
         for method in config.methods:
             for name, content in method.drawings().items():
@@ -278,10 +280,11 @@ def _write_beside(
             save_delta(path, model, loaded.head, job)
         elif config.settings.save == "model":
             path = path.with_name(f"{run}.model")
-            export_model(path, loaded, config, model_card(run, config, job.weights, record))
+            card = model_card(run, config, job.weights, record)
+            export_model(path, loaded, config, card, source)
         elif config.settings.save == "sentence-transformers":
             path = path.with_name(f"{run}.sentence-transformers")
-            export(path, model, loaded, config)
+            export(path, model, loaded, config, source)
         elif isinstance(scoring.kind, Classification) and config.settings.save == "logits":
             path = path.with_name(f"{run}.logits.npz")
             kept = _own_logits(job, scoring.kind)

@@ -20,6 +20,7 @@ from runners.config.settings import Start
 from runners.jobs.job import Job
 from runners.machine.console import say, show
 from runners.machine.device import set_threads
+from runners.models.predecessor import as_started
 from runners.runs.attempt import blank_record, train
 
 Metrics = dict[str, float]
@@ -112,13 +113,15 @@ def _configuration(stored: Record, command: RunConfig, out: str, beside: Path) -
     changed: dict[str, Any] = {"data": data, "device": here.device, "out": out}
     changed["checkpoint"] = here.checkpoint
     if config.settings.start.run is not None:
-        changed["start"] = _start(config.settings.start, beside, Path(here.out))
+        changed["start"] = _start(stored, config.settings.start, beside, Path(here.out))
     return replace(config, settings=config.settings.model_copy(update=changed))
 
 
-def _start(start: Start, beside: Path, out: Path) -> Start:
-    """Return a stored run's start with the file of its record."""
-    return start.model_copy(update={"run": _record_file(str(start.run), beside, out)})
+def _start(stored: Record, start: Start, beside: Path, out: Path) -> Start:
+    """Return a stored run's start with the place of what it started from."""
+    first = Path(_record_file(str(start.run), beside, out))
+    run = str(as_started(first, stored.weights.get("start") or {}))
+    return start.model_copy(update={"run": run})
 
 
 def _record_file(run: str, beside: Path, out: Path) -> str:
@@ -147,8 +150,10 @@ def first_difference(stored: Record, again: Record) -> str | None:
             return f"data: the split {name} is {'not here' if name in known else 'new'}"
         if known[name]["sha256"] != splits[name]["sha256"]:
             return f"data: the split {name} holds other examples"
-    if stored.weights["sha256"] != again.weights["sha256"]:
-        return "pretrained weights: other files"
+    now = _made_from(again)
+    for what, before in _made_from(stored).items():
+        if before not in (None, now[what]):
+            return what
     if stored.initial_sha256 and stored.initial_sha256 != again.initial_sha256:
         return "initial weights: head or method started elsewhere"
     for step, (before, now) in enumerate(zip(stored.losses, again.losses, strict=False), 1):
@@ -159,6 +164,22 @@ def first_difference(stored: Record, again: Record) -> str | None:
     if stored.predictions != again.predictions:
         return "predictions, with equal weights"
     return "scores, with equal predictions" if stored.scores != again.scores else None
+
+
+def _made_from(record: Record) -> dict[str, Any]:
+    """Return hashes of what a run is made from beside its splits, by what is said of others."""
+    weights = record.weights
+    start = weights.get("start") or {}
+    added = record.data.get("pseudo") or record.data.get("generated") or {}
+    teacher, generator = added.get("teacher") or {}, added.get("generator") or {}
+    return {
+        "pretrained weights: other files": weights["sha256"],
+        "pretrained weights: other configuration or tokenizer": weights.get("files_sha256"),
+        "pretrained weights: the run that it starts from left others": start.get("sha256"),
+        "data: the teacher is another": teacher.get("sha256"),
+        "data: the generator is another": generator.get("sha256"),
+        "data: the generator has another configuration or tokenizer": generator.get("files_sha256"),
+    }
 
 
 def _within(stored: Record, again: Record, out: Path) -> tuple[bool, str]:

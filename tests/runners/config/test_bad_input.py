@@ -36,6 +36,21 @@ def _nothing_written(folder: Path) -> None:
         (["method=[bitfit,ful]"], ["no method called 'ful'; did you mean full?"]),
         (["method=[full,bitfit]"], ["full and bitfit both choose which parameters train"]),
         (["method=[]"], ["no method is named"]),
+        (
+            ["method={lora:{rank:4}}"],
+            ["an option of a method is a key of its own; type method=lora method.lora.rank=4"],
+        ),
+        (
+            ["method=[hype,{lora:{rank:4,alpha:8}}]"],
+            ["type method=[hype,lora] method.lora.rank=4 method.lora.alpha=8"],
+        ),
+        (["method=[lora,{rank:4}]"], ["type method=NAME method.NAME.OPTION=VALUE"]),
+        (["budget=[{epochs:1}]"], ["budget=[{epochs:1}]: {'epochs': 1} is no name; type budget="]),
+        (
+            [f"model.name={240 * 'm'}"],
+            [f"{240 * 'm'}: the run's name has 266 bytes", "215; give model.name= a shorter one"],
+        ),
+        (["model.lr=3"], ["model.lr: it is one value, and model.lr.full is read from it"]),
         (["task=mrcp"], ["no task called 'mrcp'; did you mean mrpc?"]),
         (["task=ax"], ["'ax'", "report-only split of task=mnli"]),
         (["model=bert-base"], ["no model called 'bert-base'; did you mean bert-base-uncased?"]),

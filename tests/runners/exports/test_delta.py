@@ -301,7 +301,7 @@ def test_other_pretrained_weights_are_refused(
     save_file(tensors, other / "model.safetensors", metadata={"format": "pt"})
     done = cli(f"eval={delta}", f"model.name_or_path={other}")
     assert done.code == 2
-    assert "it was trained from weights with sha256" in done.err
+    assert "it was made with pretrained weights of sha256" in done.err
     moved = tmp_path / "moved"
     shutil.copytree(tiny_folder("bert"), moved)
     done = cli(f"eval={delta}", f"model.name_or_path={moved}")

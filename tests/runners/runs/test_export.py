@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from results.record import Record, read_all
+from results.record import Record, read_all, write
 from runners.command import main
-from tests.conftest import Cli, composed, tiny
+from runners.models.about import SOURCE, source_of
+from runners.models.weights import find_weights
+from tests.conftest import Cli, composed, configure, tiny
 from tests.runners.runs.test_full_disk import fill, small_disk  # noqa: F401
 from tests.tiny import save_tiny
 
@@ -260,3 +263,66 @@ def test_a_model_of_another_folder_has_no_base_in_its_card(
     facts, page = _card(_one(tmp_path / "runs")[1])
     assert "base_model" not in facts
     assert str(tmp_path) not in page
+
+
+def test_a_model_of_other_weights_than_its_record_is_not_used(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, hub: _Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a run was done again on another machine, with force=true and without save=model."""
+    out = tmp_path / "out"
+    given = tiny(tiny_folder("bert"), "method=bitfit", "task=rte", f"out={out}")
+    assert cli(*given, "save=model").code == 0
+    record, model = _one(out)
+    other = replace(record, trained_sha256="0" * 64, content_sha256=None)
+    write(other, out)
+    (rows := tmp_path / "t.csv").write_text("sentence1,sentence2\na,b\n")
+    predict = [f"text={rows}", f"out={tmp_path / 'o.csv'}"]
+    done = cli(f"predict={out / record.run}.json", *predict)
+    assert (done.code, f"{model} holds other weights than the record" in done.err) == (2, True)
+    assert "run it again with save=model" in done.err
+    assert cli(f"predict={model}", *predict).code == 0  # named itself
+    done = cli(*given, "save=model", "push=a/b")
+    assert "runs again for that" in done.err
+    assert [name for name, _ in hub.calls] == ["create_repo", "upload_folder"]
+    assert cli(f"predict={out / record.run}.json", *predict).code == 0
+    assert "stored result" in cli(*given, "save=model").out
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    source = json.loads((model / SOURCE).read_text())
+    (model / SOURCE).write_text(source_of(source["run"], "0" * 64))
+    monkeypatch.setattr("runners.runs.train.export_model", full)
+    done = cli(*given, "save=model", "push=a/b")
+    assert "so nothing was sent" in done.err
+    assert len(hub.calls) == 2
+    (model / SOURCE).write_text(source_of(source["run"], "0" * 64).replace("0", "1", 1))
+    done = cli(f"predict={out / record.run}.json", *predict)
+    assert (done.code, f"{SOURCE} is damaged or was changed" in done.err) == (2, True)
+    (model / SOURCE).unlink()  # an older one does not say whose weights it holds
+    assert cli(f"predict={out / record.run}.json", *predict).code == 0
+    assert "stored result" in cli(*given, "save=model").out
+
+
+def test_vectors_of_other_weights_than_their_record_are_made_again(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out = tmp_path / "runs"
+    given = tiny(tiny_folder("bert"), "method=[bitfit,simcse]", "task=sts")
+    given = [*given, "save=sentence-transformers"]
+    assert cli(*given).code == 0
+    [record] = read_all(out)
+    assert "stored result" in cli(*given).out
+    write(replace(record, trained_sha256="0" * 64, content_sha256=None), out)
+    assert "runs again for that" in cli(*given).err
+    assert "stored result" in cli(*given).out
+
+
+def test_whose_weights_a_model_holds_changes_no_run_of_it(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_folder("bert"), tmp_path / "copy"))
+    model = configure("task=rte", f"model.name_or_path={folder}").settings.model
+    before = find_weights(model)
+    (folder / SOURCE).write_text(source_of("RUN", "0" * 64))
+    assert find_weights(model) == before

@@ -22,6 +22,7 @@ import pytest
 from results.errors import UserError
 from results.record import read_all
 from runners.config.check import RunConfig
+from runners.jobs.identity import LONGEST
 from runners.runs import lease
 from runners.runs.lease import Claim, _process_start, is_claimed
 from runners.runs.run import CLAIMED, FINISHED, run
@@ -376,3 +377,11 @@ def test_eight_processes_and_forty_runs(tiny_folder: Callable[[str], Path], tmp_
     written = re.findall(r"^record: (\S+)$", said, flags=re.MULTILINE)
     assert sorted(written) == sorted(str(out / f"{r.run}.json") for r in records)
     assert not (out / ".claims").exists()
+
+
+def test_the_longest_name_of_a_run_can_be_claimed(tmp_path: Path) -> None:
+    claim = Claim(tmp_path, "m" * LONGEST)
+    assert claim.take() is None
+    claim.release()
+    with pytest.raises(UserError, match="too long"):
+        Claim(tmp_path, "m" * (LONGEST + 1)).take()

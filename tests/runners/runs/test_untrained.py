@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 import transformers
+from safetensors.torch import load_file, save_file
 
 from results.errors import UserError
-from results.record import Record, read_all
+from results.record import Record, read_all, write
 from runners.boards.calibrate import calibrate
 from runners.boards.planned import updates
 from runners.exports.delta import load_delta
@@ -20,7 +23,7 @@ from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.training.prepare import Prepared, prepare
 from tests.conftest import Cli, configure, tiny
-from tests.tiny import save_masked
+from tests.tiny import save_masked, save_tiny
 
 Folder = Callable[[str], Path]
 ZERO = ("budget.steps=null", "budget.epochs=0")
@@ -120,6 +123,62 @@ def test_what_follows_a_run_without_training(cli: Cli, masked_bert: Path, tmp_pa
     start = cli(*tiny(masked_bert, *COSINE, f"start={record.run}"), f"out={out}")
     assert start.code == 2
     assert "nothing of that run was trained" in start.err
+
+
+def _change_weights(folder: Path) -> None:
+    tensors = load_file(folder / "model.safetensors")
+    changed = {name: 1.5 * tensor for name, tensor in tensors.items()}
+    save_file(changed, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def test_what_was_not_trained_is_not_built_on_other_weights(cli: Cli, tmp_path: Path) -> None:
+    """Nothing of such a run lies beside its record, which tells what it was made with."""
+    folder, out = save_tiny("bert", tmp_path / "model"), tmp_path / "runs"
+    sts = _ended(cli, out, *tiny(folder, "method=embedding", "task=sts")).run
+    rte = _ended(cli, out, *tiny(folder, "method=full", "task=rte", *ZERO)).run
+    (text := tmp_path / "lines.txt").write_text("a dog\n")
+    (rows := tmp_path / "rows.csv").write_text("sentence1,sentence2\na dog,a cat\n")
+    embed = (f"embed={out / sts}.json", f"text={text}", f"out={tmp_path / 'o.npy'}")
+    predict = (f"predict={out / rte}.json", f"text={rows}", f"out={tmp_path / 'o.csv'}")
+    for act in (embed, predict):
+        assert cli(*act).code == 0
+    shutil.copytree(folder, as_it_was := tmp_path / "as_it_was")
+    _change_weights(folder)
+    for act in (embed, predict):
+        done = cli(*act)
+        assert done.code == 2
+        assert "it was made with pretrained weights of sha256" in done.err
+        assert cli(*act, f"model.name_or_path={as_it_was}").code == 0
+
+
+def test_what_was_not_trained_is_not_built_on_another_start(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), "budget.steps=2")
+    _ended(cli, out, *small, "task=mlm", "task.mlm.on=[rte]", "save=delta")
+    [first] = read_all(out)
+    given = (*small, "task=sts", "method=embedding")
+    vectors = _ended(cli, out, *given, f"start={first.run}")
+    (text := tmp_path / "lines.txt").write_text("a dog\n")
+    embed = (f"embed={out / vectors.run}.json", f"text={text}", f"out={tmp_path / 'o.npy'}")
+    assert cli(*embed).code == 0
+    write(replace(first, trained_sha256="0" * 64, content_sha256=None), out)
+    done = cli(*embed)
+    assert done.code == 2
+    assert f"it starts from {first.run}, which holds other weights than then" in done.err
+
+
+def test_what_was_not_trained_goes_on_from_the_same_folder(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """One of sentence-transformers, whose hash is not that of the tensors which its run trained."""
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), "budget.steps=2", "task=sts")
+    first = _ended(cli, out, *small, "method=[bitfit,simcse]", "save=sentence-transformers")
+    folder = out / f"{first.run}.sentence-transformers"
+    vectors = _ended(cli, out, *small, "method=embedding", f"start={folder}")
+    (text := tmp_path / "lines.txt").write_text("a dog\n")
+    done = cli(f"embed={out / vectors.run}.json", f"text={text}", f"out={tmp_path / 'o.npy'}")
+    assert done.code == 0, done.err
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,8 @@ def test_the_first_difference_is_named(done: Record) -> None:
         "data: the split train": {
             "data": {"splits": {**splits, "train": {**splits["train"], "sha256": "0"}}}
         },
-        "pretrained weights": {"weights": {**done.weights, "sha256": "0"}},
+        "pretrained weights: other files": {"weights": {**done.weights, "sha256": "0"}},
+        "other configuration or tokenizer": {"weights": {**done.weights, "files_sha256": "0"}},
         "initial weights": {"initial_sha256": "0"},
         "step 3: loss": {"losses": [*done.losses[:2], 9.0, *done.losses[3:]]},
         "trained weights": {"trained_sha256": "0"},
@@ -124,6 +126,47 @@ def test_weights_that_changed_since_are_named(cli: Cli, tmp_path: Path) -> None:
     assert "first difference: pretrained weights: other files" in found.out
     assert "differs: the run's own definition" in found.out
     assert found.code == 1  # it is another run, whatever it scores
+
+
+def test_a_tokenizer_that_changed_since_is_named(cli: Cli, tmp_path: Path) -> None:
+    folder = save_tiny("bert", tmp_path / "model")
+    assert cli(*tiny(folder)).code == 0
+    [record] = read_all(tmp_path / "runs")
+    content = json.loads((path := folder / "tokenizer.json").read_text())
+    words = content["model"]["vocab"]
+    words["dogs"], words["cats"] = words["cats"], words["dogs"]
+    path.write_text(json.dumps(content))
+    found = cli(f"verify={record.run}")
+    assert "difference: pretrained weights: other configuration or tokenizer" in found.out
+    assert "another input is another run" in found.out
+    assert found.code == 1
+
+
+def test_a_start_that_was_done_again_since_is_named(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Of a folder of sentence-transformers the hash is another than its run's, and is the same."""
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"), "budget.steps=2")
+    given = (*small, "task=sts", "method=[bitfit,simcse]")
+    assert cli(*given, "save=delta").code == 0
+    [first] = read_all(out)
+    assert cli(*given, "save=sentence-transformers").code == 0
+    folder = out / f"{first.run}.sentence-transformers"
+    assert cli(*small, "task=rte", f"start={first.run}").code == 0
+    assert cli(*small, "task=rte", f"start={folder}").code == 0
+    after = [record.run for record in read_all(out) if record.task == "rte"]
+    assert len(after) == 2
+    for run in after:
+        assert "equal to the bit: data" in cli(f"verify={run}").out
+    other = dataclasses.replace(first, losses=[], trained_sha256="0" * 64, content_sha256=None)
+    found = first_difference(*(_started(r) for r in (first, other)))
+    assert found == "pretrained weights: the run that it starts from left others"
+
+
+def _started(before: Record) -> Record:
+    """Return a record of a run that starts from another."""
+    facts = {"run": before.run, "sha256": before.trained_sha256, "chain": []}
+    return dataclasses.replace(before, weights={**before.weights, "start": facts})
 
 
 def test_other_examples_are_named_and_are_another_run(
