@@ -111,6 +111,8 @@ class Prefixes(nn.Module):
     `fold`, or in place of the MLP, only that tensor is kept.
     """
 
+    folded: torch.Tensor | None
+
     def __init__(
         self,
         length: int,
@@ -129,7 +131,7 @@ class Prefixes(nn.Module):
             nn.init.normal_(weight, std=0.02, generator=generator)
         nn.init.zeros_(self.inner.bias)
         nn.init.zeros_(self.outer.bias)
-        self.folded: torch.Tensor | None = None
+        self.register_buffer("folded", None, persistent=False)  # follows the model
 
     def forward(self) -> torch.Tensor:
         if self.folded is not None:

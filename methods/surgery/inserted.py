@@ -26,6 +26,20 @@ def inserts(method: Method) -> bool:
     return "parameters" in method.owns and (of_peft or bool(method.leaves))
 
 
+# Options that change what inserted modules compute, and not their shapes. peft's are not listed:
+# what its layers compute is compared.
+_UNSHAPED = {
+    "adapter": ("activation", "scale"),
+    "prompt": ("place",),
+    "unipelt": ("lora_scale", "alpha", "gate_mean"),
+}
+
+
+def unshaped(method: Method) -> dict[str, Any]:
+    """Return the options of a method that no shape of what it inserts shows."""
+    return {option: getattr(method, option) for option in _UNSHAPED.get(method.name, ())}
+
+
 def dropout_of(method: Method) -> tuple[bool, bool]:
     """Say whether what a method inserts has dropout: by torch's modules, and by other means."""
     own = getattr(method, "own_dropout", 0.0) > 0

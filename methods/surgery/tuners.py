@@ -108,13 +108,15 @@ def attach_prompt(
 class _KeptPrefix(nn.Module):
     """peft's PrefixEncoder, and the tensor that is kept of it: (length, 2 · layers · width)."""
 
+    folded: torch.Tensor | None
+
     def __init__(self, config: Any) -> None:
         super().__init__()
         from peft import PrefixEncoder
 
         self.made_by = PrefixEncoder(config)
         self.register_buffer("places", torch.arange(config.num_virtual_tokens), persistent=False)
-        self.folded: torch.Tensor | None = None
+        self.register_buffer("folded", None, persistent=False)  # follows the model
 
     def forward(self) -> torch.Tensor:
         if self.folded is not None:

@@ -33,6 +33,7 @@ from runners.models.about import ABOUT, FORMAT, OURS, PEFTS, pretrained_facts, r
 from runners.models.build import (
     Tensors,
     apply_methods,
+    folded_tensors,
     kept_tensors,
     load_pretrained,
     trained_sha256,
@@ -47,7 +48,10 @@ def changed_tensors(
     """Return what must be kept: the head, and whatever is not bit-equal to the pretrained model."""
     pretrained = load_pretrained(config, weights).model.state_dict()
     kept = kept_tensors(model, config.methods)
-    replaced = {n for m in config.methods for n in m.fold(model).replaced}
+    folds = {m.name: m.fold(model) for m in config.methods}
+    for name, folded in folds.items():  # trained here, or by a run before
+        kept |= folded_tensors(name, folded)
+    replaced = {n for folded in folds.values() for n in folded.replaced}
     for name, parameter in model.named_parameters():
         own = pretrained.get(name.replace(".base_layer.", "."))
         same = own is not None and torch.equal(own, parameter.detach().cpu())

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from results.errors import UserError
@@ -20,6 +20,7 @@ from runners.config.settings import Data, Settings, Start
 from runners.config.task import Mixture, Task
 from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
+from runners.jobs.start_version import start_version
 from runners.models.predecessor import Predecessor
 from runners.models.weights import Weights
 
@@ -42,8 +43,9 @@ class Inputs:
 
     `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
     says whether these hold a task's head, `start` is the run that the encoder comes from, and its
-    hash, and `class_weights` are what each label counts for in the loss. `teacher` is the run that
-    labels rows, or says which stay, and its hash; `offered` is the hash of rows without labels,
+    hash, `start_version` that of how it does, and `class_weights` are what each label counts for in
+    the loss. `teacher` is the run that labels rows, or says which stay, and its hash; `offered` is
+    the hash of rows without labels,
     `generator` those of the language model that makes rows, `evaluated` that of the texts that no
     row may have, and `mined` that of mined rows before a filter and draws.
     """
@@ -54,6 +56,7 @@ class Inputs:
     model_files: str
     has_head: bool
     start: tuple[str, str] | None = None
+    start_version: int = 1
     class_weights: Sequence[float] | None = None
     teacher: tuple[str, str] | None = None
     offered: str | None = None
@@ -78,7 +81,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     # A head in the pretrained files was kept once where its shapes fitted.
     head = {"head": "drawn"} if inputs.has_head and task.facts.head == "texts" else {}
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
-    start = {} if inputs.start is None else {"start": _start(*inputs.start, settings.start)}
+    start = {} if inputs.start is None else {"start": _start(inputs, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
     of_task = task.model_dump(include=_OF_A_TASK)
     of_task |= _read_of(config, task)
@@ -164,12 +167,16 @@ def _positive(task: Task) -> dict[str, str]:
     return {"positive_label": label}
 
 
-def _start(run: str, sha256: str, start: Start) -> dict[str, Any]:
+def _start(inputs: Inputs, start: Start) -> dict[str, Any]:
+    assert inputs.start is not None
+    run, sha256 = inputs.start
+    version = inputs.start_version
     return {
         "run": run,
         "sha256": sha256,
         "head": start.head,
         **({"freeze": True} if start.freeze else {}),
+        **({} if version == 1 else {"version": version}),
     }
 
 
@@ -229,6 +236,7 @@ def run_name(
     """
     settings = config.settings
     inputs = inputs_of(settings.task, data, weights, predecessor, teacher, generator)
+    inputs = replace(inputs, start_version=start_version(config, weights, predecessor))
     name = _name(config, identity(config, inputs))
     if (size := len(name.encode())) > LONGEST:
         key = max(("model", "task"), key=lambda part: len(getattr(settings, part).name))
@@ -281,6 +289,7 @@ def recorded_name(record: Record) -> str:
         model_files=weights["files_sha256"],
         has_head=bool(weights.get("unused_head")),
         start=None if before is None else (before["run"], before["sha256"]),
+        start_version=(before or {}).get("version", 1),
         class_weights=None if weighed is None else list(weighed.values()),
         teacher=None if teacher is None else (teacher["run"], teacher["sha256"]),
         offered=None if offered is None else offered["sha256"],

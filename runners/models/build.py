@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 import torch
 
-from methods.method import Method, Setting
+from methods.method import Folded, Method, Setting
+from methods.surgery.inserted import as_loaded
 from runners.config.check import RunConfig
 from runners.models.pretrained import Loaded, load_model
 from runners.models.weights import Weights
@@ -51,12 +53,14 @@ def apply_methods(
     weights: Weights,
     total_steps: int,
     attributes: Mapping[str, Sequence[str]] | None = None,
+    left: frozenset[str] = frozenset(),
 ) -> Loaded:
     """Let the methods prepare the model, in the order typed, each with its own random stream.
 
     One that represents sentences, extends the head, or says what is loaded as one, comes first:
     what it adds belongs to the head of what the others are told, and of what is returned.
-    `attributes` are the values that the model is to know.
+    `attributes` are the values that the model is to know. `left` names what a run before put in,
+    which then takes the place of what a method puts in here.
     """
     settings = config.settings
     wanted = any("pretrained" in method.needs for method in config.methods)
@@ -80,7 +84,8 @@ def apply_methods(
             stored=config.stored,
         )
         before = {name for name, _ in loaded.model.named_parameters()}
-        method.prepare(loaded.model, setting)
+        with _nothing_taken_out(loaded.model, left):
+            method.prepare(loaded.model, setting)
         if _has_the_head(method):
             added = {name for name, _ in loaded.model.named_parameters()} - before
             loaded = replace(loaded, head=loaded.head | added)
@@ -88,6 +93,24 @@ def apply_methods(
         method.all_prepared(loaded.model)
     _levers(config).model_prepared(loaded.model)
     return loaded
+
+
+@contextmanager
+def _nothing_taken_out(model: torch.nn.Module, left: frozenset[str]) -> Iterator[None]:
+    """Put weights back that a method changes where it puts in what a run before `left`.
+
+    PiSSA takes out of a matrix what its pair begins with. That run has done so, and left the rest.
+    """
+    if not left:
+        yield
+        return
+    before = {as_loaded(n): (p, p.detach().clone()) for n, p in model.named_parameters()}
+    yield
+    put = {as_loaded(name) for name, _ in model.named_parameters()} - set(before)
+    if not put.isdisjoint(left):
+        with torch.no_grad():
+            for parameter, weights in before.values():
+                parameter.copy_(weights)
 
 
 def _has_the_head(method: Method) -> bool:
@@ -106,9 +129,15 @@ def kept_tensors(model: torch.nn.Module, methods: tuple[Method, ...]) -> Tensors
     tensors = {n: p.detach() for n, p in model.named_parameters() if p.requires_grad}
     for method in methods:
         folded = method.fold(model)
+        trains = not folded.replaced.isdisjoint(tensors)  # else it is as a run before left it
         tensors = {n: t for n, t in tensors.items() if n not in folded.replaced}
-        tensors |= {f"{method.name}:{name}": t for name, t in folded.kept.items()}
+        tensors |= folded_tensors(method.name, folded) if trains else {}
     return tensors
+
+
+def folded_tensors(method: str, folded: Folded) -> Tensors:
+    """Return what a method keeps of parameters that it folds, by the names in a delta."""
+    return {f"{method}:{name}": tensor for name, tensor in folded.kept.items()}
 
 
 def count_parameters(

@@ -22,6 +22,7 @@ from runners.data.class_weights import class_weights
 from runners.data.load import describe, describe_all
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
+from runners.jobs.start_version import start_version
 
 
 def now() -> str:
@@ -32,7 +33,7 @@ def blank_record(job: Job, arguments: Sequence[str]) -> Record:
     """Return the record of a run that has not begun."""
     config, data, weights = job.config, job.data, job.weights
     settings = config.settings
-    start = {} if job.predecessor is None else {"start": job.predecessor.facts}
+    start = {} if job.predecessor is None else {"start": {**job.predecessor.facts, **_version(job)}}
     return Record(
         run=job.name,
         status="failed",
@@ -119,6 +120,12 @@ def _start(job: Job) -> dict[str, Any]:
     if job.predecessor is None:
         return {}
     return {"start": {**job.config.settings.start.model_dump(), "run": job.predecessor.run}}
+
+
+def _version(job: Job) -> dict[str, int]:
+    """Return what a run's name says of how it starts from another, where that is not the first."""
+    version = start_version(job.config, job.weights, job.predecessor)
+    return {} if version == 1 else {"version": version}
 
 
 def _within_data(settings: Settings) -> Settings:

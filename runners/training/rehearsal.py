@@ -27,7 +27,8 @@ def rehearse(jobs: Sequence[Job]) -> None:
             if before is not None and data.pseudo.teacher == STAGE:
                 check_dropout(before.model, data.pseudo.passes)
             starts = before is not None and data.teacher != STAGE
-            left = left_in(before, f"stage {number - 1}") if before and starts else None
+            earlier = jobs[number - 2].config.methods
+            left = left_in(before, f"stage {number - 1}", earlier) if before and starts else None
             before = _built(job, left)
 
 

@@ -44,8 +44,9 @@ def test_what_another_run_left_stays_and_the_head_moves(
     task = task_of(method, "rte")
     given = [*tiny(tiny_folder("bert"), f"task={task}"), *narrow(method), *options]
     given += ["budget.warmup=0"]
-    _, first = prepared(configure(*given))
-    left = left_in(first, "the run before")
+    config = configure(*given)
+    _, first = prepared(config)
+    left = left_in(first, "the run before", config.methods)
     monkeypatch.setattr(prepare, "build_model", lambda job, steps: build_model(job, steps, left))
     refused = None
     try:

@@ -27,7 +27,7 @@ def _refused(act: Callable[[], object]) -> str:
     return ""
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "attention_pool", "mlm_prompt"])
+@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "unipelt", "attention_pool", "mlm_prompt"])
 @pytest.mark.parametrize("same", [True, False])
 def test_a_rehearsal_refuses_what_the_chain_would(
     method: str, same: bool, cli: Cli, tiny_folder: Folder, tmp_path: Path
@@ -45,7 +45,8 @@ def test_a_rehearsal_refuses_what_the_chain_would(
     foretold = _refused(lambda: rehearse(jobs))
     where = "stage 2 of 2, task=mrpc: "
     assert foretold == (told and where + told.replace(f"start={record.run}", "stage 1"))
-    assert bool(told) == (not same and method in ("adapter", "lora", "prefix"))
+    inserted = method in ("adapter", "lora", "prefix", "unipelt")
+    assert bool(told) == (inserted and (not same or method == "unipelt"))  # its MLP is not kept
 
 
 def test_a_chain_or_board_that_does_not_fit_begins_nothing(
