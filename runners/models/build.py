@@ -97,7 +97,7 @@ def apply_methods(
 
 @contextmanager
 def _nothing_taken_out(model: torch.nn.Module, left: frozenset[str]) -> Iterator[None]:
-    """Put weights back that a method changes where it puts in what a run before `left`.
+    """Put weights back that a method changes in modules where a run before `left` what it puts in.
 
     PiSSA takes out of a matrix what its pair begins with. That run has done so, and left the rest.
     """
@@ -107,9 +107,11 @@ def _nothing_taken_out(model: torch.nn.Module, left: frozenset[str]) -> Iterator
     before = {as_loaded(n): (p, p.detach().clone()) for n, p in model.named_parameters()}
     yield
     put = {as_loaded(name) for name, _ in model.named_parameters()} - set(before)
-    if not put.isdisjoint(left):
-        with torch.no_grad():
-            for parameter, weights in before.values():
+    beside = tuple(put & left)
+    with torch.no_grad():
+        for name, (parameter, weights) in before.items():
+            module = name.rpartition(".")[0] + "."
+            if any(other.startswith(module) for other in beside):
                 parameter.copy_(weights)
 
 

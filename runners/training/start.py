@@ -136,7 +136,8 @@ def _trained_sha256(predecessor: Predecessor, delta: Delta) -> str:
     """Return the hash of what was trained: as the delta says where not all of that was kept."""
     model = delta.loaded.model
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    if all(m.fold(model).replaced.isdisjoint(trained) for m in delta.config.methods):
+    whole = all(m.fold(model).replaced.isdisjoint(trained) for m in delta.config.methods)
+    if whole and not delta.config.settings.start.freeze:  # of which less was trained
         return trained_sha256(model)
     about = read_about(predecessor.delta(), "start")
     return str(about.get("trained_sha256", predecessor.sha256))
@@ -194,7 +195,7 @@ def _typed(left: Left, config: RunConfig) -> str:
         for key, seed in theirs[name].items()
         if ours[name].get(key) != seed
     ]
-    return f", with {' and '.join(keys)}, which that run's seed stood for" if keys else ""
+    return f", with {' and '.join(keys)}, as there" if keys else ""
 
 
 def _unfold(left: Left, config: RunConfig, model: torch.nn.Module) -> None:

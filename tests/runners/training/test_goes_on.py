@@ -113,8 +113,13 @@ def test_a_head_is_trained_on_what_a_delta_holds_and_the_next_delta_holds_it_too
     assert probe.parameters["trainable_without_head"] == 0
     assert probe.weights["start"]["version"] == 2
     assert recorded_name(probe) == probe.run
+    again = Job(
+        configure(*small, "task=rte", f"start={probe.run}", "start.freeze=true", f"out={out}")
+    )
+    again_states = _states(build_model(again, 3).model, folder)
     theirs, ours = (load_delta(out / f"{r.run}.delta").loaded.model for r in (first, probe))
     assert torch.equal(_states(theirs, folder), _states(ours, folder))
+    assert torch.equal(_states(ours, folder), again_states)
     fresh = build_model(Job(configure(*small, "task=rte")), 3).model
     assert not torch.allclose(_states(ours, folder), _states(fresh, folder), atol=1e-4)
     if typed == ["method=raft"]:
@@ -143,6 +148,11 @@ def test_a_prefix_that_is_kept_alone_follows_the_model(
     assert prefixes.dtype == torch.float64
 
 
+def _merged(layer: Any) -> torch.Tensor:
+    whole: torch.Tensor = layer.base_layer.weight + layer.get_delta_weight("default")
+    return whole
+
+
 def test_matrices_are_split_where_there_is_no_pair_yet_and_noise_stays(
     tiny_folder: Folder,
 ) -> None:
@@ -151,10 +161,15 @@ def test_matrices_are_split_where_there_is_no_pair_yet_and_noise_stays(
     whole, left = _trained(Job(configure(*given, "method=full")))
     split = build_model(Job(configure(*given, "method=pissa")), 3, left).model
     layer, before = split.get_submodule(name), whole.model.get_submodule(name).weight
-    merged = layer.base_layer.weight + layer.get_delta_weight("default")
     assert not torch.allclose(layer.base_layer.weight, before, atol=1e-3)
-    assert torch.allclose(merged, before, atol=1e-5)
+    assert torch.allclose(_merged(layer), before, atol=1e-5)
     first, left = _trained(Job(configure(*given, "method=pissa")))
+    wider = configure(*given, "method=pissa", "method.pissa.targets=attention")
+    more = build_model(Job(wider), 3, left).model
+    for place in ("query", "key"):
+        there, here = (m.get_submodule(name.replace("query", place)) for m in (first.model, more))
+        whole_there = _merged(there) if place == "query" else there.weight
+        assert torch.allclose(_merged(here), whole_there, atol=1e-5)
     noisy = build_model(Job(configure(*given, "method=[pissa,noisytune]")), 3, left).model
     theirs, ours = (m.get_submodule(name).base_layer.weight for m in (first.model, noisy))
     apart = (ours - theirs).abs().max()
