@@ -216,6 +216,7 @@ def _details(record: Record) -> Iterator[tuple[str, str]]:
     if chain := _chain(record):
         yield "start", " ".join(stage["settings"] for stage in chain)
         yield from _contents(chain, "content.start")
+        yield "start.version", str(record.weights["start"].get("version", 1))
     text = record.data.get("text")
     if isinstance(text, dict):
         yield "text", f"{text['rows']} {text['kind']}"

@@ -149,6 +149,12 @@ def test_the_stage_that_differs_is_named() -> None:
     }  # fmt: skip
 
 
+def test_a_start_that_took_over_less_once_is_another_row() -> None:
+    runs = [_after(seed, "a") for seed in (1, 2)]
+    runs[1].weights["start"]["version"] = 2
+    assert [*labels(runs, {}).values()] == [f"full after mlm (start.version={v})" for v in (1, 2)]
+
+
 def test_teachers_of_other_contents_are_two_rows() -> None:
     runs = [_taught("mrpc", seed, "same") for seed in (1, 2, 3)]
     for run, own in zip(runs, "aab", strict=True):
