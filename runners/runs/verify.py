@@ -150,9 +150,9 @@ def first_difference(stored: Record, again: Record) -> str | None:
             return f"data: the split {name} is {'not here' if name in known else 'new'}"
         if known[name]["sha256"] != splits[name]["sha256"]:
             return f"data: the split {name} holds other examples"
-    now = _made_from(again)
-    for what, before in _made_from(stored).items():
-        if before not in (None, now[what]):
+    own = _made_from(again)
+    for what, sha256 in _made_from(stored).items():
+        if sha256 not in (None, own[what]):
             return what
     if stored.initial_sha256 and stored.initial_sha256 != again.initial_sha256:
         return "initial weights: head or method started elsewhere"
