@@ -27,7 +27,9 @@ def _refused(act: Callable[[], object]) -> str:
     return ""
 
 
-@pytest.mark.parametrize("method", ["adapter", "lora", "prefix", "unipelt", "attention_pool", "mlm_prompt"])
+@pytest.mark.parametrize(
+    "method", ["adapter", "lora", "prefix", "unipelt", "attention_pool", "mlm_prompt"]
+)
 @pytest.mark.parametrize("same", [True, False])
 def test_a_rehearsal_refuses_what_the_chain_would(
     method: str, same: bool, cli: Cli, tiny_folder: Folder, tmp_path: Path
