@@ -116,8 +116,8 @@ def refuse_lists(arguments: Sequence[str]) -> None:
         if _PLAIN_NAME.fullmatch(value) or key.startswith(("~", "-")):
             continue
         override = OverridesParser.create().parse_override(argument)
-        several = isinstance(override._value, list)
-        if key == "method" and several and (problem := options_apart(argument, override.value())):
+        is_list = isinstance(override._value, list)
+        if key == "method" and is_list and (problem := options_apart(argument, override.value())):
             raise UserError(problem)
         _refuse_other_than_names(argument, key, override._value)
         names = override.value()

@@ -60,7 +60,7 @@ def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
     for split in {**stored.scores, **again.scores}:
         show(_scores(split, stored.scores.get(split), again.scores.get(split)))
     if where.startswith(INPUTS):
-        show("another input is another run: give it the data and the weights of the record")
+        show("another input is another run: give it what the record was made from")
         return 1
     if promise.startswith("3"):
         inside, spread = _within(stored, again, path.parent)
@@ -150,9 +150,9 @@ def first_difference(stored: Record, again: Record) -> str | None:
             return f"data: the split {name} is {'not here' if name in known else 'new'}"
         if known[name]["sha256"] != splits[name]["sha256"]:
             return f"data: the split {name} holds other examples"
-    now = _made_from(again)
-    for what, before in _made_from(stored).items():
-        if before not in (None, now[what]):
+    own = _inputs(again)
+    for what, sha256 in _inputs(stored).items():
+        if sha256 not in (None, own[what]):
             return what
     if stored.initial_sha256 and stored.initial_sha256 != again.initial_sha256:
         return "initial weights: head or method started elsewhere"
@@ -166,7 +166,7 @@ def first_difference(stored: Record, again: Record) -> str | None:
     return "scores, with equal predictions" if stored.scores != again.scores else None
 
 
-def _made_from(record: Record) -> dict[str, Any]:
+def _inputs(record: Record) -> dict[str, Any]:
     """Return hashes of what a run is made from beside its splits, by what is said of others."""
     weights = record.weights
     start = weights.get("start") or {}
