@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from methods.child_tuning_d import ChildTuningD
+from methods.setfit import Setfit
 from methods.smart import Smart
 from methods.surgery import places
 from methods.surgery.inserted import as_loaded, inserts
@@ -159,3 +160,22 @@ def test_an_average_is_of_what_all_methods_left_in_either_order(
         assert versions["smart"] == version
     without = _arguments(tiny_folder("bert"), f"smart,{other}")
     assert _versions(*without)["smart"] == 2
+
+
+@pytest.mark.parametrize("other", ["sage", "recadam"])
+def test_a_head_is_fitted_to_what_all_methods_left_in_either_order(
+    other: str, tiny_folder: Folder
+) -> None:
+    constant = ["budget.schedule=constant", "budget.steps=3", "task=sst2"]  # the last step moves
+    for methods, version in ((f"setfit,{other}", 2), (f"{other},setfit", 1)):
+        loop, versions = _edited(tiny_folder("bert"), methods, *constant)
+        [setfit] = [m for m in loop.methods if isinstance(m, Setfit)]
+        left = setfit.layer.weight.detach().clone()
+        assert not setfit.stale
+        setfit._fit(loop.model, loop.forward)
+        assert torch.equal(setfit.layer.weight, left)
+        assert versions["setfit"] == version
+    held = "method.child_tuning_d.freeze=%s"
+    for freeze, version in (("true", 2), ("false", 1)):
+        given = _arguments(tiny_folder("bert"), "setfit,child_tuning_d", held % freeze, "task=sst2")
+        assert _versions(*given)["setfit"] == version
