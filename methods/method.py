@@ -301,7 +301,9 @@ class Method:
         """Return the loss of a batch as a scalar; called only for the method that owns "loss".
 
         Where a batch does not fit in memory, losses of its parts are averaged by their sizes; a
-        method whose loss is no mean over examples says so by `divisible`.
+        method whose loss is no mean over examples says so by `divisible`. A pass that others are
+        not to perturb, though they do the one it is compared with, is marked by
+        `methods.surgery.passes.clean_pass`; one that asks `is_clean_pass` leaves it alone.
         """
         return forward(batch).loss
 

@@ -6,9 +6,9 @@ examples/rxf.
 The term is `weight` times the batch's mean of KL(P‖Q) + KL(Q‖P), where Q is a second pass whose
 word embeddings are those of the first, detached, plus z ~ U(-eps, eps) or N(0, eps²). Gradients
 reach both passes, but not the embedding table through the second. What another method adds to the
-words, such as `neftune`'s noise, each pass has of its own. There is no step of ascent, which
-`smart` has. Dropout is on in both passes, as in the code, and moves the predictions far more than z
-does.
+words, such as `neftune`'s noise, each pass has of its own; `hype` acts in the second alone. There
+is no step of ascent, which `smart` has. Dropout is on in both passes, as in the code, and moves the
+predictions far more than z does.
 
 For regression the code adds nothing (`regression=published`); by default the squared difference
 takes the divergence's place, as Yuan et al. 2023 have it. Below float32 z is lost in rounding, so a
@@ -107,9 +107,12 @@ class R3f(Method):
         return self.moved
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
-        clean = forward(batch)
+        from methods.surgery.passes import clean_pass
+
         if self.weight == 0:
-            return clean.loss
+            return forward(batch).loss
+        with clean_pass():
+            clean = forward(batch)
         assert self.words is not None
         self.moved = self.words + self._noise(self.words)
         try:
