@@ -9,7 +9,8 @@ Where paper and code differ, and what is the default here:
 - the code masks parameters whose name contains "layer": those of the encoder's layers. Embeddings,
   pooler and head train whole, so p=0.3 trains 45.0 % of bert-base and 36.6 % of bert-large.
   `scope=all_but_head` and `scope=all` mask more;
-- decoupled weight decay still shrinks masked entries in the code; `freeze=true` holds them exactly;
+- decoupled weight decay still shrinks masked entries in the code; `freeze=true` holds them exactly,
+  also where other methods edit weights after a step, in whatever order they are named;
 - the code reads no warm-up ratio, and so has none; here warm-up is the budget's.
 The paper's controls are children of the same size: `select=lowest`, and `select=random`, drawn once
 from the method's own stream, without a pass over the training set. `outside=zero` sets to zero
@@ -30,13 +31,14 @@ each in scope, true where an entry trains.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Gt, Le
 
 from methods.method import Batch, Forward, Method, Options, Setting
+from methods.surgery.edits import edited_behind
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -77,6 +79,15 @@ class ChildTuningD(Method):
     @property
     def acts_on(self) -> frozenset[str]:
         return frozenset({"layers"} if self.scope == "layers" and self.p < 1 else ())
+
+    @property
+    def holds(self) -> bool:
+        """Whether it holds the entries that do not train."""
+        return self.freeze and self.p < 1
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 before a method that moved what is held."""
+        return self.version + int(self.holds and edited_behind(self, methods))
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
@@ -186,7 +197,7 @@ class ChildTuningD(Method):
             if name in self.masks and parameter.grad is not None:
                 parameter.grad.mul_(self.masks[name])
 
-    def after_step(self, model: torch.nn.Module, step: int) -> None:
+    def hold_weights(self, model: torch.nn.Module, step: int) -> None:
         import torch
 
         for name, parameter in model.named_parameters():

@@ -8,6 +8,7 @@ Where paper and code differ, and what is the default here:
 - dropout on hidden states, and as in the code the head's, is off, attention's is kept;
   `hidden_dropout=keep` leaves all of it. What another method inserts has none either, in whatever
   order the two are named. The control without noise is method=no_dropout.
+Beside `r3f` its clean pass has no noise (appendix D.2); beside others of several passes each has.
 The last layer's output is not perturbed. ALBERT's shared layer is perturbed at each repetition.
 Below float32 the noise is lost in rounding (bf16 keeps eight bits), so small σ is refused there.
 """
@@ -22,6 +23,8 @@ from annotated_types import Ge
 
 from methods.method import Method, Options, Setting
 from methods.no_dropout import NoDropout, left_on
+from methods.r3f import R3f
+from methods.surgery.passes import is_clean_pass
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -50,8 +53,13 @@ class Hype(Method):
         return isinstance(other, NoDropout) and not other.attention and self.hidden_dropout == "off"
 
     def version_beside(self, methods: Sequence[Method]) -> int:
-        """Return 2 beside a method whose dropout was left on before."""
-        return self.version + int(self.hidden_dropout == "off" and left_on(self, methods))
+        """Return one more beside each that was met otherwise before.
+
+        That is a method whose dropout was left on, and one whose clean pass had noise.
+        """
+        dropped = self.hidden_dropout == "off" and left_on(self, methods)
+        noised = self.sigma > 0 and any(isinstance(m, R3f) and m.weight > 0 for m in methods)
+        return self.version + int(dropped) + int(noised)
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
@@ -79,7 +87,7 @@ class Hype(Method):
             places.switch_off_own_dropout(model)
 
     def _perturb(self, module: torch.nn.Module, inputs: Any, named: dict[str, Any]) -> Any:
-        if not module.training or self.paused:
+        if not module.training or self.paused or is_clean_pass():
             return None
         if inputs:
             return (self._noised(inputs[0]), *inputs[1:]), named

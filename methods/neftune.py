@@ -11,8 +11,9 @@ L is the number of a text's own tokens, special ones included, and padding has n
 README of the authors and in transformers' `neftune_noise_alpha` L is the length that the batch is
 padded to, so that a text's noise depends on its neighbours and on the device; there is no option
 for that. ε is drawn for texts as long as any may be and cut, so that more padding leaves it as it
-is. With `freelb`, `r3f` and others of several passes each pass has noise of its own. alpha=0 is
-plain fine-tuning.
+is. With `freelb`, `r3f` and others of several passes each pass has noise of its own, in whatever
+order the two are named; with `sift` a batch's passes share that of the first, whose embeddings it
+moves. alpha=0 is plain fine-tuning.
 """
 
 from __future__ import annotations

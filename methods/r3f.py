@@ -5,9 +5,10 @@ examples/rxf.
 
 The term is `weight` times the batch's mean of KL(P‖Q) + KL(Q‖P), where Q is a second pass whose
 word embeddings are those of the first, detached, plus z ~ U(-eps, eps) or N(0, eps²). Gradients
-reach both passes, but not the embedding table through the second. There is no step of ascent, which
-`smart` has. Dropout is on in both passes, as in the code, and moves the predictions far more than z
-does.
+reach both passes, but not the embedding table through the second. What another method adds to the
+words, such as `neftune`'s noise, each pass has of its own; `hype` acts in the second alone. There
+is no step of ascent, which `smart` has. Dropout is on in both passes, as in the code, and moves the
+predictions far more than z does.
 
 For regression the code adds nothing (`regression=published`); by default the squared difference
 takes the divergence's place, as Yuan et al. 2023 have it. Below float32 z is lost in rounding, so a
@@ -23,7 +24,7 @@ random vectors. What is saved is W / σ.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -31,6 +32,7 @@ from annotated_types import Ge
 
 from methods.method import Batch, Folded, Forward, Method, Options, Setting
 from methods.mixout import Mixout
+from methods.neftune import Neftune
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -71,6 +73,11 @@ class R3f(Method):
             return f"r3f.spectral_norm bounds a classifier, and {other.name} has none"
         return ""
 
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 behind a method whose noise the second pass took over from the first before."""
+        before = methods[: methods.index(self)]
+        return self.version + int(self.weight > 0 and any(_is_noise(m) for m in before))
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
         from methods.surgery.streams import Streams
@@ -90,7 +97,9 @@ class R3f(Method):
             layer = places.last_of_head(model, setting.head, "method.r3f.spectral_norm=true")
             self.bound = spectral.SpectralNorm(*layer, setting.generator, lambda: self.paused)
         if self.weight:
-            places.embedding_of_words(model, "r3f").register_forward_hook(self._move)
+            # First, so that what others add to the words is each pass's own.
+            words = places.embedding_of_words(model, "r3f")
+            words.register_forward_hook(self._move, prepend=True)
 
     def _move(self, module: torch.nn.Module, inputs: Any, output: torch.Tensor) -> Any:
         if self.moved is None:
@@ -98,9 +107,12 @@ class R3f(Method):
         return self.moved
 
     def loss(self, model: torch.nn.Module, batch: Batch, forward: Forward) -> torch.Tensor:
-        clean = forward(batch)
+        from methods.surgery.passes import clean_pass
+
         if self.weight == 0:
-            return clean.loss
+            return forward(batch).loss
+        with clean_pass():
+            clean = forward(batch)
         assert self.words is not None
         self.moved = self.words + self._noise(self.words)
         try:
@@ -142,3 +154,7 @@ class R3f(Method):
     def unfold(self, model: torch.nn.Module, tensors: dict[str, torch.Tensor]) -> None:
         assert self.bound is not None
         self.bound.hold(tensors[self.bound.name])
+
+
+def _is_noise(method: Method) -> bool:
+    return isinstance(method, Neftune) and method.alpha > 0

@@ -133,6 +133,8 @@ def acts_at_steps(method: type[Method]) -> bool:
         "after_backward",
         "after_clipping",
         "after_step",
+        "hold_weights",
+        "see_weights",
     }
     if "average" not in method.owns:
         hooks.add("state_dict")

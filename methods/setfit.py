@@ -7,10 +7,11 @@ and one with a row of another, drawn from all rows that are trained on, and the 
     (cos(u, v) - y)²,    y = 1 within a class, 0 across
 
 So an epoch is one iteration of the paper: `budget.epochs=20` is its R = 20, and a batch of 8 rows
-has 16 pairs, as the library has by default. Before an evaluation, and after the last step, a
-logistic regression (scikit-learn's, L2, C) is fitted to the vectors of all those rows; it stands in
-the last linear layer of the architecture's own head, which here reads the vector itself. What else
-that head has (a pooler, a first layer) is unused and stays as it was.
+has 16 pairs, as the library has by default. Before an evaluation, and after the last step, once
+other methods have edited its weights, a logistic regression (scikit-learn's, L2, C) is fitted to
+the vectors of all those rows; it stands in the last linear layer of the architecture's own head,
+which here reads the vector itself. What else that head has (a pooler, a first layer) is unused and
+stays as it was.
 
 What differs from the library:
 - pairs are drawn as in its first version, a row with itself included; now it goes through a
@@ -30,10 +31,11 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from annotated_types import Gt
 
 from methods.method import Batch, Forward, LearningRate, Method, Setting
+from methods.surgery.edits import edited_behind
 from results.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     import torch
 
@@ -73,6 +75,10 @@ class Setfit(Method):
                 f"{other.name} takes a batch several times, and setfit draws other pairs each time"
             )
         return ""
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 before a method that edited the last step's weights once the head was fitted."""
+        return self.version + int(edited_behind(self, methods))
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
@@ -180,7 +186,7 @@ class Setfit(Method):
             for rows in (*within, *across)
         ]
 
-    def after_step(self, model: Any, step: int) -> None:
+    def see_weights(self, model: Any, step: int) -> None:
         if step + 1 == self.total_steps and self.forward is not None:
             self._fit(model, self.forward)
 

@@ -16,22 +16,23 @@ code's ascent has log odds in place of log probabilities, which is not copied.
 
 The paper's other half, the Bregman proximal point term, is not in the code, and off by default:
 `proximal` times the mean of the same divergence between the model and its own moving average,
-θ̃ ← average · θ̃ + (1 - average) · θ after every step, whose predictions are taken without dropout
-and without a gradient. It costs a fourth forward pass and a copy of the trained weights. weight=0
-and proximal=0 are plain fine-tuning.
+θ̃ ← average · θ̃ + (1 - average) · θ after every step, once all methods have edited θ, whose
+predictions are taken without dropout and without a gradient. It costs a fourth forward pass and a
+copy of the trained weights. weight=0 and proximal=0 are plain fine-tuning.
 
 Below float32 what `radius` leaves of z is lost in rounding, so a small one is refused there.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from annotated_types import Ge, Gt, Lt
 
 from methods.method import Batch, Forward, Method, Options, Setting
+from methods.surgery.edits import edited_behind
 from results.errors import UserError
 
 if TYPE_CHECKING:
@@ -68,6 +69,10 @@ class Smart(Method):
             idle = ("sigma", "step", "radius", "normalise", "detach")
             return unread | dict.fromkeys(idle, "weight=0")
         return unread | ({"radius": "normalise=unit"} if self.normalise == "unit" else {})
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return one more before a method that edits weights after the average took them in."""
+        return self.version + int(self.proximal > 0 and edited_behind(self, methods))
 
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
@@ -137,7 +142,7 @@ class Smart(Method):
                 parameter.data = current[name]
             model.train()
 
-    def after_step(self, model: torch.nn.Module, step: int) -> None:
+    def see_weights(self, model: torch.nn.Module, step: int) -> None:
         for name, parameter in model.named_parameters():
             if name in self.mean:
                 self.mean[name].lerp_(parameter.detach(), 1 - self.average)

@@ -31,6 +31,8 @@ _OF_ALL_WEIGHTS = (
         "after_backward",
         "after_clipping",
         "after_step",
+        "hold_weights",
+        "see_weights",
         "average_weights",
     ),
 )

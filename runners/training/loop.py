@@ -27,6 +27,7 @@ from runners.speed.repeat import OUT_OF_MEMORY, Results, repeats_on
 from runners.tasks.collate import Collate, on_device
 from runners.tasks.kind import Diverged, Encoded, Evaluation, Kind
 from runners.training.averages import Averages
+from runners.training.edits import edit_weights
 from runners.training.mixed_order import batches_of, order_of
 from runners.training.repeating import hindrance, is_known
 from runners.training.schedule import learning_rate_factor, total_steps
@@ -262,8 +263,7 @@ class Loop:
         for method in self.methods:
             method.after_clipping(self.model, self.step)
         self.optimizer.step(again) if again else self.optimizer.step()
-        for method in self.methods:
-            method.after_step(self.model, self.step)
+        edit_weights(self.methods, self.model, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         return loss, norm
 

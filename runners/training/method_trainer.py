@@ -24,6 +24,7 @@ from runners.models.build import kept_tensors
 from runners.optimizers.build import plain_groups
 from runners.seeds import derive
 from runners.training.checkpoint import Tensors, flatten, unflatten
+from runners.training.edits import edit_weights
 from runners.training.trainer_arguments import (
     Options,
     built,
@@ -298,8 +299,7 @@ class _Hooks(TrainerCallback):
 
     def on_optimizer_step(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         """Let methods edit the weights."""
-        for method in self.trainer.methods:
-            method.after_step(self.trainer.model, state.global_step)
+        edit_weights(self.trainer.methods, self.trainer.model, state.global_step)
 
 
 def _prepare(

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from methods.surgery import places
+from methods.surgery.passes import is_clean_pass
 from results.errors import UserError
+from runners.contract.parts import prepared
 from runners.jobs.job import Job
 from runners.models.build import apply_methods, load_pretrained
 from tests.conftest import configure, narrow, tiny
@@ -85,3 +89,38 @@ def test_a_method_that_fits_a_head_is_not_run_for_no_steps(tiny_folder: Folder) 
     given = [a for a in tiny(tiny_folder("bert"), "task=sst2") if "budget.steps" not in a]
     with pytest.raises(UserError, match=r"budget\.epochs=0 trains nothing, and method=setfit"):
         configure(*given, "method=setfit", "budget.epochs=0", "budget.steps=null")
+
+
+@pytest.mark.parametrize(
+    ("methods", "sizes"),
+    [("hype,r3f", (0, 0.01)), ("r3f,hype", (0, 0.01)), ("hype,rdrop", (0.01, 0.01))],
+)
+def test_hype_leaves_the_clean_pass_of_r3f_alone(
+    methods: str, sizes: tuple[float, ...], tiny_folder: Folder
+) -> None:
+    given = tiny(tiny_folder("bert"), "task=mrpc", f"method=[{methods}]", "budget.dropout=0")
+    loop, _ = prepared(configure(*given, "method.hype.sigma=0.01"))
+    model: Any = loop.model.train()
+    given_out: list[torch.Tensor] = []
+    taken_in: list[torch.Tensor] = []
+    model.bert.embeddings.register_forward_hook(lambda m, i, output: given_out.append(output))
+    model.bert.encoder.layer[0].register_forward_pre_hook(
+        lambda m, i, named: taken_in.append(i[0] if i else named["hidden_states"]), with_kwargs=True
+    )
+    [owner] = [m for m in loop.methods if "loss" in m.owns]
+    owner.loss(model, loop.batch(next(iter(loop.order.batches(0, 1)))), loop.forward)
+    noise = [float((a - b).detach().std()) for a, b in zip(taken_in, given_out, strict=True)]
+    assert noise == [pytest.approx(size, rel=0.1, abs=0) for size in sizes]
+    assert not is_clean_pass()
+
+
+def test_hype_is_the_version_that_it_was_where_no_clean_pass_had_noise(tiny_folder: Folder) -> None:
+    for methods, more, version in (
+        ("hype,r3f", (), 2),
+        ("hype,r3f", ("method.r3f.weight=0",), 1),
+        ("hype,r3f", ("method.hype.sigma=0",), 1),
+        ("hype,rdrop", (), 1),
+    ):
+        given = tiny(tiny_folder("bert"), "task=mrpc", f"method=[{methods}]", *more)
+        [options] = [m for m in configure(*given).method_options() if m["name"] == "hype"]
+        assert options["version"] == version

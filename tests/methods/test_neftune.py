@@ -124,6 +124,32 @@ def test_virtual_tokens_are_not_counted_and_have_no_noise(order: str, tiny_folde
     assert bool(((largest > 0.9 * 5) & (largest < 1.001 * 5)).all())
 
 
+@pytest.mark.parametrize("other", ["r3f", "freelb", "smart", "sift"])
+def test_each_pass_has_noise_of_its_own_in_either_order(other: str, tiny_folder: Folder) -> None:
+    """Apart from sift's, which are of the clean pass's embeddings; what they add is far smaller."""
+    versions = []
+    for order in (f"neftune,{other}", f"{other},neftune"):
+        config = configure(*tiny(tiny_folder("bert"), "task=mrpc", f"method=[{order}]"))
+        versions += [m["version"] for m in config.method_options() if m["name"] == other]
+        loop, _ = prepared(config)
+        model: Any = loop.model.train()
+        seen: list[torch.Tensor] = []
+        norm = model.bert.embeddings.LayerNorm
+        norm.register_forward_hook(lambda m, given, output, seen=seen: seen.append(given[0]))
+        [owner] = [m for m in loop.methods if "loss" in m.owns]
+        owner.loss(model, loop.batch(next(iter(loop.order.batches(0, 1)))), loop.forward)
+        apart = [float((one - seen[0]).detach().abs().max()) for one in seen[1:]]
+        assert apart
+        assert all(0 < a < 0.03 if other == "sift" else a > 0.15 for a in apart)
+    assert versions[0] - versions[1] == (other == "r3f")
+
+
+def test_r3f_is_the_version_that_it_was_behind_no_noise(tiny_folder: Folder) -> None:
+    given = tiny(tiny_folder("bert"), "task=mrpc", "method=[neftune,r3f]")
+    for more, version in ((), 2), (("method.neftune.alpha=0",), 1), (("method.r3f.weight=0",), 1):
+        assert configure(*given, *more).method_options()[1]["version"] == version
+
+
 @pytest.mark.parametrize("alpha", ["-1", "much", "null"])
 def test_a_wrong_alpha_is_named(alpha: str, tiny_folder: Folder) -> None:
     given = tiny(tiny_folder("bert"), "task=mrpc", "method=neftune")

@@ -1,4 +1,4 @@
-"""What acts on the pretrained model at its start does so in whatever order methods are named."""
+"""What a method says of the start, or of each step, holds in whatever order methods are named."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ import pytest
 import torch
 from torch import nn
 
+from methods.child_tuning_d import ChildTuningD
+from methods.setfit import Setfit
+from methods.smart import Smart
 from methods.surgery import places
 from methods.surgery.inserted import as_loaded, inserts
 from runners.contract.parts import prepared, typed
 from runners.models.build import trained_sha256
+from runners.training.loop import Loop
 from tests.conftest import EACH_KIND, configure, tiny
 
 Folder = Callable[[str], Path]
@@ -105,3 +109,73 @@ def test_dropout_that_is_off_is_off_in_either_order(
         versions.append(_versions(*given)[silent])
     assert trained[0] == trained[1] == trained[2]
     assert versions == [2 if both else 1, 2, 1]
+
+
+# Each moves what decay shrank, or all weights that train.
+EDITING = ("pats_provisional", "sage", "noisytune,recadam")
+EDITS = (
+    *("budget.warmup=0", "budget.weight_decay=0.5"),
+    *("method.pats_provisional.strength=0.1", "method.pats_provisional.start=0"),
+)
+
+
+def _edited(folder: Path, methods: str, *more: str) -> tuple[Loop, dict[str, int]]:
+    """Return what three steps left, and the versions of the methods."""
+    edits = [a for a in EDITS if not a.startswith("method.") or a.split(".")[1] in methods]
+    given = _arguments(folder, methods, *edits, *more)
+    loop, _ = prepared(configure(*given))
+    loop.run(3)
+    return loop, _versions(*given)
+
+
+@pytest.mark.parametrize("other", EDITING)
+def test_what_is_held_stays_in_either_order(other: str, tiny_folder: Folder) -> None:
+    options = ["method.child_tuning_d.select=random", "method.child_tuning_d.freeze=true"]
+    for methods, version in ((f"child_tuning_d,{other}", 2), (f"{other},child_tuning_d", 1)):
+        loop, versions = _edited(tiny_folder("bert"), methods, *options)
+        [child] = [m for m in loop.methods if isinstance(m, ChildTuningD)]
+        own = dict(loop.model.named_parameters())
+        apart = {n: own[n].detach() != start for n, start in child.start.items()}
+        assert not any(bool((apart[n] & ~mask).any()) for n, mask in child.masks.items())
+        assert any(bool(moved.any()) for moved in apart.values())
+        assert versions["child_tuning_d"] == version
+    free = _arguments(tiny_folder("bert"), f"child_tuning_d,{other}", options[0])
+    assert _versions(*free)["child_tuning_d"] == 1
+
+
+@pytest.mark.parametrize("other", EDITING)
+def test_an_average_is_of_what_all_methods_left_in_either_order(
+    other: str, tiny_folder: Folder
+) -> None:
+    """One that keeps nothing of before is the weights themselves."""
+    options = ["method.smart.weight=0", "method.smart.average=0"]
+    for methods, version in ((f"smart,{other}", 3), (f"{other},smart", 2)):
+        loop, versions = _edited(
+            tiny_folder("bert"), methods, *options, "method.smart.proximal=0.1"
+        )
+        [smart] = [m for m in loop.methods if isinstance(m, Smart)]
+        own = dict(loop.model.named_parameters())
+        assert smart.mean
+        assert all(torch.equal(mean, own[n]) for n, mean in smart.mean.items())
+        assert versions["smart"] == version
+    without = _arguments(tiny_folder("bert"), f"smart,{other}")
+    assert _versions(*without)["smart"] == 2
+
+
+@pytest.mark.parametrize("other", ["sage", "recadam"])
+def test_a_head_is_fitted_to_what_all_methods_left_in_either_order(
+    other: str, tiny_folder: Folder
+) -> None:
+    constant = ["budget.schedule=constant", "budget.steps=3", "task=sst2"]  # the last step moves
+    for methods, version in ((f"setfit,{other}", 2), (f"{other},setfit", 1)):
+        loop, versions = _edited(tiny_folder("bert"), methods, *constant)
+        [setfit] = [m for m in loop.methods if isinstance(m, Setfit)]
+        left = setfit.layer.weight.detach().clone()
+        assert not setfit.stale
+        setfit._fit(loop.model, loop.forward)
+        assert torch.equal(setfit.layer.weight, left)
+        assert versions["setfit"] == version
+    held = "method.child_tuning_d.freeze=%s"
+    for freeze, version in (("true", 2), ("false", 1)):
+        given = _arguments(tiny_folder("bert"), "setfit,child_tuning_d", held % freeze, "task=sst2")
+        assert _versions(*given)["setfit"] == version

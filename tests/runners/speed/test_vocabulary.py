@@ -28,10 +28,10 @@ WHOLE = {
     **dict.fromkeys(("sam", "asam"), "all weights backward passes"),
     **dict.fromkeys(("ema", "swa"), "all weights average weights"),
     **dict.fromkeys(("adalora", "pats_provisional"), "all weights after backward"),
-    "setfit": "all weights after step",  # after the last one
+    "setfit": "all weights see weights",  # after the last one
     "mlm_prompt": "used for something else too",  # the words are read from its rows
     "unimc": "used for something else too",
-    "smart": "all weights after step",  # only its proximal term asks for them
+    "smart": "all weights see weights",  # only its proximal term asks for them
     **dict.fromkeys(
         ("adapter", "attributes", "bitfit", "compacter", "ia3", "linear", "ln_tuning", "lora",
          "prefix", "prompt", "topk", "unipelt", "lora_plus", "peft",

@@ -21,7 +21,7 @@ REFUSED = {"child_tuning_d", "gradual_unfreezing", "llrd", "setfit", "unimc"}
 # Where a method may look for parameters that now do not train.
 HOOKS = (
     *("parameter_groups", "optimizer_built", "before_training", "gradients", "backward_passes"),
-    *("after_backward", "after_clipping", "after_step", "loss"),
+    *("after_backward", "after_clipping", "after_step", "hold_weights", "see_weights", "loss"),
 )
 
 

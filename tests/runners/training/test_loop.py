@@ -19,6 +19,7 @@ from runners.config.settings import Budget
 from runners.jobs.job import Job
 from runners.machine.device import make_accelerator
 from runners.seeds import derive
+from runners.training.edits import edit_weights
 from runners.training.loop import Loop
 from runners.training.order import Order
 from runners.training.prepare import prepare
@@ -113,6 +114,12 @@ class Probe(Method):
     def after_step(self, model: torch.nn.Module, step: int) -> None:
         self.seen.append(("after_step", step))
 
+    def hold_weights(self, model: torch.nn.Module, step: int) -> None:
+        self.seen.append(("hold_weights", step))
+
+    def see_weights(self, model: torch.nn.Module, step: int) -> None:
+        self.seen.append(("see_weights", step))
+
     def report(self) -> dict[str, Any]:
         return {"hooks": len(self.seen)}
 
@@ -126,7 +133,7 @@ def test_hooks_are_called_in_order_and_act(tiny_folder: Callable[[str], Path]) -
     torch.manual_seed(5)
     loop.run(2)
     names = [name for name, _ in probe.seen]
-    step = ["loss", "after_backward", "after_clipping", "after_step"]
+    step = ["loss", "after_backward", "after_clipping", "after_step", "hold_weights", "see_weights"]
     assert names == ["before_training", *step, *step]
     values = dict(probe.seen[1:5])
     assert values["loss"] == 0.0  # gradients of before_training are gone
@@ -137,6 +144,13 @@ def test_hooks_are_called_in_order_and_act(tiny_folder: Callable[[str], Path]) -
     torch.manual_seed(5)
     plain.run(1)
     assert loop.progress.losses[0] == pytest.approx(2 * plain.progress.losses[0], rel=1e-6)
+
+
+def test_all_methods_edit_weights_before_one_holds_or_sees_them() -> None:
+    seen: list[tuple[str, Any]] = []
+    edit_weights((Probe(seen=seen), Probe(seen=seen)), torch.nn.Linear(1, 1), 3)
+    hooks = ("after_step", "hold_weights", "see_weights")
+    assert seen == [(hook, 3) for hook in hooks for _ in range(2)]
 
 
 def test_seeing_batches_before_training_leaves_dropout_as_it_was(
