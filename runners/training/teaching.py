@@ -63,7 +63,8 @@ def load_teacher(job: Job, accelerator: Accelerator) -> Teacher:
     """Return the model of a run's teacher, of which the weights must have been kept."""
     teacher, key = job.teacher, f"data.{job.config.settings.data.adds}.teacher"
     assert teacher is not None
-    same = teacher.weights.get("sha256") == job.weights.sha256  # where they lie is known then
+    of_files = (teacher.weights.get("sha256"), teacher.weights.get("files_sha256"))
+    same = of_files == (job.weights.sha256, job.weights.files_sha256)  # where they lie is known
     path = str(job.weights.folder) if same else None
     delta = load_delta(teacher.delta(key), model_path=path, act=key)
     own = Job(delta.config, trains=False)
