@@ -73,6 +73,10 @@ class Adapter(Method):
             unread["scale"] = f"placement={self.placement}"
         return unread
 
+    def say_alike(self) -> None:
+        if self.layer_norms == (self.placement == "houlsby"):
+            self.layer_norms = None
+
     def prepare(self, model: torch.nn.Module, setting: Setting) -> None:
         from methods.surgery import bottleneck, places
 

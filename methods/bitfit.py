@@ -64,6 +64,10 @@ class BitFit(Method):
         """Return 2 with a subset, which left out the query's biases of MPNet before."""
         return self.version + int(self.subset != "all")
 
+    def say_alike(self) -> None:
+        if self.layers is not None:
+            self.layers = sorted({*self.layers})
+
     def _chosen_layers(self, model: torch.nn.Module) -> Callable[[str], bool]:
         """Return a test on parameter names: in one of `layers`, or in the pooler."""
         if self.layers is None:

@@ -44,6 +44,9 @@ class HeadLayers(Method):
     def unread(self) -> Mapping[str, str]:
         return {"pool": "one layer"} if len(self.layers) == 1 else {}
 
+    def say_alike(self) -> None:
+        self.layers = sorted(self.layers)
+
     def prepare(self, model: Any, setting: Setting) -> None:
         from methods.surgery import places
 

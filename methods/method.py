@@ -187,6 +187,12 @@ class Method:
         """
         return []
 
+    def say_alike(self) -> None:
+        """Put options that say the same in several ways into one, as they are part of a run's name.
+
+        Called with what was typed, not with what a stored run holds: that keeps its name.
+        """
+
     def includes(self, other: Method) -> bool:
         """Say whether another method changes nothing beside this one, with the options of both."""
         return False

@@ -137,7 +137,7 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
             methods.append(build_method(cls, options))
         except ValidationError as error:
             problems += sentences(error, f"method.{name}.", options, schema(cls))
-    problems += [] if stored else [why for method in methods for why in method.problems()]
+    problems += [] if stored else _option_problems(methods)
     if not problems:
         problems += composition_problems(methods, stored)
         problems += [] if stored else [p for m in methods for p in unread_problems(m)]
@@ -167,6 +167,14 @@ def check(composed: Mapping[str, Any], stored: bool = False) -> RunConfig:
         lead = f"{len(problems)} problems in this config: " if len(problems) > 1 else ""
         raise UserError(lead + "; ".join(problems))
     return RunConfig(settings, tuple(methods), stored, answers)
+
+
+def _option_problems(methods: Sequence[Method]) -> list[str]:
+    """Say what is wrong with typed options; let those that say the same be said in one way."""
+    problems = [why for method in methods for why in method.problems()]
+    for method in methods:
+        method.say_alike()
+    return problems
 
 
 def _typed_problems(settings: Settings, methods: Sequence[Method]) -> list[str]:

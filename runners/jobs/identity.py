@@ -1,7 +1,8 @@
 """A run's name: a hash of everything that can change its score, and of nothing else.
 
 Output folders, devices, thread counts and where files lie stay out. A changed default, label, text,
-weight or method version is another run; the same run asked for in other words is the same.
+weight or method version is another run; the same run asked for in other words is the same, where
+what the words say shows before the model is loaded.
 """
 
 from __future__ import annotations

@@ -12,7 +12,8 @@ import torch
 from methods.surgery import places
 from methods.surgery.passes import is_clean_pass
 from results.errors import UserError
-from runners.contract.parts import prepared
+from runners.config.check import check
+from runners.contract.parts import composed, prepared
 from runners.jobs.job import Job
 from runners.models.build import apply_methods, load_pretrained
 from tests.conftest import configure, narrow, tiny
@@ -41,6 +42,31 @@ def test_what_decides_an_answer_is_in_a_runs_name(plain: str, other: str) -> Non
     unread = ["task=" + plain.split()[0][5:], "method=bitfit"]
     if "range" not in other:  # a mistyped range is of labels
         assert _name(*unread) == _name(*unread, other)
+
+
+@pytest.mark.parametrize(
+    ("said", "other", "apart"),
+    [
+        ("head_layers.layers=[-2,-1]", "head_layers.layers=[-1,-2]", "head_layers.layers=[-2]"),
+        ("bitfit.layers=[0,1]", "bitfit.layers=[1,0,0]", "bitfit.layers=[0]"),
+        ("adapter.size=8", "adapter.size=8 adapter.layer_norms=true", "adapter.layer_norms=false"),
+        (
+            "adapter.placement=parallel",
+            "adapter.placement=parallel adapter.layer_norms=false",
+            "adapter.placement=parallel adapter.layer_norms=true",
+        ),
+    ],
+)
+def test_a_run_said_in_other_words_has_the_same_name(said: str, other: str, apart: str) -> None:
+    """A stored run keeps the name that its words gave it."""
+    one, same, different = (
+        ["task=rte", "method=" + words.split(".")[0], *(f"method.{o}" for o in words.split())]
+        for words in (said, other, apart)
+    )
+    assert _name(*one) == _name(*same) != _name(*different)
+    stored = check(composed(("data=embedded", *one)), stored=True)
+    assert Job(stored).name == _name(*one)
+    assert Job(check(composed(("data=embedded", *same)), stored=True)).name != _name(*one)
 
 
 @pytest.mark.parametrize("pooling", ["light", "query"])
