@@ -8,6 +8,11 @@ import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
 
+from results.pages.html import document
+from results.pages.leaderboard.table import SCRIPT, STYLE, leaderboard
+from results.stats.compare import judge
+from results.tables.collect import Table
+
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 PATH = next((path for name in NAMES if (path := shutil.which(name))), None)
 WHY = "no Chromium to run the page's scripts in"
@@ -56,3 +61,10 @@ def between(text: str, begin: str, end: str) -> str:
 def plain(svg: str) -> str:
     """Return SVG as Chromium writes it out: no tag closes itself."""
     return re.sub(r"<(\w+)([^<>]*)/>", r"<\1\2></\1>", svg)
+
+
+def opened(table: Table, folder: Path, address: str) -> str:
+    """Return a table's leaderboard as a browser shows it at an address."""
+    page = folder / "page.html"
+    page.write_text(document("A", [leaderboard(table, judge(table), 1)], STYLE, SCRIPT))
+    return dom(page, address)

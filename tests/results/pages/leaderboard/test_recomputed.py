@@ -28,7 +28,7 @@ from results.record import Record
 from results.stats.compare import judge
 from results.stats.paired import bca_interval
 from results.tables.collect import Table, tables
-from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, plain
+from tests.results.pages.leaderboard.chromium import PATH, WHY, Tables, between, dom, opened, plain
 from tests.results.simulated import grid, of_one_training, simulated, sliced
 
 pytestmark = pytest.mark.skipif(PATH is None, reason=WHY)
@@ -51,12 +51,6 @@ def _records(seeds: int = 7) -> list[Record]:
 def _table(records: Sequence[Record], tasks: tuple[str, ...] = ()) -> Table:
     [table] = tables(records)
     return dataclasses.replace(table, tasks=tasks) if tasks else table
-
-
-def _opened(table: Table, folder: Path, address: str) -> str:
-    page = folder / "page.html"
-    page.write_text(document("A", [leaderboard(table, judge(table), 1)], STYLE, SCRIPT))
-    return dom(page, address)
 
 
 Units = dict[Any, float]
@@ -171,7 +165,7 @@ def test_figures_of_other_choices_are_pythons(
     seeds: int, base: str, tasks: tuple[str, ...], tmp_path: Path
 ) -> None:
     table = _table(_records(seeds))
-    shown = _opened(table, tmp_path, f"#baseline={base}&tasks={','.join(tasks)}")
+    shown = opened(table, tmp_path, f"#baseline={base}&tasks={','.join(tasks)}")
     expected = _expected(table, base, tasks)
     said = headline(part := _table(_records(seeds), tasks), judge(part, beside=base))
     assert unescape(between(shown, '<p class="say">', "</p>")) == said
@@ -198,7 +192,7 @@ def test_figures_of_other_choices_are_pythons(
 def test_rows_and_pictures_of_other_tasks_are_those_python_would_write(tmp_path: Path) -> None:
     records = _records()
     tasks = ("cola", "mrpc")
-    shown = _opened(_table(records), tmp_path, f"#tasks={','.join(tasks)}")
+    shown = opened(_table(records), tmp_path, f"#tasks={','.join(tasks)}")
     part = _table(records, tasks)
     expected = lines(part, judge(part))
     rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
@@ -225,7 +219,7 @@ def test_the_first_view_is_pythons_and_an_unknown_address_shows_it(tmp_path: Pat
         "#baseline=%E0%A4%A&x",
         "#tasks=rte,mrpc,cola",
     ):
-        shown = _opened(table, tmp_path, address)
+        shown = opened(table, tmp_path, address)
         assert between(shown, '<table class="ranks">', "</table>").count("<tr") == len(ROWS) + 1
         assert unescape(between(written, '<p class="say">', "</p>")) in unescape(shown)
         assert 'role="status" hidden' in shown
@@ -243,7 +237,7 @@ def test_halves_are_rounded_and_few_powers_are_ticked_as_python_does(tmp_path: P
         for task in ("rte", "mrpc")
         for s in (1, 2)
     ]
-    shown = _opened(_table(records), tmp_path, f"#baseline={name.replace(' ', '%20')}&tasks=rte")
+    shown = opened(_table(records), tmp_path, f"#baseline={name.replace(' ', '%20')}&tasks=rte")
     part = _table(records, ("rte",))
     judged = judge(part, beside=name)
     expected = lines(part, judged)
@@ -304,7 +298,7 @@ def test_a_column_of_words_is_sorted_by_them(tmp_path: Path) -> None:
 
 def test_columns_of_one_training_are_flipped_by_seed(tmp_path: Path) -> None:
     table = _table(of_one_training(_records(9)))
-    shown = _opened(table, tmp_path, "#baseline=adapter&tasks=cola,mrpc")
+    shown = opened(table, tmp_path, "#baseline=adapter&tasks=cola,mrpc")
     expected = _expected(table, "adapter", ("cola", "mrpc"))
     for attrs, cells in Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]:
         if cells[0][0]["data-v"] != "adapter":
@@ -327,7 +321,7 @@ def test_slices_are_not_ticked_and_in_no_average(tmp_path: Path) -> None:
         ("3", "", "opin unseen"),
     ]  # fmt: skip
     for address in ("", "#tasks=opin,rte"):
-        assert 'role="status" hidden' in _opened(table, tmp_path, address)
+        assert 'role="status" hidden' in opened(table, tmp_path, address)
     for tasks, counted in (
         (("rte", "opin"), ("rte", "opin")),  # the first ones, to another baseline
         (("rte", "opin", "opin unseen"), ("rte", "opin")),
@@ -335,7 +329,7 @@ def test_slices_are_not_ticked_and_in_no_average(tmp_path: Path) -> None:
         (("opin unseen",), ("opin unseen",)),
     ):
         names = ",".join(map(quote, tasks))
-        shown = _opened(table, tmp_path, f"#baseline=lora&tasks={names}")
+        shown = opened(table, tmp_path, f"#baseline=lora&tasks={names}")
         part = dataclasses.replace(table, tasks=counted, slices=frozenset())
         said = headline(part, judge(part, beside="lora")).split(". ")[0]
         assert unescape(between(shown, '<p class="say">', "</p>")).startswith(said)
@@ -352,7 +346,7 @@ def test_slices_are_not_ticked_and_in_no_average(tmp_path: Path) -> None:
             means = [float(attrs["data-v"]) for attrs, _ in cells[1:]]
             assert means == pytest.approx([expected[name, c].mean for c in columns], abs=1e-8)
     same = ("#tasks=opin,rte,opin%20seen", "#tasks=opin,rte")
-    own, first = (_opened(table, tmp_path, a) for a in same)
+    own, first = (opened(table, tmp_path, a) for a in same)
     assert between(own, '<p class="say">', "</p>") == between(first, '<p class="say">', "</p>")
 
 
@@ -361,7 +355,7 @@ def test_a_table_of_many_rows_is_recomputed(tmp_path: Path) -> None:
     gains = {f"m{i}": i / 600 for i in range(29)} | {"full": 0.0}
     records = grid(gains, ["cola", "mrpc", "rte"], 7)
     table = _table([r for r in records if (r.methods[0], r.task, r.seed) != ("m7", "rte", 3)])
-    shown = _opened(table, tmp_path, "#baseline=m3&tasks=cola,rte")
+    shown = opened(table, tmp_path, "#baseline=m3&tasks=cola,rte")
     rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
     assert len(rows) == 30
     tied = {row[1][0][0]["data-v"] for row in rows if row[0]["data-tied"] == "true"}
@@ -381,7 +375,7 @@ def test_hostile_names_act_neither_at_first_nor_after_a_choice(tmp_path: Path) -
     name = printable(HOSTILE)
     chosen = f"#baseline={quote(name, safe='')}&tasks={quote(name, safe='')},{quote('</script>')}"
     for address in ("", chosen):
-        shown = _opened(table, tmp_path, address)
+        shown = opened(table, tmp_path, address)
         assert "<img" not in between(shown, "<body>", "<script>\nfunction")
         rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
         assert {row[1][0][0]["data-v"].replace("\n", "\\n") for row in rows} == {
@@ -418,7 +412,7 @@ def test_tables_of_little_are_shown_and_recomputed(name: str, tmp_path: Path) ->
         record.run = f"run{number}"
     table = _table(records)
     for address in ("", "#baseline=bitfit&tasks=rte"):
-        shown = _opened(table, tmp_path, address)
+        shown = opened(table, tmp_path, address)
         assert '<form class="choose">' in shown  # which its scripts show at their end
         assert "NaN" not in between(shown, "<body>", '<script type="application/json">')
         rows = Tables(between(shown, '<table class="ranks">', "</table>")).rows[1:]
@@ -426,22 +420,3 @@ def test_tables_of_little_are_shown_and_recomputed(name: str, tmp_path: Path) ->
         large = {"a single task"} | ({"no baseline"} if address else set())
         claimed = [row for row in rows if "claimed" in row[0].get("class", "")]
         assert bool(claimed) == (name in large)
-
-
-def test_rows_that_no_seed_changes_take_nothing_from_others(tmp_path: Path) -> None:
-    """Two untrained rows differ by the same with each seed, which is no test of chance."""
-    flat = {"once": 0.5, "linear": 0.66}
-    records = grid({"full": 0, "lora": -0.05}, ["rte"], 7)
-    records += [simulated(m, "rte", s, score) for m, score in flat.items() for s in range(1, 8)]
-    table = _table(records)
-    judged = judge(table, beside="once")
-    assert judged.adjusted["linear", "rte"] == 1
-    assert judged.claimed(("full", "rte"))
-    shown = _opened(table, tmp_path, "#baseline=once")
-    assert unescape(between(shown, '<p class="say">', "</p>")) == headline(table, judged)
-    rows = {cells[0][0]["data-v"]: attrs for attrs, cells in Tables(
-        between(shown, '<table class="ranks">', "</table>")).rows[1:]}  # fmt: skip
-    assert rows["linear"]["data-p"] == "1"
-    others = _table([r for r in records if r.methods != ["linear"]])
-    expected = judge(others, beside="once").adjusted["lora", "rte"]
-    assert float(rows["lora"]["data-p"]) == expected == judged.adjusted["lora", "rte"]
