@@ -46,9 +46,9 @@ class Inputs:
     says whether these hold a task's head, `start` is the run that the encoder comes from, and its
     hash, `start_version` that of how it does, and `class_weights` are what each label counts for in
     the loss. `teacher` is the run that labels rows, or says which stay, and its hash; `offered` is
-    the hash of rows without labels,
-    `generator` those of the language model that makes rows, `evaluated` that of the texts that no
-    row may have, and `mined` that of mined rows before a filter and draws.
+    the hash of rows without labels, `generator` those of the language model that makes rows,
+    `evaluated` that of the texts that no row may have, and `mined` that of mined rows before a
+    filter and draws.
     """
 
     source: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from methods.method import Method
 from methods.surgery.inserted import tuner_of
@@ -28,7 +28,8 @@ def start_version(config: RunConfig, weights: Weights, before: Predecessor | Non
 
 def _splits(method: Method, before: Collection[str]) -> bool:
     """Say whether pairs were put beside matrices out of which their start was taken once more."""
-    options = dict(getattr(method, "options", {}))
+    options = getattr(method, "options", None)
+    options = options if isinstance(options, Mapping) else {}  # unimc's are another thing
     starts = str(options.get("init_lora_weights", tuner_of(method)))
     own = starts.startswith(("pissa", "olora")) or bool(options.get("use_kasa"))
     return own and not _PAIRS.isdisjoint(before)
