@@ -26,7 +26,7 @@ from results.printable import print_anything, printable
 from runners.config.acts import Acts, acts_of, is_chain, refuse_shared_push, refuse_unused
 from runners.config.check import RunConfig, check
 from runners.config.compose import Composer, begin, resolved
-from runners.config.explain import explain
+from runners.config.explain import below_list, explain
 from runners.config.own_files import refuse_hidden
 from runners.config.spelling import spelled_out
 from runners.config.typed import check_typed, options_first, readable
@@ -181,6 +181,9 @@ def _guarded(act: Callable[[], int], arguments: Sequence[str]) -> int:
     except BrokenPipeError:  # what reads the output wants no more of it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except Exception:
+    except Exception as error:
+        if problem := below_list(error, arguments):
+            print(f"error: {printable(problem)}", file=sys.stderr)
+            return 2
         traceback.print_exc()
         return 1

@@ -300,11 +300,11 @@ def plan(
         slots = expand_search(board, board.search, typed)
     else:
         slots = expand(board, typed)
-    runs = [planner.planned(slot) for slot in slots]
-    if board.search is not None and not searching:
-        search = board.search
-        chosen = _chosen(board, search, typed, planner)
-        runs = [_with_trial(r, chosen.get(search.decides(r.slot)), board, planner) for r in runs]
+    if board.search is None or searching:
+        runs = [planner.planned(slot) for slot in slots]
+    else:
+        search, chosen = board.search, _chosen(board, board.search, typed, planner)
+        runs = [_with_trial(one, chosen.get(search.decides(one)), board, planner) for one in slots]
     _leave_weights(runs)
     twice = [name for name, n in Counter(run.name for run in runs).items() if n > 1]
     if twice:
@@ -320,9 +320,13 @@ def _chosen(
     """Return the best trials, those in the search's own folder where out= has none."""
     own = [argument for argument in typed if not is_typed([argument], "out")]
     chosen: dict[tuple[int, str | None], Trial] = {}
-    for arguments in dict.fromkeys((tuple(own), tuple(typed))):
-        trials = [planner.planned(slot) for slot in expand_search(board, search, arguments)]
-        chosen |= best_trials(search, trials)
+    for arguments in dict.fromkeys((tuple(typed), tuple(own))):
+        slots = [
+            slot
+            for slot in expand_search(board, search, arguments)
+            if search.decides(slot) not in chosen
+        ]
+        chosen |= best_trials(search, [planner.planned(slot) for slot in slots])
     return chosen
 
 
@@ -353,11 +357,11 @@ def best_trials(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, st
     return {key: best_choice(tried) for key, tried in scores.items() if key not in unfinished}
 
 
-def _with_trial(run: Planned, trial: Trial | None, board: Board, planner: Planner) -> Planned:
-    """Return the run at what its search chose, or waiting for it."""
-    slot = run.slot
+def _with_trial(slot: Slot, trial: Trial | None, board: Board, planner: Planner) -> Planned:
+    """Return a place's run at what its search chose, or waiting for it."""
     if trial is not None:
         return planner.planned(replace(slot, overrides=[*slot.overrides, *typed_trial(trial)]))
+    run = planner.planned(slot)
     name = f"{board.name}.waits.{slot.row}.{slot.task}.s{slot.seed}"
     return Planned(slot, slot.overrides, name, run.path.with_name(f"{name}.json"), "waiting")
 

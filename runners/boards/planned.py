@@ -148,10 +148,17 @@ class Planner:
         self.compose, self.keep = compose, keep
         self.shelf: dict[str, Any] = {}
         self._stages: dict[tuple[tuple[str, ...], ...], Planned] = {}
+        self._last: tuple[tuple[str, ...], Job] | None = None
 
     def job(self, overrides: Sequence[str]) -> Job:
-        """Return what is typed as a checked job."""
-        return Job(check(self.compose(overrides)), shelf=self.shelf)
+        """Return what is typed as a checked job; the same one where it is asked for again at once.
+
+        The runs before a run are read from its configuration, and then its name.
+        """
+        typed = tuple(overrides)
+        if self._last is None or self._last[0] != typed:
+            self._last = typed, Job(check(self.compose(overrides)), shelf=self.shelf)
+        return self._last[1]
 
     def planned(self, slot: Slot) -> Planned:
         """Return a place's run, checked and named, with the runs before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import traceback
 from collections.abc import Sequence
 from contextlib import nullcontext
 from itertools import pairwise
@@ -21,7 +22,7 @@ from methods.registry import default_options, registered
 from results.errors import UserError, nearest
 from results.places import program
 from runners.config.compose import compose, composing
-from runners.config.typed import CONFIG_DIR, options_apart
+from runners.config.typed import CONFIG_DIR, key_of, options_apart
 from runners.root import CONFIGS
 
 
@@ -35,6 +36,23 @@ def compose_explained(typed: Sequence[str], folder: Path | None) -> dict[str, An
     except (HydraException, OmegaConfBaseException) as error:
         options = [] if folder is None else [CONFIG_DIR[0], str(folder)]
         raise UserError(explain(error, [*options, *typed])) from None
+    except ValueError as error:
+        if problem := below_list(error, typed):
+            raise UserError(problem) from None
+        raise
+
+
+def below_list(error: Exception, arguments: Sequence[str]) -> str | None:
+    """Explain a key that is typed below a list, of which OmegaConf raises a bare ValueError."""
+    word = re.fullmatch(r"invalid literal for int\(\) with base 10: '(.+)'", str(error))
+    last = next(reversed(list(traceback.walk_tb(error.__traceback__))), None)
+    if word is None or last is None or "omegaconf" not in Path(last[0].f_code.co_filename).parts:
+        return None
+    for key in map(key_of, arguments):
+        where, _, below = key.rpartition(".")
+        if below == word.group(1):
+            return f"{key}: {where} is a list; type all of it, as in {where}=[a,b]"
+    return None
 
 
 def explain(error: Exception, arguments: Sequence[str]) -> str:
