@@ -18,7 +18,7 @@ from results.errors import UserError
 from results.places import program
 from results.run_list import write_list
 from runners.boards.estimate import estimate
-from runners.boards.passing import remove_unneeded
+from runners.boards.passing import keep, remove_unneeded
 from runners.boards.plan import (
     Board,
     board_file,
@@ -34,6 +34,7 @@ from runners.config.check import check
 from runners.config.problems import sentences
 from runners.machine.console import say
 from runners.machine.processes import config_dir, stopped_together
+from runners.runs.passing import starting_stages
 
 
 def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) -> int:
@@ -65,7 +66,9 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     if to_do:
         again = [_again(run) for run in to_do] if sweep.retry else to_do
         _do(again, board.name, planner, sweep, typed)
-    if not composed["keep"]:
+    if composed["keep"]:
+        keep(runs)
+    else:
         remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]
     for run in (run for run in unfinished if run.state != "waiting" or run.message):
@@ -95,7 +98,7 @@ def _do(
     logs = out / ".logs"
     logs.mkdir(exist_ok=True)
     view = View.where_seen(name, logs)
-    with stopped_together(typed):
+    with starting_stages(), stopped_together(typed):
         Pool(runs, planner, sweep.workers, threads, devices, logs, view).go()
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from results.places import program
-from runners.boards.passing import mark, remove
+from runners.boards.passing import keep, remove
 from runners.boards.plan import overrides_of
 from runners.boards.planned import Compose, Planned, Planner, Slot, as_shown, read_ahead
 from runners.config.acts import CHAIN_KEYS
@@ -25,6 +25,7 @@ from runners.config.typed import is_typed, key_of
 from runners.machine.console import say
 from runners.machine.processes import config_dir, run_alone, stopped_together
 from runners.machine.warm import warm
+from runners.runs.passing import mark, starting_stages
 from runners.runs.run import CLAIMED, FINISHED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at a stage that another process does
@@ -49,9 +50,11 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         from runners.training.rehearsal import rehearse
 
         rehearse(jobs)
-    with stopped_together(typed), warm(chain.last > 0):
+    with starting_stages(), stopped_together(typed), warm(chain.last > 0):
         code = chain.finish(chain.last)
-    if code == FINISHED and not planner.keep:
+    if planner.keep:
+        keep(chain.begun())
+    elif code == FINISHED:
         chain.remove_passing()
     return code
 
@@ -112,7 +115,7 @@ class Chain:
         assert run is not None
         say(f"stage {stage + 1} of {len(self.steps)}: {run.name}")
         if stage < self.last and not run.left() and not self.planner.keep:
-            mark(run)
+            mark(run.path)
         code = self._start(run)
         before = self.run_of(stage - 1) if stage else None
         if code != FINISHED and before is not None and not before.left():
@@ -138,12 +141,15 @@ class Chain:
         """Say whether a run is finished and left what is to be kept."""
         return run.state == "finished" and ("save=delta" not in run.overrides or run.left())
 
+    def begun(self) -> list[Planned]:
+        """Return the runs that are known, in their order."""
+        runs = (self.run_of(stage) for stage in range(len(self.steps)))
+        return [run for run in runs if run is not None]
+
     def remove_passing(self) -> None:
         """Remove the weights that were made for the next stage only."""
-        for stage in range(self.last):
-            run = self.run_of(stage)
-            if run is not None:
-                remove(run)
+        for run in self.begun()[: self.last]:
+            remove(run)
 
     def list(self) -> int:
         """Print a line a stage: where its run stands, its name, and the command that does it."""

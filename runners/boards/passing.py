@@ -1,40 +1,20 @@
-"""Weights that a run leaves for the next one only: marked before they are made, removed after.
-
-A mark is an empty file beside the records. Weights without one were there before, or are kept.
-"""
+"""Removes weights that runs left for the next one only, once no run is left to start from them."""
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Iterable
-from pathlib import Path
 
 from results import record as records
 from runners.boards.planned import Planned
-
-FOLDER = ".stages"
-
-
-def _mark_of(run: Planned) -> Path:
-    return run.path.parent / FOLDER / run.name
-
-
-def mark(run: Planned) -> None:
-    """Note that the weights that a run is about to leave are for the next stage only."""
-    path = _mark_of(run)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.touch()
+from runners.runs.passing import is_marked, unmark
 
 
 def remove(run: Planned) -> None:
     """Remove the weights that a run left, where they are marked, and the mark."""
-    path = _mark_of(run)
-    if path.is_file():
+    if is_marked(run.path):
         shutil.rmtree(run.delta, ignore_errors=True)
-        path.unlink(missing_ok=True)
-        with contextlib.suppress(OSError):
-            path.parent.rmdir()
+        unmark(run.path)
 
 
 def remove_unneeded(runs: Iterable[Planned]) -> None:
@@ -45,3 +25,10 @@ def remove_unneeded(runs: Iterable[Planned]) -> None:
     for key, stage in stages.items():
         if key not in needed and stage.state in records.DONE:
             remove(stage)
+
+
+def keep(runs: Iterable[Planned]) -> None:
+    """Take the marks of earlier commands away: `keep=true` keeps those weights too."""
+    for run in runs:
+        if run.before is not None:
+            unmark(run.before.path)

@@ -184,13 +184,14 @@ class Board(Section):
 def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
     """Return each run's place and what to type: row, method, task, seed, then the user's own.
 
-    Seeds change slowest, so that an unfinished board has all its methods.
+    A stage's own settings come after all of these. Seeds change slowest, so that an unfinished
+    board has all its methods.
     """
     own = [a for a in overrides_of(typed) if not is_typed([a], *BOARD_KEYS, *CHAIN_KEYS)]
 
-    def run(row: Entry, task: str, seed: int, more: Sequence[str] = ()) -> list[str]:
+    def run(row: Entry, task: str, seed: int) -> list[str]:
         named = [f"method={row.method}", f"task={task}", f"seed={seed}"]
-        return [*named, *board.set, *row.set, *more, *own]
+        return [*named, *board.set, *row.set, *own]
 
     return [
         Slot(
@@ -198,7 +199,7 @@ def expand(board: Board, typed: Sequence[str]) -> list[Slot]:
             task,
             seed,
             run(row, row.arm or task, seed),
-            tuple(run(row, stage.task, seed, stage.set) for stage in row.stages),
+            tuple([*run(row, stage.task, seed), *stage.set] for stage in row.stages),
             row.control,
         )
         for seed in board.seeds

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +13,7 @@ from results import record as records
 from results.errors import UserError
 from runners.config.check import check
 from runners.config.settings import Settings
-from runners.config.stages import Control
+from runners.config.stages import Control, quoted
 from runners.config.typed import is_typed, key_of
 from runners.config.unlabelled import STAGE
 from runners.jobs.job import Job
@@ -177,7 +178,7 @@ class Planner:
         """Return a run that starts from another, waiting until that is finished."""
         start = []
         if before is not None and before.state == "finished":
-            start = [f"{starts_by(alone)}={before.record}"]
+            start = [f"{starts_by(alone)}={_as_value(str(before.record))}"]
         job = self.job([*alone, *start])
         waits = before is not None and not start
         if before is not None and waits:
@@ -270,9 +271,26 @@ class Planner:
             plain = own.config.settings.budget.steps
             typed += [f"control.steps={plain or 'null'}", f"budget.steps={sum(map(updates, jobs))}"]
         else:
-            rows = sum(len(job.data.train) for job in jobs)
-            typed += [f"control.train='{own.data.train.sha256}'", f"data.train_size={rows}"]
+            typed.append(f"control.train='{own.data.train.sha256}'")
+            drawn = self._drawn([*target, *typed], sum(len(job.data.train) for job in jobs))
+            typed.append(f"data.train_size={drawn}")
         return [[*target, *typed]]
+
+    def _drawn(self, control: list[str], rows: int) -> int:
+        """Return how many rows to draw so that so many are left to train on.
+
+        A selection part may be cut from what is drawn. One row more leaves at most one more, so
+        that this ends.
+        """
+        drawn = rows
+        while lacking := rows - len(self.job([*control, f"data.train_size={drawn}"]).data.train):
+            drawn += lacking
+        return drawn
+
+
+def _as_value(path: str) -> str:
+    """Return a path as it is typed after a key: in quotes where Hydra would not read it as one."""
+    return path if re.fullmatch(r"[\w./+-]+", path, re.ASCII) else quoted(path)
 
 
 def starts_by(alone: Sequence[str]) -> str:

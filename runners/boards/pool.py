@@ -13,12 +13,12 @@ from pathlib import Path
 
 from results import record as records
 from results.errors import UserError
-from runners.boards.passing import mark
 from runners.boards.planned import Planned, Planner
 from runners.boards.view import View, clock
 from runners.machine.console import PROGRESS, first_line, say
 from runners.machine.processes import config_dir, end
 from runners.machine.warm import Process, start, warm
+from runners.runs.passing import mark
 from runners.runs.run import CLAIMED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -88,7 +88,7 @@ class Pool:
                     if run.state == "waiting" and not self._goes_on(run):
                         continue
                     if run.passing and not run.left():
-                        mark(run)
+                        mark(run.path)
                     self.running[id(run)] = run
                     return run
             time.sleep(WAIT)

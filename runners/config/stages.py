@@ -134,12 +134,12 @@ def written(stages: Sequence[Stage]) -> str:
     """Return stages in Hydra's own notation."""
     parts = []
     for stage in stages:
-        settings = ",".join(_quoted(setting) for setting in stage.set)
+        settings = ",".join(quoted(setting) for setting in stage.set)
         parts.append(f"{{task:{stage.task},set:[{settings}]}}")
     return f"[{','.join(parts)}]"
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Return text as a quoted string of Hydra's: quotes, and the backslashes before, escaped."""
     escaped = re.sub(r'(\\*)(?="|$)', lambda m: m[1] * 2, text).replace('"', '\\"')
     return f'"{escaped}"'

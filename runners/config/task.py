@@ -207,6 +207,12 @@ class Further(Section):
     merge: dict[str, str] = Field(default_factory=dict)
     definition: Task | None = None
 
+    @property
+    def own_split(self) -> str:
+        """What the other task calls the set; nothing where it names none, as one of no files."""
+        reported = self.definition.reported if self.definition else []
+        return self.split or next(iter(reported), "")
+
 
 class Task(Section):
     """What a task is: its text columns, labels by name, metrics, and sources.
@@ -277,7 +283,7 @@ class Task(Section):
     def of_split(self, split: str) -> tuple[Task, str]:
         """Return the task that a report split is of, and what that task calls it."""
         if (further := self.further.get(split)) is not None and further.definition is not None:
-            return further.definition, split
+            return further.definition, further.own_split
         if self.mixture is not None:
             name, _, own = split.partition("/")
             return self.mixture.tasks[name], own

@@ -178,7 +178,7 @@ def _published(task: Task, split: str, rows: int) -> int:
     if (further := task.further.get(split)) is None:
         return task.rows.get(split, rows)
     theirs = further.definition
-    return rows if theirs is None else theirs.rows.get(further.split or theirs.reported[0], rows)
+    return rows if theirs is None else theirs.rows.get(further.own_split, rows)
 
 
 def _load_pairs(

@@ -79,7 +79,9 @@ def read_file(
         if name != "label"
     }
     label_place = None
-    if split not in task.diagnostics or (names and columns["label"] in names):
+    column = columns["label"]
+    is_there = column < width if isinstance(column, int) else column in (names or ())
+    if split not in task.diagnostics or is_there:
         label_place = _place(columns["label"], names, width, where, "label")
     texts: list[tuple[str, ...]] = []
     values: list[Values] = []

@@ -82,6 +82,11 @@ def read_hub_pairs(
     """Return one set from the hub, with columns sentence1, sentence2 and score, and its commit."""
     if files.hub is None:
         raise UserError(f"data=hub: task {task.name} names no hub data set for {name}")
+    if files.folder is not None and "spearmanr_subsets" in task.metrics:
+        raise UserError(
+            f"data=hub: {files.hub} does not tell the subsets of {name}, of which spearmanr_subsets"
+            " is a mean; give their files by data.dir=FOLDER, or take spearmanr"
+        )
     commit = hub_commit(files.hub, revision)
     table = hub_table(files.hub, None, files.split, commit, "data=hub")
     lacking = {"sentence1", "sentence2", "score"} - set(table.column_names)

@@ -82,8 +82,15 @@ def named_folder(named: str | None, variable: str, key: str = "data.dir") -> Pat
 
 
 def _stands_alone(task: Task) -> bool:
-    """Tell whether a task has only files of its own: paths are absolute or relative to here."""
-    return task.local is not None and task.hub is None and task.name not in embedded_tasks()
+    """Tell whether a task's files need no folder: absolute ones, or those of a task of files only.
+
+    The paths of the latter may also be relative to here.
+    """
+    if task.local is None:
+        return False
+    places = (task.local.train, *task.local.report.values())
+    only = task.hub is None and task.name not in embedded_tasks()
+    return only or all(Path(place).is_absolute() for place in places)
 
 
 def check_possible(task: Task, source: str) -> None:

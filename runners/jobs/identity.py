@@ -18,7 +18,7 @@ from results.record import Record
 from results.tables.conditions import harness
 from runners.config.check import RunConfig, from_record
 from runners.config.settings import Data, Settings, Start
-from runners.config.task import Mixture, Task
+from runners.config.task import Further, Mixture, Task
 from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
 from runners.jobs.start_version import start_version
@@ -155,9 +155,16 @@ def _further(task: Task) -> dict[str, Any]:
             "labels": one.definition.labels if one.definition else [],
             "metrics": one.definition.metrics if one.definition else [],
             **({} if one.definition is None else _positive(one.definition)),
+            **({} if one.definition is None else _of_diagnostic(name, one, one.definition)),
         }
         for name, one in task.further.items()
     }
+
+
+def _of_diagnostic(name: str, one: Further, theirs: Task) -> dict[str, list[str]]:
+    """Return a set's own metrics, unless they are those that its name stood for before."""
+    own, before = (theirs.diagnostics.get(n, theirs.metrics) for n in (one.own_split, name))
+    return {} if own == before else {"own_metrics": list(own)}
 
 
 def _positive(task: Task) -> dict[str, str]:

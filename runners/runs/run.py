@@ -22,6 +22,7 @@ from runners.machine.device import set_threads
 from runners.models.about import OTHERS, holds_others, read_about, tells_of_others
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
+from runners.runs.passing import keep_saved
 from runners.runs.sweep import note
 
 FINISHED, NOT_FINISHED, CLAIMED = 0, 1, 3
@@ -48,6 +49,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         )
     name = job.name
     path = records.record_path(folder, name)
+    keep_saved(path, settings.save)
     stored = _stored(places.stored(path), job)
     if stored is not None:
         return stored

@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from results.errors import UserError
 from results.record import Record, read_all
 from results.run_list import read_list
 from results.tables.collect import tables
-from runners.boards.planned import Planned, Planner, starts_by, updates
+from runners.boards.plan import Board, expand
+from runners.boards.planned import Planned, Planner, Slot, starts_by, updates
 from runners.machine.warm import Process, start
 from tests.conftest import Cli, composed
 from tests.runners.boards.test_board import WORKERS, Folder, small
@@ -166,6 +168,37 @@ def test_controls_train_the_target_alone_as_much(
     assert len(table.rows) == 4
     assert len({r.run for r in (plain, chain, by_updates, by_data)}) == 4
     assert "control" not in json.dumps(plain.config)
+
+
+@pytest.mark.parametrize("select", [(), ("protocol.fraction=0.5",), ("protocol.rows=20",)])
+def test_the_control_of_equal_data_trains_on_as_many_rows(
+    select: tuple[str, ...], tiny_folder: Folder
+) -> None:
+    """A part to select by was cut off twice: from each stage's rows, and from their sum."""
+    common = (
+        f"model.name_or_path={tiny_folder('bert')}", "data=embedded", "data.eval_size=20",
+        *(("protocol=select", *select) if select else ()), "method=full",
+    )  # fmt: skip
+    stages = [[*common, "task=mnli", "data.train_size=31"], [*common, "task=rte",
+              "data.train_size=50"]]  # fmt: skip
+    planner = Planner(lambda overrides: composed(tuple(overrides)))
+    [control] = planner.chain(Slot(0, "rte", 0, stages[1], (stages[0],), "data"))
+    rows = [len(planner.job(typed).data.train) for typed in (*stages, control)]
+    assert rows[2] == rows[0] + rows[1]
+
+
+def test_what_is_typed_leaves_a_stages_own_settings(tiny_folder: Folder) -> None:
+    """As in a chain: a board's stage of more rows stays of so many where the target has fewer."""
+    row = "{method: full, stages: [{task: mnli, set: [data.train_size=40, lr=2e-3]}]}"
+    board = Board.model_validate(
+        {"name": "b", "methods": [yaml.safe_load(row)], "tasks": ["rte"], "seeds": [1]}
+    )
+    typed = ["data.train_size=30", "lr=1e-3", f"model.name_or_path={tiny_folder('bert')}"]
+    [slot] = expand(board, typed)
+    [stage] = slot.stages
+    settings = composed(tuple(stage))
+    assert (settings["data"]["train_size"], settings["lr"]) == (40, 2e-3)
+    assert composed(tuple(slot.overrides))["data"]["train_size"] == 30
 
 
 def test_a_chain_on_the_command_line_has_controls_too(

@@ -51,7 +51,10 @@ def _nothing_written(folder: Path) -> None:
             [f"{240 * 'm'}: the run's name has 266 bytes", "215; give model.name= a shorter one"],
         ),
         (["model.lr=3"], ["model.lr: it is one value, and model.lr.full is read from it"]),
-        (["task.labels.x=3"], ["task.labels.x: task.labels is a list; type all of it, as in task."]),
+        (
+            ["task.labels.x=3"],
+            ["task.labels.x: task.labels is a list; type all of it, as in task."],
+        ),
         (["task=mrcp"], ["no task called 'mrcp'; did you mean mrpc?"]),
         (["task=ax"], ["'ax'", "report-only split of task=mnli"]),
         (["model=bert-base"], ["no model called 'bert-base'; did you mean bert-base-uncased?"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from results.record import read, read_all
@@ -15,6 +16,8 @@ from runners.data import further as module
 from runners.data.further import read_further, translation
 from runners.data.local import read_local
 from runners.data.split import Split
+from runners.jobs import identity
+from runners.tasks.metrics import score_split
 from tests.conftest import Cli, configure, tiny
 from tests.runners.boards.test_board import Folder
 
@@ -47,6 +50,25 @@ def test_a_revision_is_of_the_sets_that_lie_in_the_same_place(
     for path in ("nyu-mll/glue", "other/set", None):
         assert read_further("rte", task.further["rte"], data, "hub", path).name == "rte"
     assert asked == ["0123abc", None, None]
+
+
+def test_a_diagnostic_set_has_its_own_metric_whatever_the_run_calls_it() -> None:
+    """The name was looked up among the other task's splits: another name, another metric."""
+    names = set()
+    for name in ("ax", "glue_ax"):
+        given = (
+            f"+task.further.{name}={{task: mnli, split: ax, merge: {{not_entailment: neutral}}}}"
+        )
+        task = configure("task=rte", given).settings.task
+        scores, _ = score_split(*task.of_split(name), np.array([0.0, 1, 2, 2]), [0, 1, 2, 1])
+        assert list(scores) == ["matthews_correlation"]
+        names.add("own_metrics" in identity._further(task)[name])
+    assert names == {True, False}  # what had that metric before keeps its name
+    merge = "merge: {not_entailment: neutral}"
+    given = f"+task.further.ax={{task: mnli, split: validation_mismatched, {merge}}}"
+    task = configure("task=rte", given).settings.task
+    scores, _ = score_split(*task.of_split("ax"), np.array([0.0, 1, 2, 2]), [0, 1, 2, 1])
+    assert scores == {"accuracy": 0.75}
 
 
 def test_a_run_reports_them_beside_its_own_score(

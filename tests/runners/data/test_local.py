@@ -55,6 +55,18 @@ def test_labels_go_by_name_whatever_their_order_in_the_file(tmp_path: Path) -> N
     assert split.labels == (1, 0)
 
 
+def test_a_diagnostic_set_has_the_labels_of_its_column(tmp_path: Path) -> None:
+    """CoLA's files have no header, and their columns are numbers."""
+    folder = tmp_path / "CoLA"
+    folder.mkdir()
+    for name in ("train.tsv", "dev.tsv", "hard.tsv"):
+        (folder / name).write_text("a\t1\t\tHe went .\nb\t0\t*\tWent he .\n")
+    more = ("+task.local.report.hard=CoLA/hard.tsv", "+task.diagnostics={hard: [accuracy]}")
+    task = configure("task=cola", *more).settings.task
+    report = read_local(task, tmp_path, skip_malformed=False)[1]
+    assert report["hard"].labels == (1, 0)
+
+
 def test_malformed_rows_can_be_left_out_and_are_counted(tmp_path: Path) -> None:
     path = tmp_path / "train.tsv"
     path.write_text("sentence\tlabel\ngood\t1\nno label\nbad\t0\n")

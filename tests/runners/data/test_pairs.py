@@ -9,9 +9,9 @@ import pytest
 import scipy.stats
 
 from results.errors import UserError
-from runners.config.task import Task
+from runners.config.task import Pairs, Task
 from runners.data.load import load_task_data
-from runners.data.pairs import read_pairs
+from runners.data.pairs import read_hub_pairs, read_pairs
 from runners.tasks.metrics import score_split
 from tests.conftest import Cli, configure, tiny
 
@@ -129,6 +129,14 @@ def test_a_constant_subset_is_undefined() -> None:
     found, undefined = score_split(task, "x", predicted, [1, 2, 3, 4], ["a", "a", "b", "b"])
     assert found == pytest.approx({"spearmanr_subsets": 0.5})
     assert undefined == ["spearmanr_subsets"]
+
+
+def test_a_mean_over_subsets_is_refused_where_the_hub_tells_none() -> None:
+    """It was the correlation over all pairs, under the name of the mean."""
+    task = TASK.model_copy(update={"metrics": ["spearmanr_subsets"]})
+    files = Pairs(folder="STS12-en-test", hub="mteb/sts12-sts")
+    with pytest.raises(UserError, match="mteb/sts12-sts does not tell the subsets of STS12"):
+        read_hub_pairs(task, "STS12", files, None)
 
 
 def test_subsets_metric_is_asked_for_on_the_command_line(

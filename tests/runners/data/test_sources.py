@@ -13,7 +13,7 @@ from runners.config.task import Further, Task
 from runners.data.corpus import read_training_text
 from runners.data.further import read_further
 from runners.data.load import load_task_data
-from runners.data.sources import _source_of_pairs, local_folder
+from runners.data.sources import _source_of_pairs, choose_source, local_folder
 from runners.data.split import Split, cut_selection
 from tests.conftest import configure
 
@@ -36,6 +36,20 @@ def test_files_of_ones_own_are_sought_here_whatever_the_environment_says_of_glue
     assert local_folder(OWN, Data(source="local")) == Path.cwd()
     assert local_folder(OWN, Data(source="local", dir=str(tmp_path))) == tmp_path
     assert local_folder(configure("task=rte").settings.task, Data(source="local")) == tmp_path
+
+
+def test_whole_paths_are_files_of_ones_own_whatever_else_a_task_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A task that lies on the hub too was read from there, or generated, without a word."""
+    monkeypatch.delenv("GLUE_DIR", raising=False)
+    mine = f"{tmp_path}/mine.tsv"
+    typed = (f"task.local.train={mine}", f"task.local.report.validation={mine}")
+    task = configure("task=rte", *typed).settings.task
+    assert choose_source(task, Data(source="auto")) == ("local", "local files are configured")
+    assert local_folder(task, Data(source="local")) == Path.cwd()
+    half = configure("task=rte", typed[0]).settings.task
+    assert choose_source(half, Data(source="auto"))[0] != "local"
 
 
 def test_pairs_that_are_not_generated_are_not_promised() -> None:

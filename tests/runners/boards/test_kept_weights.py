@@ -1,0 +1,79 @@
+"""Weights of a stage: what a chain made for its next run goes, what a user asked for stays."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from results.record import read_all
+from runners.runs.passing import PASSING, keep_saved, mark, starting_stages
+from tests import forked
+from tests.conftest import Cli, tiny
+
+Folder = Callable[[str], Path]
+
+
+@pytest.fixture(autouse=True)
+def _forks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def run_alone(arguments: Sequence[str]) -> int:
+        return forked.start(arguments, tmp_path / "log").wait()
+
+    monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
+
+
+def _deltas(out: Path) -> list[str]:
+    return sorted(path.name.partition(".")[0] for path in out.glob("*.delta"))
+
+
+def test_weights_that_were_asked_for_outlast_the_chain_that_had_begun_them(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = [a for a in tiny(tiny_folder("bert"), "threads=1") if not a.startswith("task=")]
+    out = tmp_path / "runs"
+    assert cli(*given, "stages=[cola,rte]", "stages.1.lr=1e30").code == 1
+    assert _deltas(out) == ["cola"]  # the chain's own, until it ends
+    assert "stored result" in cli(*given, "task=cola", "save=delta").out
+    assert cli(*given, "stages=[cola,rte]").code == 0
+    assert _deltas(out) == ["cola"]
+
+
+def test_keep_is_said_of_weights_that_an_earlier_command_made_too(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = [a for a in tiny(tiny_folder("bert"), "threads=1") if not a.startswith("task=")]
+    out = tmp_path / "runs"
+    assert cli(*given, "stages=[cola,rte]", "stages.1.lr=1e30").code == 1
+    assert cli(*given, "stages=[cola,rte]", "keep=true").code == 0
+    assert cli(*given, "stages=[cola,mrpc]").code == 0
+    assert _deltas(out) == ["cola"]
+
+
+def test_a_mark_is_taken_away_by_a_run_of_ones_own_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(PASSING, raising=False)
+    path = tmp_path / "rte.full.x.s1.0.json"
+    mark(path)
+    keep_saved(path, None)
+    with starting_stages():
+        keep_saved(path, "delta")
+    assert (tmp_path / ".stages" / "rte.full.x.s1.0").is_file()
+    keep_saved(path, "delta")
+    assert not (tmp_path / ".stages").exists()
+
+
+def test_a_folder_may_have_any_name(cli: Cli, tiny_folder: Folder, tmp_path: Path) -> None:
+    """A run's place is typed for the next one: blanks, brackets and quotes are no grammar there."""
+    out = tmp_path / "runs (1), a=b 'x'"
+    given = [
+        a for a in tiny(tiny_folder("bert"), "threads=1") if not a.startswith(("task=", "out="))
+    ]
+    done = cli(*given, f'out="{out}"', "stages=[cola,rte]")
+    assert done.code == 0, done.err
+    assert len(read_all(out)) == 2
+    listed = cli(*given, f'out="{out}"', "stages=[cola,rte]", "plan=true")
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["finished"] * 2
+    shutil.rmtree(out)
