@@ -271,6 +271,11 @@ class Planner:
             plain = own.config.settings.budget.steps
             typed += [f"control.steps={plain or 'null'}", f"budget.steps={sum(map(updates, jobs))}"]
         else:
+            if own.config.settings.task.mixture is not None:
+                raise UserError(
+                    "control=data draws so many rows of one task, and data.train_size is of each"
+                    f" task of {own.config.settings.task.name}; type control=updates"
+                )
             typed.append(f"control.train='{own.data.train.sha256}'")
             drawn = self._drawn([*target, *typed], sum(len(job.data.train) for job in jobs))
             typed.append(f"data.train_size={drawn}")

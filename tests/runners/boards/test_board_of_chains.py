@@ -222,6 +222,8 @@ def test_a_chain_on_the_command_line_has_controls_too(
         (["stages=[mnli,rte]", "control=reversed"], "one order"),
         (["stages=[mnli,rte]", "control=upsidedown"], "known: updates, data, reversed"),
         (["stages=[mnli,rte]", "control=data", "data.seed=seed"], "from one draw"),
+        (["stages=[cola,mix]", "stages.1.mix.of=[mnli,rte]", "control=data", "data.train_size=40"],
+         "control=data draws so many rows of one task"),
         (["control=updates"], "name its stages by stages=[A,B]"),
         (["board=smoke", "board.methods=[{method: full, control: data}]"], "goes with stages"),
         (["board=smoke", "board.methods=[{method: full, stages: [mnlii]}]"], "mnli"),
