@@ -1,6 +1,7 @@
 // What seeds say, as results/stats has it: intervals and a step-down max-T test over joint sign
 // flips (Westfall and Young 1993). Draws are fewer than there, from a fixed generator.
 const DRAWS = 20000, RESAMPLES = 9999, EXACT_UNITS = 14, BLOCK = 500;
+const ROOM = 1e-9;  // within which statistics are equal, as in results/stats/max_t.py
 
 function generator(seed) {  // mulberry32
   return () => {
@@ -127,8 +128,8 @@ function tailScale(n) {  // -log of the tail as a function of √(-log(1 - r²))
     const grid = new Float64Array(2049);
     for (let i = 1; i < grid.length; i++) grid[i] = -logTail(Math.exp(-((i * 6 / 2048) ** 2)), n - 1);
     tails.set(n, r => {
-      const left = Math.max((1 - r) * (1 + r), 2.4e-16);
-      const at = Math.min(Math.sqrt(-Math.log(Math.min(1, left))) * 2048 / 6, 2047.999);
+      const size = -Math.log1p(-Math.min(r * r, 1 - 2.4e-16));
+      const at = Math.min(Math.sqrt(size) * 2048 / 6, 2047.999);
       const i = Math.floor(at);
       return grid[i] + (at - i) * (grid[i + 1] - grid[i]);
     });
@@ -151,7 +152,7 @@ function stepDown(comparisons) {
   for (let begin = 0; begin < count; begin += BLOCK) {
     const size = Math.min(BLOCK, count - begin), largest = new Float64Array(size), sums = new Map();
     for (const k of order) {  // from the least extreme up
-      const own = family[k](signs, begin, size, sums), limit = observed[k] * (1 - 1e-9);
+      const own = family[k](signs, begin, size, sums), limit = observed[k] - ROOM;
       let hits = 0;
       for (let p = 0; p < size; p++) {
         if (own[p] > largest[p]) largest[p] = own[p];
