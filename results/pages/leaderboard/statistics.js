@@ -256,8 +256,8 @@ function differencesTo(data, base, columns) {
   return out;
 }
 
-// The rows that are below no other by a test of all pairs, and those that share too few seeds with
-// any for one; null where nothing could be set apart.
+// The rows that are below no other by a test of all pairs, those that share too few seeds with any
+// for one, and the rest that are not below the best; null where nothing could be set apart.
 function topGroup(data, tasks) {
   const rows = data.rows.map((_, i) => i).filter(i => averageOf(data.rows[i], tasks) !== null);
   const pairs = [], sides = new Map(rows.map(row => [row, sideOf(data, row, tasks)]));
@@ -269,11 +269,15 @@ function topGroup(data, tasks) {
   const ps = stepDown(pairs.map(pair => pair.one));
   const group = new Set(pairs.flatMap(({a, b}) => [a, b]));
   const untested = new Set(rows.filter(row => !group.has(row)));
+  const means = new Map(rows.map(row => [row, averageOf(data.rows[row], tasks)]));
+  const best = rows.reduce((p, q) => means.get(q) > means.get(p) ? q : p);
+  const besideBest = new Set([...group].filter(row => row !== best));
   pairs.forEach(({a, b, one}, i) => {
     if (ps[i] >= data.level) return;
     const ends = bcaInterval(one.bySeed, data.fewest);
-    if (ends[0] > 0) group.delete(b);
-    if (ends[1] < 0) group.delete(a);
+    const below = ends[0] > 0 ? b : ends[1] < 0 ? a : null;
+    group.delete(below);
+    if (a === best || b === best) besideBest.delete(below);
   });
-  return {group, untested};
+  return {group, untested, besideBest};
 }
