@@ -150,6 +150,8 @@ def device_notes(table: Table) -> list[str]:
     by_name = {row.method: row for row in table.rows}
     shared = by_name[table.timed[0]].devices
     notes = [f"Seconds on {shared[0]}, passes before the first step included."] if shared else []
+    if notes and table.conditions.device != "cuda":
+        notes[0] += " Memory is that of the whole process, libraries included."
     if table.untimed:
         others = sorted({d for name in table.untimed for d in by_name[name].devices} - {*shared})
         notes.append(

@@ -382,8 +382,14 @@ def _gap(
 def _cost(
     name: str, most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
 ) -> tuple[Ratio | None, str, bool]:
-    """Return the ratios of a record's field over pairs of finished runs."""
+    """Return the ratios of a record's field over pairs of finished runs.
+
+    What a process holds before it trains would pull ratios of its memory towards 1: on a GPU, the
+    peak is of what was allocated there.
+    """
     words = {"training_seconds": "training seconds", "peak_bytes": "peak memory"}[name]
+    if name == "peak_bytes" and table.conditions.device != "cuda":
+        return None, "a CPU's peak is its whole process's, libraries too", False
     if not mine.costs_beside(other):
         return None, "the runs' devices, threads, sharing or speed settings differ", False
     ratios: dict[Hashable, float] = {}
