@@ -20,7 +20,7 @@ from results.papers.questions import Answer, Best, Gap, Question, Ratio, answers
 from results.record import Record
 from results.run_list import RunList
 from results.stats.pairing import apart_on, seeds_of
-from results.tables.collect import Cell, Row, Table, tables
+from results.tables.collect import Cell, Row, Table, shares_gpu, tables
 from results.tables.columns import task_of
 from results.tables.labels import row_name
 
@@ -392,6 +392,8 @@ def _cost(
         return None, "a CPU's peak is its whole process's, libraries too", False
     if not mine.costs_beside(other):
         return None, "the runs' devices, threads, sharing or speed settings differ", False
+    if name == "training_seconds" and any(map(_shares_gpu, (mine, other))):
+        return None, "several runs shared a GPU, so that their seconds are no one's", False
     ratios: dict[Hashable, float] = {}
     for task in tasks:
         pair = [
@@ -406,3 +408,8 @@ def _cost(
     if not ratios:
         return None, f"no pair of runs with {words}", True
     return Ratio(words, ratios, most), "", True
+
+
+def _shares_gpu(row: Row) -> bool:
+    records = (p.record for cell in row.cells.values() for p in cell.points)
+    return any(shares_gpu(record) for record in records if record is not None)

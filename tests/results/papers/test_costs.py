@@ -14,6 +14,9 @@ GPU = {**BASE.environment, "device": "cuda", "device_name": "A GPU"}
 MEMORY: dict[str, Any] = {"memory_at_most": 0.7}
 
 
+TIME: dict[str, Any] = {"seconds_at_most": 0.7}
+
+
 def _pair(**more: Any) -> list[Record]:
     """Return six seeds of R-Drop and of HyPe, of which the latter has `more`."""
     shared = {key: more.pop(key) for key in ("environment",) if key in more}
@@ -42,3 +45,22 @@ def test_memory_of_a_cpu_holds_libraries_and_decides_nothing() -> None:
     judged = _one(_pair(peak_bytes=6 * 10**8), **MEMORY)
     assert judged.verdict == "not testable here"
     assert judged.numbers == "a CPU's peak is its whole process's, libraries too"
+
+
+def test_seconds_of_runs_that_share_a_gpu_decide_nothing() -> None:
+    """Alone on a GPU the same seconds do."""
+    alone = _one(_pair(train_seconds=60.0, environment=GPU), **TIME)
+    assert alone.verdict == "supported"
+    shared = {**GPU, "shared_device": True, "runs_beside": 7}
+    judged = _one(_pair(train_seconds=60.0, environment=shared), **TIME)
+    assert judged.verdict == "not testable here"
+    assert judged.numbers == "several runs shared a GPU, so that their seconds are no one's"
+
+
+def test_memory_of_runs_that_share_a_gpu_is_their_own() -> None:
+    """However many they are."""
+    shared = {**GPU, "shared_device": True}
+    records = _pair(peak_bytes=6 * 10**8, environment=shared)
+    for place, record in enumerate(records):
+        record.environment = {**shared, "runs_beside": 6 + place % 2}
+    assert _one(records, **MEMORY).verdict == "supported"
