@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from results.stats.paired import Floats
+from results.stats.paired import EQUAL, Floats
 
 DRAWS = 200_000  # patterns of signs, where all are more: of 18 units there are 2^17
 
@@ -82,7 +82,7 @@ def varies(differences: Iterable[float]) -> bool:
     whenever their signs agree, which would rule every family that they are in.
     """
     sizes = [abs(value) for value in differences]
-    return bool(sizes) and max(sizes) - min(sizes) > 1e-9 * max(sizes)
+    return bool(sizes) and max(sizes) - min(sizes) > EQUAL * max(sizes)
 
 
 class _Family:

@@ -2,6 +2,7 @@
 // flips (Westfall and Young 1993). Draws are fewer than there, from a fixed generator.
 const DRAWS = 20000, RESAMPLES = 9999, EXACT_UNITS = 14, BLOCK = 500;
 const ROOM = 1e-9;  // within which statistics are equal, as in results/stats/max_t.py
+const EQUAL = 1e-9;  // part of the largest, within which values differ by rounding alone
 
 function generator(seed) {  // mulberry32
   return () => {
@@ -92,7 +93,8 @@ function resamples(n) {
 function bcaInterval(values, fewest) {  // Efron 1987, widened for few values (Hesterberg 2015)
   const n = values.length, middle = mean(values);
   if (n < fewest) return null;
-  if (Math.max(...values) === Math.min(...values)) return [middle, middle];
+  const most = Math.max(...values.map(Math.abs));
+  if (Math.max(...values) - Math.min(...values) <= EQUAL * most) return [middle, middle];
   const {places, z} = resamples(n), means = new Float64Array(RESAMPLES);
   for (let i = 0; i < RESAMPLES; i++) {
     let total = 0;
@@ -100,7 +102,7 @@ function bcaInterval(values, fewest) {  // Efron 1987, widened for few values (H
     means[i] = total / n;
   }
   means.sort();
-  const room = 1e-12 * Math.max(...values.map(Math.abs));
+  const room = 1e-12 * most;
   let below = 0, upTo = 0;
   for (const one of means) { below += one < middle - room; upTo += one <= middle + room; }
   const bias = normalQuantile((below + upTo) / 2 / RESAMPLES);
@@ -170,7 +172,7 @@ function stepDown(comparisons) {
 // A function that returns a comparison's statistics under a block of patterns.
 function statisticOf(one, places, alike) {
   const n = one.gaps.length, sizes = one.gaps.map(Math.abs), largest = Math.max(...sizes);
-  if (largest - Math.min(...sizes) <= 1e-9 * largest)  // copies of one run say nothing of chance
+  if (largest - Math.min(...sizes) <= EQUAL * largest)  // copies of one run say nothing of chance
     return (signs, begin, size) => new Float64Array(size);
   const root = Math.sqrt(n * sum(one.gaps.map(d => (d / largest) ** 2))) * largest;
   const onScale = alike ? r => r : tailScale(n), sides = one.sides;
