@@ -193,7 +193,7 @@ class _Draws:
 MINUS = "−"
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 1) -> str:
     """Return a difference of fractions in points with its sign."""
-    text = f"{100 * value:+.1f}".replace("-", MINUS)
-    return "0.0" if text[1:] == "0.0" else text
+    text = f"{100 * value:+.{digits}f}".replace("-", MINUS)
+    return text[1:] if not text[1:].strip("0.") else text
