@@ -97,7 +97,7 @@ def judge(
                 pairs[name, column] = gap
     differences = _differences(pairs)
     tested = {key: pair.by_unit for key, pair in pairs.items() if is_able(pair)}
-    told = ties(table, shown, flips)
+    pairs_say = ties(table, shown, flips)
     over: dict[Key, tuple[float, float] | None] = {}
     if examples and base is not None:
         drawn = _Draws(table, draws)
@@ -108,11 +108,11 @@ def judge(
         differences,
         dict(zip(tested, step_down(list(tested.values()), draws=flips), strict=True)),
         {key: interval for key, interval in over.items() if interval is not None},
-        told.tied,
-        told.untested,
-        told.beside_best,
+        pairs_say.tied,
+        pairs_say.untested,
+        pairs_say.beside_best,
         _ranks(table),
-        told.reasons,
+        pairs_say.reasons,
         choice,
     )
 

@@ -34,7 +34,7 @@ def ties(table: Table, shown: Sequence[str], flips: int = DRAWS) -> Ties:
     The family of a column is all pairs of its rows that have the seeds to be set apart, which
     allows for the best being chosen from the data.
     """
-    told = Ties()
+    of_columns = Ties()
     few: dict[str, int] = {}  # columns in which nothing could be set apart, and the most pairs
     for column in shown:
         each = ((row, _mean(row, column, table.counted)) for row in table.rows)
@@ -52,15 +52,15 @@ def ties(table: Table, shown: Sequence[str], flips: int = DRAWS) -> Ties:
             best = max(known, key=lambda one: one[1])[0].method
             in_a_pair = {name for names in able for name in names}
             above = _above(able, flips)
-            told.tied[column] = frozenset(in_a_pair - _below(above))
-            told.untested[column] = frozenset(row.method for row in rows) - in_a_pair
+            of_columns.tied[column] = frozenset(in_a_pair - _below(above))
+            of_columns.untested[column] = frozenset(row.method for row in rows) - in_a_pair
             by_best = {
                 name: [each for each in of if each.other == best] for name, of in above.items()
             }
-            told.beside_best[column] = frozenset(in_a_pair - {best} - _below(by_best))
+            of_columns.beside_best[column] = frozenset(in_a_pair - {best} - _below(by_best))
         else:
             few[column] = max((len(one.by_unit) for one in pairs.values()), default=0)
-    return replace(told, reasons=tuple(_why(few, shown)))
+    return replace(of_columns, reasons=tuple(_why(few, shown)))
 
 
 @dataclass(frozen=True)
