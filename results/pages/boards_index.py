@@ -21,7 +21,7 @@ BEST = 3  # rows that stand for a board
 class Leaders:
     """What a table of a board comes to: its conditions, a sentence, its best rows in percent.
 
-    `top` says in words which rows the seeds do not set below another.
+    `top` says in words how many rows the seeds do not set below another.
     """
 
     heading: str
@@ -57,11 +57,11 @@ def leaders(table: Table, judged: Comparison) -> Leaders:
 
 
 def _top(column: str, first: str, judged: Comparison) -> str:
-    """Return in words which rows of a column are set below no other."""
+    """Return in words whether the first is set above all others, or how many are below none."""
     tied = judged.tied.get(column)
     if tied is None:
         return "nothing is set apart"
-    if tied == {first}:
+    if first in tied and not judged.beside_best[column]:
         untested = judged.untested.get(column)
         return f"the first is set above all others{' that have the seeds' if untested else ''}"
     return (

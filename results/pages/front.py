@@ -204,6 +204,8 @@ def _devices(table: Table, judged: Comparison) -> list[str]:
     """Return what the rows' times were measured on, or why there are none."""
     base = next((row for row in table.rows if row.method == judged.baseline), None)
     if base is not None and any(r is not base and r.costs_beside(base) for r in table.rows):
+        if table.is_shared:
+            return [f"{device}, so no times" for device in base.devices]
         others = any(not row.costs_beside(base) for row in table.rows)
         return [f"{device}{' (a dash: made otherwise)' * others}" for device in base.devices]
     if len(table.devices) < 2:

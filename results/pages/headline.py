@@ -59,7 +59,7 @@ def _best(
         return f"{text}, by too few seeds of its own to be set apart."
     if best.method not in tied:
         return f"{text}, and set below another row by the seeds that both have."
-    beside, few = len(tied) - 1, len(untested)
+    beside, few = len(judged.beside_best[column]), len(untested)
     left = f"; {few} {'has' if few == 1 else 'have'} too few seeds to tell" if few else ""
     if beside == 0:
         return f"{text}, and set apart from all others{' that have the seeds' * bool(few)}{left}."

@@ -67,7 +67,8 @@ def score_sheet(table: Table, comparison: Comparison, papers: Sequence[Paper] = 
     heads += ["mean rank"] if comparison.ranks else []
     heads += ["n", "trainable %", "without head %", "stored MB"]
     cost = bool(table.timed)
-    heads += ["training seconds", "peak MB"] if cost else []
+    heads += ["training seconds"] if cost and not table.is_shared else []
+    heads += ["peak MB"] if cost else []
     body = []
     for row in in_order(table):
         line = [Entry(row.method)]
@@ -150,6 +151,10 @@ def device_notes(table: Table) -> list[str]:
     by_name = {row.method: row for row in table.rows}
     shared = by_name[table.timed[0]].devices
     notes = [f"Seconds on {shared[0]}, passes before the first step included."] if shared else []
+    if table.is_shared:
+        notes = [f"No seconds, as several runs shared a GPU ({shared[0]})."]
+    elif notes and table.conditions.device != "cuda":
+        notes[0] += " Memory is that of the whole process, libraries included."
     if table.untimed:
         others = sorted({d for name in table.untimed for d in by_name[name].devices} - {*shared})
         notes.append(
@@ -272,11 +277,13 @@ def _count(cell: Cell | None) -> str:
 
 
 def _cost(row: Row, table: Table) -> list[Entry]:
-    """Return seconds summed over tasks and the largest peak, both only where no task lacks it."""
-    return [
-        _number(table.training_seconds(row), 1, ".0f"),
-        _number(table.peak_bytes(row), 1e-6, ".0f"),
-    ]
+    """Return seconds summed over tasks and the largest peak, both only where no task lacks it.
+
+    There are no seconds in a table whose rows shared a GPU.
+    """
+    seconds = _number(table.training_seconds(row), 1, ".0f")
+    peak = _number(table.peak_bytes(row), 1e-6, ".0f")
+    return [peak] if table.is_shared else [seconds, peak]
 
 
 def difference_sheet(table: Table, comparison: Comparison) -> Sheet | None:

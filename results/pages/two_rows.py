@@ -10,8 +10,9 @@ from results.pages.sheet import Entry, Sheet, difference_text
 from results.pages.text import Format, write
 from results.stats.compare import Comparison, judge, points
 from results.stats.detectable import seeds_to_detect, shown_by
+from results.stats.max_t import varies
 from results.stats.paired import FEWEST, LEVEL, Difference, smallest_p
-from results.stats.pairing import AVERAGE, average, columns, lead
+from results.stats.pairing import AVERAGE, apart, average, columns, lead
 from results.tables.collect import Row, Table
 
 MOST_SEEDS = 100  # that are asked of anybody
@@ -94,6 +95,9 @@ def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
     gap = judged.differences.get((first, column))
     if gap is None:
         return f"{first} and {second} share no seed on {place}."
+    rows = {row.method: row for row in table.rows}
+    pair = apart(rows[first], rows[second], column, table) if second is not None else None
+    gaps = [] if pair is None else list(pair.by_unit.values())
     p = judged.adjusted.get((first, column))
     sure = "" if gap.p is None else f", p {p_text(gap.p)} as a single question"
     if p is not None and len(judged.adjusted) > 1:
@@ -102,7 +106,7 @@ def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
     if not _alone(gap):
         return (
             f"{first} and {second} cannot be told apart on {place}: {difference_text(gap)} points,"
-            f" {seeds} seeds{sure}; {_more(gap, seeds)}."
+            f" {seeds} seeds{sure}; {_more(gap, gaps, seeds)}."
         )
     side = "above" if gap.mean > 0 else "below"
     size = points(abs(gap.mean)).lstrip("+")
@@ -111,7 +115,7 @@ def verdict(table: Table, judged: Comparison, first: str, column: str) -> str:
     text = f"{first} is {size} points {side} {second} on {place} [{shown}], {seeds} seeds{sure}"
     if judged.claimed((first, column)):
         return f"{text}."
-    if not gap.sd:
+    if not varies(gaps):
         return f"{text}: all pairs are as far apart, as copies of one run are, so no table says so."
     return f"{text}: too many comparisons for the table to say so."
 
@@ -121,9 +125,10 @@ def _seeds(gap: Difference, column: str, table: Table) -> int:
     return gap.pairs // len(table.counted) if several else gap.pairs
 
 
-def _more(gap: Difference, seeds: int) -> str:
+def _more(gap: Difference, gaps: Sequence[float], seeds: int) -> str:
     """Return how many more seeds would show the difference seen, or what many seeds would show."""
-    if not gap.sd:
+    one_sign = min(gaps) >= 0 or max(gaps) <= 0
+    if gap.sd is None or (one_sign and not varies(gaps)):
         fewest = next(n for n in range(FEWEST, MOST_SEEDS) if smallest_p(n) < LEVEL)
         return f"at least {fewest} seeds are needed" if seeds < fewest else "they do not differ"
     if abs(gap.mean) < HARDLY:

@@ -20,7 +20,7 @@ from results.papers.questions import Answer, Best, Gap, Question, Ratio, answers
 from results.record import Record
 from results.run_list import RunList
 from results.stats.pairing import apart_on, seeds_of
-from results.tables.collect import Cell, Row, Table, tables
+from results.tables.collect import Cell, Row, Table, shares_gpu, tables
 from results.tables.columns import task_of
 from results.tables.labels import row_name
 
@@ -382,10 +382,18 @@ def _gap(
 def _cost(
     name: str, most: float, mine: Row, other: Row, tasks: Sequence[str], table: Table, place: int
 ) -> tuple[Ratio | None, str, bool]:
-    """Return the ratios of a record's field over pairs of finished runs."""
+    """Return the ratios of a record's field over pairs of finished runs.
+
+    What a process holds before it trains would pull ratios of its memory towards 1: on a GPU, the
+    peak is of what was allocated there.
+    """
     words = {"training_seconds": "training seconds", "peak_bytes": "peak memory"}[name]
+    if name == "peak_bytes" and table.conditions.device != "cuda":
+        return None, "a CPU's peak is its whole process's, libraries too", False
     if not mine.costs_beside(other):
         return None, "the runs' devices, threads, sharing or speed settings differ", False
+    if name == "training_seconds" and any(map(_shares_gpu, (mine, other))):
+        return None, "several runs shared a GPU, so that their seconds are no one's", False
     ratios: dict[Hashable, float] = {}
     for task in tasks:
         pair = [
@@ -400,3 +408,8 @@ def _cost(
     if not ratios:
         return None, f"no pair of runs with {words}", True
     return Ratio(words, ratios, most), "", True
+
+
+def _shares_gpu(row: Row) -> bool:
+    records = (p.record for cell in row.cells.values() for p in cell.points)
+    return any(shares_gpu(record) for record in records if record is not None)

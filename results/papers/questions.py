@@ -26,6 +26,9 @@ Ends = tuple[float, float]
 NONE = (-math.inf, math.inf)  # the ends of no interval
 
 
+MORE_DIGITS = 4  # of an end that is close to what is needed
+
+
 FEW_BESIDE = "too few pairs for an interval beside the others"
 
 
@@ -70,9 +73,13 @@ class Gap:
         """Return the answer and its numbers, by the ends of an interval."""
         is_known = all(map(math.isfinite, ends))
         low, high = ends
-        shown = f" [{points(low)}, {points(high)}]" if is_known else ""
+        texts = [
+            points(e, _digits(100 * e, 100 * self.needed, 1)) if is_known else "" for e in ends
+        ]
+        shown = f" [{', '.join(texts)}]" if is_known else ""
         numbers = f"{self.rows}: {points(fmean(self.values.values()))} points,"
-        numbers += f" {len(self.values)} pairs{shown}; needed {points(self.needed)}"
+        exact = max(1, len(f"{round(100 * self.needed, 4):g}".partition(".")[2]))
+        numbers += f" {len(self.values)} pairs{shown}; needed {points(self.needed, exact)}"
         numbers += f" ({self.why})" if self.why else ""
         if self.seeds < FEWEST:
             return "undecided", f"{numbers}; too few seeds for an interval ({FEWEST} are needed)"
@@ -126,7 +133,8 @@ class Ratio:
         """Return the answer and its numbers, by the medians that a sign test does not reject."""
         ordered = sorted(self.values.values())
         ends = median_interval(ordered, 1 - level)
-        shown = "" if ends is None else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
+        texts = [f"{end:.{_digits(end, self.most, 2)}f}" for end in ends or ()]
+        shown = f" [{', '.join(texts)}]" if texts else ""
         numbers = f"median ratio of {self.words} {median(ordered):.2f}{shown} over {len(ordered)}"
         numbers += f" pairs of runs ({ordered[0]:.2f} to {ordered[-1]:.2f})"
         numbers += f"; at most {self.most:g} needed"
@@ -175,3 +183,14 @@ def _decidable(pairs: Sequence[int], others: int) -> list[int]:
 
 def _answer(reached: bool, missed: bool) -> Answer:
     return "supported" if reached else "contradicted" if missed else "undecided"
+
+
+def _digits(end: float, needed: float, usual: int) -> int:
+    """Return with how many decimals an interval's end lies on the side of what is needed it is on.
+
+    Rounded to the needed value, the end of an interval that decides would seem not to.
+    """
+    if abs(end - needed) < 1e-9:
+        return usual
+    more = range(usual, usual + MORE_DIGITS)
+    return next((n for n in more if (round(end, n) - needed) * (end - needed) > 1e-12), more.stop)

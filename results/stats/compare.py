@@ -45,8 +45,9 @@ class Comparison:
     `differences` are to the row `baseline`, of which `choice` says that it is one of several,
     `adjusted` the p values of those that have the seeds to be claimed, among all of these
     (step-down max-T), `over_examples` their intervals over seeds and examples. `tied` holds the
-    rows of a column that its seeds set below no other, and `untested` those that share too few
-    seeds with any; a column in which nothing could be set apart is absent and `reasons` says why.
+    rows of a column that its seeds set below no other, `untested` those that share too few seeds
+    with any, `beside_best` the rest that are not set below the row of the largest mean; a column in
+    which nothing could be set apart is absent and `reasons` says why.
     """
 
     baseline: str | None
@@ -56,6 +57,7 @@ class Comparison:
     over_examples: dict[Key, tuple[float, float]]
     tied: dict[str, frozenset[str]]
     untested: dict[str, frozenset[str]]
+    beside_best: dict[str, frozenset[str]]
     ranks: Ranks | None
     reasons: tuple[str, ...]
     choice: str = ""
@@ -95,7 +97,7 @@ def judge(
                 pairs[name, column] = gap
     differences = _differences(pairs)
     tested = {key: pair.by_unit for key, pair in pairs.items() if is_able(pair)}
-    tied, untested, reasons = ties(table, shown, flips)
+    pairs_say = ties(table, shown, flips)
     over: dict[Key, tuple[float, float] | None] = {}
     if examples and base is not None:
         drawn = _Draws(table, draws)
@@ -106,10 +108,11 @@ def judge(
         differences,
         dict(zip(tested, step_down(list(tested.values()), draws=flips), strict=True)),
         {key: interval for key, interval in over.items() if interval is not None},
-        tied,
-        untested,
+        pairs_say.tied,
+        pairs_say.untested,
+        pairs_say.beside_best,
         _ranks(table),
-        tuple(reasons),
+        pairs_say.reasons,
         choice,
     )
 
@@ -190,7 +193,7 @@ class _Draws:
 MINUS = "−"
 
 
-def points(value: float) -> str:
+def points(value: float, digits: int = 1) -> str:
     """Return a difference of fractions in points with its sign."""
-    text = f"{100 * value:+.1f}".replace("-", MINUS)
-    return "0.0" if text[1:] == "0.0" else text
+    text = f"{100 * value:+.{digits}f}".replace("-", MINUS)
+    return text[1:] if not text[1:].strip("0.") else text

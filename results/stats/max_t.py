@@ -14,7 +14,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from results.stats.paired import Floats
+from results.stats.paired import EQUAL, Floats
 
 DRAWS = 200_000  # patterns of signs, where all are more: of 18 units there are 2^17
 
@@ -23,6 +23,9 @@ MOST = 100_000_000  # statistics, of comparisons times draws: a family above 500
 
 
 BLOCK = 200_000  # statistics held at a time: what a cache holds
+
+
+ROOM = 1e-9  # within which statistics, of which one is the most, are equal
 
 
 Differences = Mapping[Hashable, float]  # by unit
@@ -39,7 +42,8 @@ def step_down(comparisons: Sequence[Differences], seed: int = 0, draws: int = DR
     if not comparisons:
         return []
     family = _Family(comparisons, seed, draws)
-    limits = family.observed * (1 - 1e-9)
+    # Rounding is a part of the summed sizes, so of 1, however small the sum of them is.
+    limits = family.observed - ROOM
     reached, seen = np.zeros(len(limits)), 0
     for statistics in family.flipped():
         np.maximum.accumulate(statistics, axis=1, out=statistics)
@@ -78,7 +82,7 @@ def varies(differences: Iterable[float]) -> bool:
     whenever their signs agree, which would rule every family that they are in.
     """
     sizes = [abs(value) for value in differences]
-    return bool(sizes) and max(sizes) - min(sizes) > 1e-9 * max(sizes)
+    return bool(sizes) and max(sizes) - min(sizes) > EQUAL * max(sizes)
 
 
 class _Family:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,9 @@ BLOCK = 10_000_000  # resampled values held at a time
 
 
 SEED_DRAWS = 10  # draws of seeds for each draw of examples
+
+
+EQUAL = 1e-9  # part of the largest, within which values differ by rounding alone
 
 
 FEWEST = 5  # of fewer values not even the whole range covers the mean nine times in ten
@@ -78,7 +82,7 @@ def bca_interval(
     values = np.asarray(values, dtype=np.float64)
     if len(values) < FEWEST:
         return None
-    if np.ptp(values) == 0:
+    if not _spread(values):
         return float(values[0]), float(values[0])
     low, high = bca_ends(values, level, draws, seed)
     return float(low), float(high)
@@ -96,13 +100,18 @@ def bca_intervals(
         if length < FEWEST:
             continue
         values = np.array([samples[i] for i in places], dtype=np.float64)
-        spread = np.ptp(values, axis=1) > 0
+        spread = _spread(values)
         low, high = values[:, 0].copy(), values[:, 0].copy()
         if spread.any():
             low[spread], high[spread] = bca_ends(values[spread], level)
         for i, ends in zip(places, zip(low, high, strict=True), strict=True):
             intervals[i] = (float(ends[0]), float(ends[1]))
     return intervals
+
+
+def _spread(values: Floats) -> Any:
+    """Say along the last axis whether values differ by more than their rounding."""
+    return np.ptp(values, axis=-1) > EQUAL * np.abs(values).max(axis=-1)
 
 
 def bca_ends(

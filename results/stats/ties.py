@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from results.stats.max_t import DRAWS, step_down
 from results.stats.paired import FEWEST, LEVEL, bca_intervals, smallest_p
@@ -12,19 +13,33 @@ from results.stats.pairing import AVERAGE, Apart, apart, average, is_able
 from results.tables.collect import Row, Table
 
 
-def ties(
-    table: Table, shown: Sequence[str], flips: int = DRAWS
-) -> tuple[dict[str, frozenset[str]], dict[str, frozenset[str]], list[str]]:
-    """Return each column's rows that are below no other, those that are untested, and reasons.
+@dataclass(frozen=True)
+class Ties:
+    """What pairs of rows say in each column; one in which nothing could be set apart is absent.
+
+    `tied` holds the rows that are below no other, `untested` those that share too few seeds with
+    every other, and `beside_best` those of the rest that are not set below the row of the largest
+    mean: one of them may well be below a third. `reasons` say why other columns have none.
+    """
+
+    tied: dict[str, frozenset[str]] = field(default_factory=dict)
+    untested: dict[str, frozenset[str]] = field(default_factory=dict)
+    beside_best: dict[str, frozenset[str]] = field(default_factory=dict)
+    reasons: tuple[str, ...] = ()
+
+
+def ties(table: Table, shown: Sequence[str], flips: int = DRAWS) -> Ties:
+    """Return what is set below what in each column.
 
     The family of a column is all pairs of its rows that have the seeds to be set apart, which
-    allows for the best being chosen from the data. A row that shares too few seeds with every other
-    is untested. Reasons say why other columns have none.
+    allows for the best being chosen from the data.
     """
-    tied, untested = dict[str, frozenset[str]](), dict[str, frozenset[str]]()
+    of_columns = Ties()
     few: dict[str, int] = {}  # columns in which nothing could be set apart, and the most pairs
     for column in shown:
-        rows = [row for row in table.rows if _has_score(row, column, table.counted)]
+        each = ((row, _mean(row, column, table.counted)) for row in table.rows)
+        known = [(row, mean) for row, mean in each if mean is not None]
+        rows = [row for row, _ in known]
         if len(rows) < 2:
             continue
         pairs = {
@@ -34,26 +49,47 @@ def ties(
         }
         able = {names: one for names, one in pairs.items() if is_able(one)}
         if able:
+            best = max(known, key=lambda one: one[1])[0].method
             in_a_pair = {name for names in able for name in names}
-            tied[column] = frozenset(in_a_pair - _below(able, flips))
-            untested[column] = frozenset(row.method for row in rows) - in_a_pair
+            above = _above(able, flips)
+            of_columns.tied[column] = frozenset(in_a_pair - _below(above))
+            of_columns.untested[column] = frozenset(row.method for row in rows) - in_a_pair
+            by_best = {
+                name: [each for each in of if each.other == best] for name, of in above.items()
+            }
+            of_columns.beside_best[column] = frozenset(in_a_pair - {best} - _below(by_best))
         else:
             few[column] = max((len(one.by_unit) for one in pairs.values()), default=0)
-    return tied, untested, _why(few, shown)
+    return replace(of_columns, reasons=tuple(_why(few, shown)))
 
 
-def _below(pairs: dict[tuple[str, str], Apart], flips: int) -> set[str]:
-    """Return the rows that test and interval both set below another."""
+@dataclass(frozen=True)
+class _Above:
+    """Another row that a test sets above one."""
+
+    p: float
+    other: str
+    apart: Apart
+
+
+def _above(pairs: dict[tuple[str, str], Apart], flips: int) -> dict[str, list[_Above]]:
+    """Return by row those that the test sets above it."""
     adjusted = step_down([one.by_unit for one in pairs.values()], draws=flips)
-    above: dict[str, list[tuple[float, Apart]]] = defaultdict(list)  # by the row that is below
+    above: dict[str, list[_Above]] = defaultdict(list)
     for ((first, second), one), p in zip(pairs.items(), adjusted, strict=True):
         if p < LEVEL:
-            above[second if one.mean > 0 else first].append((p, one))
+            lower, upper = (second, first) if one.mean > 0 else (first, second)
+            above[lower].append(_Above(p, upper, one))
+    return above
+
+
+def _below(above: Mapping[str, Sequence[_Above]]) -> set[str]:
+    """Return the rows of which an interval agrees that they are below one of those above."""
     below: set[str] = set()
     # An interval takes long and one is enough: each row's clearest pair first.
-    left = {name: sorted(of, key=lambda each: each[0]) for name, of in above.items()}
+    left = {name: sorted(of, key=lambda each: each.p) for name, of in above.items() if of}
     while left:
-        intervals = bca_intervals([of[0][1].by_seed for of in left.values()])
+        intervals = bca_intervals([of[0].apart.by_seed for of in left.values()])
         for name, interval in zip(list(left), intervals, strict=True):
             is_below = interval is not None and (interval[0] > 0 or interval[1] < 0)
             below |= {name} if is_below else set()
@@ -62,10 +98,8 @@ def _below(pairs: dict[tuple[str, str], Apart], flips: int) -> set[str]:
     return below
 
 
-def _has_score(row: Row, column: str, tasks: Sequence[str]) -> bool:
-    if column == AVERAGE:
-        return average(row, tasks) is not None
-    return column in row.cells and row.cells[column].mean is not None
+def _mean(row: Row, column: str, tasks: Sequence[str]) -> float | None:
+    return average(row, tasks if column == AVERAGE else (column,))
 
 
 def _why(few: dict[str, int], shown: Sequence[str]) -> list[str]:

@@ -69,8 +69,8 @@ class Cell:
         return stdev(self.scores) if len(self.scores) > 1 else None
 
     def cost(self, name: str) -> float | None:
-        """Return the mean of a record's field, such as training_seconds, over finished runs."""
-        values = [getattr(p.record, name) for p in self.points if p.score is not None]
+        """Return the mean of a record's field, such as peak_bytes, over finished runs."""
+        values = [cost_of(p.record, name) for p in self.points if p.record and p.score is not None]
         known = [value for value in values if value is not None]
         return fmean(known) if known else None
 
@@ -165,6 +165,13 @@ class Table:
             if 2 * count > len(self.rows):
                 return tuple(row.method for row in self.rows if row.devices == devices)
         return ()
+
+    @cached_property
+    def is_shared(self) -> bool:
+        """Say whether the rows whose memory is shown shared a GPU, and so have no seconds."""
+        rows = [row for row in self.rows if row.method in self.timed]
+        points = [p for row in rows for cell in row.cells.values() for p in cell.points]
+        return any(shares_gpu(p.record) for p in points if p.record)
 
     @property
     def untimed(self) -> tuple[str, ...]:
@@ -344,6 +351,23 @@ def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
 
 
+def shares_gpu(record: Record) -> bool:
+    """Say whether other runs were on a run's GPU: its seconds are no one's, its memory is its own.
+
+    They are of what the others did meanwhile, however many these were.
+    """
+    return (
+        bool(record.environment.get("shared_device")) and record.environment.get("device") != "cpu"
+    )
+
+
+def cost_of(record: Record, name: str) -> float | None:
+    """Return a record's field, such as training_seconds; None where it is not the run's own."""
+    is_lost = name == "training_seconds" and shares_gpu(record)
+    value: float | None = None if is_lost else getattr(record, name)
+    return value
+
+
 def device(record: Record) -> str:
     """Say what a run ran on as far as it decides its seconds: device, threads, sharing, speed.*."""
     facts, speed = record.environment, record.config.get("speed", {})
@@ -362,7 +386,7 @@ def device(record: Record) -> str:
         name += ", splits on the device" if speed.get("resident") else ""
     name += ", last layer for the first token" if speed.get("first_token") else ""
     name += ", rows of its own tokens" if speed.get("trim_vocabulary") else ""
-    beside = facts.get("runs_beside")
+    beside = 0 if shares_gpu(record) else facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
     name += ", shared" if facts.get("shared_device") else ""
     return name + (" through MPS" if facts.get("mps") and facts.get("shared_device") else "")

@@ -38,7 +38,11 @@ def to_json(table: Table, judged: Comparison, collapsed: Mapping[str, list[list[
 
 
 def _row(row: Row, table: Table) -> dict[str, Any]:
-    """Return a row: scores by task, each a mapping from seed; seconds by task."""
+    """Return a row: scores by task, each a mapping from seed; seconds by task.
+
+    Scores are written in full: of shortened ones, sums that are equal would differ, and a test that
+    counts sums as large as the one observed would miss them.
+    """
     cells = [row.cells.get(task) for task in table.tasks]
     timed = row.cells.keys() - table.slices if row.method in table.timed else set()
     seconds = [
@@ -47,16 +51,12 @@ def _row(row: Row, table: Table) -> dict[str, Any]:
     ]
     return {
         "name": printable(row.method),
-        "scores": [_scores(cell.by_seed) if cell else {} for cell in cells],
+        "scores": [cell.by_seed if cell else {} for cell in cells],
         "planned": [cell.planned if cell else 0 for cell in cells],
         "seconds": [None if value is None else _short(value) for value in seconds],
         "trainable": None if row.trainable is None else _short(row.trainable),
         "size": trainable_text(row.trainable, row.trainable_share),
     }
-
-
-def _scores(by_seed: dict[int, float]) -> dict[int, float]:
-    return {seed: _short(score) for seed, score in by_seed.items()}
 
 
 def _short(value: float) -> float:

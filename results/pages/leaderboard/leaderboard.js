@@ -40,7 +40,7 @@ function linesOf(data, view) {
   });
   lines.sort((p, q) => (q.score === null ? -Infinity : q.score) - (p.score === null ? -Infinity : p.score) || 0);
   const tested = [...gaps.values()].filter(gap => gap.p !== null).length;
-  return {lines, gaps, columns, tested, timed};
+  return {lines, gaps, columns, tested, timed, besideBest: top ? top.besideBest.size : 0};
 }
 
 function seedsText(row, tasks) {
@@ -59,7 +59,7 @@ function whereText(data, view) {
   return own.length > 1 ? `the average of ${own.length} tasks` : data.tasks[own[0]];
 }
 
-function bestText(data, view, {lines}) {
+function bestText(data, view, {lines, besideBest}) {
   const scored = lines.filter(line => line.score !== null), [best] = scored, others = scored.length - 1;
   if (!best) return '';
   const where = whereText(data, view);
@@ -69,10 +69,10 @@ function bestText(data, view, {lines}) {
   if (!tested.length) return `${text}, by too few seeds to set anything apart.`;
   if (best.tied === null) return `${text}, by too few seeds of its own to be set apart.`;
   if (!best.tied) return `${text}, and set below another row by the seeds that both have.`;
-  const beside = tested.filter(line => line.tied).length - 1, few = scored.length - tested.length;
+  const few = scored.length - tested.length;
   const left = few ? `; ${few} ${few === 1 ? 'has' : 'have'} too few seeds to tell` : '';
-  if (!beside) return `${text}, and set apart from all others${few ? ' that have the seeds' : ''}${left}.`;
-  return `${text}, but ${beside} of the ${tested.length - 1} other rows cannot be told from the best${left}.`;
+  if (!besideBest) return `${text}, and set apart from all others${few ? ' that have the seeds' : ''}${left}.`;
+  return `${text}, but ${besideBest} of the ${tested.length - 1} other rows cannot be told from the best${left}.`;
 }
 
 function besideText(data, view, {lines, tested}) {

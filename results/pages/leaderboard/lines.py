@@ -78,6 +78,8 @@ def untimed_note(table: Table) -> str:
     """Return whose seconds are left out and why; empty where all are shown."""
     if table.devices and not table.timed:
         return "No seconds: the runs' devices or speed settings differ."
+    if table.is_shared:
+        return "No seconds: several runs shared a GPU."
     if table.untimed:
         return f"No seconds of {listed(table.untimed)}: made on another device or settings."
     return ""

@@ -1,6 +1,8 @@
 // What seeds say, as results/stats has it: intervals and a step-down max-T test over joint sign
 // flips (Westfall and Young 1993). Draws are fewer than there, from a fixed generator.
 const DRAWS = 20000, RESAMPLES = 9999, EXACT_UNITS = 14, BLOCK = 500;
+const ROOM = 1e-9;  // within which statistics are equal, as in results/stats/max_t.py
+const EQUAL = 1e-9;  // part of the largest, within which values differ by rounding alone
 
 function generator(seed) {  // mulberry32
   return () => {
@@ -91,7 +93,8 @@ function resamples(n) {
 function bcaInterval(values, fewest) {  // Efron 1987, widened for few values (Hesterberg 2015)
   const n = values.length, middle = mean(values);
   if (n < fewest) return null;
-  if (Math.max(...values) === Math.min(...values)) return [middle, middle];
+  const most = Math.max(...values.map(Math.abs));
+  if (Math.max(...values) - Math.min(...values) <= EQUAL * most) return [middle, middle];
   const {places, z} = resamples(n), means = new Float64Array(RESAMPLES);
   for (let i = 0; i < RESAMPLES; i++) {
     let total = 0;
@@ -99,7 +102,7 @@ function bcaInterval(values, fewest) {  // Efron 1987, widened for few values (H
     means[i] = total / n;
   }
   means.sort();
-  const room = 1e-12 * Math.max(...values.map(Math.abs));
+  const room = 1e-12 * most;
   let below = 0, upTo = 0;
   for (const one of means) { below += one < middle - room; upTo += one <= middle + room; }
   const bias = normalQuantile((below + upTo) / 2 / RESAMPLES);
@@ -127,8 +130,8 @@ function tailScale(n) {  // -log of the tail as a function of √(-log(1 - r²))
     const grid = new Float64Array(2049);
     for (let i = 1; i < grid.length; i++) grid[i] = -logTail(Math.exp(-((i * 6 / 2048) ** 2)), n - 1);
     tails.set(n, r => {
-      const left = Math.max((1 - r) * (1 + r), 2.4e-16);
-      const at = Math.min(Math.sqrt(-Math.log(Math.min(1, left))) * 2048 / 6, 2047.999);
+      const size = -Math.log1p(-Math.min(r * r, 1 - 2.4e-16));
+      const at = Math.min(Math.sqrt(size) * 2048 / 6, 2047.999);
       const i = Math.floor(at);
       return grid[i] + (at - i) * (grid[i + 1] - grid[i]);
     });
@@ -151,7 +154,7 @@ function stepDown(comparisons) {
   for (let begin = 0; begin < count; begin += BLOCK) {
     const size = Math.min(BLOCK, count - begin), largest = new Float64Array(size), sums = new Map();
     for (const k of order) {  // from the least extreme up
-      const own = family[k](signs, begin, size, sums), limit = observed[k] * (1 - 1e-9);
+      const own = family[k](signs, begin, size, sums), limit = observed[k] - ROOM;
       let hits = 0;
       for (let p = 0; p < size; p++) {
         if (own[p] > largest[p]) largest[p] = own[p];
@@ -169,7 +172,7 @@ function stepDown(comparisons) {
 // A function that returns a comparison's statistics under a block of patterns.
 function statisticOf(one, places, alike) {
   const n = one.gaps.length, sizes = one.gaps.map(Math.abs), largest = Math.max(...sizes);
-  if (largest - Math.min(...sizes) <= 1e-9 * largest)  // copies of one run say nothing of chance
+  if (largest - Math.min(...sizes) <= EQUAL * largest)  // copies of one run say nothing of chance
     return (signs, begin, size) => new Float64Array(size);
   const root = Math.sqrt(n * sum(one.gaps.map(d => (d / largest) ** 2))) * largest;
   const onScale = alike ? r => r : tailScale(n), sides = one.sides;
@@ -255,8 +258,8 @@ function differencesTo(data, base, columns) {
   return out;
 }
 
-// The rows that are below no other by a test of all pairs, and those that share too few seeds with
-// any for one; null where nothing could be set apart.
+// The rows that are below no other by a test of all pairs, those that share too few seeds with any
+// for one, and the rest that are not below the best; null where nothing could be set apart.
 function topGroup(data, tasks) {
   const rows = data.rows.map((_, i) => i).filter(i => averageOf(data.rows[i], tasks) !== null);
   const pairs = [], sides = new Map(rows.map(row => [row, sideOf(data, row, tasks)]));
@@ -268,11 +271,15 @@ function topGroup(data, tasks) {
   const ps = stepDown(pairs.map(pair => pair.one));
   const group = new Set(pairs.flatMap(({a, b}) => [a, b]));
   const untested = new Set(rows.filter(row => !group.has(row)));
+  const means = new Map(rows.map(row => [row, averageOf(data.rows[row], tasks)]));
+  const best = rows.reduce((p, q) => means.get(q) > means.get(p) ? q : p);
+  const besideBest = new Set([...group].filter(row => row !== best));
   pairs.forEach(({a, b, one}, i) => {
     if (ps[i] >= data.level) return;
     const ends = bcaInterval(one.bySeed, data.fewest);
-    if (ends[0] > 0) group.delete(b);
-    if (ends[1] < 0) group.delete(a);
+    const below = ends[0] > 0 ? b : ends[1] < 0 ? a : null;
+    group.delete(below);
+    if (a === best || b === best) besideBest.delete(below);
   });
-  return {group, untested};
+  return {group, untested, besideBest};
 }

@@ -235,18 +235,6 @@ def test_wrong_file_of_claims_is_refused_by_name(tmp_path: Path) -> None:
             known_claims(path)
 
 
-def test_memory_is_a_ratio_too() -> None:
-    claim = _claim(points=None, memory_at_most=0.7, above=["rdrop"])
-    small = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=6 * 10**8)
-    found = _one(claim, small)
-    assert found.verdict == "supported"
-    assert "median ratio of peak memory 0.60 [0.60, 0.60] over 6 pairs" in found.numbers
-    large = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=8 * 10**8)
-    assert _one(claim, large).verdict == "contradicted"
-    unknown = grid({"rdrop": 0}, ["rte"], 6) + grid({"hype": 0}, ["rte"], 6, peak_bytes=None)
-    assert _one(claim, unknown).verdict == "undecided"
-
-
 @pytest.mark.parametrize(
     ("model", "verdict"),
     [
