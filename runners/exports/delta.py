@@ -39,6 +39,7 @@ from runners.models.build import (
     trained_sha256,
 )
 from runners.models.pretrained import Loaded
+from runners.models.sides import check_sides
 from runners.models.weights import Weights, check_unchanged, find_weights
 
 
@@ -85,6 +86,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
                 "name_or_path": portable(weights.name_or_path),
                 "sha256": weights.sha256,
                 "files_sha256": weights.files_sha256,
+                **({"turned": list(weights.turned)} if weights.turned else {}),
             },
             "config": _composed(job),
             "rows": job.rows,
@@ -143,7 +145,9 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     _check_files(folder, about, named)
     config = configuration_of(named, ABOUT, about["config"], model_path)
     weights = find_weights(config.settings.model)
-    check_unchanged(named, pretrained_facts(folder, about), weights)
+    facts = pretrained_facts(folder, about)
+    check_unchanged(named, facts, weights)
+    check_sides(named, facts, weights.turned, config.settings.budget.truncate)
     tensors = _read_tensors(path, named)
     attributes = _attributes(about, config, named)
     loaded = _build(named, config, weights, attributes)
