@@ -154,7 +154,7 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     if path.name == PEFTS:
         check_peft(folder, config, named)
         tensors = _from_peft(tensors, loaded, config)
-    _check_tensors(tensors, loaded.model, config.methods, named)
+    _check_tensors(tensors, loaded, config, named)
     _check_beside(folder, loaded.model, config.methods, named)
     _put(tensors, loaded.model, config.methods)
     loaded.model.eval()
@@ -226,14 +226,18 @@ def _build(named: str, config: RunConfig, weights: Weights, attributes: Known) -
         ) from None
 
 
-def _check_tensors(
-    tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], named: str
-) -> None:
-    """Refuse tensors that are not those of the model, each in its shape and type, and finite."""
-    folds = {method.name: method.fold(model) for method in methods}
+def _check_tensors(tensors: Tensors, loaded: Loaded, config: RunConfig, named: str) -> None:
+    """Refuse tensors that are not those of the model, each in its shape and type, and finite.
+
+    Of a frozen encoder only what the runs before trained is there, and of a head that predicts
+    tokens; which tensors these are, the folder's hashes tell.
+    """
+    folds = {method.name: method.fold(loaded.model) for method in config.methods}
     replaced = {name for fold in folds.values() for name in fold.replaced}
-    own: Tensors = dict(model.named_parameters())
+    own: Tensors = dict(loaded.model.named_parameters())
     needed = {n for n, p in own.items() if p.requires_grad} - replaced
+    if config.settings.start.freeze:
+        needed &= loaded.head - loaded.read
     for name, fold in folds.items():
         kept = {f"{name}:{n}": t for n, t in fold.kept.items()}
         own |= kept
