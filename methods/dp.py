@@ -100,6 +100,10 @@ class Dp(Method):
     accountant: Literal["prv", "rdp"] = "prv"
     part: Annotated[int, Ge(1)] = 64
 
+    def say_alike(self) -> None:
+        if self.epsilon is None and self.noise is None:
+            self.epsilon = _USUAL
+
     @property
     def batches(self) -> Batches:
         return "poisson" if self.sampling == "poisson" else "random"
