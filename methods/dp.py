@@ -23,7 +23,7 @@ that a run's weights are a benchmark's and no release.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -99,6 +99,18 @@ class Dp(Method):
     sampling: Literal["poisson", "shuffled"] = "poisson"
     accountant: Literal["prv", "rdp"] = "prv"
     part: Annotated[int, Ge(1)] = 64
+
+    def model_known(self, architecture: str) -> None:
+        self._of_segments = architecture == "xlnet"
+
+    def version_beside(self, methods: Sequence[Method]) -> int:
+        """Return 2 where XLNet's parameters of segments train, which were left as they were."""
+        train = all({"layers", "matrices"} <= m.moves for m in methods if "parameters" in m.owns)
+        return self.version + int(train and getattr(self, "_of_segments", False))
+
+    def say_alike(self) -> None:
+        if self.epsilon is None and self.noise is None:
+            self.epsilon = _USUAL
 
     @property
     def batches(self) -> Batches:
@@ -188,6 +200,7 @@ class Dp(Method):
         from methods.surgery.streams import Streams
 
         self.streams = Streams(setting.generator)
+        self.segments = "token_type_ids" in getattr(setting.tokenizer, "model_input_names", ())
         self.taken = 0
 
     def parameter_groups(
@@ -196,7 +209,7 @@ class Dp(Method):
         """Refuse a model with a layer whose gradient is not known example by example."""
         from methods.surgery.clipping import Clipping
 
-        self.clipping = Clipping(model, self.part)
+        self.clipping = Clipping(model, self.part, self.segments)
         return groups
 
     def gradients(

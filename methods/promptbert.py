@@ -87,12 +87,23 @@ class Promptbert(Representation):
                 unread["positions"] = "denoise=off"
         return unread
 
+    def say_alike(self) -> None:
+        """Say auto where it means what was typed; of a supervised head the checkpoint says it."""
+        if self.keep_head == (self.mode == "supervised"):
+            self.keep_head = "auto"
+        if self.denoise_eval == self._usually_subtracts:
+            self.denoise_eval = "auto"
+        if self.mode == "unsupervised" and self.head == "mlp":
+            self.head = "auto"
+
     @property
     def subtracts(self) -> bool:
         """Whether the template's share is subtracted in evaluation."""
-        if self.denoise_eval == "auto":
-            return self.mode == "supervised" and self.denoise != "off"
-        return self.denoise_eval
+        return self._usually_subtracts if self.denoise_eval == "auto" else self.denoise_eval
+
+    @property
+    def _usually_subtracts(self) -> bool:
+        return self.mode == "supervised" and self.denoise != "off"
 
     def version_beside(self, methods: Sequence[Method]) -> int:
         """Return 2 where denoise=off left the share subtracted in evaluation before."""

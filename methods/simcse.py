@@ -54,6 +54,10 @@ class Simcse(Representation):
     def unread(self) -> Mapping[str, str]:
         return {"hard_negatives": "mode=unsupervised"} if self.mode == "unsupervised" else {}
 
+    def say_alike(self) -> None:
+        if self.keep_head == (self.mode == "supervised"):
+            self.keep_head = "auto"
+
     @property
     def training_text(self) -> TrainingText:
         return contrastive_text(self.mode, self.hard_negatives)

@@ -21,12 +21,13 @@ class Clipping:
     """Leaves Σ_i min(1, C / ‖g_i‖) g_i in `.grad` of a prepared model's trained parameters.
 
     Batches go through the model in parts of at most `part` examples; with 1, one by one, without
-    any rule of a layer. `reached` are the trained parameters that answers depend on. A model whose
-    examples' gradients are not known is a UserError.
+    any rule of a layer. `reached` are the trained parameters that answers depend on, to texts with
+    `segments` where the tokenizer gives some. A model whose examples' gradients are not known is a
+    UserError.
     """
 
-    def __init__(self, model: nn.Module, part: int) -> None:
-        self.model, self.part = model, part
+    def __init__(self, model: nn.Module, part: int, segments: bool) -> None:
+        self.model, self.part, self.segments = model, part, segments
         self.rules = None if part == 1 else PerExample(model)
         self.reached = self._look()
 
@@ -88,7 +89,7 @@ class Clipping:
 
     def _compared(self) -> list[nn.Parameter]:
         named = {n: p for n, p in self.model.named_parameters() if p.requires_grad}
-        batch = _texts(self.model)
+        batch = _texts(self.model, self.segments)
         alone: list[Any] = []
         for row in range(1 if self.rules is None else _ROWS):
             loss = _sums(self.model, {k: v[row : row + 1] for k, v in batch.items()}).sum()
@@ -133,8 +134,11 @@ def parts(batch: Batch, size: int) -> Iterator[Batch]:
         }
 
 
-def _texts(model: Any) -> Batch:
-    """Return a few texts without meaning, all unlike; a decoder's head reads their one end."""
+def _texts(model: Any, segments: bool) -> Batch:
+    """Return a few texts without meaning, all unlike; a decoder's head reads their one end.
+
+    XLNet has parameters that it reads only where it is given `segments`.
+    """
     device = next(model.parameters()).device
     ids = (
         torch.arange(_ROWS * _TOKENS, device=device).view(_ROWS, _TOKENS) % model.config.vocab_size
@@ -143,7 +147,12 @@ def _texts(model: Any) -> Batch:
         end = int(model.config.eos_token_id)
         ids = ids.masked_fill(ids == end, _ROWS * _TOKENS)
         ids = torch.cat([ids, torch.full_like(ids[:, :1], end)], dim=1)
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if segments:
+        batch["token_type_ids"] = torch.zeros_like(ids)
+        if getattr(model.config, "type_vocab_size", 2) > 1:
+            batch["token_type_ids"][:, _TOKENS // 2 :] = 1
+    return batch
 
 
 def _sums(model: Any, batch: Batch) -> torch.Tensor:

@@ -54,16 +54,17 @@ class _Text:
 
 
 def read_training_text(
-    data: Data, source: str, wanted: TrainingText, evaluated: set[str]
+    data: Data, source: str, wanted: TrainingText, evaluated: set[str], of_pairs: str = ""
 ) -> tuple[Split, dict[str, Any]]:
     """Return a train split without labels, and what the record says of where it is from.
 
     Its rows hold one sentence, a sentence and one that follows from it, or these and one that
-    contradicts it. Sentences in `evaluated` are not among them.
+    contradicts it. Sentences in `evaluated` are not among them. `of_pairs` says what to do with a
+    file of such pairs where sentences are wanted.
     """
     named = [data.text] if isinstance(data.text, str) else data.text
     if wanted == "sentences":
-        text = _sentences(data, source, named)
+        text = _sentences(data, source, named, of_pairs)
     else:
         text = _triplets(data, source, named, hard=wanted == "triplets")
     kept = [row for row in text.rows if not evaluated.intersection(row)]
@@ -83,11 +84,12 @@ def read_training_text(
     return Split("train", tuple(unique), None, text.malformed), facts
 
 
-def _sentences(data: Data, source: str, named: Sequence[str] | None) -> _Text:
+def _sentences(data: Data, source: str, named: Sequence[str] | None, of_pairs: str) -> _Text:
     if named:
         rows, origins = list[tuple[str, ...]](), []
         for place in named:
-            lines, origin = _hub_lines(place) if _on_hub(place) else (_lines(place), place)
+            on_hub = _on_hub(place)
+            lines, origin = _hub_lines(place) if on_hub else (_lines(place, of_pairs), place)
             rows += [(t,) for t in clean(lines)]
             origins.append(origin)
         return _Text(rows, ", ".join(origins))
@@ -193,9 +195,9 @@ def _on_hub(place: str) -> bool:
     return place.startswith("hub:")
 
 
-def _lines(place: str) -> list[str]:
+def _lines(place: str, of_pairs: str) -> list[str]:
     path = Path(expanded(place))
-    return read_sentences(path, f"data.text={path}")
+    return read_sentences(path, f"data.text={path}", of_pairs)
 
 
 def clean(texts: Iterable[str]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from results.errors import UserError, nearest
-from runners.data.formats import JSON_NAMES, READ, json_likeness, likeness, one_byte
+from runners.data.formats import JSON_NAMES, READ, json_likeness, likeness, nli_columns, one_byte
 
 
 def read_text(path: Path, where: str, hint: str = "") -> str:
@@ -49,9 +49,17 @@ def checked_lines(text: str, where: str) -> list[str]:
     return lines_of(text)
 
 
-def read_sentences(path: Path, where: str) -> list[str]:
-    """Return a file's lines, a sentence each; what cannot be read so is a UserError."""
+def read_sentences(path: Path, where: str, of_pairs: str = "") -> list[str]:
+    """Return a file's lines, a sentence each; what cannot be read so is a UserError.
+
+    `of_pairs` says what to do with a table of NLI.
+    """
     lines = checked_lines(read_text(path, where), where)
+    if lines and (columns := nli_columns(lines[0])):
+        raise UserError(
+            f"{where} holds no sentences: its first line names columns of NLI, {columns};"
+            f" {of_pairs}write one sentence a line"
+        )
     if lines and path.suffix.lower() in JSON_NAMES and (other := json_likeness(lines[0])):
         raise UserError(f"{where} holds no sentences: {other}; write one sentence a line")
     return lines

@@ -17,6 +17,11 @@ _PACKED = {
     b"\x89HDF\r\n\x1a\n": ("HDF5", "write it with pandas' to_csv"),
     b"%PDF-": ("PDF", "save its text as UTF-8"),
 }
+# The columns that hold pairs of texts, and by what a line is parted: SimCSE's; MNLI's and SNLI's.
+NLI = {",": ("sent0", "sent1"), "\t": ("sentence1", "sentence2", "gold_label")}
+_FURTHER = ("hard_neg",)
+
+
 JSON_NAMES = (".json", ".jsonl", ".ndjson")
 
 
@@ -56,6 +61,15 @@ def one_byte(raw: bytes) -> str:
     if controls > len(part) // 50:
         return "it looks like no text at all"
     return "it looks like Latin-1 or Windows-1252: save it as UTF-8"
+
+
+def nli_columns(line: str) -> str:
+    """Return which columns of a table of NLI a file's first line names, or nothing."""
+    for mark, names in NLI.items():
+        fields = [field.strip().strip('"') for field in line.split(mark)]
+        if set(names) <= set(fields):
+            return ", ".join([*names, *(n for n in _FURTHER if n in fields)])
+    return ""
 
 
 def json_likeness(line: str) -> str:

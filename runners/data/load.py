@@ -41,6 +41,10 @@ from runners.data.split import (
 from runners.data.unanswered import local_test_sets
 from runners.data.unlabelled import offered_rows
 
+_OF_PAIRS = (
+    "to train on its pairs type method.simcse.mode=supervised, or promptbert's; for sentences "
+)
+
 
 def load_task_data(
     task: Task, data: Data, protocol: Protocol, text: TrainingText = "labelled", seed: int = 0
@@ -215,7 +219,7 @@ def _load_pairs(
         evaluated = {
             sentence for split in sets.values() for pair in split.texts for sentence in pair
         }
-        train, facts = read_training_text(data, source, text, evaluated)
+        train, facts = read_training_text(data, source, text, evaluated, _OF_PAIRS)
         pool = train.sha256 if data.seed == "seed" else None
         if data.train_size is not None:
             train = draw(train, data.train_size, data.train_seed(seed), task, "data.train_size")

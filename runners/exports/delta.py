@@ -39,6 +39,7 @@ from runners.models.build import (
     trained_sha256,
 )
 from runners.models.pretrained import Loaded
+from runners.models.sides import check_sides
 from runners.models.weights import Weights, check_unchanged, find_weights
 
 
@@ -85,6 +86,7 @@ def save_delta(folder: Path, model: Any, head: frozenset[str], job: Job) -> int:
                 "name_or_path": portable(weights.name_or_path),
                 "sha256": weights.sha256,
                 "files_sha256": weights.files_sha256,
+                **({"turned": list(weights.turned)} if weights.turned else {}),
             },
             "config": _composed(job),
             "rows": job.rows,
@@ -143,14 +145,16 @@ def load_delta(folder: str | Path, *, model_path: str | None = None, act: str = 
     _check_files(folder, about, named)
     config = configuration_of(named, ABOUT, about["config"], model_path)
     weights = find_weights(config.settings.model)
-    check_unchanged(named, pretrained_facts(folder, about), weights)
+    facts = pretrained_facts(folder, about)
+    check_unchanged(named, facts, weights)
+    check_sides(named, facts, weights.turned, config.settings.budget.truncate)
     tensors = _read_tensors(path, named)
     attributes = _attributes(about, config, named)
     loaded = _build(named, config, weights, attributes)
     if path.name == PEFTS:
         check_peft(folder, config, named)
         tensors = _from_peft(tensors, loaded, config)
-    _check_tensors(tensors, loaded.model, config.methods, named)
+    _check_tensors(tensors, loaded, config, named)
     _check_beside(folder, loaded.model, config.methods, named)
     _put(tensors, loaded.model, config.methods)
     loaded.model.eval()
@@ -222,14 +226,18 @@ def _build(named: str, config: RunConfig, weights: Weights, attributes: Known) -
         ) from None
 
 
-def _check_tensors(
-    tensors: Tensors, model: torch.nn.Module, methods: tuple[Method, ...], named: str
-) -> None:
-    """Refuse tensors that are not those of the model, each in its shape and type, and finite."""
-    folds = {method.name: method.fold(model) for method in methods}
+def _check_tensors(tensors: Tensors, loaded: Loaded, config: RunConfig, named: str) -> None:
+    """Refuse tensors that are not those of the model, each in its shape and type, and finite.
+
+    Of a frozen encoder only what the runs before trained is there, and of a head that predicts
+    tokens; which tensors these are, the folder's hashes tell.
+    """
+    folds = {method.name: method.fold(loaded.model) for method in config.methods}
     replaced = {name for fold in folds.values() for name in fold.replaced}
-    own: Tensors = dict(model.named_parameters())
+    own: Tensors = dict(loaded.model.named_parameters())
     needed = {n for n, p in own.items() if p.requires_grad} - replaced
+    if config.settings.start.freeze:
+        needed &= loaded.head - loaded.read
     for name, fold in folds.items():
         kept = {f"{name}:{n}": t for n, t in fold.kept.items()}
         own |= kept

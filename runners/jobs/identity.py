@@ -23,6 +23,7 @@ from runners.data.class_weights import class_weights
 from runners.data.split import TaskData
 from runners.jobs.start_version import start_version
 from runners.models.predecessor import Predecessor
+from runners.models.sides import turned_in
 from runners.models.weights import Weights
 
 HARNESS_VERSION = (
@@ -43,12 +44,12 @@ class Inputs:
     """What a run is made from besides its configuration: its source, and hashes.
 
     `splits` are those of the data, `weights` and `model_files` of the pretrained files. `has_head`
-    says whether these hold a task's head, `start` is the run that the encoder comes from, and its
-    hash, `start_version` that of how it does, and `class_weights` are what each label counts for in
-    the loss. `teacher` is the run that labels rows, or says which stay, and its hash; `offered` is
-    the hash of rows without labels, `generator` those of the language model that makes rows,
-    `evaluated` that of the texts that no row may have, and `mined` that of mined rows before a
-    filter and draws.
+    says whether these hold a task's head, and `turned` which sides of the tokenizer a run does not
+    follow. `start` is the run that the encoder comes from, and its hash, `start_version` that of
+    how it does, and `class_weights` are what each label counts for in the loss. `teacher` is the
+    run that labels rows, or says which stay, and its hash; `offered` is the hash of rows without
+    labels, `generator` those of the language model that makes rows, `evaluated` that of the texts
+    that no row may have, and `mined` that of mined rows before a filter and draws.
     """
 
     source: str
@@ -56,6 +57,7 @@ class Inputs:
     weights: str
     model_files: str
     has_head: bool
+    turned: Sequence[str] = ()
     start: tuple[str, str] | None = None
     start_version: int = 1
     class_weights: Sequence[float] | None = None
@@ -82,6 +84,8 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
     # A head in the pretrained files was kept once where its shapes fitted.
     head = {"head": "drawn"} if inputs.has_head and task.facts.head == "texts" else {}
     masked = {} if task.mlm is None else {"mlm": task.mlm.model_dump(exclude={"tasks"})}
+    sides = turned_in(inputs.turned, settings.budget.truncate)
+    turned = {"turned": sides} if sides else {}  # once the tokenizer's files decided that
     start = {} if inputs.start is None else {"start": _start(inputs, settings.start)}
     control = settings.control.model_dump(include={"equal", "stages"})
     of_task = task.model_dump(include=_OF_A_TASK)
@@ -90,6 +94,7 @@ def identity(config: RunConfig, inputs: Inputs) -> dict[str, Any]:
         of_task["kind"] = "mixture"  # as that kind was called first
     return {
         **head,
+        **turned,
         **start,
         **masked,
         **({} if task.mixture is None else {"mixture": _mixture(config, task.mixture)}),
@@ -270,6 +275,7 @@ def inputs_of(
         weights=weights.sha256,
         model_files=weights.files_sha256,
         has_head=bool(weights.head),
+        turned=weights.turned,
         start=None if predecessor is None else (predecessor.run, predecessor.sha256),
         class_weights=class_weights(task, data.train),
         teacher=None if teacher is None else (teacher.run, teacher.sha256),
@@ -296,6 +302,7 @@ def recorded_name(record: Record) -> str:
         weights=weights["sha256"],
         model_files=weights["files_sha256"],
         has_head=bool(weights.get("unused_head")),
+        turned=weights.get("turned", ()),
         start=None if before is None else (before["run"], before["sha256"]),
         start_version=(before or {}).get("version", 1),
         class_weights=None if weighed is None else list(weighed.values()),

@@ -257,7 +257,10 @@ def _bare(model: Any) -> bool:
 
 
 def _load_tokenizer(weights: Weights, config: Any) -> Any:
-    """Return the tokenizer of a model's folder; one that cannot pad, or pads amiss, is refused."""
+    """Return the tokenizer of a model's folder; one that cannot pad, or pads amiss, is refused.
+
+    It cuts and pads on the right where only its files have it on the left.
+    """
     from transformers import AutoTokenizer
 
     shown = _shown(weights)
@@ -269,11 +272,13 @@ def _load_tokenizer(weights: Weights, config: Any) -> Any:
         ) from None
     if tokenizer.pad_token_id is None:
         raise UserError(f"{shown}: its tokenizer has no padding token, so batches cannot be made")
-    side = _padding_side(config)
-    if side is not None and tokenizer.padding_side != side:
+    for name in weights.turned:
+        tokenizer.init_kwargs[f"{name}_side"] = "right"  # what a saved tokenizer says
+        setattr(tokenizer, f"{name}_side", "right")
+    if _reads_the_end(config) and tokenizer.padding_side != "left":
         raise UserError(
             f"{shown}: its tokenizer pads on the {tokenizer.padding_side}, and of a"
-            f" {config.model_type} model every text must be padded on the {side}; set padding_side"
+            f" {config.model_type} model every text must be padded on the left; set padding_side"
             " in its tokenizer_config.json"
         )
     if config.model_type == "xlnet":  # transformers 5 leaves its segments out by default
@@ -282,12 +287,12 @@ def _load_tokenizer(weights: Weights, config: Any) -> Any:
     return tokenizer
 
 
-def _padding_side(config: Any) -> str | None:
-    """Return on which side texts must be padded so that no answer depends on it, else None."""
-    if config.is_encoder_decoder:
-        return "right"  # a decoder reads what stands before
-    reads_last = config.model_type == "xlnet" and config.summary_type == "last"
-    return "left" if reads_last else None
+def _reads_the_end(config: Any) -> bool:
+    """Say whether a head reads what stands last, padding or not; a text must be padded before it.
+
+    All others read where a text begins, or where its mask ends.
+    """
+    return bool(config.model_type == "xlnet" and config.summary_type == "last")
 
 
 def _sentence_model(encoder: Any) -> Any:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib.util
-import json
 import os
 import reprlib
 import sys
@@ -21,11 +20,12 @@ from typing import Any
 
 from results.errors import UserError
 from results.places import expanded
-from results.plain_file import is_file, is_folder, read_plain
+from results.plain_file import is_file, is_folder
 from runners.config.settings import Model
 from runners.models.about import SOURCE
 from runners.models.from_onnx import CARRIED, cached_folder
 from runners.models.heads import head_tensors, tensor_names
+from runners.models.sides import json_object, turned_sides
 from runners.network import bound_waiting
 
 OFFLINE = "works offline: model=minilm, or a local folder as model.name_or_path=FOLDER"
@@ -49,9 +49,6 @@ _TOKENIZERS = (
 _ADAPTER = "adapter_config.json"
 
 
-_LARGEST_TEXT = 2**26  # bytes of a configuration
-
-
 _MOST_LAYERS = 1000
 
 
@@ -73,7 +70,8 @@ class Weights:
     `sha256` is that of the weights (of the list of shard hashes when there are several), which are
     in `files`; `files_sha256` covers configuration and tokenizer; `revision` is the hub's commit or
     None. `head` names the tensors of a task head, which no run starts from: it draws its own.
-    `architecture` is the configuration's `model_type`, empty where it has none.
+    `architecture` is the configuration's `model_type`, empty where it has none. `turned` are the
+    sides of its tokenizer that a run does not follow.
     """
 
     folder: Path
@@ -84,17 +82,19 @@ class Weights:
     files: tuple[Path, ...]
     head: tuple[str, ...] = ()
     architecture: str = ""
+    turned: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:
         """Return what a record says of them."""
-        facts = {
+        facts: dict[str, Any] = {
             "name_or_path": self.name_or_path,
             "revision": self.revision,
             "sha256": self.sha256,
             "files_sha256": self.files_sha256,
         }
-        return facts | ({"unused_head": list(self.head)} if self.head else {})
+        facts |= {"unused_head": list(self.head)} if self.head else {}
+        return facts | ({"turned": list(self.turned)} if self.turned else {})
 
 
 def find_weights(model: Model) -> Weights:
@@ -125,7 +125,7 @@ def find_weights(model: Model) -> Weights:
             f"model={model.name}: {files[0]} has sha256 {sha256}, expected {model.sha256}; the file"
             " is damaged or another one: install it again, or name it by model.name_or_path="
         )
-    kind = (_json(folder / "config.json") or {}).get("model_type")
+    kind = (json_object(folder / "config.json") or {}).get("model_type")
     names = [name for path in files for name in tensor_names(path, f"model {shown}")]
     return Weights(
         folder,
@@ -136,6 +136,7 @@ def find_weights(model: Model) -> Weights:
         tuple(files),
         tuple(head_tensors(kind, names)),
         str(kind or ""),
+        turned_sides(folder, str(kind or "")),
     )
 
 
@@ -203,7 +204,7 @@ def _weight_files(folder: Path, shown: str) -> list[Path]:
             f"model {shown}: {folder} holds no config.json, so it is no pretrained model"
         )
     for name in ("config.json", "tokenizer_config.json"):
-        if is_file(folder / name) and _json(folder / name) is None:
+        if is_file(folder / name) and json_object(folder / name) is None:
             raise UserError(
                 f"model {shown}: {folder / name} holds no JSON object that can be read; save the"
                 " model with save_pretrained"
@@ -230,7 +231,7 @@ def _weight_files(folder: Path, shown: str) -> list[Path]:
 
 def _check_layers(folder: Path, shown: str) -> None:
     """Refuse a count of layers that no model has, and that transformers would build for hours."""
-    for key, value in (_json(folder / "config.json") or {}).items():
+    for key, value in (json_object(folder / "config.json") or {}).items():
         counts = value if isinstance(value, list) else [value]
         large = [n for n in counts if type(n) is int and n > _MOST_LAYERS]
         if large and any(word in key for word in ("layer", "group", "block")):
@@ -244,7 +245,7 @@ def _check_layers(folder: Path, shown: str) -> None:
 def _shards(folder: Path, shown: str) -> list[Path]:
     """Return the files that an index names, which are safetensors in its own folder."""
     index = folder / _INDEX
-    named = (_json(index) or {}).get("weight_map")
+    named = (json_object(index) or {}).get("weight_map")
     if not isinstance(named, dict) or not named:
         raise UserError(
             f"model {shown}: {index} cannot be read; save the model with save_pretrained"
@@ -268,13 +269,13 @@ def _check_named(folder: Path, shown: str) -> None:
         ("config.json", "configuration_files", ".json"),
         ("tokenizer_config.json", "fast_tokenizer_files", ".json"),
     ):
-        named = (_json(folder / name) or {}).get(key) or []
+        named = (json_object(folder / name) or {}).get(key) or []
         if not isinstance(named, list) or not all(_is_plain(n, suffix) for n in named):
             raise UserError(
                 f"model {shown}: {folder / name} names files of another folder ({key}); put them"
                 f" beside it, or remove {key}"
             )
-    weights = (_json(folder / "config.json") or {}).get("transformers_weights")
+    weights = (json_object(folder / "config.json") or {}).get("transformers_weights")
     read = _SINGLE if (folder / _SINGLE).is_file() else _INDEX
     if weights not in (None, read):
         raise UserError(
@@ -291,15 +292,6 @@ def _is_plain(name: object, suffix: str) -> bool:
         and not set(name) & {"/", "\\", "\0"}
         and not name.startswith(".")
     )
-
-
-def _json(path: Path) -> dict[str, Any] | None:
-    """Return a file's JSON object; None where there is none."""
-    try:
-        content = json.loads(read_plain(path, _LARGEST_TEXT).decode("utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
 
 
 def _sha256(path: Path) -> str:

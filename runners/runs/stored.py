@@ -21,6 +21,7 @@ from runners.models.about import ABOUT, OTHERS, holds_others, read_about, tells_
 from runners.models.build import load_pretrained
 from runners.models.predecessor import as_started
 from runners.models.pretrained import Loaded
+from runners.models.sides import check_sides
 from runners.models.weights import check_unchanged
 from runners.runs.verify import named_record
 from runners.training.start import build_model
@@ -55,6 +56,8 @@ class Stored:
             return Job(delta.config, trains=False, known=delta.attributes), delta.loaded
         job = Job(self.config, trains=False)
         check_unchanged(self.named, self.weights, job.weights)
+        truncate = self.config.settings.budget.truncate
+        check_sides(self.named, self.weights, job.weights.turned, truncate)
         if self.place.is_dir():
             loaded = load_pretrained(self.config, job.weights)
             read_model(self.place, loaded, self.config, self.named)

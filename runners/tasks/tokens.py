@@ -209,6 +209,8 @@ def _key(
     parts += [weights.files_sha256, max_length, split.sha256]
     parts += [] if truncate == "head" else [truncate]
     parts += ["types"] if type(tokenizer).__name__.startswith("XLNet") else []
+    if "truncation" in weights.turned and tokenizer.truncation_side == "right":
+        parts += ["right"]  # once these texts lost their begin
     parts += [] if arranged_by is None else [arranged_by.arrangement]
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:32]
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import torch
 
+from methods.method import Method
+from methods.registry import default_options, registered
 from methods.surgery import places
 from methods.surgery.passes import is_clean_pass
 from results.errors import UserError
@@ -16,7 +18,7 @@ from runners.config.check import check
 from runners.contract.parts import composed, prepared
 from runners.jobs.job import Job
 from runners.models.build import apply_methods, load_pretrained
-from tests.conftest import configure, narrow, tiny
+from tests.conftest import configure, narrow, task_of, tiny
 
 Folder = Callable[[str], Path]
 
@@ -55,18 +57,72 @@ def test_what_decides_an_answer_is_in_a_runs_name(plain: str, other: str) -> Non
             "adapter.placement=parallel adapter.layer_norms=false",
             "adapter.placement=parallel adapter.layer_norms=true",
         ),
+        ("dp.epsilon=8", "dp.clip=0.1", "dp.epsilon=3"),  # with neither ε nor noise
+        ("simcse.mode=unsupervised", "simcse.keep_head=false", "simcse.keep_head=true"),
+        (
+            "simcse.mode=supervised",
+            "simcse.mode=supervised simcse.keep_head=true",
+            "simcse.mode=supervised simcse.keep_head=false",
+        ),
+        (
+            "promptbert.mode=unsupervised",
+            "promptbert.keep_head=false promptbert.denoise_eval=false promptbert.head=mlp",
+            "promptbert.denoise_eval=true",
+        ),
+        (
+            "promptbert.mode=supervised",
+            "promptbert.mode=supervised promptbert.keep_head=true promptbert.denoise_eval=true",
+            "promptbert.mode=supervised promptbert.head=mlp",  # as the checkpoint says
+        ),
+        (
+            "promptbert.mode=supervised promptbert.denoise=off",
+            "promptbert.mode=supervised promptbert.denoise=off promptbert.denoise_eval=false",
+            "promptbert.mode=supervised promptbert.denoise=off promptbert.denoise_eval=true",
+        ),
     ],
 )
 def test_a_run_said_in_other_words_has_the_same_name(said: str, other: str, apart: str) -> None:
     """A stored run keeps the name that its words gave it."""
     one, same, different = (
-        ["task=rte", "method=" + words.split(".")[0], *(f"method.{o}" for o in words.split())]
+        [
+            f"task={task_of(words.split('.')[0], 'rte')}",
+            "method=" + words.split(".")[0],
+            *(f"method.{option}" for option in words.split()),
+        ]
         for words in (said, other, apart)
     )
     assert _name(*one) == _name(*same) != _name(*different)
     stored = check(composed(("data=embedded", *one)), stored=True)
     assert Job(stored).name == _name(*one)
     assert Job(check(composed(("data=embedded", *same)), stored=True)).name != _name(*one)
+
+
+SAID_ELSEWHERE = {
+    "adapter": {"layer_norms": ""},
+    "bitfit": {"layers": "the model says how many there are"},
+    "dp": {"epsilon": "", "noise": "it follows from ε and rows", "delta": "it follows from rows"},
+    "mlm_prompt": {"template": "the task's file has it", "words": "the task's file has them"},
+    "promptbert": {
+        **{"keep_head": "", "denoise_eval": "", "head": ""},
+        **dict.fromkeys(("template", "second_template"), "the kind of encoder says which"),
+    },
+    "simcse": {"keep_head": ""},
+    "unimc": {"question": "the task's file has it", "options": "the task's file has them"},
+}
+
+
+def test_an_option_that_is_left_to_the_others_is_said_in_one_way_or_it_is_known_why_not() -> None:
+    """Of those without a reason, `test_a_run_said_in_other_words_has_the_same_name` has a case."""
+    left = {
+        name: {o for o, v in default_options(cls).items() if v in (None, "auto") and o != "lr"}
+        for name, cls in registered().items()
+    }
+    assert {name: options for name, options in left.items() if options} == {
+        name: {*options} for name, options in SAID_ELSEWHERE.items()
+    }
+    for name, options in SAID_ELSEWHERE.items():
+        alike = registered()[name].say_alike is not Method.say_alike
+        assert alike or all(options.values())
 
 
 @pytest.mark.parametrize("pooling", ["light", "query"])

@@ -7,12 +7,15 @@ from pathlib import Path
 
 import pytest
 
+from methods.method import TrainingText
 from results.errors import UserError
 from results.record import read_all
-from runners.config.settings import Data
+from runners.config.settings import Data, Protocol
+from runners.config.task import Task
 from runners.data.corpus import read_training_text
-from runners.data.load import describe
-from tests.conftest import Cli, tiny
+from runners.data.files import read_sentences
+from runners.data.load import describe, load_task_data
+from tests.conftest import Cli, configure, tiny
 
 
 def _data(**given: object) -> Data:
@@ -124,6 +127,43 @@ def test_unusable_text_is_refused(
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=sentence):
         read_training_text(_data(text=str(tmp_path / name)), "local", wanted, {"one"})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", "sent0,sent1,hard_neg\np,e,c\n"),
+        ("a.csv", '"sent1","sent0"\r\ne,p\r\n'),
+        ("a.txt", "sent0,sent1,hard_neg\np,e,c\n"),
+        ("a.tsv", "gold_label\tgenre\tsentence1\tsentence2\nneutral\tg\tp\tn\n"),
+    ],
+)
+def test_a_table_of_pairs_is_no_file_of_sentences(name: str, content: str, tmp_path: Path) -> None:
+    """Its lines would hold several texts, of which none is then known as an evaluated one."""
+    path = tmp_path / name
+    path.write_text(content)
+    with pytest.raises(UserError, match="names columns of NLI") as refused:
+        load_task_data(*_vectors(path, "sentences"))
+    assert "type method.simcse.mode=supervised, or promptbert's; for sentences write one" in str(
+        refused.value
+    )
+    with pytest.raises(UserError, match=r"(hard_neg|sent1|gold_label); write one"):
+        read_sentences(path, f"text={path}")  # as embed= and task=mlm do
+    path.write_text(f"One, two\tand three.\n{content}")  # not a header: a sentence
+    assert len(read_sentences(path, "text")) == 3
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.tsv", "a.csv"])
+def test_a_file_of_sentences_is_no_table_of_pairs(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text("A man eats.\nNobody sits.\n")
+    with pytest.raises(UserError, match=r"has no column gold_label, sent|has no column hard_neg"):
+        load_task_data(*_vectors(tmp_path / name, "triplets"))
+
+
+def _vectors(path: Path, text: TrainingText) -> tuple[Task, Data, Protocol, TrainingText]:
+    """Return what a run of task=sts that trains on a file would read."""
+    settings = configure("task=sts", "method=simcse", "data=embedded", f"data.text={path}").settings
+    return settings.task, settings.data, settings.protocol, text
 
 
 def test_no_text_and_no_folder(tmp_path: Path) -> None:

@@ -10,12 +10,14 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from results.errors import UserError
 from results.record import Record, read, read_all
 from results.tables.collect import tables
 from runners.contract.parts import prepared
-from runners.exports.delta import load_delta
+from runners.exports.delta import OURS, _check_tensors, load_delta
 from runners.jobs.job import Job
 from runners.models.predecessor import chain_name
+from runners.training.start import build_model
 from tests.conftest import Cli, configure, narrow, tiny
 from tests.tiny import save_tiny
 
@@ -287,6 +289,51 @@ def test_frozen_start_trains_the_head_alone(
     refused = cli(*small, "task=rte", "start.freeze=true")
     assert refused.code == 2
     assert "start.freeze=true goes with start=RUN" in refused.err
+
+
+@pytest.mark.parametrize(
+    ("architecture", "first"),
+    [
+        ("bert", ["task=mlm", "mlm.on=[rte]", "method=full"]),  # which has no pooler
+        ("bert", ["task=mnli", "method=bitfit"]),
+        ("xlnet", ["task=mnli", "method=full"]),  # in single texts it has unmoved parameters
+    ],
+)
+def test_a_frozen_run_is_kept_whatever_the_run_before_left_untrained(
+    architecture: str, first: list[str], cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """What no run of the chain has trained is the pretrained model's, and in no delta."""
+    out, small = tmp_path / "runs", [*tiny(tiny_folder(architecture)), "lr=0.001"]
+    before = _ended(cli, out, *small, *first)
+    frozen = ["method=full", "start.freeze=true"]
+    probe = _ended(cli, out, *small, "task=sst2", f"start={before.run}", *frozen)
+    again = _ended(cli, out, *small, "task=rte", f"start={probe.run}", *frozen)
+    models = {r.run: load_delta(out / f"{r.run}.delta").loaded for r in (probe, again)}
+    job = Job(configure(*small, "task=rte", f"start={probe.run}", f"out={out}", *frozen))
+    begun = dict(build_model(job, 1).model.named_parameters())
+    last, middle = models[again.run], dict(models[probe.run].model.named_parameters())
+    for name, parameter in last.model.named_parameters():
+        if name not in last.head:
+            assert torch.equal(parameter, middle[name]), name
+            assert torch.equal(parameter, begun[name]), name
+    done = cli(f"eval={out / f'{again.run}.delta'}")
+    assert done.code == 0, done.err
+    assert "predictions equal the record's" in done.out
+    assert f"{100 * again.scores['validation']['accuracy']:.2f}" in done.out
+
+
+def test_a_frozen_delta_without_its_head_is_refused(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    out, small = tmp_path / "runs", tiny(tiny_folder("bert"))
+    before = _ended(cli, out, *small, "task=mnli", "method=bitfit")
+    frozen = ["method=full", "start.freeze=true", f"start={before.run}"]
+    probe = _ended(cli, out, *small, "task=rte", *frozen)
+    delta = load_delta(out / f"{probe.run}.delta")
+    tensors = load_file(out / f"{probe.run}.delta" / OURS)
+    del tensors["classifier.bias"]
+    with pytest.raises(UserError, match=r"1 trained tensors are missing, such as classifier.bias"):
+        _check_tensors(tensors, delta.loaded, delta.config, "eval=run")
 
 
 @pytest.mark.parametrize(
