@@ -71,11 +71,13 @@ def chosen(table: Table, judged: Comparison) -> list[Row]:
 
 def _sheet(rows: Sequence[Row], table: Table, judged: Comparison) -> Sheet:
     column = lead(table)
+    base = next((row for row in rows if row.method == judged.baseline), None)
+    times = {row.method: _time(row, base, table) for row in rows}
+    timed = any(time != "–" for method, time in times.items() if method != judged.baseline)
     heads = (
         *("method", column, f"difference to {BASELINE} [95 % interval]"),
-        *("seeds", "trainable %", f"time beside {BASELINE}"),
+        *("seeds", "trainable %", *([f"time beside {BASELINE}"] if timed else [])),
     )
-    base = next((row for row in rows if row.method == judged.baseline), None)
     body = []
     for row in rows:
         mean = average(row, table.counted)
@@ -86,7 +88,7 @@ def _sheet(rows: Sequence[Row], table: Table, judged: Comparison) -> Sheet:
                 _difference(row, column, judged),
                 Entry(seeds_text(row, column, table.counted)),
                 share_entry(row.trainable_share),
-                Entry(_time(row, base, table)),
+                *([Entry(times[row.method])] if timed else []),
             )
         )
     return Sheet("", heads, tuple(body), ())

@@ -8,7 +8,7 @@ from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, Literal
 
 import yaml
@@ -23,6 +23,9 @@ from results.stats.pairing import apart_on, seeds_of
 from results.tables.collect import Cell, Row, Table, shares_gpu, tables
 from results.tables.columns import task_of
 from results.tables.labels import row_name
+
+UNEVEN = 1.25  # seeds of one cell differ 1.1-fold on a quiet machine, 1.5-fold on a busy one
+
 
 PATHS = tuple(
     Path(__file__).parent / f"{name}.yaml"
@@ -394,6 +397,11 @@ def _cost(
         return None, "the runs' devices, threads, sharing or speed settings differ", False
     if name == "training_seconds" and any(map(_shares_gpu, (mine, other))):
         return None, "several runs shared a GPU, so that their seconds are no one's", False
+    if name == "training_seconds":
+        for row in (mine, other):
+            if (uneven := _unevenness(row, tasks)) > UNEVEN:
+                why = f"seconds of {row.method} differ {uneven:.2f}-fold between seeds of one cell"
+                return None, f"{why}: the machine did other work too", False
     ratios: dict[Hashable, float] = {}
     for task in tasks:
         pair = [
@@ -413,3 +421,16 @@ def _cost(
 def _shares_gpu(row: Row) -> bool:
     records = (p.record for cell in row.cells.values() for p in cell.points)
     return any(shares_gpu(record) for record in records if record is not None)
+
+
+def _unevenness(row: Row, tasks: Sequence[str]) -> float:
+    """Return the median over tasks of the largest time of a step as a multiple of the smallest."""
+    ratios = []
+    for task in tasks:
+        points = (p.record for p in row.cells[task].points if p.score is not None)
+        each = [
+            r.training_seconds / r.steps for r in points if r and r.training_seconds and r.steps
+        ]
+        if len(each) > 1:
+            ratios.append(max(each) / min(each))
+    return median(ratios) if ratios else 1.0

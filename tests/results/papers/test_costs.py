@@ -64,3 +64,19 @@ def test_memory_of_runs_that_share_a_gpu_is_their_own() -> None:
     for place, record in enumerate(records):
         record.environment = {**shared, "runs_beside": 6 + place % 2}
     assert _one(records, **MEMORY).verdict == "supported"
+
+
+def test_seconds_of_a_machine_that_did_other_work_decide_nothing() -> None:
+    """Its rows are done one after the other, so that one has the busy hours."""
+    records = _pair(train_seconds=60.0)
+    hype = [record for record in records if "hype" in record.run]
+    for place, record in enumerate(hype):
+        record.train_seconds = 40.0 + 4 * place
+    judged = _one(records, **TIME)
+    assert judged.verdict == "not testable here"
+    assert judged.numbers == (
+        "seconds of hype differ 1.50-fold between seeds of one cell: the machine did other work too"
+    )
+    for place, record in enumerate(hype):  # as many steps more explain it
+        record.steps = 40 + 4 * place
+    assert _one(records, **TIME).verdict == "supported"
