@@ -169,7 +169,8 @@ def template_states(
     distinct, which = torch.unique(lengths, return_inverse=True)
     rows = len(distinct)
     if hidden_sentence or model.config.model_type not in TAKE_POSITIONS:
-        filler = torch.full((rows, int(distinct.max())), template.before[-1], device=lengths.device)
+        token = [*template.after[:1], *template.before][-1]  # which one, nothing sees
+        filler = torch.full((rows, int(distinct.max())), token, device=lengths.device)
         shown = distinct if shift else torch.zeros_like(distinct)
         wrapped = wrap(
             filler[:, : int(shown.max())], shown, template, model.config.pad_token_id or 0

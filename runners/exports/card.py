@@ -23,8 +23,9 @@ _CLASSES = {
     "token": "AutoModelForMaskedLM",
     "option": "AutoModelForMultipleChoice",
 }
-# Folders above what a path names: they are this machine's.
-_ABOVE = re.compile(r"(?<![\w./~-])~?/(?:[^/\s,'\"\]]+/)*")
+# Folders above what a path names: they are this machine's. Their names may have blanks inside.
+_ABOVE = re.compile(r"(?<![\w./~-])~?/(?:[^/\s,'\"\]](?:[^/\n,'\"\]]*[^/\s,'\"\]])?/)*")
+_PATH = re.compile(r"((?:[^=/~]*=)?['\"]?)~?/.*?([^/]*/?['\"]?)", re.DOTALL)
 
 
 def model_card(name: str, config: RunConfig, weights: Weights, record: Record | None) -> str:
@@ -46,9 +47,14 @@ def hub_name(config: RunConfig, weights: Weights) -> str | None:
     return weights.name_or_path if weights.revision else config.settings.model.hub
 
 
-def without_folders(text: str) -> str:
-    """Return a text with the last part alone of every path that begins at the root or at home."""
-    return _ABOVE.sub("", text)
+def without_folders(argument: str) -> str:
+    """Return an argument with the last part alone of every path that begins at the root or at home.
+
+    Where all of it, or what follows its key, is such a path, the folders may have any names.
+    """
+    if whole := _PATH.fullmatch(argument):
+        return "".join(whole.groups())
+    return _ABOVE.sub("", argument)
 
 
 def _shown(text: object) -> str:

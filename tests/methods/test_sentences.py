@@ -123,6 +123,31 @@ def test_templates_share_is_the_state_with_the_sentence_hidden(
             assert not torch.allclose(still, expected, atol=1e-3)
 
 
+def test_a_template_that_begins_with_the_sentence_has_its_share_where_nothing_is_before(
+    tiny_folder: Folder,
+) -> None:
+    """XLNet's class token is the last; whatever stands for the sentence is not seen."""
+    folder = tiny_folder("xlnet")
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(folder)
+    tokenizer.model_input_names = ["input_ids", "token_type_ids", "attention_mask"]
+    encoder = _encoder(folder)
+    template = read_template("[X] is [MASK] .", tokenizer, "promptbert", "template")
+    assert template.before == ()
+    assert template.types
+    lengths = torch.tensor([4, 0, 2])
+    with torch.no_grad():
+        shares = template_states(encoder, template, lengths)
+        for share, length in zip(shares, lengths.tolist(), strict=True):
+            ids = torch.tensor([[*range(20, 20 + length), *template.after]])
+            attention = torch.ones_like(ids)
+            attention[0, :length] = 0
+            types = torch.tensor([[0] * length + [*template.types]])
+            states = encoder(input_ids=ids, attention_mask=attention, token_type_ids=types)
+            place = ids[0].tolist().index(tokenizer.mask_token_id)
+            expected = states.last_hidden_state[0, place]
+            assert torch.allclose(share, expected, atol=1e-6)
+
+
 def test_an_empty_sentence_leaves_nothing(tiny_folder: Folder) -> None:
     folder = tiny_folder("bert")
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
