@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 
 from results.errors import UserError
@@ -145,7 +145,15 @@ def _settings(record: Record, budget: dict[str, object]) -> dict[str, str]:
         kept["weights.files_sha256"] = str(files)[:HASH]
     if weights.get("unused_head") and not predicts_tokens(record):
         kept["weights.unused_head"] = "drawn"  # once a head of the files was kept
+    if sides := _turned(weights.get("turned") or (), budget):
+        kept["weights.turned"] = sides  # once the tokenizer's files said where to cut and pad
     return kept
+
+
+def _turned(sides: Sequence[str], budget: Mapping[str, object]) -> str:
+    """Return the sides of a tokenizer that a run did not follow and that decide what it reads."""
+    decides = budget.get("truncate", "head") == "head"
+    return ",".join(side for side in sides if side == "padding" or decides)
 
 
 def _set_apart(each: Iterable[Conditions]) -> dict[Conditions, Conditions]:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from transformers import AutoTokenizer
 
 import runners.runs.train  # noqa: F401  as a run does: its imports are part of a run's start
 from methods.method import Method
@@ -26,6 +25,7 @@ from runners.config.check import RunConfig, check
 from runners.config.settings import Budget
 from runners.jobs.job import Job
 from runners.machine.device import choose_device, make_accelerator, make_deterministic
+from runners.models.pretrained import load_tokenizer
 from runners.tasks.collate import by_length
 from runners.tasks.kind import Encoded, Kind
 from runners.tasks.kinds import encode, kind_of
@@ -149,8 +149,7 @@ def _wait(accelerator: Any) -> None:
 def count(job: Job) -> Work:
     """Count a run's work without its model; for kinds that need none to encode."""
     settings, budget = job.config.settings, job.config.settings.budget
-    tokenizer = AutoTokenizer.from_pretrained(job.weights.folder, local_files_only=True)
-    encoded = kind_of(job.config).encode(job, tokenizer)
+    encoded = kind_of(job.config).encode(job, load_tokenizer(job.weights))
     lengths = {name: collate.lengths for name, collate in encoded.items()}
     order = order_of(settings, lengths["train"], encoded["train"].groups)
     return work_of(budget, order, lengths)

@@ -256,6 +256,11 @@ def _bare(model: Any) -> bool:
     return not hasattr(model, model.base_model_prefix)
 
 
+def load_tokenizer(weights: Weights) -> Any:
+    """Return the tokenizer that a run reads texts with, without its model."""
+    return _load_tokenizer(weights, _architecture(weights))
+
+
 def _load_tokenizer(weights: Weights, config: Any) -> Any:
     """Return the tokenizer of a model's folder; one that cannot pad, or pads amiss, is refused.
 

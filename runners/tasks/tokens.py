@@ -208,7 +208,8 @@ def _key(
     parts = [_FORMAT, type(tokenizer).__name__, transformers.__version__, tokenizers.__version__]
     parts += [weights.files_sha256, max_length, split.sha256]
     parts += [] if truncate == "head" else [truncate]
-    parts += ["types"] if type(tokenizer).__name__.startswith("XLNet") else []
+    # Under "types" there may lie tokens without segments, which an estimate once left there.
+    parts += ["segments"] if type(tokenizer).__name__.startswith("XLNet") else []
     if "truncation" in weights.turned and tokenizer.truncation_side == "right":
         parts += ["right"]  # once these texts lost their begin
     parts += [] if arranged_by is None else [arranged_by.arrangement]

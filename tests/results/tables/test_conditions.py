@@ -51,6 +51,7 @@ def _on(device: str) -> dict[str, Any]:
         ({"weights": {**BASE.weights, "files_sha256": "e" * 64}}, "weights.files_sha256=eeeeee"),
         ({"weights": {**BASE.weights, "sha256": "e" * 64}}, "weights.sha256=eeeeee"),
         ({"weights": {**BASE.weights, "unused_head": ["head"]}}, "weights.unused_head=drawn"),
+        ({"weights": {**BASE.weights, "turned": ["padding"]}}, "weights.turned=padding"),
     ],
     ids=str,
 )

@@ -16,6 +16,8 @@ from runners.boards.calibrate import count, padded, work_of
 from runners.boards.estimate import Rates, Work, estimate
 from runners.boards.planned import Planned, Slot
 from runners.jobs.job import Job
+from runners.models.pretrained import load_tokenizer
+from runners.tasks.kinds import kind_of
 from runners.training.order import Order
 from tests.conftest import Cli, configure, tiny
 from tests.runners.boards.test_board import small
@@ -62,6 +64,19 @@ def test_tokens_are_those_that_a_run_trains_on(
     trained = record.tokens_per_second * record.train_seconds
     assert work.real == pytest.approx(trained, rel=0.02)  # the record rounds both
     assert record.real_token_share == pytest.approx(work.real / work.padded, abs=1e-3)
+
+
+def test_counting_keeps_the_tokens_that_a_run_reads(
+    tiny_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """XLNet's had no segments, and the run that followed read these from the cache."""
+    monkeypatch.setenv("TUNEBENCH_CACHE", str(tmp_path / "cache"))
+    job = Job(configure(*tiny(tiny_folder("xlnet"), "task=rte")))
+    count(job)
+    encoded = kind_of(job.config).encode(job, load_tokenizer(job.weights))
+    assert list((tmp_path / "cache").glob("tokens-*.npz"))
+    [tokens] = encoded["train"].token_columns
+    assert tokens.token_type_ids is not None
 
 
 def test_plan_tells_what_is_done_and_what_is_left(
