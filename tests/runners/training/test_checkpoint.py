@@ -311,6 +311,21 @@ def test_a_checkpoint_of_another_run_or_torch_or_format_is_not_used(tmp_path: Pa
     assert "no checkpoint of this project" in said[2]
 
 
+def test_what_cannot_be_used_does_not_oust_what_is_saved_later(tmp_path: Path) -> None:
+    """Two of later steps were the newest to keep, and each new one was removed at once."""
+    said: list[str] = []
+    found = _some_checkpoints(tmp_path, said)
+    for path in found.folder.iterdir():
+        path.write_bytes(b"x")
+    assert found.newest() is None
+    assert found.save(1, {"step": 1})
+    newest = found.newest()
+    assert newest is not None
+    assert newest[0] == 1
+    assert all(found.save(step, {"step": step}) for step in range(2, 6))
+    assert len(list(found.folder.iterdir())) == 2
+
+
 def test_no_room_for_a_checkpoint_is_said_and_harms_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
