@@ -389,4 +389,5 @@ def device(record: Record) -> str:
     beside = 0 if shares_gpu(record) else facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
     name += ", shared" if facts.get("shared_device") else ""
+    name += ", changed as a run went on" if facts.get("changed") else ""
     return name + (" through MPS" if facts.get("mps") and facts.get("shared_device") else "")

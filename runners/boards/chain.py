@@ -13,8 +13,10 @@ import shlex
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from results import record as records
 from results.places import program
 from runners.boards.passing import keep, remove
 from runners.boards.plan import overrides_of
@@ -50,6 +52,9 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         from runners.training.rehearsal import rehearse
 
         rehearse(jobs)
+    target = chain.run_of(chain.last)
+    if chain.force or target is None or target.state != "finished":
+        records.check_writable(Path(jobs[-1].config.settings.out))
     with starting_stages(), stopped_together(typed), warm(chain.last > 0):
         code = chain.finish(chain.last)
     if planner.keep:

@@ -17,6 +17,13 @@ _LIBRARIES = ("torch", "transformers", "tokenizers", "accelerate", "peft", "data
               "scikit-learn", "scipy", "numpy", "hydra-core")  # fmt: skip
 
 
+# What sums to the last digit depend on.
+SAME_MACHINE = (
+    *("device", "device_name", "threads", "libraries", "python", "system"),
+    "onednn_products",
+)
+
+
 def describe_environment(device: str, precision: str) -> dict[str, Any]:
     """Return the environment part of the record."""
     import torch
@@ -79,6 +86,19 @@ def of_several(code: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     changed = [one.get("dirty") for one in code]
     dirty = True if True in changed else None if None in changed else False
     return {"commits": [one.get("commit") for one in code], "dirty": dirty}
+
+
+def of_machines(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a record says where the processes of a run had different environments.
+
+    `machines` hold SAME_MACHINE of each; the values that they do not share stand in their order.
+    """
+    changed = {
+        key: [one.get(key) for one in machines]
+        for key in SAME_MACHINE
+        if any(one.get(key) != machines[0].get(key) for one in machines)
+    }
+    return {"changed": changed} if changed else {}
 
 
 def commit() -> dict[str, Any]:

@@ -30,7 +30,12 @@ from runners.machine.device import (
     peak_bytes,
     reset_peak,
 )
-from runners.machine.environment import describe_environment, of_several
+from runners.machine.environment import (
+    SAME_MACHINE,
+    describe_environment,
+    of_machines,
+    of_several,
+)
 from runners.machine.processes import Stopped, stoppable
 from runners.machine.trackers import Logged, Trackers
 from runners.models.about import source_of
@@ -147,12 +152,13 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
         course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
         course.began, course.startup_seconds = began, startup_seconds
         course.code = [{key: record.environment.get(key) for key in ("commit", "dirty")}]
+        course.machines = [{key: record.environment.get(key) for key in SAME_MACHINE}]
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
         record = _followed(course, checkpoints, record)
         record.environment |= loop.levers.facts(loop.model)  # what came of it, too
-        record.environment |= of_several(course.code)
+        record.environment |= of_several(course.code) | of_machines(course.machines)
     loop.finish()
     record = _measured(job, replace(record, **_course_facts(course)), scoring)
     if record.status == "finished":

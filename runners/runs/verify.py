@@ -20,14 +20,11 @@ from runners.config.settings import Start
 from runners.jobs.job import Job
 from runners.machine.console import say, show
 from runners.machine.device import set_threads
+from runners.machine.environment import SAME_MACHINE
 from runners.models.predecessor import as_started
 from runners.runs.attempt import blank_record, train
 
 Metrics = dict[str, float]
-SAME_MACHINE = (
-    *("device", "device_name", "threads", "libraries", "python", "system"),
-    "onednn_products",
-)
 
 
 def verify(named: str, command: RunConfig, arguments: Sequence[str]) -> int:
@@ -134,6 +131,8 @@ def promised(stored: Record, again: Record) -> tuple[str, str]:
     """Return which of the three promises two environments fall under, and what keeps them apart."""
     before, now = stored.environment, again.environment
     differing = [k for k in SAME_MACHINE if before.get(k) != now.get(k)]
+    changed = before.get("changed") or {}
+    differing += [f"{k}, which changed as the record's run went on" for k in changed]
     if differing or stored.run != again.run:
         names = differing + (["the run's own definition"] if stored.run != again.run else [])
         return "3: equal in distribution", ", ".join(names)

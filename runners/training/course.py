@@ -48,6 +48,7 @@ class Course:
         self.measured_before: dict[str, dict[str, float]] = {}
         self.resumed: list[int] = []
         self.code: list[dict[str, Any]] = []  # of the processes so far, each commit once
+        self.machines: list[dict[str, Any]] = []  # and their environments, each once
         self.began = time.perf_counter()
         self.startup_seconds = 0.0
         self.earlier_seconds = 0.0
@@ -221,6 +222,7 @@ class Course:
             "eval_seconds": self.scoring.seconds,
             "resumed": self.resumed,
             "code": self.code,
+            "machines": self.machines,
             "initial_sha256": self.initial_sha256,
             "device": self.loop.accelerator.device.type,
             "startup_seconds": self.startup_seconds,
@@ -251,6 +253,8 @@ class Course:
         self.resumed = [*state["resumed"], self.loop.step]
         before = state.get("code", [])  # older checkpoints do not say
         self.code = [*before, *(one for one in self.code if one not in before)]
+        before = state.get("machines", [])
+        self.machines = [*before, *(one for one in self.machines if one not in before)]
 
 
 class Saving:

@@ -137,3 +137,14 @@ def test_a_run_is_named_by_what_its_stage_left_at_last(
     pool._left = [run]
     assert pool._next() is run
     assert renamed == [run]
+
+
+def test_a_file_in_place_of_the_folder_is_told_before_a_chain(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    given = [a for a in tiny(tiny_folder("bert")) if not a.startswith(("task=", "out="))]
+    done = cli(*given, f"out={tmp_path / 'file'}", "stages=[cola,rte]")
+    assert done.code == 2, done.err
+    assert done.err.splitlines()[-1].startswith("error: ")
+    assert "Traceback" not in done.err

@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from results.record import read_all
+from results.tables.collect import device
 from runners.machine import environment
 from runners.machine.processes import Stopped, stoppable, stopped_together
 from runners.machine.trackers import Trackers, Values
+from runners.runs.verify import promised
 from runners.tasks.scoring import Scoring
 from runners.training import course
 from tests.conftest import ROOT, Cli, tiny
@@ -170,6 +172,25 @@ def test_a_run_that_goes_on_with_other_code_says_all_of_it(
     assert record.resumed == [1, 2]
     assert record.environment["commits"] == ["a", "b"]
     assert (record.environment["commit"], record.environment["dirty"]) == ("b", True)
+
+
+def test_a_run_that_goes_on_elsewhere_says_so_and_is_promised_no_bits(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The record named the last machine alone, and `verify=` called a promise broken."""
+    given = [a for a in tiny(tiny_folder("bert"), "budget.steps=4") if not a.startswith("threads")]
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Saving, "__call__", _at(2, signal.SIGINT))
+        assert cli(*given, "threads=1").code == 130
+    assert cli(*given, "threads=2").code == 0
+    [record] = read_all(tmp_path / "runs")
+    assert record.environment["changed"] == {"threads": [1, 2]}
+    promise, why = promised(record, record)
+    assert (promise[0], why) == ("3", "threads, which changed as the record's run went on")
+    assert cli(*given, "seed=2", "threads=1").code == 0
+    [other] = [one for one in read_all(tmp_path / "runs") if one.seed == 2]
+    assert "changed" not in other.environment
+    assert device(record).endswith(", changed as a run went on")
 
 
 def test_a_stopped_run_that_has_diverged_does_not_go_on(
