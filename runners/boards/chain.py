@@ -52,8 +52,8 @@ def run_chain(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
         from runners.training.rehearsal import rehearse
 
         rehearse(jobs)
-    target = chain.run_of(chain.last)
-    if chain.force or target is None or target.state != "finished":
+    last = chain.run_of(chain.last)
+    if chain.force or last is None or last.state != "finished":
         records.check_writable(Path(jobs[-1].config.settings.out))
     with starting_stages(), stopped_together(typed), warm(chain.last > 0):
         code = chain.finish(chain.last)
