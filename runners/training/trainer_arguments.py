@@ -17,6 +17,11 @@ from runners.config.problems import sentences
 
 Options = Mapping[str, Mapping[str, Any]]
 
+# Where transformers computes layers twice, mixout would draw another mask in the second pass; hype
+# other noise, in the versions that run a layer's hooks again; and a layer gets no cache, which is
+# what a prefix is. A test compares the weights of all other methods.
+CHANGED_BY_CHECKPOINTING = frozenset({"hype", "mixout", "prefix"})
+
 
 def built(given: Sequence[str] | Options) -> list[Method]:
     """Return the methods with their options; one UserError names every problem."""
@@ -61,7 +66,7 @@ def refuse(
     if args is None:
         problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
     else:
-        problems += _problems_of(args, methods)
+        problems += _problems_of(args, methods, model)
     for key in ("optimizers", "optimizer_cls_and_kwargs"):
         if more.get(key) not in (None, (None, None)):
             problems.append(f"{key}= would pass over the methods' groups: choose it by args.optim")
@@ -90,7 +95,7 @@ def _why_not(method: Method) -> str:
     return ""
 
 
-def _problems_of(args: TrainingArguments, methods: Sequence[Method]) -> list[str]:
+def _problems_of(args: TrainingArguments, methods: Sequence[Method], model: Any) -> list[str]:
     """Say what arguments of the Trainer do not meet methods."""
     problems = []
     processes = max(args.world_size, args.n_gpu)
@@ -109,7 +114,25 @@ def _problems_of(args: TrainingArguments, methods: Sequence[Method]) -> list[str
             for m in methods
             if not m.divisible
         ]
+    if _is_checkpointed(args, model):
+        problems += [
+            f"{m.name} would train wrongly where layers are computed twice by the Trainer or the"
+            " model: leave out args.gradient_checkpointing (args.activation_checkpointing) and"
+            " model.gradient_checkpointing_enable(), or use tunebench.run with"
+            f" method={m.name} speed.gradient_checkpointing=true"
+            for m in methods
+            if m.name in CHANGED_BY_CHECKPOINTING
+        ]
     return problems
+
+
+def _is_checkpointed(args: TrainingArguments, model: Any) -> bool:
+    """Say whether the Trainer will compute layers twice, or the model does so already."""
+    names = ("activation_checkpointing", "gradient_checkpointing")  # by transformers' version
+    if any(getattr(args, name, False) for name in names):
+        return True
+    modules = model.modules() if hasattr(model, "modules") else ()
+    return any(getattr(module, "gradient_checkpointing", False) for module in modules)
 
 
 def steps_of(args: TrainingArguments, dataset: Any) -> int:
