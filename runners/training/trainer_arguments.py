@@ -63,6 +63,8 @@ def refuse(
         problems.append("MethodTrainer changes a model, so give it model=, not model_init=")
     elif not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
         problems.append(f"{type(model).__name__} is no model of transformers, as methods need")
+    elif why := _no_encoder(model):
+        problems.append(why)
     if args is None:
         problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
     else:
@@ -72,6 +74,20 @@ def refuse(
             problems.append(f"{key}= would pass over the methods' groups: choose it by args.optim")
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _no_encoder(model: Any) -> str:
+    """Say that the encoder does not lie where methods look for it; empty where it does."""
+    kind, name = type(model).__name__, model.base_model_prefix
+    unknown = f"it is not known where {kind} has its encoder"
+    if not name:
+        return f"{unknown}: set base_model_prefix in the class to the name of its attribute"
+    if any(parameter.startswith(f"{name}.") for parameter, _ in model.named_parameters()):
+        return ""
+    return (
+        f"{unknown}, as no parameter begins with '{name}.', which its base_model_prefix says: call"
+        f" the attribute self.{name}"
+    )
 
 
 def _why_not(method: Method) -> str:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, TrainingArguments
+from transformers import (
+    AutoModelForSequenceClassification,
+    BertConfig,
+    BertModel,
+    BertPreTrainedModel,
+    TrainingArguments,
+)
+from transformers.modeling_outputs import SequenceClassifierOutput
 
 from methods.registry import method_class
 from results.errors import UserError
@@ -84,3 +91,64 @@ def test_a_model_that_computes_layers_twice_already_is_refused(
         _trainer(name, model, _arguments(tmp_path))
     model.gradient_checkpointing_disable()
     _trainer(name, model, _arguments(tmp_path))
+
+
+class Own(BertPreTrainedModel):
+    """A classifier of a user's own, whose encoder has the name that a test gives it."""
+
+    def __init__(self, config: BertConfig, encoder: str) -> None:
+        super().__init__(config)
+        self.called = encoder
+        self.add_module(encoder, BertModel(config))
+        self.classifier = torch.nn.Linear(config.hidden_size, 2)
+        self.post_init()  # type: ignore[no-untyped-call]
+
+    def forward(
+        self, input_ids: Any = None, attention_mask: Any = None, labels: Any = None
+    ) -> SequenceClassifierOutput:
+        states = getattr(self, self.called)(input_ids, attention_mask=attention_mask)
+        logits = self.classifier(states.pooler_output)
+        loss = None if labels is None else torch.nn.functional.cross_entropy(logits, labels)
+        return SequenceClassifierOutput(loss=loss, logits=logits)
+
+
+class Unnamed(Own):
+    base_model_prefix = ""
+
+
+def _small() -> BertConfig:
+    sizes: dict[str, Any] = {"hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    return BertConfig(vocab_size=40, intermediate_size=8, max_position_embeddings=32, **sizes)
+
+
+HEAD = ["classifier.weight", "classifier.bias"]
+
+
+@pytest.mark.parametrize("name", ["full", "linear", "noisytune", "wd_pre", "lora", "mixout"])
+@pytest.mark.parametrize("head", [None, HEAD], ids=["head by name", "head given"])
+def test_a_model_whose_encoder_is_not_known_is_refused(
+    name: str, head: list[str] | None, tmp_path: Path
+) -> None:
+    model = Own(_small(), "encoder")
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    why = (
+        r"not known where Own has its encoder, .* with 'bert\.', .*: call the attribute self\.bert"
+    )
+    with pytest.raises(UserError, match=why):
+        _trainer(name, model, _arguments(tmp_path), head=head)
+    assert all(torch.equal(p, before[n]) for n, p in model.named_parameters())
+    with pytest.raises(UserError, match="where Unnamed has its encoder: set base_model_prefix"):
+        _trainer(name, Unnamed(_small(), "encoder"), _arguments(tmp_path), head=head)
+
+
+def test_a_bare_encoder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not known where BertModel has its encoder"):
+        _trainer("full", BertModel(_small()), _arguments(tmp_path))
+
+
+def test_an_own_model_with_the_encoder_in_its_place_trains_its_head(tmp_path: Path) -> None:
+    model = Own(_small(), "bert")
+    before = {n: p.detach().clone() for n, p in model.named_parameters()}
+    _trainer("linear", model, _arguments(tmp_path)).train()
+    moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
+    assert moved == set(HEAD)
