@@ -22,6 +22,9 @@ Options = Mapping[str, Mapping[str, Any]]
 # what a prefix is. A test compares the weights of all other methods.
 CHANGED_BY_CHECKPOINTING = frozenset({"hype", "mixout", "prefix"})
 
+# Their divergences are of the softmax of all outputs, or squared where there is one output alone.
+COMPARE_CLASSES = frozenset({"r3f", "rdrop", "sift", "smart"})
+
 
 def built(given: Sequence[str] | Options) -> list[Method]:
     """Return the methods with their options; one UserError names every problem."""
@@ -63,8 +66,9 @@ def refuse(
         problems.append("MethodTrainer changes a model, so give it model=, not model_init=")
     elif not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
         problems.append(f"{type(model).__name__} is no model of transformers, as methods need")
-    elif why := _no_encoder(model):
-        problems.append(why)
+    else:
+        why = _no_encoder(model)
+        problems += [why] if why else _problems_of_outputs(model.config, methods)
     if args is None:
         problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
     else:
@@ -88,6 +92,25 @@ def _no_encoder(model: Any) -> str:
         f"{unknown}, as no parameter begins with '{name}.', which its base_model_prefix says: call"
         f" the attribute self.{name}"
     )
+
+
+def _problems_of_outputs(config: Any, methods: Sequence[Method]) -> list[str]:
+    """Say which methods take outputs for classes of which one is right, where they are not."""
+    kind = getattr(config, "problem_type", None)
+    several = kind == "regression" and getattr(config, "num_labels", 1) > 1
+    if kind != "multi_label_classification" and not several:
+        return []
+    of_outputs = "compares outputs as probabilities of classes of which one is right"
+    acts = {
+        method.name: of_outputs if method.name in COMPARE_CLASSES else method.of_classes
+        for method in methods
+    }
+    return [
+        f"{name} {act}, and config.problem_type={kind} has outputs that are no such classes: leave"
+        f" {name} out"
+        for name, act in acts.items()
+        if act
+    ]
 
 
 def _why_not(method: Method) -> str:

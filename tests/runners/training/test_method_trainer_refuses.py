@@ -152,3 +152,39 @@ def test_an_own_model_with_the_encoder_in_its_place_trains_its_head(tmp_path: Pa
     _trainer("linear", model, _arguments(tmp_path)).train()
     moved = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
     assert moved == set(HEAD)
+
+
+def _of_several_outputs(problem: str, folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+    """Return a model with three outputs, and rows of three labels each."""
+    rows = [{**row, "labels": torch.tensor([1.0, 0.0, i % 2])} for i, row in enumerate(_rows())]
+    return _fresh(folder, num_labels=3, problem_type=problem), rows
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+@pytest.mark.parametrize("name", ["r3f", "rdrop", "setfit", "sift", "smart"])
+def test_outputs_that_are_no_classes_are_not_compared_as_such(
+    name: str, problem: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    model, rows = _of_several_outputs(problem, tiny_folder("bert"))
+    with pytest.raises(UserError, match=f"{name} (compares|makes) .*problem_type={problem} has"):
+        _trainer(name, model, _arguments(tmp_path), train_dataset=rows)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+@pytest.mark.parametrize("name", ["freelb", "full"])
+def test_methods_that_take_the_models_own_loss_train_several_outputs(
+    name: str, problem: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    model, rows = _of_several_outputs(problem, tiny_folder("bert"))
+    before = model.classifier.weight.detach().clone()
+    _trainer(name, model, _arguments(tmp_path), train_dataset=rows).train()
+    assert not torch.equal(model.classifier.weight, before)
+
+
+@pytest.mark.parametrize("name", ["r3f", "rdrop", "sift", "smart"])
+def test_a_single_score_is_compared_as_a_score(
+    name: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    rows = [{**row, "labels": float(row["labels"])} for row in _rows()]
+    model = _fresh(tiny_folder("bert"), num_labels=1, problem_type="regression")
+    _trainer(name, model, _arguments(tmp_path), train_dataset=rows).train()
