@@ -1,7 +1,8 @@
 """Recipes: `recipe=lp_ft` stands for stages, methods and settings that a paper uses together.
 
 A recipe is a file of configs/recipe: pieces by name, each of which can be switched by itself with
-`recipe.PIECE=false`. What is typed beside it counts more than what it sets.
+`recipe.PIECE=false`. What is typed beside it counts more than what it sets, in its stages too:
+these keep their methods, and the tasks whose text they read.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ from runners.config.typed import is_typed, key_of
 from runners.root import CONFIGS
 
 FOLDER = CONFIGS / "recipe"
+
+# Where a key is typed, the other is read by nothing or would be read in its place.
+_IN_PLACE_OF = {"budget.epochs": "budget.steps", "budget.steps": "budget.epochs"}
+# What a stage is, of which the target has its own: typed for a whole chain, it is the target's.
+_THE_STAGE_ITSELF = ("method", "mlm.on")
 
 
 class Piece(Section):
@@ -44,25 +50,58 @@ def with_recipe(arguments: Sequence[str]) -> list[str]:
         return rest
     if not chosen:
         raise UserError(f"{typed[0]} is of no recipe: name one by recipe=NAME ({_known()})")
+    keys = [key_of(a) for a in rest]
     for other in ("stages", "board"):
-        if is_typed(rest, other):
+        if other in keys or (other == "board" and is_typed(rest, other)):
             raise UserError(f"recipe={chosen[-1]} is of one run, and {other}= of several")
-    pieces = _switched(chosen[-1], [a for a in typed if key_of(a) != "recipe"])
+    switches = [a for a in typed if key_of(a) != "recipe"]
+    pieces = _switched(chosen[-1], switches)
     ours, methods = [], []
-    for piece in pieces:
-        if not (piece.methods and "method" in map(key_of, rest)):
-            ours += [s for s in piece.set if not is_typed(rest, key_of(s))]
+    for name, piece in pieces.items():
+        if not (piece.methods and "method" in keys):
+            ours += [s for s in piece.set if not _counts_less(s, rest)]
             methods += piece.methods
+        elif f"recipe.{name}" in map(key_of, switches):
+            raise UserError(
+                f"recipe.{name}=true adds method={','.join(piece.methods)}, and what is typed as"
+                " method= replaces it: leave that switch out, and name"
+                f" {' and '.join(piece.methods)} in method= to have it"
+            )
     if methods:
         ours.append(f"method=[{','.join(methods)}]")
-    before = [piece for piece in pieces if piece.stage is not None]
+    before = [piece for piece in pieces.values() if piece.stage is not None]
     if not before:
         return [*rest, *ours]
     targets = [a.partition("=")[2] for a in rest if key_of(a) == "task"]
     if not targets:
         raise UserError(f"recipe={chosen[-1]} has stages before the target: name it by task=NAME")
-    chains = [_chain(before, target, ours) for target in re.split(r"\s*,\s*", targets[-1])]
+    stages = [
+        piece.model_copy(update={"stage": _of_stage(piece.stage or [], number, rest)})
+        for number, piece in enumerate(before)
+    ]
+    chains = [_chain(stages, target, ours) for target in re.split(r"\s*,\s*", targets[-1])]
     return [*(a for a in rest if key_of(a) != "task"), f"stages={','.join(chains)}"]
+
+
+def _counts_less(setting: str, typed: Sequence[str]) -> bool:
+    """Say whether a setting's key is typed, or the other one of how long a run trains."""
+    key = key_of(setting)
+    if key in map(key_of, typed) or (key != "method" and is_typed(typed, key)):
+        return True
+    other = _IN_PLACE_OF.get(key)
+    return any(key_of(a) == other and a.partition("=")[2] != "null" for a in typed)
+
+
+def _of_stage(settings: Sequence[str], number: int, typed: Sequence[str]) -> list[str]:
+    """Return a stage's settings without those that are typed, for all stages or for this one."""
+    start = f"stages.{number}."
+    own = [a.removeprefix(start) for a in typed if a.startswith(start)]
+    return [
+        setting
+        for setting in settings
+        if not _counts_less(setting, own)
+        and (key_of(setting) in _THE_STAGE_ITSELF or not _counts_less(setting, typed))
+    ]
 
 
 def _chain(before: Sequence[Piece], target: str, ours: list[str]) -> str:
@@ -76,8 +115,8 @@ def _chain(before: Sequence[Piece], target: str, ours: list[str]) -> str:
     return written(checked([*stages, {"task": target, "set": ours}]))
 
 
-def _switched(name: str, switches: Sequence[str]) -> list[Piece]:
-    """Return the pieces of a recipe that are on, in their order."""
+def _switched(name: str, switches: Sequence[str]) -> dict[str, Piece]:
+    """Return the pieces of a recipe that are on by their names, in their order."""
     path = FOLDER / f"{name}.yaml"
     names = sorted(p.stem for p in FOLDER.glob("*.yaml"))
     if name not in names:
@@ -96,7 +135,7 @@ def _switched(name: str, switches: Sequence[str]) -> list[Piece]:
         if value not in ("true", "false"):
             raise UserError(f"{switch}: a piece is true or false")
         pieces[piece] = pieces[piece].model_copy(update={"by_default": value == "true"})
-    return [piece for piece in pieces.values() if piece.by_default]
+    return {name: piece for name, piece in pieces.items() if piece.by_default}
 
 
 def _known() -> str:

@@ -17,6 +17,14 @@ from runners.config.problems import sentences
 
 Options = Mapping[str, Mapping[str, Any]]
 
+# Where transformers computes layers twice, mixout would draw another mask in the second pass; hype
+# other noise, in the versions that run a layer's hooks again; and a layer gets no cache, which is
+# what a prefix is. A test compares the weights of all other methods.
+CHANGED_BY_CHECKPOINTING = frozenset({"hype", "mixout", "prefix"})
+
+# Their divergences are of the softmax of all outputs, or squared where there is one output alone.
+COMPARE_CLASSES = frozenset({"r3f", "rdrop", "sift", "smart"})
+
 
 def built(given: Sequence[str] | Options) -> list[Method]:
     """Return the methods with their options; one UserError names every problem."""
@@ -58,15 +66,51 @@ def refuse(
         problems.append("MethodTrainer changes a model, so give it model=, not model_init=")
     elif not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
         problems.append(f"{type(model).__name__} is no model of transformers, as methods need")
+    else:
+        why = _no_encoder(model)
+        problems += [why] if why else _problems_of_outputs(model.config, methods)
     if args is None:
         problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
     else:
-        problems += _problems_of(args, methods)
+        problems += _problems_of(args, methods, model)
     for key in ("optimizers", "optimizer_cls_and_kwargs"):
         if more.get(key) not in (None, (None, None)):
             problems.append(f"{key}= would pass over the methods' groups: choose it by args.optim")
     if problems:
         raise UserError("; ".join(problems))
+
+
+def _no_encoder(model: Any) -> str:
+    """Say that the encoder does not lie where methods look for it; empty where it does."""
+    kind, name = type(model).__name__, model.base_model_prefix
+    unknown = f"it is not known where {kind} has its encoder"
+    if not name:
+        return f"{unknown}: set base_model_prefix in the class to the name of its attribute"
+    if any(parameter.startswith(f"{name}.") for parameter, _ in model.named_parameters()):
+        return ""
+    return (
+        f"{unknown}, as no parameter begins with '{name}.', which its base_model_prefix says: call"
+        f" the attribute self.{name}"
+    )
+
+
+def _problems_of_outputs(config: Any, methods: Sequence[Method]) -> list[str]:
+    """Say which methods take outputs for classes of which one is right, where they are not."""
+    kind = getattr(config, "problem_type", None)
+    several = kind == "regression" and getattr(config, "num_labels", 1) > 1
+    if kind != "multi_label_classification" and not several:
+        return []
+    of_outputs = "compares outputs as probabilities of classes of which one is right"
+    acts = {
+        method.name: of_outputs if method.name in COMPARE_CLASSES else method.of_classes
+        for method in methods
+    }
+    return [
+        f"{name} {act}, and config.problem_type={kind} has outputs that are no such classes: leave"
+        f" {name} out"
+        for name, act in acts.items()
+        if act
+    ]
 
 
 def _why_not(method: Method) -> str:
@@ -90,7 +134,7 @@ def _why_not(method: Method) -> str:
     return ""
 
 
-def _problems_of(args: TrainingArguments, methods: Sequence[Method]) -> list[str]:
+def _problems_of(args: TrainingArguments, methods: Sequence[Method], model: Any) -> list[str]:
     """Say what arguments of the Trainer do not meet methods."""
     problems = []
     processes = max(args.world_size, args.n_gpu)
@@ -109,7 +153,25 @@ def _problems_of(args: TrainingArguments, methods: Sequence[Method]) -> list[str
             for m in methods
             if not m.divisible
         ]
+    if _is_checkpointed(args, model):
+        problems += [
+            f"{m.name} would train wrongly where layers are computed twice by the Trainer or the"
+            " model: leave out args.gradient_checkpointing (args.activation_checkpointing) and"
+            " model.gradient_checkpointing_enable(), or use tunebench.run with"
+            f" method={m.name} speed.gradient_checkpointing=true"
+            for m in methods
+            if m.name in CHANGED_BY_CHECKPOINTING
+        ]
     return problems
+
+
+def _is_checkpointed(args: TrainingArguments, model: Any) -> bool:
+    """Say whether the Trainer will compute layers twice, or the model does so already."""
+    names = ("activation_checkpointing", "gradient_checkpointing")  # by transformers' version
+    if any(getattr(args, name, False) for name in names):
+        return True
+    modules = model.modules() if hasattr(model, "modules") else ()
+    return any(getattr(module, "gradient_checkpointing", False) for module in modules)
 
 
 def steps_of(args: TrainingArguments, dataset: Any) -> int:
