@@ -50,8 +50,8 @@ def refuse_unread_rates(
 def _sentence(name: str, read: Iterable[str]) -> str:
     if name in registered():
         return (
-            f"model.lr.{name} is read by nothing: method={name} has no rate of a model's own; type"
-            " lr="
+            f"model.lr.{name} is read by nothing, as method={name} takes no rate of its own from a"
+            " model: type lr=VALUE"
         )
     return f"model.lr.{name} is read by no method{nearest(name, read)}"
 
