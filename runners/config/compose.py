@@ -13,6 +13,7 @@ from typing import Any
 import hydra
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig, OmegaConf
 
@@ -20,6 +21,7 @@ from methods.registry import default_options, registered
 from results.errors import UserError, nearest
 from runners.config.named_weights import with_named_weights
 from runners.config.own_files import check_own_files
+from runners.config.rates import refuse_unread_rates
 from runners.config.resolvers import refuse_resolvers
 from runners.config.spelling import spelled_out
 from runners.config.texts import with_texts
@@ -36,10 +38,22 @@ def resolved(
 
     A resolver that may read the machine is a UserError: files and `typed` values meet here. The
     tasks whose text another one reads are added to it, so that Hydra must be running; `searched`
-    says where it looks besides, as it was said for `composed`. Other weights replace a package.
+    says where it looks besides, as it was said for `composed`. Other weights replace a package. A
+    rate of the model that no method reads is a UserError too.
     """
-    whole = with_texts(_plain(composed), partial(_task, [*searched]))
+    plain = _plain(composed)
+    unresolved = OmegaConf.to_container(composed, resolve=False)
+    refuse_unread_rates(plain, unresolved, _folders(), [*searched, *typed])
+    whole = with_texts(plain, partial(_task, [*searched]))
     return with_named_weights(whole, typed)
+
+
+def _folders() -> list[str]:
+    """Return where Hydra looks for files, a command's `hydra.searchpath=` among them."""
+    folders = [str(source.path) for source in GlobalHydra.instance().config_loader().get_sources()]
+    if HydraConfig.initialized():  # of a command: what is typed for Hydra itself is only there
+        folders += [str(source.path) for source in HydraConfig.get().runtime.config_sources]
+    return folders
 
 
 _tasks: dict[tuple[str, ...], dict[str, Any]] = {}  # by name and the folders that were searched
