@@ -97,7 +97,9 @@ def _no_encoder(model: Any) -> str:
 def _problems_of_outputs(config: Any, methods: Sequence[Method]) -> list[str]:
     """Say which methods take outputs for classes of which one is right, where they are not."""
     kind = getattr(config, "problem_type", None)
-    several = kind == "regression" and getattr(config, "num_labels", 1) > 1
+    several = getattr(config, "num_labels", 1) > 1  # scores, where it is neither kind of labels
+    if kind in (None, "single_label_classification"):
+        return []
     if kind != "multi_label_classification" and not several:
         return []
     of_outputs = "compares outputs as probabilities of classes of which one is right"
