@@ -184,9 +184,11 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_is_promised_no_bits(
         assert cli(*given, "threads=1").code == 130
     assert cli(*given, "threads=2").code == 0
     [record] = read_all(tmp_path / "runs")
-    assert record.environment["changed"] == {"threads": [1, 2]}
+    # What oneDNN is worth is measured by each process, and may be another with two threads.
+    assert record.environment["changed"]["threads"] == [1, 2]
     promise, why = promised(record, record)
-    assert (promise[0], why) == ("3", "threads, which changed as the record's run went on")
+    assert promise[0] == "3"
+    assert "threads, which changed as the record's run went on" in why
     assert cli(*given, "seed=2", "threads=1").code == 0
     [other] = [one for one in read_all(tmp_path / "runs") if one.seed == 2]
     assert "changed" not in other.environment
