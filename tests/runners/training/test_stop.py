@@ -240,7 +240,7 @@ def test_a_stopped_sweep_says_one_line_and_its_run_saves_where_it_is(
 ) -> None:
     """The run is a process of its own, which the sweep ends."""
     out = tmp_path / "runs"
-    small = tiny(tiny_folder("bert"), f"out={out}", "budget.steps=4000", "log=csv", "task=rte")
+    small = tiny(tiny_folder("bert"), f"out={out}", "budget.steps=40000", "log=csv", "task=rte")
     typed = ["-m", "method=full,bitfit", *small]
     process = subprocess.Popen(
         [sys.executable, "run.py", *typed], cwd=ROOT, text=True, start_new_session=True,
