@@ -18,9 +18,9 @@ PASSING = "TUNEBENCH_STAGES"  # in the environment of what a chain or a board st
 
 def mark(path: Path) -> None:
     """Note that the weights that the run of a record is about to leave are for the next one."""
-    mark = _mark_of(path)
-    mark.parent.mkdir(parents=True, exist_ok=True)
-    mark.touch()
+    place = _mark_of(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.touch()
 
 
 def is_marked(path: Path) -> bool:
@@ -30,15 +30,15 @@ def is_marked(path: Path) -> bool:
 
 def unmark(path: Path) -> None:
     """Take the mark away: the weights, if any, are somebody's."""
-    mark = _mark_of(path)
+    place = _mark_of(path)
     with contextlib.suppress(OSError):
-        mark.unlink()
-        mark.parent.rmdir()
+        place.unlink()
+        place.parent.rmdir()
 
 
 def keep_saved(path: Path, save: str | None) -> None:
     """Take the mark away where weights are asked for outside of a chain or a board."""
-    if save in ("delta", "model") and PASSING not in os.environ:
+    if save == "delta" and PASSING not in os.environ:
         unmark(path)
 
 
