@@ -71,9 +71,12 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     else:
         remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]
+    spoiled = [run for run in runs if run.state == "finished" and run.message]
+    for run in spoiled:
+        say(f"without its weights: {run.name}  {run.message}")
     for run in (run for run in unfinished if run.state != "waiting" or run.message):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
-    return 1 if unfinished else 0
+    return 1 if unfinished or spoiled else 0
 
 
 def _do(

@@ -139,7 +139,8 @@ class Chain:
         return code
 
     def _ends(self, stage: int, run: Planned, code: int = NOT_FINISHED) -> int:
-        say(f"the chain ends at stage {stage + 1}, which is {run.state}: {run.name}")
+        how = "whose weights are not there" if run.state == "finished" else f"which is {run.state}"
+        say(f"the chain ends at stage {stage + 1}, {how}: {run.name}")
         return code
 
     def _is_whole(self, run: Planned) -> bool:

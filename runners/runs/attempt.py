@@ -23,6 +23,7 @@ from runners.data.load import describe, describe_all
 from runners.jobs.identity import HARNESS_VERSION
 from runners.jobs.job import Job
 from runners.jobs.start_version import start_version
+from runners.runs.again import Again
 
 
 def now() -> str:
@@ -187,15 +188,16 @@ def _explained(error: Exception, settings: Settings) -> str:
     return portable(text)[:2000]
 
 
-def train(job: Job, blank: Record, began: float) -> Record:
+def train(job: Job, blank: Record, began: float, again: Again | None = None) -> Record:
     """Return the record of the training; only a user's mistake and an interruption get past it.
 
-    `began` is when the command did, by time.perf_counter().
+    `began` is when the command did, by time.perf_counter(). A run that is done `again` and differs
+    from its stored result raises Differs before anything is saved.
     """
     from runners.runs.train import train_and_score
 
     try:
-        return train_and_score(job, blank, began)
+        return train_and_score(job, blank, began, again or Again())
     except UserError:
         raise
     except Exception as error:

@@ -20,6 +20,7 @@ from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
 from runners.models.about import OTHERS, holds_others, read_about, tells_of_others
+from runners.runs.again import Again, Differs
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
 from runners.runs.passing import keep_saved
@@ -35,7 +36,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     to it.
 
     A failure while training becomes a record of status failed, a loss that is not finite one of
-    status diverged. Neither takes the place of a better record of the run.
+    status diverged. Neither takes the place of a better record of the run. One that is finished is
+    done again for what `save=` keeps; where it then differs that is a UserError, and it stays.
     """
     began = time.perf_counter()
     settings = config.settings
@@ -68,7 +70,7 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         if settings.force:
             _discard_checkpoints(folder, name)
         before = _stamp(path)
-        done = train(job, blank_record(job, arguments), began)
+        done = train(job, blank_record(job, arguments), began, _again(path, settings))
         seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
         done = replace(done, whole_seconds=round(seconds, 3), end=now())
         # A claim that vanished with a finished takeover was put back by the heart that beat again.
@@ -79,6 +81,9 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         keep_saved(path, settings.save)  # a chain may have come to wait for it
         if done.status in records.DONE:
             _discard_checkpoints(folder, name)
+    except Differs:
+        _discard_checkpoints(folder, name)  # they are of the other result
+        raise
     finally:
         claim.release()
     beside = f"; {path} holds a better one, which stays" if written != path else ""
@@ -86,6 +91,12 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     _print_result(done, f"record: {written}{beside}")
     _push(done, path, settings)
     return FINISHED if done.status == "finished" else NOT_FINISHED
+
+
+def _again(path: Path, settings: Settings) -> Again:
+    """Return what a run is to come to: its finished result, where that is not to be replaced."""
+    stored = None if settings.force or not is_there(path) else records.read(path)
+    return Again(stored if stored is not None and stored.status == "finished" else None)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

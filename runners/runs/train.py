@@ -45,6 +45,7 @@ from runners.models.build import (
     trained_sha256,
 )
 from runners.models.pretrained import Loaded
+from runners.runs.again import Again, rounded
 from runners.speed.levers import Levers
 from runners.tasks.classification import Classification
 from runners.tasks.doctor import examine
@@ -64,10 +65,11 @@ from runners.training.start import build_model
 from runners.training.watch import Watch
 
 
-def train_and_score(job: Job, blank: Record, began: float) -> Record:
+def train_and_score(job: Job, blank: Record, began: float, again: Again) -> Record:
     """Run a job from pretrained weights to scores, or to divergence.
 
-    `began` is when the command did, by time.perf_counter().
+    `began` is when the command did, by time.perf_counter(). Raises Differs where it is done `again`
+    and comes to another result.
     """
     settings = job.config.settings
     accelerator = make_accelerator(choose_device(settings.device), job.config)
@@ -85,10 +87,12 @@ def train_and_score(job: Job, blank: Record, began: float) -> Record:
         gc.collect()
         reset_peak(device)
     act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
-    return act(job, accelerator, blank, began)
+    return act(job, accelerator, blank, began, again)
 
 
-def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
+def _score_untrained(
+    job: Job, accelerator: Accelerator, blank: Record, began: float, again: Again
+) -> Record:
     """Score a model that nothing is trained of."""
     config, kind = job.config, kind_of(job.config)
     loaded = build_model(job, 0)
@@ -119,6 +123,7 @@ def _score_untrained(job: Job, accelerator: Accelerator, blank: Record, began: f
     with contextlib.closing(Trackers(_logged(job, blank))) as trackers:
         trackers.scores(0, scores)
     record = _measured(job, record, scoring)
+    again.check(record)
     return _write_beside(job, record, model, loaded, scoring)
 
 
@@ -128,7 +133,7 @@ def _logged(job: Job, blank: Record, after: int | None = None) -> Logged:
     return Logged(settings.log, Path(settings.out), job.name, blank.config, after)
 
 
-def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> Record:
+def _train(job: Job, accelerator: Accelerator, blank: Record, began: float, again: Again) -> Record:
     settings = job.config.settings
     checkpoints = Checkpoints(Path(settings.out), job.name, say)
     saved = checkpoints.newest()
@@ -156,12 +161,13 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float) -> R
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
-        record = _followed(course, checkpoints, record)
+        record = _followed(course, checkpoints, record, again)
         record.environment |= loop.levers.facts(loop.model)  # what came of it, too
         record.environment |= of_several(course.code) | of_machines(course.machines)
     loop.finish()
     record = _measured(job, replace(record, **_course_facts(course)), scoring)
     if record.status == "finished":
+        again.check(record)
         record = _write_beside(job, record, loop.model, prepared.loaded, scoring)
     return record
 
@@ -177,15 +183,21 @@ def _examine(job: Job, prepared: Prepared, blank: Record) -> None:
         say(idle)
 
 
-def _followed(course: Course, checkpoints: Checkpoints, record: Record) -> Record:
+def _followed(course: Course, checkpoints: Checkpoints, record: Record, again: Again) -> Record:
     """Take a course to its end; return the record with its status and scores.
 
     The first SIGINT or SIGTERM ends it after a checkpoint, where there is a command that goes on.
     """
     config, loop = course.config, course.loop
+    saving = Saving(course, checkpoints, config.settings.checkpoint)
+
+    def after_step() -> None:
+        again.look(loop.progress.losses)
+        saving()
+
     try:
         with stoppable(not config.stored) as stop:
-            course.run(Saving(course, checkpoints, config.settings.checkpoint), stop)
+            course.run(after_step, stop)
         if course.stopped is not None:
             say("stopped at step {step} of {of}: {why}".format(**course.stopped))
         return replace(course.result(record), status="finished")
@@ -236,7 +248,7 @@ def _course_facts(course: Course) -> dict[str, Any]:
         "evaluations": course.evaluations,
         "steps": course.steps,
         "stopped": course.stopped,
-        "losses": [float(f"{loss:.9g}") for loss in losses],
+        "losses": [rounded(loss) for loss in losses],
         "startup_seconds": round(course.startup_seconds, 3),
         "whole_seconds": round(course.earlier_seconds, 3),
         "resumed": course.resumed,

@@ -22,6 +22,7 @@ from runners.machine.console import say, show
 from runners.machine.device import set_threads
 from runners.machine.environment import SAME_MACHINE
 from runners.models.predecessor import as_started
+from runners.runs.again import other_loss
 from runners.runs.attempt import blank_record, train
 
 Metrics = dict[str, float]
@@ -155,9 +156,8 @@ def first_difference(stored: Record, again: Record) -> str | None:
             return what
     if stored.initial_sha256 and stored.initial_sha256 != again.initial_sha256:
         return "initial weights: head or method started elsewhere"
-    for step, (before, now) in enumerate(zip(stored.losses, again.losses, strict=False), 1):
-        if before != now:
-            return f"step {step}: loss {before:.9g} in the record, {now:.9g} now"
+    if (loss := other_loss(stored.losses, again.losses)) is not None:
+        return loss
     if stored.trained_sha256 != again.trained_sha256:
         return "trained weights, with every step's loss equal" if stored.losses else "weights"
     if stored.predictions != again.predictions:
