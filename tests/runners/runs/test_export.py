@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from results.record import Record, read_all, write
+from results.record import Record, read_all
 from runners.command import main
 from runners.models.about import SOURCE, source_of
 from runners.models.weights import find_weights
@@ -273,8 +273,7 @@ def test_a_model_of_other_weights_than_its_record_is_not_used(
     given = tiny(tiny_folder("bert"), "method=bitfit", "task=rte", f"out={out}")
     assert cli(*given, "save=model").code == 0
     record, model = _one(out)
-    other = replace(record, trained_sha256="0" * 64, content_sha256=None)
-    write(other, out)
+    (model / SOURCE).write_text(source_of(record.run, "0" * 64))
     (rows := tmp_path / "t.csv").write_text("sentence1,sentence2\na,b\n")
     predict = [f"text={rows}", f"out={tmp_path / 'o.csv'}"]
     done = cli(f"predict={out / record.run}.json", *predict)
@@ -313,7 +312,8 @@ def test_vectors_of_other_weights_than_their_record_are_made_again(
     assert cli(*given).code == 0
     [record] = read_all(out)
     assert "stored result" in cli(*given).out
-    write(replace(record, trained_sha256="0" * 64, content_sha256=None), out)
+    vectors = out / f"{record.run}.sentence-transformers"
+    (vectors / SOURCE).write_text(source_of(record.run, "0" * 64))
     assert "runs again for that" in cli(*given).err
     assert "stored result" in cli(*given).out
 
