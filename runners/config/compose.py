@@ -56,7 +56,8 @@ def _folders() -> list[str]:
     return folders
 
 
-_tasks: dict[tuple[str, ...], dict[str, Any]] = {}  # by name and the folders that were searched
+# Of one command, by name and the folders that were searched.
+_tasks: dict[tuple[str, ...], dict[str, Any]] = {}
 
 
 def _task(searched: list[str], name: str) -> dict[str, Any]:
@@ -80,7 +81,11 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
 
 
 def begin(config_dir: Path | None = None) -> None:
-    """Prepare Hydra: a user's files are checked, method=NAME works for a method without YAML."""
+    """Prepare Hydra: a user's files are checked, method=NAME works for a method without YAML.
+
+    Files may have changed since: tasks that were read before are read anew.
+    """
+    _tasks.clear()
     check_own_files()
     folders = [CONFIGS, *([config_dir] if config_dir else [])]
     for name, cls in registered().items():

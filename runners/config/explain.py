@@ -22,6 +22,7 @@ from methods.registry import default_options, registered
 from results.errors import UserError, nearest
 from results.places import program
 from runners.config.compose import compose, composing
+from runners.config.own_files import refuse_hidden
 from runners.config.typed import CONFIG_DIR, key_of, options_apart
 from runners.root import CONFIGS
 
@@ -29,8 +30,10 @@ from runners.root import CONFIGS
 def compose_explained(typed: Sequence[str], folder: Path | None) -> dict[str, Any]:
     """Return what the command line would compose; an error of Hydra's is a UserError.
 
-    A `folder` is what `--config-dir` names.
+    A `folder` is what `--config-dir` names; a file there that is never read is a UserError too.
     """
+    if folder is not None:
+        refuse_hidden(folder)
     try:
         return compose(typed, folder)
     except (HydraException, OmegaConfBaseException) as error:

@@ -8,15 +8,18 @@ from pathlib import Path
 
 import hydra
 import pytest
+import yaml
 from hydra._internal import config_loader_impl
 from hydra._internal.defaults_list import create_defaults_list
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
+from results.errors import UserError
 from runners.config.compose import Composer, compose, composing
 from runners.config.explain import known_keys
 from runners.root import CONFIGS
+from runners.runs.doctor import doctor
 from tests import composing as memory
 from tests.methods.shake import shake_installed
 
@@ -102,6 +105,26 @@ def test_yaml_of_a_folder_beside_the_shipped_ones_counts(tmp_path: Path) -> None
         composed = compose(["method=shake", "lr=0.1"], folder.parent)
     assert composed["method"] == {"shake": {"lr": 0.5, "strength": 0.25}}
     assert composed["lr"] == 0.1
+
+
+def test_a_task_that_another_one_reads_is_read_anew_after_a_change(tmp_path: Path) -> None:
+    """A notebook's process kept the first reading for its life."""
+    (tmp_path / "task").mkdir()
+    place = tmp_path / "task" / "topics.yaml"
+    definition = yaml.safe_load((CONFIGS / "task" / "rte.yaml").read_text()) | {"name": "topics"}
+    labels = []
+    for names in (["no", "yes"], ["off", "on"]):
+        place.write_text(yaml.safe_dump({**definition, "labels": names}))
+        composed = compose(["task=mix", "mix.of=[topics,cola]"], tmp_path)
+        labels.append(composed["task"]["mixture"]["tasks"]["topics"]["labels"])
+    assert labels == [["no", "yes"], ["off", "on"]]
+
+
+def test_a_file_that_is_never_read_is_refused_in_python_too(tmp_path: Path) -> None:
+    (tmp_path / "task").mkdir()
+    (tmp_path / "task" / "rte.yaml").write_text("name: rte\n")
+    with pytest.raises(UserError, match="is not read: there is a shipped task of that name"):
+        doctor("task=rte", config_dir=tmp_path)
 
 
 @pytest.mark.parametrize("overrides", [*ASKED, ["board=smoke", "board.seeds=[3]"], ["~task.hub"]])
