@@ -118,7 +118,13 @@ def compare(frame: pandas.DataFrame, first: str, second: str, task: str | None =
     """
     if FILE not in frame.columns:
         raise UserError(f"compare() needs a frame of load_results(): this one has no column {FILE}")
-    known = tables([read(Path(place)) for place in frame[FILE]])
+    if lacking := int(frame[FILE].isna().sum()):
+        raise UserError(
+            f"compare(): {lacking} of {len(frame)} rows of the frame are of no record, as their"
+            f" {FILE} is empty; leave them out, by frame.dropna(subset=['{FILE}'])"
+        )
+    places = dict.fromkeys(frame[FILE])  # a join may name a record in several rows
+    known = tables([read(Path(place)) for place in places])
     if not known:
         raise UserError(NO_RECORDS.strip())
     sheets = sheets_of_two(known, first, second, task)

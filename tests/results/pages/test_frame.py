@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pandas
 import pytest
 
 from results.__main__ import main
@@ -126,3 +127,17 @@ def test_mistakes_are_those_of_the_command(gains: Path) -> None:
         compare(frame, "lora", "full", task="rta")
     with pytest.raises(UserError, match="needs a frame of load_results"):
         compare(frame.drop(columns="file"), "lora", "full")
+
+
+def test_a_joined_frame_names_each_record_once_and_all_of_its_rows_one(gains: Path) -> None:
+    frame = load_results(gains)
+    pairs = pandas.DataFrame({"method": ["lora", "lora"], "family": ["added", "low rank"]})
+    joined = frame.merge(pairs, on="method", how="left")
+    assert len(joined) > len(frame)
+    assert str(compare(joined, "lora", "full")) == str(compare(frame, "lora", "full"))
+    papers = pandas.DataFrame({"method": ["lora", "dylora"], "year": [2021, 2023]})
+    outer = frame.merge(papers, on="method", how="outer")
+    with pytest.raises(UserError, match=rf"1 of {len(outer)} rows of the frame are of no record"):
+        compare(outer, "lora", "full")
+    again = compare(outer.dropna(subset=["file"]), "lora", "full")
+    assert str(again) == str(compare(frame, "lora", "full"))
