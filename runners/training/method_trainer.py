@@ -28,6 +28,7 @@ from runners.training.edits import edit_weights
 from runners.training.trainer_arguments import (
     Options,
     built,
+    check_labels,
     head_of,
     longest_text,
     refuse,
@@ -140,6 +141,13 @@ class MethodTrainer(Trainer):
             if i == 0:
                 torch.set_rng_state(before)
             yield self._prepare_inputs(batch)
+
+    def _prepare_inputs(self, inputs: Any) -> Any:
+        """Put a batch on the device; its labels must suit the methods."""
+        prepare: Any = super()._prepare_inputs
+        batch = prepare(inputs)
+        check_labels(self.model.config, self.methods, batch.get("labels"))
+        return batch
 
     def _forward(self, batch: Batch) -> Output:
         with self.compute_loss_context_manager():

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from pydantic import ValidationError
 from transformers import TrainingArguments
 
@@ -68,7 +69,13 @@ def refuse(
         problems.append(f"{type(model).__name__} is no model of transformers, as methods need")
     else:
         why = _no_encoder(model)
-        problems += [why] if why else _problems_of_outputs(model.config, methods)
+        problems += (
+            [why]
+            if why
+            else _problems_of_outputs(
+                model.config, methods, getattr(model.config, "problem_type", None)
+            )
+        )
     if args is None:
         problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
     else:
@@ -94,9 +101,20 @@ def _no_encoder(model: Any) -> str:
     )
 
 
-def _problems_of_outputs(config: Any, methods: Sequence[Method]) -> list[str]:
+def check_labels(config: Any, methods: Sequence[Method], labels: Any) -> None:
+    """Raise UserError for methods that a batch's labels do not suit, where nothing else says so.
+
+    Transformers takes numbers for several labels each, where a configuration has no problem_type.
+    """
+    unknown = getattr(config, "problem_type", None) is None and torch.is_tensor(labels)
+    if unknown and labels.is_floating_point() and getattr(config, "num_labels", 1) > 1:
+        problems = _problems_of_outputs(config, methods, "multi_label_classification")
+        if problems:
+            raise UserError("; ".join(problems))
+
+
+def _problems_of_outputs(config: Any, methods: Sequence[Method], kind: str | None) -> list[str]:
     """Say which methods take outputs for classes of which one is right, where they are not."""
-    kind = getattr(config, "problem_type", None)
     several = getattr(config, "num_labels", 1) > 1  # scores, where it is neither kind of labels
     if kind in (None, "single_label_classification"):
         return []

@@ -154,7 +154,7 @@ def test_an_own_model_with_the_encoder_in_its_place_trains_its_head(tmp_path: Pa
     assert moved == set(HEAD)
 
 
-def _of_several_outputs(problem: str, folder: Path) -> tuple[Any, list[dict[str, Any]]]:
+def _of_several_outputs(problem: str | None, folder: Path) -> tuple[Any, list[dict[str, Any]]]:
     """Return a model with three outputs, and rows of three labels each."""
     rows = [{**row, "labels": torch.tensor([1.0, 0.0, i % 2])} for i, row in enumerate(_rows())]
     return _fresh(folder, num_labels=3, problem_type=problem), rows
@@ -170,10 +170,23 @@ def test_outputs_that_are_no_classes_are_not_compared_as_such(
         _trainer(name, model, _arguments(tmp_path), train_dataset=rows)
 
 
-@pytest.mark.parametrize("problem", ["multi_label_classification", "regression"])
+@pytest.mark.parametrize("name", ["r3f", "rdrop", "setfit", "sift", "smart"])
+def test_labels_that_first_say_so_are_refused_before_a_step(
+    name: str, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Transformers takes several numbers for several labels, where nothing says what they are."""
+    model, rows = _of_several_outputs(None, tiny_folder("bert"))
+    trainer = _trainer(name, model, _arguments(tmp_path), train_dataset=rows)
+    before = model.classifier.weight.detach().clone()
+    with pytest.raises(UserError, match=f"{name} .*problem_type=multi_label_classification has"):
+        trainer.train()
+    assert torch.equal(model.classifier.weight, before)
+
+
+@pytest.mark.parametrize("problem", ["multi_label_classification", "regression", None])
 @pytest.mark.parametrize("name", ["freelb", "full"])
 def test_methods_that_take_the_models_own_loss_train_several_outputs(
-    name: str, problem: str, tiny_folder: Folder, tmp_path: Path
+    name: str, problem: str | None, tiny_folder: Folder, tmp_path: Path
 ) -> None:
     model, rows = _of_several_outputs(problem, tiny_folder("bert"))
     before = model.classifier.weight.detach().clone()
