@@ -68,14 +68,8 @@ def refuse(
     elif not hasattr(model, "config") or not hasattr(model, "base_model_prefix"):
         problems.append(f"{type(model).__name__} is no model of transformers, as methods need")
     else:
-        why = _no_encoder(model)
-        problems += (
-            [why]
-            if why
-            else _problems_of_outputs(
-                model.config, methods, getattr(model.config, "problem_type", None)
-            )
-        )
+        kind, why = getattr(model.config, "problem_type", None), _no_encoder(model)
+        problems += [why] if why else _problems_of_outputs(model.config, methods, kind)
     if args is None:
         problems.append("args is missing: give TrainingArguments, whose rate and seed are used")
     else:
