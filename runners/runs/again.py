@@ -1,16 +1,19 @@
 """A finished run that is done again for what save= keeps: it must come to its stored result.
 
-It does on one machine. On another, or with other libraries, it comes to other weights, and its
-record would tell of these while runs that started from the first ones are of the others.
+It does on one machine, with as many threads. On another, or with other libraries, it comes to other
+weights, and its record would tell of these while runs that started from the first ones are of the
+others.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from results.errors import UserError
 from results.record import Record
+from runners.machine.environment import SAME_MACHINE
 
 
 def other_loss(stored: Sequence[float], now: Sequence[float], start: int = 0) -> str | None:
@@ -33,11 +36,25 @@ class Differs(UserError):
 
 
 class Again:
-    """What is known of a run that is done again; without a `stored` record, of a new one."""
+    """What is known of a run that is done again; without a `stored` record, of a new one.
 
-    def __init__(self, stored: Record | None = None) -> None:
-        self.stored = stored
+    `blank` is the record that is filled in now.
+    """
+
+    def __init__(self, stored: Record | None = None, blank: Record | None = None) -> None:
+        self.stored, self.blank = stored, blank
         self._seen = 0
+
+    @property
+    def threads(self) -> int | None:
+        """How many threads the result was come to with; None where that is not known."""
+        return None if self.stored is None else self.stored.environment.get("threads")
+
+    def with_logits(self, record: Record) -> Record:
+        """Return a record that came to the stored result, with the logits that this one has."""
+        if self.stored is None or record.status != "finished" or record.logits_sha256 is not None:
+            return record
+        return replace(record, logits_sha256=self.stored.logits_sha256)
 
     def look(self, losses: Sequence[float]) -> None:
         """Raise Differs at the first loss that is not the record's; each is looked at once."""
@@ -61,9 +78,36 @@ class Again:
         assert self.stored is not None
         raise Differs(
             f"{self.stored.run}: done again for what save= keeps, it differs from its stored result"
-            f" ({difference}), which stays; nothing was saved. It was made on another machine or"
-            " with other libraries: name another folder with out=, or replace it with force=true"
+            f" ({difference}), which stays; nothing was saved. {self._apart(self.stored)}: name"
+            " another folder with out=, or replace it with force=true"
         )
+
+    def _apart(self, stored: Record) -> str:
+        """Say what the two were made with that is not the same, as far as records tell it."""
+        before, here = _made_with(stored), _made_with(self.blank or stored)
+        apart = [
+            f"{name} {value} (now {here[name]})"
+            for name, value in before.items()
+            if value is not None and here.get(name, value) != value
+        ]
+        changed = stored.environment.get("changed") or {}
+        apart += [f"{name} that changed as it ran" for name in changed]
+        if not apart:
+            return "Nothing that is known of how it was made differs"
+        return f"It was made with {', '.join(apart)}"
+
+
+def _made_with(record: Record) -> dict[str, Any]:
+    """Return what no run's name tells and a result may depend on, to the last digit."""
+    environment, config = record.environment, record.config
+    keys = (key for key in SAME_MACHINE if key != "libraries")
+    batch = (config.get("budget") or {}).get("eval_batch_size")
+    return {
+        **{key: environment.get(key) for key in keys},
+        **(environment.get("libraries") or {}),
+        **{f"speed.{key}": on for key, on in (config.get("speed") or {}).items()},
+        "budget.eval_batch_size": batch,
+    }
 
 
 def _other_answers(stored: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shlex
 import traceback
 from collections.abc import Sequence
@@ -188,16 +189,24 @@ def _explained(error: Exception, settings: Settings) -> str:
     return portable(text)[:2000]
 
 
-def train(job: Job, blank: Record, began: float, again: Again | None = None) -> Record:
+def train(
+    job: Job,
+    blank: Record,
+    began: float,
+    again: Again | None = None,
+    ending: contextlib.ExitStack | None = None,
+) -> Record:
     """Return the record of the training; only a user's mistake and an interruption get past it.
 
     `began` is when the command did, by time.perf_counter(). A run that is done `again` and differs
-    from its stored result raises Differs before anything is saved.
+    from its stored result raises Differs before anything is saved. A signal that comes when all
+    steps are done waits for the end of a block by `ending`.
     """
     from runners.runs.train import train_and_score
 
     try:
-        return train_and_score(job, blank, began, again or Again())
+        with contextlib.ExitStack() as own:
+            return train_and_score(job, blank, began, again or Again(), ending or own)
     except UserError:
         raise
     except Exception as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
@@ -56,7 +57,6 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
     if stored is not None:
         return stored
     records.check_writable(folder)  # not before: a stored result needs no room
-    set_threads(settings.threads)
     claim = Claim(folder, name)
     try:
         owner = claim.take()
@@ -70,33 +70,39 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         if settings.force:
             _discard_checkpoints(folder, name)
         before = _stamp(path)
-        done = train(job, blank_record(job, arguments), began, _again(path, settings))
-        seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
-        done = replace(done, whole_seconds=round(seconds, 3), end=now())
-        # A claim that vanished with a finished takeover was put back by the heart that beat again.
-        if not (claim.holds() or claim.regain()) or _was_done(path, before, done):
-            say(f"another process took {name} over while this one stood still; its record stands")
-            return CLAIMED
-        written = records.write(done, folder)
-        keep_saved(path, settings.save)  # a chain may have come to wait for it
-        if done.status in records.DONE:
-            _discard_checkpoints(folder, name)
+        blank = blank_record(job, arguments)
+        again = _again(path, settings, blank)
+        set_threads(settings.threads or again.threads)
+        with contextlib.ExitStack() as ending:  # a signal waits for it once all steps are done
+            done = again.with_logits(train(job, blank, began, again, ending))
+            seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
+            done = replace(done, whole_seconds=round(seconds, 3), end=now())
+            # A claim that vanished with a finished takeover was put back by the heart that beat on.
+            if not (claim.holds() or claim.regain()) or _was_done(path, before, done):
+                taken = f"another process took {name} over while this one stood still"
+                say(f"{taken}; its record stands")
+                return CLAIMED
+            written = records.write(done, folder)
+            keep_saved(path, settings.save)  # a chain may have come to wait for it
+            if done.status in records.DONE:
+                _discard_checkpoints(folder, name)
+            beside = f"; {path} holds a better one, which stays" if written != path else ""
+            note(record=str(written.absolute()))
+            _print_result(done, f"record: {written}{beside}")
     except Differs:
         _discard_checkpoints(folder, name)  # they are of the other result
         raise
     finally:
         claim.release()
-    beside = f"; {path} holds a better one, which stays" if written != path else ""
-    note(record=str(written.absolute()))
-    _print_result(done, f"record: {written}{beside}")
     _push(done, path, settings)
     return FINISHED if done.status == "finished" else NOT_FINISHED
 
 
-def _again(path: Path, settings: Settings) -> Again:
+def _again(path: Path, settings: Settings, blank: Record) -> Again:
     """Return what a run is to come to: its finished result, where that is not to be replaced."""
     stored = None if settings.force or not is_there(path) else records.read(path)
-    return Again(stored if stored is not None and stored.status == "finished" else None)
+    is_finished = stored is not None and stored.status == "finished"
+    return Again(stored if is_finished else None, blank)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -65,11 +65,14 @@ from runners.training.start import build_model
 from runners.training.watch import Watch
 
 
-def train_and_score(job: Job, blank: Record, began: float, again: Again) -> Record:
+def train_and_score(
+    job: Job, blank: Record, began: float, again: Again, ending: contextlib.ExitStack
+) -> Record:
     """Run a job from pretrained weights to scores, or to divergence.
 
     `began` is when the command did, by time.perf_counter(). Raises Differs where it is done `again`
-    and comes to another result.
+    and comes to another result. Once all steps are done, a signal waits for the end of `ending`:
+    the training would be lost with the record.
     """
     settings = job.config.settings
     accelerator = make_accelerator(choose_device(settings.device), job.config)
@@ -86,8 +89,9 @@ def train_and_score(job: Job, blank: Record, began: float, again: Again) -> Reco
     if settings.data.awaits_rows:  # it may have been done now, or by an earlier run
         gc.collect()
         reset_peak(device)
-    act = _train if len(job.data.train) and settings.budget.trains else _score_untrained
-    return act(job, accelerator, blank, began, again)
+    if len(job.data.train) and settings.budget.trains:
+        return _train(job, accelerator, blank, began, again, ending)
+    return _score_untrained(job, accelerator, blank, began, again)
 
 
 def _score_untrained(
@@ -133,7 +137,14 @@ def _logged(job: Job, blank: Record, after: int | None = None) -> Logged:
     return Logged(settings.log, Path(settings.out), job.name, blank.config, after)
 
 
-def _train(job: Job, accelerator: Accelerator, blank: Record, began: float, again: Again) -> Record:
+def _train(
+    job: Job,
+    accelerator: Accelerator,
+    blank: Record,
+    began: float,
+    again: Again,
+    ending: contextlib.ExitStack,
+) -> Record:
     settings = job.config.settings
     checkpoints = Checkpoints(Path(settings.out), job.name, say)
     saved = checkpoints.newest()
@@ -161,7 +172,7 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float, agai
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
-        record = _followed(course, checkpoints, record, again)
+        record = _followed(course, checkpoints, record, again, ending)
         record.environment |= loop.levers.facts(loop.model)  # what came of it, too
         record.environment |= of_several(course.code) | of_machines(course.machines)
     loop.finish()
@@ -183,10 +194,17 @@ def _examine(job: Job, prepared: Prepared, blank: Record) -> None:
         say(idle)
 
 
-def _followed(course: Course, checkpoints: Checkpoints, record: Record, again: Again) -> Record:
+def _followed(
+    course: Course,
+    checkpoints: Checkpoints,
+    record: Record,
+    again: Again,
+    ending: contextlib.ExitStack,
+) -> Record:
     """Take a course to its end; return the record with its status and scores.
 
     The first SIGINT or SIGTERM ends it after a checkpoint, where there is a command that goes on.
+    One that comes when its steps are done and scored waits for the end of `ending`.
     """
     config, loop = course.config, course.loop
     saving = Saving(course, checkpoints, config.settings.checkpoint)
@@ -196,8 +214,7 @@ def _followed(course: Course, checkpoints: Checkpoints, record: Record, again: A
         saving()
 
     try:
-        with stoppable(not config.stored) as stop:
-            course.run(after_step, stop)
+        course.run(after_step, ending.enter_context(stoppable(not config.stored)))
         if course.stopped is not None:
             say("stopped at step {step} of {of}: {why}".format(**course.stopped))
         return replace(course.result(record), status="finished")

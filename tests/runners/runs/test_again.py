@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from results import record as records
+from results.logits import read_logits
 from results.record import Record, read_all
 from runners.runs.again import Again, Differs
 from runners.training import course
@@ -87,6 +89,51 @@ def test_other_weights_at_the_end_are_not_saved(
     assert (done.code, "the weights at its end are others" in done.err) == (2, True), done.err
     assert path.read_bytes() == before
     assert _left(tmp_path / "runs") == [path.name]
+
+
+def test_it_has_the_threads_of_its_result(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board's run has a share of the cores; done alone it had them all, and was refused."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=12")
+    assert cli(*given, "threads=1").code == 0
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert cli(*given, "save=delta").code == 0
+        [record] = read_all(tmp_path / "runs")
+        assert record.environment["threads"] == 1
+        _rewritten(tmp_path / "runs")
+        done = cli(*given, "save=model", "threads=2", "speed.onednn=false")
+    finally:
+        torch.set_num_threads(before)
+    assert "It was made with threads 1 (now 2), speed.onednn True (now False): name" in done.err
+
+
+def test_logits_that_are_there_stay_the_records(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=2")
+    assert cli(*given, "save=logits").code == 0
+    assert cli(*given, "save=delta").code == 0
+    [record] = read_all(tmp_path / "runs")
+    assert read_logits(record, tmp_path / "runs")
+    assert "stored result" in cli(*given, "save=logits").out
+
+
+def test_what_is_apart_is_told_as_far_as_it_is_known() -> None:
+    stored = simulated("full", "rte", 1, 0.5)
+    now = replace(stored, trained_sha256="0" * 64)
+    stored = replace(stored, trained_sha256="1" * 64)
+    with pytest.raises(Differs, match="Nothing that is known of how it was made differs: name"):
+        Again(stored, now).check(now)
+    before = {"libraries": {"torch": "2.12"}, "changed": {"threads": [1, 2]}}
+    stored = replace(stored, environment=before)
+    now = replace(now, environment={"libraries": {"torch": "2.13", "peft": "1"}})
+    sentence = r"made with torch 2\.12 \(now 2\.13\), threads that changed as it ran: name"
+    with pytest.raises(Differs, match=sentence):
+        Again(stored, now).check(now)
 
 
 def _backwards(record: Record) -> Record:

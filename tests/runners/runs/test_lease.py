@@ -234,8 +234,8 @@ def test_a_run_that_another_finished_meanwhile_is_not_written_over(
     from results.record import write
     from runners.runs import run as module
 
-    def overtaken(job: Any, blank: Any, began: float, again: Any) -> Any:
-        done = train(job, blank, began, again)
+    def overtaken(*given: Any) -> Any:
+        done = train(*given)
         write(replace(done, end="the other's"), tmp_path)
         assert list(tmp_path.glob(".claims/*.claim"))
         return done

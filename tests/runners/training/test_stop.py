@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import shlex
 import signal
 import subprocess
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -26,6 +28,7 @@ from tests.conftest import ROOT, Cli, tiny
 from tests.runners.training.test_checkpoint import outcome
 
 Folder = Callable[[str], Path]
+WRITTEN = "runners.runs.train.save_delta"
 
 
 @pytest.fixture(autouse=True)
@@ -136,6 +139,31 @@ def test_a_run_stopped_after_its_last_evaluation_has_its_predictions(
     assert again.resumed == [4]
     [log] = (tmp_path / "cut").glob(".logs/*/validation.csv")
     assert [line[:2] for line in log.read_text().splitlines()[1:]] == ["4,"]
+
+
+@pytest.mark.parametrize("where", ["runners.training.course.Course.result", WRITTEN])
+def test_a_run_stopped_after_its_last_step_has_its_record(
+    where: str, cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the selected weights are scored, or written: all that was trained would be lost."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=4", "budget.evaluate=2")
+    cut = [*given, "protocol=select", "save=delta", f"out={tmp_path / 'cut'}"]
+    assert cli(*given, "protocol=select", f"out={tmp_path / 'whole'}").code == 0
+    act = pkgutil.resolve_name(where)
+
+    def stopped(*arguments: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return act(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(where, stopped)
+        done = cli(*cut)
+    assert done.code == 130
+    assert "record: " in done.out
+    [whole], [cut_short] = read_all(tmp_path / "whole"), read_all(tmp_path / "cut")
+    assert outcome(cut_short) == outcome(whole)
+    assert not list((tmp_path / "cut").glob(".c*"))
+    assert "stored result" in cli(*cut).out
 
 
 def test_a_stopped_run_that_was_forced_says_that_its_command_begins_anew(
