@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,6 +23,7 @@ from runners.exports.delta import load_delta
 from runners.jobs.identity import recorded_name
 from runners.models.about import read_about
 from runners.runs import train
+from runners.runs.again import Again
 from runners.seeds import derive
 from runners.training import pseudo
 from runners.training.pseudo import Votes, _counted, chosen
@@ -347,11 +349,12 @@ def test_peak_memory_is_of_training_and_not_of_making_rows(
         "reset_peak": lambda device: calls.append(f"reset {device}"),
         "peak_bytes": lambda _: 7,
         "slices_of": lambda *_: {},
-        "_train": lambda job, _, blank, began: train._measured(job, blank, scoring),
+        "_train": lambda job, _, blank, *__: train._measured(job, blank, scoring),
     }
     for name, stand_in in stand_ins.items():
         monkeypatch.setattr(train, name, stand_in)
-    assert train.train_and_score(job, simulated(), 0.0).peak_bytes == peak
+    record = train.train_and_score(job, simulated(), 0.0, Again(), ExitStack())
+    assert record.peak_bytes == peak
     assert calls == ["rows"] if adds is None else ["rows", f"reset {device}"]
 
 
