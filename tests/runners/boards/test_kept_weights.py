@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -148,3 +149,56 @@ def test_a_file_in_place_of_the_folder_is_told_before_a_chain(
     assert done.code == 2, done.err
     assert done.err.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.err
+
+
+def _board(tiny_folder: Folder, out: Path) -> list[str]:
+    given = [a for a in tiny(tiny_folder("bert")) if not a.startswith("task=")]
+    return [*given, "board=smoke", "board.seeds=[1]", "estimate=false", f"out={out}"]
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_board_says_which_weights_could_not_be_written(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """It ended without a word on why nothing started from them."""
+    given = _board(tiny_folder, out := tmp_path / "runs")
+    assert cli(*given, "board.methods=[full]", "board.tasks=[cola]").code == 0
+    [stage] = read_all(out)
+    (out / f"{stage.run}.delta").write_text("a file in the way")
+    row = "board.methods=[{method: full, stages: [cola]}]"
+    done = cli(*given, row, "board.tasks=[rte,mrpc]")
+    assert done.code == 1
+    assert f"without its weights: {stage.run}  .logs/{stage.run}.log says why" in done.err
+    assert "could not be written" in (out / ".logs" / f"{stage.run}.log").read_text()
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_run_that_dies_with_its_record_written_is_finished(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    once = Pool._once
+
+    def dies(self: Pool, run: Planned, worker: int) -> int:
+        once(self, run, worker)
+        run.message = "Segmentation fault"
+        return -11
+
+    monkeypatch.setattr(Pool, "_once", dies)
+    given = _board(tiny_folder, tmp_path / "runs")
+    done = cli(*given, "board.methods=[full]", "board.tasks=[cola]")
+    assert (done.code, "without its weights" in done.err) == (0, False)
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_lone_run_is_named_by_what_its_stage_left_at_last(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """Nothing else is planned between: it was looked for under its first name, and had failed."""
+    given = _board(tiny_folder, out := tmp_path / "runs")
+    assert cli(*given, "board.methods=[full]", "board.tasks=[cola]").code == 0
+    [stage] = read_all(out)
+    records.write(replace(stage, trained_sha256="0" * 64), out)
+    row = "board.methods=[{method: full, stages: [cola]}]"
+    done = cli(*given, row, "board.tasks=[rte]", "force=true")
+    assert done.code == 0, done.err
+    assert _deltas(out) == []
