@@ -124,12 +124,17 @@ def _left_by(predecessor: Predecessor, job: Job, prefix: str) -> Left:
         return Left(named, prefixed, frozenset())
     delta = load_delta(predecessor.delta(), model_path=str(job.weights.folder), act="start")
     check_attributes(named, delta.attributes, job.attributes)
+    check_left(predecessor, delta, named)
+    return left_in(delta.loaded, named, delta.config.methods)
+
+
+def check_left(predecessor: Predecessor, delta: Delta, named: str) -> None:
+    """Refuse a delta that holds other weights than its run's record names."""
     if _trained_sha256(predecessor, delta) != predecessor.sha256:
         raise UserError(
             f"{named}: {predecessor.folder} holds other weights than its record names; run it again"
             " with save=delta"
         )
-    return left_in(delta.loaded, named, delta.config.methods)
 
 
 def _trained_sha256(predecessor: Predecessor, delta: Delta) -> str:

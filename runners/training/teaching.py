@@ -20,7 +20,7 @@ from runners.tasks.collate import Collate
 from runners.tasks.kind import Evaluation
 from runners.tasks.kinds import kind_of
 from runners.tasks.labelled import Labelled
-from runners.training.start import build_model
+from runners.training.start import build_model, check_left
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,17 @@ class Teacher:
 
 
 def load_teacher(job: Job, accelerator: Accelerator) -> Teacher:
-    """Return the model of a run's teacher, of which the weights must have been kept."""
+    """Return the model of a run's teacher, of which the weights must have been kept.
+
+    Other weights than its record names are a UserError.
+    """
     teacher, key = job.teacher, f"data.{job.config.settings.data.adds}.teacher"
     assert teacher is not None
     of_files = (teacher.weights.get("sha256"), teacher.weights.get("files_sha256"))
     same = of_files == (job.weights.sha256, job.weights.files_sha256)  # where they lie is known
     path = str(job.weights.folder) if same else None
     delta = load_delta(teacher.delta(key), model_path=path, act=key)
+    check_left(teacher, delta, f"{key}={teacher.run}")
     own = Job(delta.config, trains=False)
     vars(own)["weights"] = delta.weights
     return _answering(f"the teacher {delta.run}", own, delta.loaded, accelerator)

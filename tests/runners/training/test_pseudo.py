@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -14,7 +15,7 @@ import pytest
 import torch
 
 from results.errors import UserError
-from results.record import Record, read_all
+from results.record import Record, read_all, write
 from results.tables.collect import tables
 from runners.config.unlabelled import Pseudo
 from runners.data.load import load_task_data
@@ -321,6 +322,25 @@ def test_a_teacher_without_dropout_or_weights_is_one_sentence(
     assert [run["run"] for run in teacher["chain"]] == [gold.run]
     done = cli(*given, *one, "data.pseudo.threshold=1", "data.pseudo.pool=1")
     assert "no row is kept; so many reach it" in done.err
+
+
+def test_a_teacher_of_other_weights_than_its_record_labels_nothing(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """As a start from it is refused: the student's record told of the weights that were not it."""
+    given = [*tiny(tiny_folder("bert")), *_task(tmp_path), "budget.steps=1"]
+    given = [a for a in given if a != "data=embedded" and not a.startswith("data.eval_size")]
+    assert cli(*given, "save=delta").code == 0
+    [gold] = read_all(tmp_path / "runs")
+    write(dataclasses.replace(gold, trained_sha256="0" * 64), tmp_path / "runs")
+    student = [*given, f"data.pseudo.teacher={gold.run}", "data.pseudo.balance=false"]
+    done = cli(*student)
+    assert done.code == 2
+    assert f"data.pseudo.teacher={gold.run}: " in done.err
+    assert "holds other weights than its record names; run it again with save=delta" in done.err
+    assert not (tmp_path / "runs" / pseudo.FOLDER).exists()
+    write(gold, tmp_path / "runs")
+    assert cli(*student).code == 0
 
 
 @pytest.mark.parametrize(
