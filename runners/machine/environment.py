@@ -91,12 +91,13 @@ def of_several(code: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 def of_machines(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a record says where the processes of a run had different environments.
 
-    `machines` hold SAME_MACHINE of each; the values that they do not share stand in their order.
+    `machines` hold SAME_MACHINE of each, and the switches of speed, of which checkpoints of before
+    tell nothing; the values that they do not share stand in their order.
     """
     changed = {
         key: [one.get(key) for one in machines]
-        for key in SAME_MACHINE
-        if any(one.get(key) != machines[0].get(key) for one in machines)
+        for key, last in machines[-1].items()
+        if any(one.get(key, last) != last for one in machines)
     }
     return {"changed": changed} if changed else {}
 

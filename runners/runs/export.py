@@ -21,7 +21,7 @@ from runners.exports.hub import push
 from runners.exports.model import NotPlain, export_model
 from runners.machine.console import show
 from runners.machine.device import set_threads
-from runners.models.about import read_about, source_of
+from runners.models.about import read_about, source_of, tells_of_others
 
 
 def export(named: str, command: RunConfig, typed: Sequence[str]) -> int:
@@ -75,9 +75,10 @@ def from_delta(folder: Path, out: Path, act: str, path_now: str | None, known: M
 
 
 def _record_beside(folder: Path, run: str) -> Record | None:
-    """Return the record of a delta's run, where it lies beside the delta and is whole."""
+    """Return the record of a delta's weights, where it lies beside the delta and is whole."""
     path = records.record_path(folder.absolute().parent, run)
     try:
-        return records.read(path) if path.is_file() else None
+        record = records.read(path) if path.is_file() else None
     except UserError:
         return None
+    return None if record is None or tells_of_others(folder, record, "export") else record

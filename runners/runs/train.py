@@ -168,7 +168,12 @@ def _train(
         course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
         course.began, course.startup_seconds = began, startup_seconds
         course.code = [{key: record.environment.get(key) for key in ("commit", "dirty")}]
-        course.machines = [{key: record.environment.get(key) for key in SAME_MACHINE}]
+        course.machines = [
+            {
+                **{key: record.environment.get(key) for key in SAME_MACHINE},
+                **{f"speed.{key}": on for key, on in settings.speed.switches.items()},
+            }
+        ]
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")

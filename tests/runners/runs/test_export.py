@@ -8,7 +8,7 @@ import shutil
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from results.record import Record, read_all
+from results.record import Record, read_all, write
 from runners.command import main
 from runners.models.about import SOURCE, source_of
 from runners.models.weights import find_weights
@@ -263,6 +263,20 @@ def test_a_model_of_another_folder_has_no_base_in_its_card(
     facts, page = _card(_one(tmp_path / "runs")[1])
     assert "base_model" not in facts
     assert str(tmp_path) not in page
+
+
+def test_a_card_has_no_scores_of_other_weights(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """The record beside a delta may be of the run as it was done again, with force=true."""
+    out = tmp_path / "out"
+    given = tiny(tiny_folder("bert"), "method=bitfit", "task=rte", f"out={out}")
+    assert cli(*given, "save=delta").code == 0
+    record, model = _one(out)
+    write(replace(record, trained_sha256="0" * 64), out)
+    done = cli(f"export={model.with_suffix('.delta')}", f"out={tmp_path / 'made'}")
+    assert done.code == 0, done.err
+    assert f"{100 * record.scores['validation']['accuracy']:.2f}" not in _card(tmp_path / "made")[1]
 
 
 def test_a_model_of_other_weights_than_its_record_is_not_used(

@@ -223,6 +223,23 @@ def test_a_run_that_goes_on_elsewhere_says_so_and_is_promised_no_bits(
     assert device(record).endswith(", changed as a run went on")
 
 
+def test_a_run_that_goes_on_with_other_switches_says_so(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are in no name and change last digits; `verify=` called a promise broken."""
+    given = tiny(tiny_folder("bert"), "budget.steps=8", "threads=1")
+    with monkeypatch.context() as patch:
+        patch.setattr(course.Saving, "__call__", _at(4, signal.SIGINT))
+        assert cli(*given).code == 130
+    assert cli(*given, "speed.first_token=false").code == 0
+    [record] = read_all(tmp_path / "runs")
+    assert record.environment["changed"] == {"speed.first_token": [True, False]}
+    promise, why = promised(record, record)
+    assert promise[0] == "3"
+    assert "speed.first_token, which changed as the record's run went on" in why
+    assert environment.of_machines([{"threads": 1}, {"threads": 1, "speed.graphs": True}]) == {}
+
+
 def test_a_stopped_run_that_has_diverged_does_not_go_on(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
