@@ -66,17 +66,26 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
     if to_do:
         again = [_again(run) for run in to_do] if sweep.retry else to_do
         _do(again, board.name, planner, sweep, typed)
+    spoiled = _spoiled(runs, to_do)
     if composed["keep"]:
         keep(runs)
     else:
         remove_unneeded(runs)
     unfinished = [run for run in runs if run.look() != "finished"]
-    spoiled = [run for run in runs if run.state == "finished" and run.message]
     for run in spoiled:
-        say(f"without its weights: {run.name}  {run.message}")
+        why = run.message or f".logs/{run.name}.log says why"
+        say(f"without its weights: {run.name}  {why}")
     for run in (run for run in unfinished if run.state != "waiting" or run.message):
         say(f"{run.state}: {run.name}  {run.message}".rstrip())
-    return 1 if unfinished or spoiled else 0
+    return 1 if unfinished else 0
+
+
+def _spoiled(runs: Sequence[Planned], to_do: Sequence[Planned]) -> list[Planned]:
+    """Return the stages that were done and left no weights, where a run is still to start there."""
+    later = [run for run in runs if run.before is not None and run.look() not in records.DONE]
+    needed = {id(run.before) for run in later}
+    done = [run for run in to_do if id(run) in needed and run.look() == "finished"]
+    return [run for run in done if not run.left()]
 
 
 def _do(

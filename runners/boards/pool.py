@@ -126,6 +126,16 @@ class Pool:
             )
             self.ended += len(left) - len(self._left)
 
+    def _do_again_before(self, run: Planned) -> None:
+        """Leave a run to do, after the stages whose weights are gone, back to one that has its."""
+        coming = {id(one) for one in (*self._left, *self.running.values())}
+        chain = [run]
+        while (stage := chain[0].before) is not None and not stage.left():
+            chain.insert(0, stage)
+        again = [stage for stage in chain[:-1] if id(stage) not in coming]
+        self.ended -= len(again)
+        self._left += [*again, run]
+
     def _work(self, worker: int) -> None:
         while (run := self._next()) is not None:
             finished = run.again and run.look() == "finished"  # by another process meanwhile
@@ -137,8 +147,8 @@ class Pool:
                 if claimed:  # by a process that was a moment earlier
                     self._left.append(run)
                     continue
-                if run.look() not in records.DONE and not run.ready() and run.before is not None:
-                    self._left += [run.before, run]  # another process removed what it starts from
+                if run.look() not in records.DONE and not run.ready():
+                    self._do_again_before(run)  # another process removed what it starts from
                     continue
                 self.ended += 1
                 if run.look() not in records.DONE and run.state != "failed":

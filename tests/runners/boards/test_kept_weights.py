@@ -202,3 +202,27 @@ def test_a_lone_run_is_named_by_what_its_stage_left_at_last(
     done = cli(*given, row, "board.tasks=[rte]", "force=true")
     assert done.code == 0, done.err
     assert _deltas(out) == []
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_stages_whose_weights_another_board_removed_are_all_done_again(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a chain of three, only the stage before the run was, which cannot start by itself."""
+    once, out = Pool._once, tmp_path / "runs"
+    removed: list[str] = []
+
+    def removing(self: Pool, run: Planned, worker: int) -> int:
+        if run.slot.task == "rte" and not removed:
+            removed.extend(_deltas(out))
+            for folder in out.glob("*.delta"):
+                shutil.rmtree(folder)
+        return once(self, run, worker)
+
+    monkeypatch.setattr(Pool, "_once", removing)
+    row = "board.methods=[{method: full, stages: [cola, mrpc]}]"
+    done = cli(*_board(tiny_folder, out), row, "board.tasks=[rte]")
+    assert removed == ["cola", "mrpc"]
+    assert done.code == 0, done.err
+    assert "remaining 0" in done.err.splitlines()[-1]
+    assert _deltas(out) == []
