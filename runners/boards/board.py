@@ -18,7 +18,7 @@ from results.errors import UserError
 from results.places import program
 from results.run_list import write_list
 from runners.boards.estimate import estimate
-from runners.boards.passing import keep, remove_unneeded
+from runners.boards.passing import keep, keep_typed, remove_unneeded
 from runners.boards.plan import (
     Board,
     board_file,
@@ -63,6 +63,7 @@ def run_board(composed: dict[str, Any], typed: Sequence[str], compose: Compose) 
             say(f"list: {write_list(listed(board, cells), Path(sweep.list))}")
         _tell_cost([*to_do, *(r for r in runs if r.awaited() == "waiting")], runs, sweep, compose)
         return 0
+    keep_typed(cells)
     if to_do:
         again = [_again(run) for run in to_do] if sweep.retry else to_do
         _do(again, board.name, planner, sweep, typed)

@@ -32,3 +32,10 @@ def keep(runs: Iterable[Planned]) -> None:
     for run in runs:
         if run.before is not None:
             unmark(run.before.path)
+
+
+def keep_typed(runs: Iterable[Planned]) -> None:
+    """Take the marks of runs away whose weights are typed to be saved."""
+    for run in runs:
+        if run.kept and run.state != "waiting":
+            unmark(run.path)

@@ -338,22 +338,22 @@ def _leave_weights(runs: Sequence[Planned]) -> None:
     """
     stages = {stage.name for stage in with_stages(runs)} - {run.name for run in runs}
     stages |= {run.before.name for run in runs if run.before is not None}
-    wanted = set[str]()
     for run in runs:
+        saved = [a for a in run.overrides if key_of(a) == "save"][-1:]
+        run.kept = saved == ["save=delta"]
         if run.name not in stages:
             continue
-        match [a for a in run.overrides if key_of(a) == "save"][-1:]:
-            case ["save=delta"]:
-                wanted.add(run.name)
-            case [other] if other != "save=null":
-                raise UserError(
-                    f"{other}: {run.slot.task} by {run.name} is also what another run starts from,"
-                    " for which it leaves its weights by save=delta; a run saves one thing, so do"
-                    " the rows with stages on a board of their own"
-                )
+        if not run.kept and saved not in ([], ["save=null"]):
+            raise UserError(
+                f"{saved[0]}: {run.slot.task} by {run.name} is also what another run starts from,"
+                " for which it leaves its weights by save=delta; a run saves one thing, so do"
+                " the rows with stages on a board of their own"
+            )
         run.overrides = [*run.overrides, "save=delta"]
+    passing = {run.name for run in with_stages(runs) if run.passing}
+    passing -= {run.name for run in runs if run.kept}
     for run in with_stages(runs):
-        run.passing = run.passing and run.name not in wanted
+        run.passing = run.name in passing
 
 
 def best_trials(search: Search, trials: Sequence[Planned]) -> dict[tuple[int, str | None], Trial]:

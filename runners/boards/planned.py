@@ -56,7 +56,8 @@ class Planned:
 
     A run that waits for its learning rate, or for the run `before` whose weights it starts from,
     has a name of no record. `alone` is what is typed for it but its start. One that failed is done
-    `again`. The weights of one that is `passing` are for the next run only.
+    `again`. The weights of one that is `passing` are for the next run only, and one that is `kept`
+    is typed to save them.
     """
 
     slot: Slot
@@ -71,6 +72,7 @@ class Planned:
     alone: list[str] = field(default_factory=list)
     before: Planned | None = None
     passing: bool = False
+    kept: bool = False
 
     def claimed(self) -> bool:
         """Say whether another process does the run now, whatever record there is already."""

@@ -18,7 +18,7 @@ from runners.boards.view import View, clock
 from runners.machine.console import PROGRESS, first_line, say
 from runners.machine.processes import config_dir, end
 from runners.machine.warm import Process, start, warm
-from runners.runs.passing import mark
+from runners.runs.passing import mark, unmark
 from runners.runs.run import CLAIMED, NOT_FINISHED
 
 WAIT = 2.0  # seconds between looks at runs that other processes do
@@ -87,6 +87,8 @@ class Pool:
                     self._left = [one for one in self._left if one is not run]
                     if run.before is not None and not self._goes_on(run):
                         continue
+                    if run.kept:
+                        unmark(run.path)
                     if run.passing:
                         run.look()  # somebody may have asked for its weights in the meantime
                         if not run.left():

@@ -84,7 +84,7 @@ class Again:
 
     def _apart(self, stored: Record) -> str:
         """Say what the two were made with that is not the same, as far as records tell it."""
-        before, here = _made_with(stored), _made_with(self.blank or stored)
+        before, here = _conditions(stored), _conditions(self.blank or stored)
         apart = [
             f"{name} {value} (now {here[name]})"
             for name, value in before.items()
@@ -97,7 +97,7 @@ class Again:
         return f"It was made with {', '.join(apart)}"
 
 
-def _made_with(record: Record) -> dict[str, Any]:
+def _conditions(record: Record) -> dict[str, Any]:
     """Return what no run's name tells and a result may depend on, to the last digit."""
     environment, config = record.environment, record.config
     keys = (key for key in SAME_MACHINE if key != "libraries")

@@ -67,35 +67,47 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
         stored = _stored(path, job)  # another process may have done it in the meantime
         if stored is not None:
             return stored
-        if settings.force:
-            _discard_checkpoints(folder, name)
-        before = _stamp(path)
-        blank = blank_record(job, arguments)
-        again = _again(path, settings, blank)
-        set_threads(settings.threads or again.threads)
-        with contextlib.ExitStack() as ending:  # a signal waits for it once all steps are done
-            done = again.with_logits(train(job, blank, began, again, ending))
-            seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
-            done = replace(done, whole_seconds=round(seconds, 3), end=now())
-            # A claim that vanished with a finished takeover was put back by the heart that beat on.
-            if not (claim.holds() or claim.regain()) or _was_done(path, before, done):
-                taken = f"another process took {name} over while this one stood still"
-                say(f"{taken}; its record stands")
-                return CLAIMED
-            written = records.write(done, folder)
-            keep_saved(path, settings.save)  # a chain may have come to wait for it
-            if done.status in records.DONE:
-                _discard_checkpoints(folder, name)
-            beside = f"; {path} holds a better one, which stays" if written != path else ""
-            note(record=str(written.absolute()))
-            _print_result(done, f"record: {written}{beside}")
+        done = _do(job, path, arguments, began, claim)
     except Differs:
         _discard_checkpoints(folder, name)  # they are of the other result
         raise
     finally:
         claim.release()
+    if done is None:
+        return CLAIMED
     _push(done, path, settings)
     return FINISHED if done.status == "finished" else NOT_FINISHED
+
+
+def _do(
+    job: Job, path: Path, arguments: Sequence[str], began: float, claim: Claim
+) -> Record | None:
+    """Train, and write and print the record; None where another process took the run over.
+
+    A signal that comes when all steps are done waits until the record is written.
+    """
+    settings, name, before = job.config.settings, job.name, _stamp(path)
+    if settings.force:
+        _discard_checkpoints(path.parent, name)
+    blank = blank_record(job, arguments)
+    again = _again(path, settings, blank)
+    set_threads(settings.threads or again.threads)
+    with contextlib.ExitStack() as ending:
+        done = again.with_logits(train(job, blank, began, again, ending))
+        seconds = (done.whole_seconds or 0.0) + time.perf_counter() - began
+        done = replace(done, whole_seconds=round(seconds, 3), end=now())
+        # A claim that vanished with a finished takeover was put back by the heart that beat again.
+        if not (claim.holds() or claim.regain()) or _was_done(path, before, done):
+            say(f"another process took {name} over while this one stood still; its record stands")
+            return None
+        written = records.write(done, path.parent)
+        keep_saved(path, settings.save)  # a chain may have come to wait for it
+        if done.status in records.DONE:
+            _discard_checkpoints(path.parent, name)
+        beside = f"; {path} holds a better one, which stays" if written != path else ""
+        note(record=str(written.absolute()))
+        _print_result(done, f"record: {written}{beside}")
+    return done
 
 
 def _again(path: Path, settings: Settings, blank: Record) -> Again:

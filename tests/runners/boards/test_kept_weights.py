@@ -226,3 +226,30 @@ def test_stages_whose_weights_another_board_removed_are_all_done_again(
     assert done.code == 0, done.err
     assert "remaining 0" in done.err.splitlines()[-1]
     assert _deltas(out) == []
+
+
+@pytest.mark.usefixtures("forked_runs")
+@pytest.mark.parametrize("is_there", [False, True])
+def test_weights_that_a_board_is_to_save_outlast_a_chain_that_had_begun_them(
+    is_there: bool, cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """A chain that was killed in its first stage, or its second, had marked them as its own."""
+    given = _board(tiny_folder, out := tmp_path / "runs")
+    alone = [*given, "board.methods=[full]", "board.tasks=[cola]", "save=delta"]
+    assert cli(*alone).code == 0
+    [path] = out.glob("*.json")
+    if not is_there:
+        path.unlink()
+    mark(path)
+    assert cli(*given, CELLS, "board.tasks=[cola,rte]", "save=delta").code == 0
+    assert path.with_suffix(".delta").is_dir()
+    assert not is_marked(path)
+
+
+@pytest.mark.usefixtures("forked_runs")
+def test_a_row_that_is_a_stage_too_leaves_no_weights_unasked(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    given = _board(tiny_folder, out := tmp_path / "runs")
+    assert cli(*given, CELLS, "board.tasks=[cola,rte]").code == 0
+    assert _deltas(out) == []
