@@ -85,6 +85,8 @@ class Entry(Section):
     def _controls_a_chain(self) -> Entry:
         for setting in (setting for stage in self.stages for setting in stage.set):
             _is_of_a_run(setting)
+        if saved := next((stage.saved for stage in self.stages if stage.saved), None):
+            raise ValueError(f"{saved}: a stage leaves its weights; keep=true keeps them")
         if self.control is not None and not self.stages:
             raise ValueError("control goes with stages, a list of the tasks before the row's own")
         return self

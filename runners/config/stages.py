@@ -32,6 +32,11 @@ class Stage(Section):
     task: str
     set: list[str] = Field(default_factory=list)
 
+    @property
+    def saved(self) -> str | None:
+        """Its own setting of what it saves, if it has one."""
+        return next((setting for setting in self.set if key_of(setting) == "save"), None)
+
     @model_validator(mode="before")
     @classmethod
     def _of_a_name(cls, given: Any) -> Any:
@@ -120,6 +125,12 @@ def checked(value: Any) -> list[Stage]:
         raise UserError("; ".join(sentences(error, "stages.", given))) from None
     if len(stages) < 2:
         raise UserError("stages= lists two tasks or more, the target last; for one type task=NAME")
+    for number, stage in enumerate(stages[:-1]):
+        if saved := stage.saved:
+            raise UserError(
+                f"stages.{number}.{saved}: what a stage leaves is its weights, for the next one;"
+                " keep=true keeps them, and save= is of the target"
+            )
     return stages
 
 

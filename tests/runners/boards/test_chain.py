@@ -60,6 +60,7 @@ def test_a_stages_settings_become_part_of_the_list() -> None:
         (["stages.0.lr=1"], "of no stage"),
         (["stages=[rte]", "stages.0.lr=1"], "two tasks or more"),
         (["stages=[mnli,3]", "stages.0.lr=1"], r"stages\.1=3"),
+        (["stages=[mnli,rte]", "stages.0.save=delta"], "save=delta: what a stage leaves is its"),
         *(
             (["stages=[mnli,rte]", f"stages.0.{setting}"], f"{key}= is of the whole command")
             for key, setting in (

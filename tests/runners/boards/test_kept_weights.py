@@ -253,3 +253,15 @@ def test_a_row_that_is_a_stage_too_leaves_no_weights_unasked(
     given = _board(tiny_folder, out := tmp_path / "runs")
     assert cli(*given, CELLS, "board.tasks=[cola,rte]").code == 0
     assert _deltas(out) == []
+
+
+def test_a_boards_stage_has_no_save_of_its_own(cli: Cli, tiny_folder: Folder) -> None:
+    """It was dropped, and the weights were removed; in a chain as well."""
+    row = "board.methods=[{method: full, stages: [{task: cola, set: ['save=delta']}]}]"
+    done = cli(*tiny(tiny_folder("bert")), "board=smoke", row, "plan=true")
+    assert done.code == 2
+    assert "save=delta: a stage leaves its weights; keep=true keeps them" in done.err
+    chain = [a for a in tiny(tiny_folder("bert")) if not a.startswith("task=")]
+    listed = cli(*chain, "stages=[cola,rte]", "stages.1.save=delta", "plan=true")
+    assert listed.code == 0
+    assert listed.out.splitlines()[1].endswith("save=delta start=RUN")
