@@ -88,15 +88,27 @@ def of_several(code: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"commits": [one.get("commit") for one in code], "dirty": dirty}
 
 
+def machine_of(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the last digits of a process's sums, and its seconds.
+
+    On a GPU that is shared it does not matter with how many others.
+    """
+    is_shared = bool(environment.get("shared_device")) and environment.get("device") != "cpu"
+    beside = "shared" if is_shared else environment.get("runs_beside")
+    return {**{key: environment.get(key) for key in SAME_MACHINE}, "beside": beside}
+
+
 def of_machines(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a record says where the processes of a run had different environments.
 
-    `machines` hold SAME_MACHINE of each; the values that they do not share stand in their order.
+    `machines` are what `machine_of` has of each; older checkpoints do not say what ran beside. The
+    values that they do not share stand in their order.
     """
     changed = {
-        key: [one.get(key) for one in machines]
-        for key in SAME_MACHINE
-        if any(one.get(key) != machines[0].get(key) for one in machines)
+        key: [one[key] for one in machines]
+        for key in (*SAME_MACHINE, "beside")
+        if all(key in one for one in machines)
+        and any(one[key] != machines[0][key] for one in machines)
     }
     return {"changed": changed} if changed else {}
 

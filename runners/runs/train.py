@@ -31,8 +31,8 @@ from runners.machine.device import (
     reset_peak,
 )
 from runners.machine.environment import (
-    SAME_MACHINE,
     describe_environment,
+    machine_of,
     of_machines,
     of_several,
 )
@@ -157,7 +157,7 @@ def _train(job: Job, accelerator: Accelerator, blank: Record, began: float, agai
         course = Course(loop, scoring, job.config, initial, Watch(loop, trackers))
         course.began, course.startup_seconds = began, startup_seconds
         course.code = [{key: record.environment.get(key) for key in ("commit", "dirty")}]
-        course.machines = [{key: record.environment.get(key) for key in SAME_MACHINE}]
+        course.machines = [machine_of(record.environment)]
         if saved is not None:
             course.load_state_dict(saved[1])
             say(f"goes on from the checkpoint of step {loop.step} of {loop.steps}")
