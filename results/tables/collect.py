@@ -16,6 +16,8 @@ from results.tables.columns import by_column, columns_of, rank, task_of
 from results.tables.conditions import Conditions, conditions
 from results.tables.labels import arm_of, labels, way
 
+CHANGED = ", changed as a run went on"  # of a run's device
+
 
 @dataclass(frozen=True)
 class Point:
@@ -98,9 +100,14 @@ class Row:
         """Return the runs of a task, none where the row lacks it."""
         return self.cells[task].points if task in self.cells else ()
 
+    @property
+    def is_steady(self) -> bool:
+        """Say whether all of its runs ran on one thing, each from its begin to its end."""
+        return len(self.devices) < 2 and not any(CHANGED in device for device in self.devices)
+
     def costs_beside(self, other: Row) -> bool:
         """Say whether seconds and memory of two rows may be compared."""
-        return len(self.devices) < 2 and self.devices == other.devices
+        return self.is_steady and self.devices == other.devices
 
     def training_seconds(self, tasks: Sequence[str]) -> float | None:
         """Return the sum over tasks; None where one lacks it: a row with a gap would look cheap."""
@@ -160,7 +167,7 @@ class Table:
 
         None of them where no more than half ran alike.
         """
-        alike = Counter(row.devices for row in self.rows if len(row.devices) < 2)
+        alike = Counter(row.devices for row in self.rows if row.is_steady)
         for devices, count in alike.most_common(1):
             if 2 * count > len(self.rows):
                 return tuple(row.method for row in self.rows if row.devices == devices)
@@ -389,5 +396,5 @@ def device(record: Record) -> str:
     beside = 0 if shares_gpu(record) else facts.get("runs_beside")
     name += f", {beside} run(s) beside" if beside else ""
     name += ", shared" if facts.get("shared_device") else ""
-    name += ", changed as a run went on" if facts.get("changed") else ""
+    name += CHANGED if facts.get("changed") else ""
     return name + (" through MPS" if facts.get("mps") and facts.get("shared_device") else "")

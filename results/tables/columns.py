@@ -99,6 +99,7 @@ def _with_further_apart(record: Record) -> list[Record]:
     for name in (name for name in sets if record.scores.get(name)):
         column = f"{name} by {record.task}"
         answers: dict[str, Any] = {"merge": sets[name].get("merge", {}), "by": own}
+        answers |= _scored_otherwise(sets[name]["definition"], record.scores[name])
         arm = arm_of(record)
         answers["arm_of"] = None if arm is None else f"{name} by {arm}"
         parts.append(
@@ -120,6 +121,14 @@ def _with_further_apart(record: Record) -> list[Record]:
             )
         )
     return parts
+
+
+def _scored_otherwise(definition: Mapping[str, Any], scores: Mapping[str, float]) -> dict[str, Any]:
+    """Return a set's metrics where they are not its task's: a diagnostic one has its own.
+
+    Once it had them only where the run called it as its own task does.
+    """
+    return {} if {*definition.get("metrics", scores)} == {*scores} else {"own_metrics": [*scores]}
 
 
 def _slices(record: Record) -> list[Record]:

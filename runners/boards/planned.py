@@ -193,8 +193,8 @@ class Planner:
         return run
 
     def go_on(self, run: Planned) -> None:
-        """Name a run that waited for the one before it, and find out where it stands."""
-        self._last = None  # it knows what that one had left before
+        """Name a run anew by what the one before it left, and find out where it stands."""
+        self._last = None  # its job read the run before as it was
         now = self.starting(run.slot, run.alone, run.before)
         run.overrides, run.name, run.path = now.overrides, now.name, now.path
         run.state, run.score, run.seconds = now.state, now.score, now.seconds

@@ -24,7 +24,7 @@ _CLASSES = {
     "option": "AutoModelForMultipleChoice",
 }
 # Folders above what a path names: they are this machine's. Their names may have blanks inside.
-_ABOVE = re.compile(r"(?<![\w./~-])~?/(?:[^/\s,'\"\]](?:[^/\n,'\"\]]*[^/\s,'\"\]])?/)*")
+_ABOVE = re.compile(r"(?<![\w./~-])(?:file://)?~?/(?:[^/\s,'\"\]](?:[^/\n,'\"\]]*[^/\s,'\"\]])?/)*")
 _PATH = re.compile(r"((?:[^=/~]*=)?['\"]?)~?/.*?([^/]*/?['\"]?)", re.DOTALL)
 
 

@@ -88,16 +88,27 @@ def of_several(code: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"commits": [one.get("commit") for one in code], "dirty": dirty}
 
 
+def machine_of(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what decides the last digits of a process's sums, and its seconds.
+
+    On a GPU that is shared it does not matter with how many others.
+    """
+    is_shared = bool(environment.get("shared_device")) and environment.get("device") != "cpu"
+    beside = "shared" if is_shared else environment.get("runs_beside")
+    return {**{key: environment.get(key) for key in SAME_MACHINE}, "beside": beside}
+
+
 def of_machines(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a record says where the processes of a run had different environments.
 
-    `machines` hold SAME_MACHINE of each, and the switches of speed, of which checkpoints of before
-    tell nothing; the values that they do not share stand in their order.
+    `machines` are what `machine_of` has of each, and the switches of speed; older checkpoints tell
+    of fewer. The values that they do not share stand in their order.
     """
+    known = [key for key in machines[-1] if all(key in one for one in machines)]
     changed = {
-        key: [one.get(key) for one in machines]
-        for key, last in machines[-1].items()
-        if any(one.get(key, last) != last for one in machines)
+        key: [one[key] for one in machines]
+        for key in known
+        if any(one[key] != machines[0][key] for one in machines)
     }
     return {"changed": changed} if changed else {}
 

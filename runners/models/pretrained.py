@@ -280,10 +280,11 @@ def _load_tokenizer(weights: Weights, config: Any) -> Any:
     for name in weights.turned:
         tokenizer.init_kwargs[f"{name}_side"] = "right"  # what a saved tokenizer says
         setattr(tokenizer, f"{name}_side", "right")
-    if _reads_the_end(config) and tokenizer.padding_side != "left":
+    side = _padding_side(config)
+    if side is not None and tokenizer.padding_side != side:
         raise UserError(
             f"{shown}: its tokenizer pads on the {tokenizer.padding_side}, and of a"
-            f" {config.model_type} model every text must be padded on the left; set padding_side"
+            f" {config.model_type} model every text must be padded on the {side}; set padding_side"
             " in its tokenizer_config.json"
         )
     if config.model_type == "xlnet":  # transformers 5 leaves its segments out by default
@@ -292,12 +293,15 @@ def _load_tokenizer(weights: Weights, config: Any) -> Any:
     return tokenizer
 
 
-def _reads_the_end(config: Any) -> bool:
-    """Say whether a head reads what stands last, padding or not; a text must be padded before it.
+def _padding_side(config: Any) -> str | None:
+    """Return on which side texts must be padded so that no answer depends on it, else None.
 
-    All others read where a text begins, or where its mask ends.
+    A head may read what stands last, padding or not, and a decoder reads what stands before. All
+    others read where a text begins, or where its mask ends.
     """
-    return bool(config.model_type == "xlnet" and config.summary_type == "last")
+    if config.is_encoder_decoder:
+        return "right"
+    return "left" if config.model_type == "xlnet" and config.summary_type == "last" else None
 
 
 def _sentence_model(encoder: Any) -> Any:

@@ -31,8 +31,8 @@ from runners.machine.device import (
     reset_peak,
 )
 from runners.machine.environment import (
-    SAME_MACHINE,
     describe_environment,
+    machine_of,
     of_machines,
     of_several,
 )
@@ -170,7 +170,7 @@ def _train(
         course.code = [{key: record.environment.get(key) for key in ("commit", "dirty")}]
         course.machines = [
             {
-                **{key: record.environment.get(key) for key in SAME_MACHINE},
+                **machine_of(record.environment),
                 **{f"speed.{key}": on for key, on in settings.speed.switches.items()},
             }
         ]

@@ -150,6 +150,18 @@ def test_a_row_of_two_devices_is_timed_nowhere() -> None:
     assert mixed.timed == ()
 
 
+def test_seconds_of_runs_that_changed_as_they_went_on_stand_beside_none() -> None:
+    """Two rows of such runs had one device in words, and threads may have changed in each."""
+    changed = {**_BASE.environment, "changed": {"threads": [1, 2]}}
+    found = [_record(environment=changed), _record("bitfit", environment=changed)]
+    [table] = tables(found)
+    assert table.timed == ()
+    assert not table.rows[0].costs_beside(table.rows[1])
+    assert "training seconds" not in render([table], "text")
+    [three] = tables([*found, _record("adapter")])
+    assert three.timed == ()
+
+
 @pytest.mark.parametrize(
     ("kind", "speed", "said"),
     [

@@ -138,6 +138,18 @@ def _with_further(seed: int, score: float | None, sick: float = 0.7) -> Record:
     return dataclasses.replace(record, scores=known)
 
 
+def test_two_metrics_of_a_further_set_are_no_scores_of_one_column() -> None:
+    """A diagnostic set that a run called otherwise was once scored by its task's metrics."""
+    metrics, records = {"metrics": ["accuracy"], "diagnostics": {"ax": ["matthews"]}}, []
+    for seed, metric in ((1, "accuracy"), (2, "matthews")):
+        one = _with_further(seed, 0.8)
+        one.config["task"]["further"]["sick"]["definition"] |= metrics
+        records.append(dataclasses.replace(one, scores={**one.scores, "sick": {metric: 0.6}}))
+    [table] = tables(records)
+    assert [n for n in table.tasks if n.startswith("sick")] == ["sick by mnli", "sick by mnli#2"]
+    assert "task.own_metrics=[matthews]" in table.marks["sick by mnli#2"]
+
+
 def test_a_run_that_failed_counts_where_further_sets_would_be() -> None:
     done = [_with_further(1, 0.8), _with_further(2, None)]
     [table] = tables(done)

@@ -17,6 +17,7 @@ from runners.exports.card import without_folders
         ("/home/Jane Doe/key=value/own", "own"),
         ("data.text=[/a b/c.txt,~/d/e f/g h.txt]", "data.text=[c.txt,g h.txt]"),
         ("data.text=['/a b/c.txt','/d e/f.txt']", "data.text=['c.txt','f.txt']"),
+        ("hydra.searchpath=[file:///home/Jane Doe/own]", "hydra.searchpath=[own]"),
         ("out=../Jane Doe/runs", "out=../Jane Doe/runs"),
         ("model.name_or_path=org/name", "model.name_or_path=org/name"),
         ("data.text=hub:org/name", "data.text=hub:org/name"),

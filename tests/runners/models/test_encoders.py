@@ -77,6 +77,16 @@ def test_a_tokenizer_that_pads_where_xlnets_head_reads_is_refused(
     assert "Traceback" not in done.err
 
 
+def test_a_tokenizer_whose_class_pads_on_the_left_is_refused_before_a_decoder(
+    tiny_folder: Folder, cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Llama's does so, and no file says it; a text's answer then depended on its batch."""
+    monkeypatch.setattr(transformers.T5Tokenizer, "padding_side", "left")
+    done = cli(*tiny(tiny_folder("t5"), "task=rte"))
+    assert done.code == 2
+    assert "pads on the left, and of a t5 model every text must be padded on the right" in done.err
+
+
 def test_a_text_that_holds_t5s_end_is_refused_by_its_row(
     tiny_folder: Folder, cli: Cli, tmp_path: Path
 ) -> None:

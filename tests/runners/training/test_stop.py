@@ -240,6 +240,33 @@ def test_a_run_that_goes_on_with_other_switches_says_so(
     assert environment.of_machines([{"threads": 1}, {"threads": 1, "speed.graphs": True}]) == {}
 
 
+def test_seconds_of_a_run_that_had_others_beside_for_a_while_are_none(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A board was stopped and went on with fewer workers: its record told of the last alone."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=4")
+    with monkeypatch.context() as patch:
+        patch.setenv("TUNEBENCH_RUNS_BESIDE", "3")
+        patch.setattr(course.Saving, "__call__", _at(2, signal.SIGINT))
+        assert cli(*given).code == 130
+    assert cli(*given).code == 0
+    [record] = read_all(tmp_path / "runs")
+    assert record.environment["changed"] == {"beside": [3, 0]}
+    assert device(record).endswith(", changed as a run went on")
+    assert promised(record, record)[0][0] == "1"
+
+
+def test_on_a_shared_gpu_it_does_not_matter_how_many_others_there_are() -> None:
+    on = {"device": "cuda", "shared_device": True}
+    alike = [environment.machine_of({**on, "runs_beside": n}) for n in (3, 1)]
+    assert environment.of_machines(alike) == {}
+    alone = environment.machine_of({"device": "cuda", "shared_device": False, "runs_beside": 0})
+    told = environment.of_machines([*alike, alone])
+    assert told == {"changed": {"beside": ["shared", "shared", 0]}}
+    before = {key: value for key, value in alone.items() if key != "beside"}
+    assert environment.of_machines([before, alone]) == {}  # of an older checkpoint
+
+
 def test_a_stopped_run_that_has_diverged_does_not_go_on(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
