@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import pickle
 import shutil
@@ -14,8 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from results.errors import UserError
-from results.record import Record, read_all, write
+from results.record import Record, read_all
+from results.sealed import sealed
 from runners.exports.delta import load_delta
+from runners.models.about import ABOUT
 from tests import forked
 from tests.anew import anew
 from tests.conftest import Cli, narrow, tiny
@@ -181,7 +182,8 @@ def test_a_delta_of_other_weights_than_its_record_is_not_used(
     arguments = tiny(tiny_folder("bert"), "method=bitfit", "task=rte", f"out={out}")
     assert cli(*arguments, "save=delta").code == 0
     [record] = read_all(out)
-    write(dataclasses.replace(record, trained_sha256="0" * 64, content_sha256=None), out)
+    place = out / f"{record.run}.delta" / ABOUT
+    place.write_text(sealed({**json.loads(place.read_text()), "trained_sha256": "0" * 64}))
     (text := tmp_path / "t.csv").write_text("sentence1,sentence2\na,b\n")
     predict = [f"text={text}", f"out={tmp_path / 'o.csv'}"]
     done = cli(f"predict={out / record.run}.json", *predict)
