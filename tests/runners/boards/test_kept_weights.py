@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -139,23 +138,6 @@ def test_a_run_is_named_by_what_its_stage_left_at_last(
     pool._left = [run]
     assert pool._next() is run
     assert renamed == [run]
-
-
-def test_the_last_run_of_a_plan_is_named_anew_too(
-    cli: Cli, tiny_folder: Folder, tmp_path: Path
-) -> None:
-    """The job by which it was planned had read its stage as it was."""
-    folder, out = tiny_folder("bert"), tmp_path / "runs"
-    one = ("board.methods=[{method: full, stages: [cola]}]", "board.tasks=[rte]", "threads=1")
-    [waiting], _ = _planned(folder, out, *one)
-    assert waiting.before is not None
-    assert cli(*waiting.before.overrides).code == 0
-    [run], planner = _planned(folder, out, *one)
-    assert run.before is not None
-    named, stage = run.name, records.read(run.before.record)
-    records.write(dataclasses.replace(stage, trained_sha256="0" * 64), out)
-    planner.go_on(run)
-    assert (run.state, run.name == named) == ("missing", False)
 
 
 def test_a_file_in_place_of_the_folder_is_told_before_a_chain(
