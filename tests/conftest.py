@@ -42,8 +42,21 @@ _commit = environment.commit
 # Three processes of git for each run would take as long as its training.
 environment.commit = lambda: _commit_at_start() if environment.ROOT == ROOT else _commit()
 ROOT = Path(__file__).resolve().parent.parent
-REAL_GLUE = Path(os.environ.pop("GLUE_DIR", None) or ROOT.parent / "shared" / "data" / "glue")
-REAL_STS = Path(os.environ.pop("STS_DIR", None) or ROOT.parent / "shared" / "data" / "sts")
+
+
+def _real(name: str, folder: str) -> Path:
+    """Return where real data lies; no run of a test finds it in the environment.
+
+    Processes of xdist begin with this one's environment, from which the name is gone by then.
+    """
+    kept = f"TESTS_{name}"
+    given = os.environ.pop(name, None) or os.environ.get(kept)
+    if given:
+        os.environ[kept] = given
+    return Path(given or ROOT.parent / "shared" / "data" / folder)
+
+
+REAL_GLUE, REAL_STS = _real("GLUE_DIR", "glue"), _real("STS_DIR", "sts")
 
 
 # Files with tests of a minute each: begun first, so that no process is left alone with one.
