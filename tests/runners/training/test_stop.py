@@ -334,7 +334,7 @@ def test_a_stopped_sweep_says_one_line_and_its_run_saves_where_it_is(
     assert last.startswith("stopped; runs that were training left a checkpoint each, and the same")
     assert last.endswith(shlex.join(["python", "run.py", *typed]))
     assert err.count("stopped; ") == 1
-    [kept] = out.glob(".checkpoints/*/step-*.safetensors")
-    [log] = out.glob(".logs/*/train.csv")
-    assert log.read_text().splitlines()[-1].startswith(f"{int(kept.stem[-9:])},")
+    kept, logs = list(out.glob(".checkpoints/*/step-*")), list(out.glob(".logs/*/train.csv"))
+    assert (len(kept), len(logs)) == (1, 1), (kept, logs, err)
+    assert logs[0].read_text().splitlines()[-1].startswith(f"{int(kept[0].stem[-9:])},")
     assert not list(out.glob(".claims/*"))
