@@ -384,6 +384,7 @@ def device(record: Record) -> str:
         name += "" if speed.get("fast_dropout") else ", torch's dropout"
         name += ", oneDNN products" if facts.get("onednn_products") else ""
         name += ", memory given back" if speed.get("release_memory") else ""
+        name += ", padding left out" if facts.get("skip_padding") else ""
     elif speed.get("prefetch") is False:
         name += ", no prefetching"
     name += ", copies of weights" if facts.get("bf16_copies") else ""

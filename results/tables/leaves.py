@@ -54,7 +54,7 @@ WITHOUT_EFFECT = {
         (
             *("speed.bf16_copy", "speed.first_token", "speed.gradient_checkpointing"),
             *("speed.graphs", "speed.onednn", "speed.prefetch", "speed.release_memory"),
-            *("speed.resident", "speed.trim_vocabulary"),
+            *("speed.resident", "speed.skip_padding", "speed.trim_vocabulary"),
         ),
         "it changes what a run costs, of which a table says how its rows ran",
     ),

@@ -315,6 +315,8 @@ class Speed(Section):
     """CPU, Linux: freed memory goes back to the system after every 16,384 places of batches."""
     resident: bool = False
     """GPU: a split whose tokens take at most 256 MiB lies there, and batches are made there."""
+    skip_padding: bool = False
+    """CPU, fp32: linear layers compute real tokens only, where a tenth of a batch is padding."""
     trim_vocabulary: bool = False
     """only rows of the word embedding that the run's texts ask for are trained, where all others
     stay as they are anyway."""

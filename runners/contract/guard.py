@@ -18,7 +18,10 @@ from runners.speed.operations import Operations, faults, written_down
 from runners.training.loop import Loop
 
 # What is for a CPU only.
-AS_ON_A_GPU = ("speed.fast_dropout=false", "speed.onednn=false", "speed.first_token=false")
+AS_ON_A_GPU = (
+    *("speed.fast_dropout=false", "speed.onednn=false", "speed.first_token=false"),
+    "speed.skip_padding=false",
+)
 
 
 def hindrances(loop: Loop, batch: Batch) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from results.errors import UserError
 from results.record import Record
+from runners.config.check import RunConfig
 from runners.machine.environment import SAME_MACHINE
 
 
@@ -29,6 +30,17 @@ def other_loss(stored: Sequence[float], now: Sequence[float], start: int = 0) ->
 def rounded(loss: float) -> float:
     """Return a loss as a record holds it."""
     return float(f"{loss:.9g}")
+
+
+def as_it_ran(config: RunConfig, stored: Record) -> RunConfig:
+    """Return a configuration without those levers of speed.* that its record does not know of.
+
+    They were not there when it ran, and may round otherwise.
+    """
+    speed = config.settings.speed
+    off = dict.fromkeys(set(speed.switches) - set(stored.config.get("speed") or {}), False)
+    settings = config.settings.model_copy(update={"speed": speed.model_copy(update=off)})
+    return replace(config, settings=settings)
 
 
 class Differs(UserError):

@@ -21,7 +21,7 @@ from runners.jobs.job import Job
 from runners.machine.console import say
 from runners.machine.device import set_threads
 from runners.models.about import OTHERS, holds_others, read_about, tells_of_others
-from runners.runs.again import Again, Differs
+from runners.runs.again import Again, Differs, as_it_ran
 from runners.runs.attempt import blank_record, now, train
 from runners.runs.lease import Claim
 from runners.runs.passing import keep_saved
@@ -89,8 +89,10 @@ def _do(
     settings, name, before = job.config.settings, job.name, _stamp(path)
     if settings.force:
         _discard_checkpoints(path.parent, name)
+    stored = _finished(path, settings)
+    job = job if stored is None else replace(job, config=as_it_ran(job.config, stored))
     blank = blank_record(job, arguments)
-    again = _again(path, settings, blank)
+    again = Again(stored, blank)
     set_threads(settings.threads or again.threads)
     with contextlib.ExitStack() as ending:
         done = again.with_logits(train(job, blank, began, again, ending))
@@ -110,11 +112,10 @@ def _do(
     return done
 
 
-def _again(path: Path, settings: Settings, blank: Record) -> Again:
-    """Return what a run is to come to: its finished result, where that is not to be replaced."""
+def _finished(path: Path, settings: Settings) -> Record | None:
+    """Return the result that a run is to come to, where it is not to be replaced."""
     stored = None if settings.force or not is_there(path) else records.read(path)
-    is_finished = stored is not None and stored.status == "finished"
-    return Again(stored if is_finished else None, blank)
+    return stored if stored is not None and stored.status == "finished" else None
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -88,6 +88,11 @@ class _Twice:
         )
 
 
+def computed_twice(model: nn.Module) -> bool:
+    """Say whether any layer of a model is."""
+    return any(isinstance(module, _Twice) for module in model.modules())
+
+
 class _Prefix:
     """Stands for a cache that holds a prefix; a pass leaves nothing in it for the next one."""
 

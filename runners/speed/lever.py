@@ -21,7 +21,8 @@ class Start:
     """A prepared run before its first step.
 
     `token_ids` holds every array of token ids that the model will be given, in training and in
-    evaluation, and `pad_id` is what fills batches up. `precision` is fp32 or bf16.
+    evaluation, and `pad_id` is what fills batches up. `precision` is fp32 or bf16. `known` says
+    that tests look at every part: its methods are of this project, and so is its model type.
     """
 
     model: Any
@@ -30,6 +31,7 @@ class Start:
     token_ids: Sequence[NDArray[np.int32]]
     pad_id: int
     precision: str
+    known: bool
 
 
 class Lever:

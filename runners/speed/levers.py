@@ -16,6 +16,7 @@ from runners.speed.memory import ReleaseMemory
 from runners.speed.onednn import OneDNN
 from runners.speed.prefetch import Prefetch
 from runners.speed.resident import Resident
+from runners.speed.skip_padding import SkipPadding
 from runners.speed.vocabulary import TrimVocabulary
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ LEVERS: dict[str, type[Lever]] = {
     "prefetch": Prefetch,
     "release_memory": ReleaseMemory,
     "resident": Resident,
+    "skip_padding": SkipPadding,
     "trim_vocabulary": TrimVocabulary,
 }
 

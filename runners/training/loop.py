@@ -150,8 +150,9 @@ class Loop:
         """Let the levers act on the prepared run; `encoded` holds all that the model will see."""
         token_ids = [ids for collate in encoded.values() for ids in collate.token_ids]
         pad, precision = self.collate.pad_id, self.precision
+        known = is_known(self.methods, self.model)
         self.levers.before_first_step(
-            Start(self.model, self.methods, self.optimizer, token_ids, pad, precision)
+            Start(self.model, self.methods, self.optimizer, token_ids, pad, precision, known)
         )
 
     def finish(self) -> None:

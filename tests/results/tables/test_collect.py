@@ -187,6 +187,16 @@ def test_times_of_different_speed_settings_are_not_shown(kind: str, speed: dict,
     assert said in text
 
 
+def test_times_with_and_without_padding_are_not_shown_side_by_side() -> None:
+    """What was at work tells, as a switch is on for methods too that it does nothing for."""
+    skipped = _record("bitfit", environment={**_BASE.environment, "skip_padding": True})
+    text = render(tables([_record("full"), skipped]), "text")
+    assert "training seconds" not in text
+    assert "padding left out" in text
+    both = [_record(name, environment=skipped.environment) for name in ("full", "lora")]
+    assert "training seconds" in render(tables(both), "text")
+
+
 def test_switches_that_change_no_score_make_no_row_of_their_own() -> None:
     ways = ({"first_token": True, "prefetch": True}, {"first_token": False}, {})
     found = [_record(seed=s, config={"speed": way}) for s, way in enumerate(ways, start=1)]

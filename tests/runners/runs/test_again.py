@@ -91,6 +91,24 @@ def test_other_weights_at_the_end_are_not_saved(
     assert _left(tmp_path / "runs") == [path.name]
 
 
+def test_a_lever_that_was_not_yet_there_is_off(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    """It may round otherwise, and the run would be refused."""
+    given = tiny(tiny_folder("bert"), "task=sst2", "budget.steps=12", "budget.max_length=64")
+    given = [*given, "precision=fp32", "own_process=false"]
+    assert cli(*given, "speed.skip_padding=false").code == 0
+    [record] = read_all(tmp_path / "runs")
+    speed = {k: on for k, on in record.config["speed"].items() if k != "skip_padding"}
+    records.write(replace(record, config={**record.config, "speed": speed}), tmp_path / "runs")
+    assert cli(*given, "save=delta").code == 0
+    [again] = read_all(tmp_path / "runs")
+    assert (again.losses, again.environment["skip_padding"]) == (record.losses, False)
+    assert cli(*given, "save=model", "force=true").code == 0
+    [other] = read_all(tmp_path / "runs")
+    assert other.environment["skip_padding"]
+
+
 def test_it_has_the_threads_of_its_result(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,181 @@
+"""Linear layers without padded places: the same numbers and draws, fewer products, a switch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from results.record import read_all
+from runners.speed import skip_padding
+from runners.speed.skip_padding import WORTH, Real, RealLinear
+from runners.training import loop as loops
+from tests.conftest import EACH_KIND, Cli, narrow, task_of, tiny
+from tests.methods.reference import prepared_run
+from tests.tiny import ARCHITECTURES, tiny_batch
+
+Folder = Callable[[str], Path]
+ALIKE = ("bert", "roberta", "electra")
+METHODS = [name for name, cls in EACH_KIND.items() if not cls.represents]
+WHOLE = {
+    "mixout": "it computes its linear layers in its own way",
+    "description_cosine": "a SentenceModel may read every token",
+    "mlm_prompt": "a BertForMaskedLM may read every token",
+    "unimc": "a BertForMaskedLM may read every token",
+}
+
+
+def _started(folder: Path, on: bool, *arguments: str, task: str = "mrpc") -> Any:
+    """Return a tiny run's loop after its levers have acted."""
+    given = (f"speed.skip_padding={str(on).lower()}", "precision=fp32", *arguments)
+    ready = prepared_run(folder, *given, task=task)
+    ready.loop.start(ready.encoded)
+    return ready.loop
+
+
+def _skipped(model: nn.Module) -> bool:
+    return any(isinstance(module, RealLinear) for module in model.modules())
+
+
+@pytest.fixture
+def always(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Skip padding in every batch that has any."""
+    monkeypatch.setattr(skip_padding, "WORTH", 1.0)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains_to_the_same_weights(
+    method: str, tiny_folder: Folder, always: None
+) -> None:
+    """Six steps with dropout and the method's own draws."""
+    results = []
+    for on in (True, False):
+        arguments = (*narrow(method), "budget.steps=6", "budget.max_length=54")
+        loop = _started(tiny_folder("bert"), on, *arguments, task=task_of(method, "sst2"))
+        assert _skipped(loop.model) == (on and method not in WHOLE)
+        loop.run(loop.steps)
+        assert loop.progress.real_tokens < loop.progress.padded_tokens
+        loop.finish()
+        assert not _skipped(loop.model)
+        results.append(({n: p.detach() for n, p in loop.model.named_parameters()}, loop.progress))
+    (ours, progress), (theirs, plain) = results
+    assert progress.losses == pytest.approx(plain.losses, rel=1e-4)
+    for name, tensor in theirs.items():
+        # A gradient next to nought, which AdamW makes a step of, differs in a few elements.
+        off = (ours[name] - tensor).abs()
+        assert float(off.median()) < 1e-6, name
+        assert float(off.mean()) < 1e-4, name
+
+
+def _pass(loop: Any, batch: dict[str, torch.Tensor]) -> tuple[Any, ...]:
+    """One training pass with dropout: logits, gradients, and where it left the random stream."""
+    torch.manual_seed(3)
+    out = loop.model.train()(**batch)
+    out.loss.backward()
+    gradients = {n: p.grad for n, p in loop.model.named_parameters() if p.grad is not None}
+    return out.logits.detach(), gradients, torch.get_rng_state()
+
+
+@pytest.mark.parametrize("method", ["full", "prefix"])
+@pytest.mark.parametrize("architecture", ALIKE)
+def test_logits_gradients_and_draws_are_those_of_every_place(
+    architecture: str, method: str, tiny_folder: Folder, always: None
+) -> None:
+    """The dropout rate is high, so that another mask would show."""
+    folder = tiny_folder(architecture)
+    batch = tiny_batch(folder)
+    given = (f"method={method}", "budget.dropout=0.4", "speed.trim_vocabulary=false")
+    (ours, our_gradients, our_stream), (theirs, gradients, stream) = (
+        _pass(_started(folder, on, *given), batch) for on in (True, False)
+    )
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
+    assert our_gradients.keys() == gradients.keys()
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(our_gradients[name], gradient, atol=1e-6, rtol=1e-4)
+    assert torch.equal(our_stream, stream)
+
+
+def test_products_are_of_real_places_in_training_alone(tiny_folder: Folder) -> None:
+    """A layer has 8 d² a token, and a last one that is for the first token 2 d² of them."""
+    folder = tiny_folder("bert")
+    batch = tiny_batch(folder)
+    batch["attention_mask"][:, 4:] = 0
+    flops = {True: [], False: []}
+    for on in (True, False):
+        model = _started(folder, on, "speed.trim_vocabulary=false").model
+        for mode in (True, False):
+            with torch.no_grad(), FlopCounterMode(display=False) as counter:
+                model.train(mode)(**batch)
+            flops[mode].append(counter.get_total_flops())
+    padded = int((batch["attention_mask"] == 0).sum())
+    many = len(model.bert.encoder.layer) - 1
+    assert flops[True][1] - flops[True][0] == 2 * padded * 32**2 * (8 * many + 2)
+    assert flops[False][0] == flops[False][1]
+
+
+def test_where_little_is_padding_every_place_is_computed() -> None:
+    real = Real()
+    encoder = nn.Module()
+    tokens = torch.ones(10, 10, dtype=torch.long)
+    for padded, shape in ((round(100 * (1 - WORTH)) - 1, None), (30, (10, 10))):
+        mask = torch.ones(100, dtype=torch.long)
+        mask[torch.arange(100) % 10 >= 7] = 0 if padded == 30 else 1
+        mask[99 - 10 * (torch.arange(padded) % 10)] = 0
+        real.note(encoder, (tokens,), {"attention_mask": mask.view(10, 10)})
+        assert real.shape == shape
+    real.forget()
+    assert real.places is None
+
+
+def test_a_row_of_padding_alone_is_computed_whole() -> None:
+    real = Real()
+    mask = torch.ones(2, 4, dtype=torch.long)
+    mask[0] = 0
+    real.note(nn.Module(), (), {"input_ids": mask, "attention_mask": mask})
+    assert real.shape is None
+
+
+def test_picking_and_spreading_have_each_others_gradients() -> None:
+    every = torch.randn(5, 3, dtype=torch.float64, requires_grad=True)
+    rows = torch.randn(2, 3, dtype=torch.float64, requires_grad=True)
+    places = torch.tensor([1, 4])
+    for act, given in (
+        (lambda x: skip_padding.pick(x, places), every),
+        (lambda x: skip_padding.spread(x, places, 5), rows),
+    ):
+        assert torch.autograd.gradcheck(act, given)
+        assert torch.autograd.gradgradcheck(act, given)
+
+
+@pytest.mark.parametrize("architecture", sorted(set(ARCHITECTURES) - set(ALIKE)))
+def test_other_architectures_compute_every_place(architecture: str, tiny_folder: Folder) -> None:
+    assert not _skipped(_started(tiny_folder(architecture), True).model)
+
+
+def test_other_precisions_and_packages_and_layers_computed_twice_stay(
+    tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tiny_folder("bert")
+    assert not _skipped(_started(folder, True, "speed.gradient_checkpointing=true").model)
+    bf16 = prepared_run(folder, "precision=bf16", "speed.skip_padding=true")
+    bf16.loop.start(bf16.encoded)
+    assert not _skipped(bf16.loop.model)
+    monkeypatch.setattr(loops, "is_known", lambda methods, model: False)
+    assert not _skipped(_started(folder, True).model)
+
+
+def test_off_switch_is_the_same_run_and_its_state_is_in_the_record(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path
+) -> None:
+    for on in ("true", "false"):
+        arguments = tiny(tiny_folder("bert"), f"speed.skip_padding={on}", "force=true")
+        assert cli(*arguments).code == 0
+        [record] = read_all(tmp_path / "runs")
+        assert record.config["speed"]["skip_padding"] == (on == "true")
+        assert record.environment["skip_padding"] == (on == "true")
+    assert cli(*tiny(tiny_folder("bert"), "speed.skip_padding=1")).code == 2
