@@ -88,9 +88,11 @@ class _Twice:
         )
 
 
-def computed_twice(model: nn.Module) -> bool:
-    """Say whether any layer of a model is."""
-    return any(isinstance(module, _Twice) for module in model.modules())
+def hold_too(model: nn.Module, held: Held) -> None:
+    """Let layers that are computed twice read in the second pass what was held in the first."""
+    every = {id(m.replayed): m.replayed for m in model.modules() if isinstance(m, _Twice)}
+    for replayed in every.values():
+        replayed.held.append(held)
 
 
 class _Prefix:

@@ -15,24 +15,22 @@ import torch
 from torch import nn
 
 from methods.surgery.places import layers
+from methods.surgery.streams import Held
 from runners.speed.become import become
 from runners.speed.first_token import MODELS
-from runners.speed.gradient_checkpointing import computed_twice
+from runners.speed.gradient_checkpointing import hold_too
 from runners.speed.lever import Lever, Start
+from runners.speed.repeat import repeats_on
 
 WORTH = 0.9  # at most this share of a batch's places is real where padding is skipped
 
 
-class Real:
-    """The real places of the batch that an encoder is computing."""
-
-    def __init__(self) -> None:
-        self.shape: tuple[int, ...] | None = None  # (B, L), None where every place is computed
-        self.places: torch.Tensor | None = None  # which of the B · L, in order
+class Real(Held):
+    """The mask (B, L) of real places of the batch under way; None where every one is computed."""
 
     def note(self, encoder: nn.Module, given: Any, named: dict[str, Any]) -> None:
         """Take the mask that the encoder is given: its forward pre-hook."""
-        self.forget()
+        self.value = None
         named = dict(zip(("input_ids", "attention_mask"), given, strict=False)) | named
         mask = named.get("attention_mask")
         tokens = named.get("input_ids")
@@ -41,11 +39,17 @@ class Real:
             return
         real = mask[:, -tokens.shape[1] :] != 0  # a prefix stands before the tokens
         if real.float().mean() <= WORTH and bool(real.any(dim=1).all()):
-            self.shape, self.places = tuple(tokens.shape[:2]), real.flatten().nonzero().squeeze(1)
+            self.value = real
 
     def forget(self, *_: Any) -> None:
         """Compute every place again: the encoder's forward hook."""
-        self.shape = self.places = None
+        self.value = None
+
+    def places(self, shape: torch.Size) -> torch.Tensor | None:
+        """Return which of a state's B · L places are real, in order, or None for every one."""
+        if self.value is None or self.value.shape != shape:
+            return None
+        return self.value.flatten().nonzero().squeeze(1)
 
 
 class _Pick(torch.autograd.Function):
@@ -88,8 +92,8 @@ class RealLinear(nn.Linear):
     real: Real
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        places = self.real.places
-        if places is None or input.shape[:-1] != self.real.shape:
+        places = self.real.places(input.shape[:-1])
+        if places is None:
             return super().forward(input)
         every = input.flatten(0, 1)
         rows = super().forward(pick(every, places))
@@ -105,8 +109,6 @@ def hindrance(start: Start) -> str | None:
         return f"a {type(start.model).__name__} may read every token"
     if not start.known:
         return "a method of another package may read every token"
-    if computed_twice(start.model):
-        return "its layers are computed a second time, without the model"
     return None
 
 
@@ -117,9 +119,11 @@ class SkipPadding(Lever):
     linears: Sequence[nn.Module] = ()
 
     def before_first_step(self, start: Start) -> None:
-        if self.device != "cpu" or hindrance(start) is not None:
+        on_host = self.device == "cpu" and not repeats_on(self.device)
+        if not on_host or hindrance(start) is not None:
             return
         encoder, real = start.model.base_model, Real()
+        hold_too(start.model, real)
         self.hooks = (
             encoder.register_forward_pre_hook(real.note, with_kwargs=True),
             encoder.register_forward_hook(real.forget, always_call=True),

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from results.record import read_all
 from runners.speed import skip_padding
 from runners.speed.skip_padding import WORTH, Real, RealLinear
-from runners.training import loop as loops
+from runners.training import loop as training
 from tests.conftest import EACH_KIND, Cli, narrow, task_of, tiny
 from tests.methods.reference import prepared_run
 from tests.tiny import ARCHITECTURES, tiny_batch
@@ -90,8 +90,10 @@ def test_logits_gradients_and_draws_are_those_of_every_place(
     folder = tiny_folder(architecture)
     batch = tiny_batch(folder)
     given = (f"method={method}", "budget.dropout=0.4", "speed.trim_vocabulary=false")
+    loops = [_started(folder, on, *given) for on in (True, False)]
+    assert [_skipped(loop.model) for loop in loops] == [True, False]
     (ours, our_gradients, our_stream), (theirs, gradients, stream) = (
-        _pass(_started(folder, on, *given), batch) for on in (True, False)
+        _pass(loop, batch) for loop in loops
     )
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=0)
     assert our_gradients.keys() == gradients.keys()
@@ -118,26 +120,45 @@ def test_products_are_of_real_places_in_training_alone(tiny_folder: Folder) -> N
     assert flops[False][0] == flops[False][1]
 
 
-def test_where_little_is_padding_every_place_is_computed() -> None:
+def _noted(mask: torch.Tensor) -> torch.Tensor | None:
     real = Real()
-    encoder = nn.Module()
-    tokens = torch.ones(10, 10, dtype=torch.long)
-    for padded, shape in ((round(100 * (1 - WORTH)) - 1, None), (30, (10, 10))):
-        mask = torch.ones(100, dtype=torch.long)
-        mask[torch.arange(100) % 10 >= 7] = 0 if padded == 30 else 1
-        mask[99 - 10 * (torch.arange(padded) % 10)] = 0
-        real.note(encoder, (tokens,), {"attention_mask": mask.view(10, 10)})
-        assert real.shape == shape
-    real.forget()
-    assert real.places is None
+    real.note(nn.Module(), (mask,), {"attention_mask": mask})
+    return real.places(mask.shape)
+
+
+@pytest.mark.parametrize("padded", [9, 10, 40])
+def test_padding_is_skipped_where_it_is_a_tenth(padded: int) -> None:
+    mask = torch.ones(100, dtype=torch.long)
+    mask[99 - 10 * (torch.arange(padded) % 10) - torch.arange(padded) // 10] = 0
+    places = _noted(mask.view(10, 10))
+    assert WORTH == 0.9
+    assert (places is None) == (padded == 9)
+    assert places is None or torch.equal(places, mask.nonzero().squeeze(1))
 
 
 def test_a_row_of_padding_alone_is_computed_whole() -> None:
-    real = Real()
     mask = torch.ones(2, 4, dtype=torch.long)
+    mask[0, 1:] = 0
+    assert _noted(mask) is not None
     mask[0] = 0
-    real.note(nn.Module(), (), {"input_ids": mask, "attention_mask": mask})
-    assert real.shape is None
+    assert _noted(mask) is None
+
+
+def _list(places: torch.Tensor | None) -> list[int]:
+    assert places is not None
+    return places.tolist()
+
+
+def test_states_of_another_shape_are_computed_whole() -> None:
+    real = Real()
+    mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]])
+    real.note(nn.Module(), (), {"inputs_embeds": mask[..., None], "attention_mask": mask})
+    assert real.places(torch.Size([2, 1])) is None
+    mask = torch.tensor([[1, 1, 1, 0], [1, 1, 1, 1]])  # two places of a prefix before two tokens
+    real.note(nn.Module(), (mask[:, 2:], mask), {})
+    assert _list(real.places(torch.Size([2, 2]))) == [0, 2, 3]
+    real.forget()
+    assert real.places(torch.Size([2, 2])) is None
 
 
 def test_picking_and_spreading_have_each_others_gradients() -> None:
@@ -157,15 +178,14 @@ def test_other_architectures_compute_every_place(architecture: str, tiny_folder:
     assert not _skipped(_started(tiny_folder(architecture), True).model)
 
 
-def test_other_precisions_and_packages_and_layers_computed_twice_stay(
+def test_other_precisions_and_packages_compute_every_place(
     tiny_folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tiny_folder("bert")
-    assert not _skipped(_started(folder, True, "speed.gradient_checkpointing=true").model)
     bf16 = prepared_run(folder, "precision=bf16", "speed.skip_padding=true")
     bf16.loop.start(bf16.encoded)
     assert not _skipped(bf16.loop.model)
-    monkeypatch.setattr(loops, "is_known", lambda methods, model: False)
+    monkeypatch.setattr(training, "is_known", lambda methods, model: False)
     assert not _skipped(_started(folder, True).model)
 
 
