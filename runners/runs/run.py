@@ -69,7 +69,8 @@ def run(config: RunConfig, arguments: Sequence[str]) -> int:
             return stored
         done = _do(job, path, arguments, began, claim)
     except Differs:
-        _discard_checkpoints(folder, name)  # they are of the other result
+        if claim.holds():
+            _discard_checkpoints(folder, name)  # they are of the other result
         raise
     finally:
         claim.release()

@@ -13,6 +13,7 @@ from results import record as records
 from results.logits import read_logits
 from results.record import Record, read_all
 from runners.runs.again import Again, Differs
+from runners.runs.lease import Claim
 from runners.training import course
 from tests import forked
 from tests.conftest import Cli, tiny
@@ -89,6 +90,19 @@ def test_other_weights_at_the_end_are_not_saved(
     assert (done.code, "the weights at its end are others" in done.err) == (2, True), done.err
     assert path.read_bytes() == before
     assert _left(tmp_path / "runs") == [path.name]
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_a_refused_rerun_removes_its_own_checkpoints_only(
+    lost: bool, cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process that has taken the run over goes on from them."""
+    given = tiny(tiny_folder("bert"), "task=rte", "budget.steps=12", "checkpoint.steps=5")
+    assert cli(*given).code == 0
+    _rewritten(tmp_path / "runs")
+    monkeypatch.setattr(Claim, "holds", lambda self: not lost)
+    assert cli(*given, "save=delta").code == 2
+    assert any((tmp_path / "runs" / ".checkpoints").rglob("*")) == lost
 
 
 def test_a_lever_that_was_not_yet_there_is_off(
