@@ -72,6 +72,11 @@ def steps_of(stages: Sequence[Stage], typed: Sequence[str]) -> list[list[str]]:
     return [[*common, f"task={stage.task}", *stage.set] for stage in stages]
 
 
+def _stamp(path: Path) -> float | None:
+    """Return when a record was written; None where there is none."""
+    return path.stat().st_mtime if path.is_file() else None
+
+
 @dataclass
 class Chain:
     """The runs of a chain, by stage; a stage's run is known when the one before it is finished.
@@ -121,7 +126,12 @@ class Chain:
         say(f"stage {stage + 1} of {len(self.steps)}: {run.name}")
         if stage < self.last and not run.left() and not self.planner.keep:
             mark(run.path)
+        stamp = _stamp(run.path)
         code = self._start(run)
+        if code == FINISHED and stage < self.last and _stamp(run.path) != stamp:
+            run.look()
+            if not run.left():  # it was done here, and its weights could not be written
+                return self._ends(stage, run)
         before = self.run_of(stage - 1) if stage else None
         if code != FINISHED and before is not None and not before.left():
             # Another chain, which shares that stage, has ended and removed what it had made.

@@ -174,6 +174,26 @@ def test_chain_ends_at_a_stage_that_diverges(
     assert len(started) == 1  # it would diverge again
 
 
+def test_a_stage_that_cannot_write_its_weights_is_trained_once(
+    cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    starts: list[Sequence[str]] = []
+
+    def run_alone(arguments: Sequence[str]) -> int:
+        """Do a run as on a disk that is full when its weights are written."""
+        starts.append(arguments)
+        code = forked.start(arguments, tmp_path / "log").wait()
+        for delta in (tmp_path / "runs").glob("*.delta"):
+            shutil.rmtree(delta)
+        return code
+
+    monkeypatch.setattr("runners.boards.chain.run_alone", run_alone)
+    done = cli(*tiny(tiny_folder("bert"), *CHAIN))
+    assert done.code != 0
+    assert "the chain ends at stage 1, whose weights are not there: mnli.full" in done.err
+    assert len(starts) == 1
+
+
 def test_weights_that_another_chain_removed_are_made_again(
     cli: Cli, tiny_folder: Folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
