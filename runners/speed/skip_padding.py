@@ -1,9 +1,9 @@
 """Linear layers that compute real tokens only, where much of a training batch is padding.
 
-What stands at a padded place is read by nobody: attention gives it a weight of zero, and the head
-reads the first token. So a layer's products are made of the real places alone, and padded places
-hold zeros. Logits and gradients are the same but for rounding, and dropout, which still draws for
-every place, draws the same.
+What stands at a padded place is read by nobody: attention gives it a weight of zero, and heads read
+real tokens. So a layer's products are made of the real places alone, and padded places hold zeros.
+Logits and gradients are the same but for rounding, and dropout, which still draws for every place,
+draws the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from torch import nn
 from methods.surgery.places import layers
 from methods.surgery.streams import Held
 from runners.speed.become import become
-from runners.speed.first_token import MODELS
 from runners.speed.gradient_checkpointing import hold_too
 from runners.speed.lever import Lever, Start
 from runners.speed.repeat import repeats_on
@@ -101,17 +100,6 @@ class RealLinear(nn.Linear):
         return computed
 
 
-def hindrance(start: Start) -> str | None:
-    """Return why padded places of a prepared run have to be computed, or None."""
-    if start.precision != "fp32":
-        return f"it is computed in {start.precision}"
-    if type(start.model).__name__ not in MODELS:
-        return f"a {type(start.model).__name__} may read every token"
-    if not start.known:
-        return "a method of another package may read every token"
-    return None
-
-
 class SkipPadding(Lever):
     """speed.skip_padding; on a GPU a batch's shape is to be the same again."""
 
@@ -120,7 +108,7 @@ class SkipPadding(Lever):
 
     def before_first_step(self, start: Start) -> None:
         on_host = self.device == "cpu" and not repeats_on(self.device)
-        if not on_host or hindrance(start) is not None:
+        if not on_host or start.precision != "fp32" or not start.known:
             return
         encoder, real = start.model.base_model, Real()
         hold_too(start.model, real)
@@ -128,10 +116,10 @@ class SkipPadding(Lever):
             encoder.register_forward_pre_hook(real.note, with_kwargs=True),
             encoder.register_forward_hook(real.forget, always_call=True),
         )
-        self.linears = [
+        every = nn.ModuleList(layer.module for layer in layers(start.model, "full"))
+        self.linears = [  # one that layers share is named once
             module
-            for layer in layers(start.model, "full")
-            for module in layer.module.modules()
+            for module in every.modules()
             if type(module) is nn.Linear and "forward" not in vars(module)
         ]
         for linear in self.linears:
