@@ -115,31 +115,49 @@ def _by_class(labels: Floats, classes: Floats, counts: Floats) -> Floats:
 
 
 def _pearson(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
-    return _correlation(
-        np.broadcast_to(one, counts.shape), np.broadcast_to(gold, counts.shape), counts
-    )
+    x, y = _centred(one), _centred(gold)
+    sums = counts @ np.stack([x, y, x * x, y * y, x * y], axis=1)
+    x_mean, y_mean, x_square, y_square, product = sums.T / counts.sum(axis=1)
+    square = _variance(x_square, x_mean) * _variance(y_square, y_mean)
+    return _ratio(product - x_mean * y_mean, np.sqrt(square))
+
+
+def _centred(values: Floats) -> Floats:
+    """Return values about their mean; equal ones are exactly 0."""
+    apart = values - values[0]
+    centred: Floats = apart - apart.mean()
+    return centred
+
+
+def _variance(square: Floats, mean: Floats) -> Floats:
+    """Return each draw's variance, 0 where it is rounding alone."""
+    variance = square - mean**2
+    return np.where(variance > 1e-12 * square, variance, 0.0)
 
 
 def _spearman(one: Floats, gold: Floats, counts: Floats, positive: int) -> Floats:
-    return _correlation(_ranks(one, counts), _ranks(gold, counts), counts)
+    (x, x_mass, x_place), (y, y_mass, y_place) = _ranks(one, counts), _ranks(gold, counts)
+    each = np.take(x, x_place, axis=1), np.take(y, y_place, axis=1)
+    square = _sum(x_mass, x, x) * _sum(y_mass, y, y)
+    return _ratio(_sum(counts, *each), np.sqrt(square))
 
 
-def _ranks(values: Floats, counts: Floats) -> Floats:
-    """Return each example's middle rank within each draw, [draws, examples]."""
+def _ranks(values: Floats, counts: Floats) -> tuple[Floats, Floats, NDArray[np.intp]]:
+    """Return each distinct value's middle rank in each draw, less the mean rank, and its count.
+
+    Both are [draws, distinct values]; the third says which of these an example has, [examples].
+    """
     distinct, place = np.unique(values, return_inverse=True)
     ascending = np.argsort(place, kind="stable")
     first = np.searchsorted(place[ascending], np.arange(len(distinct)))
-    mass = np.add.reduceat(counts[:, ascending], first, axis=1)
-    return (np.cumsum(mass, axis=1) - (mass - 1) / 2)[:, place]
+    mass = np.add.reduceat(np.take(counts, ascending, axis=1), first, axis=1)
+    rank = np.cumsum(mass, axis=1) - (mass - 1) / 2
+    return rank - (mass.sum(axis=1, keepdims=True) + 1) / 2, mass, place
 
 
-def _correlation(x: Floats, y: Floats, counts: Floats) -> Floats:
-    n = counts.sum(axis=1)
-    x = x - ((counts * x).sum(axis=1) / n)[:, None]
-    y = y - ((counts * y).sum(axis=1) / n)[:, None]
-    weighted = counts * x
-    square = (weighted * x).sum(axis=1) * (counts * y * y).sum(axis=1)
-    return _ratio((weighted * y).sum(axis=1), np.sqrt(np.maximum(square, 0)))
+def _sum(one: Floats, other: Floats, third: Floats) -> Floats:
+    """Return the sum of products of three in each row."""
+    return np.asarray(np.einsum("de,de,de->d", one, other, third), np.float64)
 
 
 METRICS: dict[str, Callable[[Floats, Floats, Floats, int], Floats]] = {

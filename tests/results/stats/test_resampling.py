@@ -76,6 +76,14 @@ def test_undefined_correlation_is_nought_as_in_a_run() -> None:
         assert METRICS[name](constant, gold, counts, 1).tolist() == [0.0]
 
 
+def test_a_draw_of_one_example_has_no_correlation() -> None:
+    """Its variance is that of rounding: of numbers far from nought and close to each other."""
+    counts = np.array([[0, 0, 4, 0, 0], [0, 2, 0, 2, 0], [4, 0, 0, 0, 0]], dtype=float)
+    one, gold = 1e3 + 1e-3 * np.array([0.1, 0.3, 0.2, 0.7, 0.9]), np.array([1.1, 0.3, 0.7, 2, 5])
+    for name in ("pearson", "spearmanr"):
+        assert METRICS[name](one, gold, counts, 1) == pytest.approx([0, 1, 0], abs=1e-9)
+
+
 def test_records_without_predictions_or_of_another_metric_have_none() -> None:
     record = simulated()
     assert resampled_scores(record, 3) is None
