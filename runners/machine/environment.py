@@ -102,8 +102,12 @@ def of_machines(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what a record says where the processes of a run had different environments.
 
     `machines` are what `machine_of` has of each, and the switches of speed; older checkpoints tell
-    of fewer. The values that they do not share stand in their order.
+    of fewer. A switch that one with others lacks was not there yet, and is off. The values that
+    they do not share stand in their order.
     """
+    switches = [key for key in machines[-1] if key.startswith("speed.")]
+    not_yet = dict.fromkeys(switches, False)
+    machines = [{**not_yet, **one} if not_yet.keys() & one else one for one in machines]
     known = [key for key in machines[-1] if all(key in one for one in machines)]
     changed = {
         key: [one[key] for one in machines]

@@ -238,6 +238,10 @@ def test_a_run_that_goes_on_with_other_switches_says_so(
     assert promise[0] == "3"
     assert "speed.first_token, which changed as the record's run went on" in why
     assert environment.of_machines([{"threads": 1}, {"threads": 1, "speed.graphs": True}]) == {}
+    before, now = {"speed.graphs": True}, {"speed.graphs": True, "speed.skip_padding": True}
+    assert environment.of_machines([before, now]) == {
+        "changed": {"speed.skip_padding": [False, True]}
+    }
 
 
 def test_seconds_of_a_run_that_had_others_beside_for_a_while_are_none(
