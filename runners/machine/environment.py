@@ -118,12 +118,15 @@ def of_machines(machines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def commit() -> dict[str, Any]:
-    """Return the code's commit and whether it was changed since; records are not code."""
+    """Return the code's commit and whether it was changed since; records are not code.
+
+    Nothing is written: killed meanwhile, git would leave a lock in the repository.
+    """
 
     def git(*arguments: str) -> str | None:
         try:
             done = subprocess.run(
-                ["git", "-C", str(ROOT), *arguments],
+                ["git", "--no-optional-locks", "-C", str(ROOT), *arguments],
                 capture_output=True,
                 text=True,
                 timeout=10,

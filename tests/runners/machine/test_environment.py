@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -33,6 +34,24 @@ def test_commit_is_this_projects_own_and_never_that_of_one_around_it(
     monkeypatch.setattr(environment, "ROOT", tmp_path)
     assert environment.commit() == {"commit": _git(tmp_path, "rev-parse", "HEAD"), "dirty": False}
     assert tmp_path != ROOT
+
+
+def test_a_look_at_the_commit_writes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """git status writes its index anew after a file's time changed, under a lock."""
+    file, index = tmp_path / "file", tmp_path / ".git" / "index"
+    file.write_text("")
+    _git(tmp_path, "init", "-q")
+    _git(tmp_path, "add", ".")
+    _git(tmp_path, "commit", "-qm", "one")
+    os.utime(file, (1e9, 1e9))
+    before = index.read_bytes()
+    monkeypatch.setattr(environment, "ROOT", tmp_path)
+    assert environment.commit()["dirty"] is False
+    assert index.read_bytes() == before
+    _git(tmp_path, "status")
+    assert index.read_bytes() != before
 
 
 def test_an_mps_server_is_where_cuda_looks_for_one(
