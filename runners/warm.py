@@ -13,7 +13,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Any
 
-from runners.machine.forking import serve
+from runners.machine.forking import leave, serve
 
 # What a run of a classification task imports, to its last step.
 _MODULES = (
@@ -45,7 +45,7 @@ def main(listener: int, alive: int, environment: Mapping[str, str] | None = None
     request.enter()
     from runners.command import main as command
 
-    return command()
+    return leave(command())
 
 
 def prepare() -> None:

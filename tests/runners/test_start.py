@@ -45,6 +45,27 @@ def test_finished_run_is_recognised_before_torch_is_imported(
     assert "HEAVY []" in done.stdout
 
 
+@pytest.mark.parametrize("command", ["run.py", "runners/__main__.py"])
+def test_the_end_of_a_command_searches_nothing_for_garbage(command: str) -> None:
+    """Of all that `eval=` had imported, that took a second."""
+    code = (
+        "import os, runpy, sys\n"
+        "class Circle:\n"
+        "    def __init__(self):\n"
+        "        self.itself = self\n"
+        "    def __del__(self, write=os.write):\n"
+        "        write(1, b'searched\\n')\n"
+        "circle = Circle()\n"
+        f"sys.argv = [{command!r}, '--help']\n"
+        "if __name__ == '__main__':\n"
+        f"    runpy.run_path({command!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "method=bitfit" in done.stdout
+    assert "searched" not in done.stdout
+
+
 def test_libraries_that_a_run_does_not_need_are_imported_by_nothing_that_it_imports() -> None:
     """evaluate takes seconds, for it imports datasets, pandas and half of transformers."""
     modules = {

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +18,7 @@ import pytest
 from results.record import Record, read_all
 from runners.machine.processes import end
 from runners.machine.warm import WARM, Forked, Process, can_fork, start, warm
+from tests import forked
 from tests.conftest import ROOT, tiny
 
 pytestmark = pytest.mark.skipif(not can_fork(), reason="no process is forked here")
@@ -98,6 +101,40 @@ def test_what_it_says_reaches_a_pipe(runs: Runs) -> None:
     os.close(writing)
     with os.fdopen(reading) as stream:
         assert stream.read() == "error: lr=-1 (must be > 0)\n"
+
+
+class _TornDown:
+    """Says so where the interpreter takes its modules apart."""
+
+    def __del__(self) -> None:
+        os.write(1, b"torn down\n")
+
+
+_left: list[object] = []
+
+
+def _leaves_work_for_its_end() -> None:
+    def late() -> None:
+        time.sleep(0.2)
+        sys.stdout.write("thread\n")
+
+    _left.append(_TornDown())
+    atexit.register(sys.stdout.write, "end")  # which nothing flushes
+    threading.Thread(target=late).start()
+    print("act")
+
+
+def test_a_forked_process_does_what_is_due_at_its_end_and_is_not_taken_apart(runs: Runs) -> None:
+    """To take some thousand modules apart took as long as a tiny run."""
+    assert forked.call(runs.log, _leaves_work_for_its_end).wait() == 0
+    assert runs.log.read_text() == "act\nthread\nend"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here is full")
+def test_a_forked_process_whose_last_words_have_no_place_says_so(runs: Runs) -> None:
+    with Path("/dev/full").open("wb") as full:
+        process = start(["--help"], {**os.environ, WARM: runs.address}, full.fileno())
+        assert process.wait() == 120  # an interpreter's code for it
 
 
 def test_a_signal_reaches_one_run_and_no_other(runs: Runs) -> None:
