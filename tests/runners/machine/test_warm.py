@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from results.record import Record, read_all
+from runners.machine.forking import leave
 from runners.machine.processes import end
 from runners.machine.warm import WARM, Forked, Process, can_fork, start, warm
 from tests import forked
@@ -135,6 +136,14 @@ def test_a_forked_process_whose_last_words_have_no_place_says_so(runs: Runs) -> 
     with Path("/dev/full").open("wb") as full:
         process = start(["--help"], {**os.environ, WARM: runs.address}, full.fileno())
         assert process.wait() == 120  # an interpreter's code for it
+
+
+def test_a_forked_process_that_used_a_gpu_ends_as_any_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The driver's own work at the end is due too; under MPS others share its server."""
+    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
+    assert leave(7) == 7
 
 
 def test_a_signal_reaches_one_run_and_no_other(runs: Runs) -> None:
