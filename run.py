@@ -5,7 +5,7 @@ import gc
 import sys
 
 gc.disable()  # imports leave little to collect; the run turns it on again
-atexit.register(gc.freeze)  # a search of all that was imported would take the end a second
+atexit.register(gc.freeze)  # what was imported is not searched for garbage at the end
 
 from runners.command import main  # noqa: E402
 

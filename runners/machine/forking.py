@@ -226,9 +226,9 @@ def leave(code: int) -> int:
 
     Threads are awaited, functions of `atexit` called, and what was printed is written. The
     interpreter is not taken apart, module by module: each page of them would be copied from the
-    warm process first (a third of a second). `code` is returned, and the interpreter ends by
-    itself, where something printed cannot be written, which it says then, and where a GPU was used,
-    whose driver may have work of its own at the end.
+    warm process first. `code` is returned, and the interpreter ends by itself, where something
+    printed cannot be written, which it says then, and where a GPU was used, whose driver may have
+    work of its own at the end.
     """
     if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
         return code

@@ -47,7 +47,7 @@ def test_finished_run_is_recognised_before_torch_is_imported(
 
 @pytest.mark.parametrize("command", ["run.py", "runners/__main__.py"])
 def test_the_end_of_a_command_searches_nothing_for_garbage(command: str) -> None:
-    """Of all that `eval=` had imported, that took a second."""
+    """It looked through all that was imported, the longer the more that was."""
     code = (
         "import os, runpy, sys\n"
         "class Circle:\n"

@@ -11,12 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from results.record import Record, read_all
-from runners.machine.forking import leave
 from runners.machine.processes import end
 from runners.machine.warm import WARM, Forked, Process, can_fork, start, warm
 from tests import forked
@@ -126,7 +126,7 @@ def _leaves_work_for_its_end() -> None:
 
 
 def test_a_forked_process_does_what_is_due_at_its_end_and_is_not_taken_apart(runs: Runs) -> None:
-    """To take some thousand modules apart took as long as a tiny run."""
+    """To take thousands of modules apart took about as long as a tiny run."""
     assert forked.call(runs.log, _leaves_work_for_its_end).wait() == 0
     assert runs.log.read_text() == "act\nthread\nend"
 
@@ -138,12 +138,17 @@ def test_a_forked_process_whose_last_words_have_no_place_says_so(runs: Runs) -> 
         assert process.wait() == 120  # an interpreter's code for it
 
 
-def test_a_forked_process_that_used_a_gpu_ends_as_any_other(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def _has_used_a_gpu() -> None:
+    import torch
+
+    torch.cuda.is_initialized = partial(bool, True)  # a function of here would keep this module
+    _left.append(_TornDown())
+
+
+def test_a_forked_process_that_used_a_gpu_ends_as_any_other(runs: Runs) -> None:
     """The driver's own work at the end is due too; under MPS others share its server."""
-    monkeypatch.setattr("torch.cuda.is_initialized", lambda: True)
-    assert leave(7) == 7
+    assert forked.call(runs.log, _has_used_a_gpu).wait() == 0
+    assert runs.log.read_text() == "torn down\n"
 
 
 def test_a_signal_reaches_one_run_and_no_other(runs: Runs) -> None:
